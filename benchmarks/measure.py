@@ -1,0 +1,126 @@
+"""One measurement: a fresh process of one tool on one model, in the same conditions every time."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx
+
+from benchmarks.models import MODEL_NAME
+from folding import onnxfile
+from folding.pipeline import count_normalizations
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from benchmarks.tools import Tool
+
+LAUNCHER = Path(__file__).with_name("launch.py")
+KIB = 1024
+WARMING_BLOCK = 1 << 22  # 4 MiB: large enough that reading the source costs no more than copying it
+PARSED_WHOLE = 1 << 29  # 512 MiB: up to here the official parser counts nodes; over it, bnfold's, which skips weights
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one process used; `failure` says in one sentence why it made no output, "" if it did."""
+
+    model: str
+    tool: str
+    number: int  # of the round, from 1
+    wall: float = 0.0  # seconds
+    cpu: float = 0.0  # seconds, user and system, child processes included
+    peak: int = 0  # bytes resident at most, of the largest process
+    normalizations: int | None = None  # BatchNormalizations left in the output
+    nbytes: int = 0  # of the output, external data included
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where and how long the runs of one model may go: its files, a folder for outputs, a limit in seconds."""
+
+    model: str
+    files: Sequence[Path]
+    folder: Path
+    timeout: float
+
+    def run(self, name: str, tool: Tool, number: int) -> Run:
+        """Run `tool` once. Its output is counted and deleted; what it leaves behind does not burden the next run."""
+        if tool.version is None:
+            return Run(self.model, name, number, failure=f"{tool.package} is not installed")
+        output = self.folder / "output"
+        shutil.rmtree(output, ignore_errors=True)
+        output.mkdir()
+        try:
+            self._settle()
+            figures = self._launch(tool.command(self.files, output))
+            failure = self._failure(figures)
+            used = {"wall": figures["wall"], "cpu": figures["cpu"], "peak": figures["peak_kib"] * KIB}
+            made = {} if failure else self._look_at(output)
+            return Run(self.model, name, number, **used, **made, failure=failure)
+        except (onnx.onnx_cpp2py_export.checker.ValidationError, OSError, ValueError) as error:
+            return Run(self.model, name, number, failure=f"no usable output: {self._presentable(str(error))}")
+        finally:
+            shutil.rmtree(output)
+
+    def _settle(self) -> None:
+        """Write out what earlier runs left in memory, then read the source, so that every run finds it there."""
+        os.sync()
+        for file in self.files:
+            with file.open("rb", buffering=0) as source:
+                while source.read(WARMING_BLOCK):
+                    pass
+
+    def _launch(self, command: list[str]) -> dict[str, float]:
+        launch = [sys.executable, "-I", "-S", str(LAUNCHER), str(self._log), str(self.timeout), *command]
+        done = subprocess.run(launch, capture_output=True, text=True, check=True, cwd=self.folder)
+        figures: dict[str, float] = json.loads(done.stdout)
+        return figures
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "log.txt"
+
+    def _failure(self, figures: dict[str, float]) -> str:
+        if figures["expired"]:
+            return f"stopped after {self.timeout:g} s"
+        if figures["code"] < 0:
+            return f"ended by signal {-figures['code']:g}"
+        if figures["code"]:
+            return f"exit code {figures['code']:g}: {self._last_words()}"
+        return ""
+
+    def _last_words(self) -> str:
+        lines = self._log.read_text(errors="replace").strip().splitlines() or ["no message"]
+        return self._presentable(lines[-1])
+
+    def _presentable(self, text: str) -> str:
+        """A message without the folders of this machine, of a length that fits a table."""
+        for folder in (str(self.folder), sys.prefix, str(Path.home())):
+            text = text.replace(folder, "...")
+        return text[:MESSAGE_LENGTH]
+
+    def _look_at(self, output: Path) -> dict[str, int]:
+        return {
+            "normalizations": normalizations(output / MODEL_NAME),
+            "nbytes": sum(file.stat().st_size for file in output.iterdir()),
+        }
+
+
+MESSAGE_LENGTH = 160  # characters of a tool's error message that are shown
+
+
+def normalizations(path: Path) -> int:
+    """Number of standard BatchNormalization nodes of a model, subgraphs and functions included."""
+    if path.stat().st_size <= PARSED_WHOLE:
+        return count_normalizations(onnx.load(path, load_external_data=False))
+    with onnxfile.read(path) as file:
+        return count_normalizations(file.model)

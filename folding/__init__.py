@@ -1,0 +1,54 @@
+"""bnfold: fold BatchNormalization and other affine maps of an ONNX model into the constants of their neighbours."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from folding.api import fold, fold_model, inspect
+    from folding.errors import (
+        FoldingError,
+        LimitError,
+        ModelError,
+        NothingToFoldError,
+        OptionError,
+        VerificationError,
+    )
+    from folding.options import Options
+    from folding.report import Outcome, Refusal, Report, Verification
+    from folding.verify import verify
+
+# Where each public name lives. Loaded on first use: `bnfold --help` must not pay for onnx.
+_HOMES = {
+    "fold": "api", "fold_model": "api", "inspect": "api",
+    "verify": "verify",
+    "Options": "options",
+    "Outcome": "report", "Refusal": "report", "Report": "report", "Verification": "report",
+    "FoldingError": "errors", "LimitError": "errors", "ModelError": "errors", "NothingToFoldError": "errors",
+    "OptionError": "errors", "VerificationError": "errors",
+}  # fmt: skip
+
+__all__ = [
+    "FoldingError",
+    "LimitError",
+    "ModelError",
+    "NothingToFoldError",
+    "OptionError",
+    "Options",
+    "Outcome",
+    "Refusal",
+    "Report",
+    "Verification",
+    "VerificationError",
+    "fold",
+    "fold_model",
+    "inspect",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'folding' has no attribute {name!r}")
+    return getattr(import_module(f"folding.{_HOMES[name]}"), name)

@@ -1,0 +1,187 @@
+"""fold, fold_model and inspect: read, plan, write, verify, report."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx
+
+from folding import onnxfile
+from folding.errors import NothingToFoldError, VerificationError
+from folding.options import Options
+from folding.pipeline import fold_graph, unrepresentable
+from folding.report import Report, Verification
+from folding.verify import verify
+from folding.weights import UnrepresentableError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
+    from folding.onnxfile import OnnxFile
+    from folding.pipeline import Folded
+    from folding.plan import Refused
+
+    Progress = Callable[[str, int, int], None]  # stage ("folding", "writing", "verifying"), done, total
+
+DEFAULTS = Options()
+
+
+def fold(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str] | None,
+    options: Options = DEFAULTS,
+    *,
+    progress: Progress | None = None,
+) -> Report:
+    """Fold the model file `source` into `target`, verify it, and tell what was done; None for a dry run.
+
+    `target` appears whole or not at all, and may be `source`. Where nothing folds it is a copy of `source`.
+
+    Raises:
+        ModelError: `source` is missing, corrupt or unsafe.
+        VerificationError: the result differs from the original; nothing was written.
+        NothingToFoldError: `options.require_change`, and nothing folds; nothing was written.
+        OptionError: the samples in `options.inputs` do not fit the model.
+    """
+    blocked: dict[str, Refused] = {}
+    while True:
+        with onnxfile.read(source) as file:
+            try:
+                return _fold_once(file, Path(source), target, options, blocked, progress)
+            except _Unrepresentable as error:
+                blocked.update(error.refusals)
+
+
+def inspect(source: str | os.PathLike[str], options: Options = DEFAULTS) -> Report:
+    """What `fold` would do with a model, and why not more; nothing is written. Raises as `fold` does."""
+    return fold(source, None, options)
+
+
+def fold_model(model: onnx.ModelProto, options: Options = DEFAULTS) -> tuple[onnx.ModelProto, Report]:
+    """Fold a model in memory; `model` itself is not changed. Models over 2 GiB go through files: `fold`.
+
+    Raises:
+        As `fold`; ModelError also if the model refers to external data.
+    """
+    started, data = time.perf_counter(), model.SerializeToString()
+    blocked: dict[str, Refused] = {}
+    while True:
+        with onnxfile.from_bytes(data) as file:
+            folded = fold_graph(file, options, blocked)
+            try:
+                result = onnxfile.to_bytes(file) if folded.changed else data
+            except UnrepresentableError:
+                blocked.update(unrepresentable(folded))
+                continue
+            report = _report(folded, file, "model", "model", len(result), started)
+        verdict = _verify_in_memory(data, result, options) if folded.changed else _same(options)
+        report = _judged(replace(report, verification=verdict), options)
+        return onnx.ModelProto.FromString(result), report
+
+
+class _Unrepresentable(Exception):  # noqa: N818  not an error: the sites that must stay
+    def __init__(self, refusals: dict[str, Refused]) -> None:
+        super().__init__()
+        self.refusals = refusals
+
+
+def _fold_once(
+    file: OnnxFile,
+    source: Path,
+    target: str | os.PathLike[str] | None,
+    options: Options,
+    blocked: dict[str, Refused],
+    progress: Progress | None,
+) -> Report:
+    started = time.perf_counter()
+    folded = fold_graph(file, options, blocked, _stage(progress, "folding"))
+    report = _report(folded, file, str(source), None if target is None else str(target), file.nbytes, started)
+    if target is None:
+        if refusals := unrepresentable(folded):
+            raise _Unrepresentable(refusals)
+        report = replace(report, verification=Verification("not verified", "nothing was written"))
+        return _judged(report, options)
+    if not folded.changed:
+        _judged(report, options)
+        onnxfile.copy(file, target, progress=_stage(progress, "writing"))
+        return replace(report, verification=_same(options), seconds=time.perf_counter() - started)
+    verdicts: list[Verification] = []
+
+    def judge(staged: Path) -> None:
+        if progress is not None:
+            progress("verifying", 0, 1)
+        verdicts.append(_verify_files(source, staged, options))
+        _judged(replace(report, verification=verdicts[0], seconds=time.perf_counter() - started), options)
+
+    try:
+        written = onnxfile.write(file, target, progress=_stage(progress, "writing"), before_commit=judge)
+    except UnrepresentableError:
+        raise _Unrepresentable(unrepresentable(folded)) from None
+    return replace(report, verification=verdicts[0], bytes_after=written, seconds=time.perf_counter() - started)
+
+
+def _judged(report: Report, options: Options) -> Report:
+    """The report, unless it is one that must not lead to an output."""
+    if options.require_change and not report.changed:
+        raise NothingToFoldError(f"{report.source}: nothing to fold; the report says why", report)
+    if report.verification.status == "failed":
+        raise VerificationError(f"{report.source}: the folded model differs: {report.verification.reason}", report)
+    return report
+
+
+def _verify_files(before: Path, after: Path, options: Options) -> Verification:
+    if not options.verify:
+        return Verification("not verified", "verification was turned off (--no-verify)")
+    return verify(before, after, inputs=options.inputs, timeout=options.verify_timeout)
+
+
+def _verify_in_memory(before: bytes, after: bytes, options: Options) -> Verification:
+    import tempfile  # noqa: PLC0415  only models in memory need it, and start-up time counts
+
+    with tempfile.TemporaryDirectory() as folder:
+        paths = Path(folder, "before.onnx"), Path(folder, "after.onnx")
+        for path, data in zip(paths, (before, after), strict=True):
+            path.write_bytes(data)
+        return _verify_files(*paths, options)
+
+
+def _same(options: Options) -> Verification:
+    if not options.verify:
+        return Verification("not verified", "verification was turned off (--no-verify)")
+    return Verification("verified", "nothing was folded: the output is the input, byte for byte")
+
+
+def _report(folded: Folded, file: OnnxFile, source: str, target: str | None, after: int, started: float) -> Report:
+    return Report(
+        version=version("bnfold"),
+        source=source,
+        target=target,
+        bn_before=folded.bn_before,
+        bn_after=folded.bn_after,
+        nodes_before=folded.nodes_before,
+        nodes_after=folded.nodes_after,
+        bytes_before=file.nbytes,
+        bytes_after=after,
+        changed=folded.changed,
+        outcomes=folded.outcomes,
+        verification=Verification("not verified", "it has not run"),
+        seconds=time.perf_counter() - started,
+        notes=tuple(folded.notes),
+    )
+
+
+def _stage(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
+    if progress is None:
+        return None
+
+    def report(done: int, total: int) -> None:
+        with suppress(ZeroDivisionError):
+            progress(name, done, total)
+
+    return report

@@ -1,0 +1,313 @@
+"""The command ``bnfold``: fold, inspect, verify. What a command needs is imported inside it, so help is instant.
+
+Exit codes: 0 done; 2 bad input or usage; 3 the folded model differs; 4 nothing to fold (``--require-change``);
+130 interrupted. A report that was asked for is written in every case in which there is one.
+"""
+
+# ruff: noqa: PLC0415  a command imports what it needs when it runs, or every --help would wait for onnx
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import asdict
+from shutil import get_terminal_size
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+
+from folding.errors import FoldingError, NothingToFoldError, OptionError, ReportedError, VerificationError
+from folding.options import Options, option_fields
+from folding.progress import Bars
+from folding.report import json_ready
+from folding.report_digest import printable
+from folding.report_file import REPORT_SUFFIXES, report_path, write_report
+from folding.report_text import render_text, render_verification
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from folding.report import Report, Verification
+
+DONE, BAD_INPUT, DIFFERENT, UNCHANGED = 0, 2, 3, 4
+INTERRUPTED = 130  # what a shell reports for a process ended by SIGINT: 128 + 2
+
+WIDTH_CAP = 120  # wider lines are hard to read
+VERIFICATION_OPTIONS = ("verify", "inputs", "verify_timeout")
+
+DESCRIPTION = "Fold BatchNormalization and other per-channel affine maps into the weights of an ONNX model."
+EPILOG = """\
+examples:
+  bnfold inspect model.onnx                     what can be folded, and what stands in the way of the rest
+  bnfold fold model.onnx -o folded.onnx         fold, compare the results, write
+  bnfold fold model.onnx -o folded.onnx --report report.html --keep 'head.*'
+  bnfold verify model.onnx folded.onnx          run both side by side
+
+exit codes:
+  0 done    2 bad input or usage    3 the folded model differs    4 nothing to fold, with --require-change
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; usage errors leave through `SystemExit` with code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a name may hold what the terminal's encoding lacks
+    parser = build_parser()
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown and arguments.command != "serve":
+        parser.error(f"unrecognized arguments: {' '.join(map(printable, unknown))}")
+    try:
+        code: int = arguments.run(arguments)
+    except KeyboardInterrupt:
+        return complain(f"interrupted; {vars(arguments).get('written') or 'nothing'} was written", INTERRUPTED)
+    except (FoldingError, OSError) as error:
+        return complain(sentence(error, arguments), exit_code(error))
+    return code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; the options of a fold come from `Options`, so none can be missing here."""
+    parser = argparse.ArgumentParser(
+        "bnfold",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+    _add_fold(commands)
+    _add_inspect(commands)
+    _add_verify(commands)
+    serve = commands.add_parser("serve", help="the HTTP service (not part of this version)", add_help=False)
+    serve.set_defaults(run=_serve)
+    return parser
+
+
+class _Version(argparse.Action):
+    """Print the version only when asked, so that no other command pays for finding it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"bnfold {version('bnfold')}")
+        parser.exit()
+
+
+def _add_fold(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    about = "Fold a model, compare the result with the original, and write it."
+    fold = commands.add_parser("fold", help="fold a model and write the result", description=about, allow_abbrev=False)
+    fold.add_argument("model", metavar="IN", help="the ONNX model to fold")
+    fold.add_argument("-o", "--output", metavar="OUT", help="where to write the folded model; may be IN itself")
+    fold.add_argument("--dry-run", action="store_true", help="report what would be done and write no model")
+    _add_presentation(fold)
+    _add_options(fold.add_argument_group("how to fold and judge"), option_fields())
+    fold.set_defaults(run=_fold, usage=fold.error)
+
+
+def _add_inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    about = "Say what can be folded, and why the rest cannot; nothing is run and no model is written."
+    inspect = commands.add_parser(
+        "inspect", help="say what can be folded and what cannot", description=about, allow_abbrev=False
+    )
+    inspect.add_argument("model", metavar="IN", help="the ONNX model to look at")
+    _add_presentation(inspect)
+    chosen = (name for name in option_fields() if name not in VERIFICATION_OPTIONS)
+    _add_options(inspect.add_argument_group("how to fold"), chosen)
+    inspect.set_defaults(run=_inspect)
+
+
+def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    about = "Run two models on the same inputs and judge every output against the first model's rounding noise."
+    verify = commands.add_parser(
+        "verify", help="compare two models by running them", description=about, allow_abbrev=False
+    )
+    verify.add_argument("before", metavar="A", help="the original model")
+    verify.add_argument("after", metavar="B", help="the model to judge")
+    verify.add_argument("--json", action="store_true", help="print the verdict as JSON")
+    _add_options(verify, (name for name in VERIFICATION_OPTIONS if name != "verify"))
+    verify.set_defaults(run=_verify)
+
+
+def _add_presentation(parser: argparse.ArgumentParser) -> None:
+    suffixes = "|".join(REPORT_SUFFIXES)
+    parser.add_argument(
+        "--report",
+        metavar=f"FILE{suffixes}",
+        type=_report_path,
+        action="append",
+        default=[],
+        help="also write the report to a file; the suffix says in which form (repeatable)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print errors and warnings only")
+
+
+def _add_options(group: argparse._ActionsContainer, names: Iterable[str]) -> None:
+    declared, types = option_fields(), get_type_hints(Options)
+    for name in names:
+        given = argparse.SUPPRESS  # what is not given is left to Options, the one place for defaults
+        flag, form = f"--{name.replace('_', '-')}", _form(types[name], declared[name]["default"])
+        if "metavar" in declared[name]:
+            form["metavar"] = declared[name]["metavar"]
+        group.add_argument(flag, dest=name, default=given, help=_help(declared[name]), **form)
+
+
+def _form(kind: object, default: Any) -> dict[str, Any]:
+    if kind is bool:
+        return {"action": argparse.BooleanOptionalAction if default else "store_true"}
+    if get_origin(kind) is tuple:
+        return {"action": "append", "type": get_args(kind)[0]}
+    if get_origin(kind) is Literal:
+        return {"choices": get_args(kind)}
+    return {"type": next((part for part in get_args(kind) if part is not type(None)), kind)}
+
+
+def _help(declared: dict[str, Any]) -> str:
+    text, default = declared["help"], declared["default"]
+    shown = "yes" if default is True else f"{default:g}" if isinstance(default, float) else default
+    told = f"{text} (default: {shown})" if shown else f"{text}"
+    return told.replace("%", "%%")  # argparse formats it
+
+
+def _report_path(text: str) -> Path:
+    try:
+        return report_path(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _options(arguments: argparse.Namespace) -> Options:
+    given = vars(arguments)
+    return Options(**{name: given[name] for name in option_fields() if name in given})
+
+
+def _fold(arguments: argparse.Namespace) -> int:
+    if arguments.output is None and not arguments.dry_run:
+        arguments.usage("give -o OUT to write the folded model, or --dry-run to see what would be done")
+    options = _options(arguments)
+    from folding.api import fold
+
+    target = None if arguments.dry_run else arguments.output
+
+    def work() -> Report:
+        with Bars(enabled=_shows_bars(arguments)) as bars:  # gone before the report appears
+            return fold(arguments.model, target, options, progress=bars)
+
+    return _told(work, arguments)
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    options = _options(arguments)
+    from folding.api import inspect
+
+    return _told(lambda: inspect(arguments.model, options), arguments)
+
+
+def _told(work: Callable[[], Report], arguments: argparse.Namespace) -> int:
+    """Do the work and publish its report, also where the work ended in an error that carries one."""
+    try:
+        report = work()
+    except ReportedError as error:
+        _publish(error.report, arguments)
+        raise
+    arguments.written = report.target
+    return _publish(report, arguments)
+
+
+def _publish(report: Report, arguments: argparse.Namespace) -> int:
+    code = DONE
+    for path in arguments.report:
+        try:
+            write_report(report, path)
+        except OSError as error:
+            code = complain(f"the report was not written: {path}: {_cause(error)}", BAD_INPUT)
+    wanted = report.changed and report.target is not None and vars(arguments).get("verify", True)
+    unproven = wanted and report.verification.status == "not verified"
+    if arguments.json:
+        show(report.to_json())
+    elif not arguments.quiet:
+        show(render_text(report, width=_width(), colour=_colour()))
+    if unproven and (arguments.json or arguments.quiet):
+        complain(f"warning: {arguments.model}: not verified: {report.verification.reason}", DONE)
+    return code
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    options = _options(arguments)
+    from folding.verify import verify
+
+    verification = verify(arguments.before, arguments.after, inputs=options.inputs, timeout=options.verify_timeout)
+    if arguments.json:
+        show(json.dumps(json_ready(asdict(verification)), indent=2) + "\n")
+    else:
+        show(render_verification(verification, width=_width(), colour=_colour()))
+    return _verdict_code(verification)
+
+
+def _verdict_code(verification: Verification) -> int:
+    """A comparison that could not be made is neither proof nor failure: it is the input that did not allow it."""
+    return {"verified": DONE, "failed": DIFFERENT, "not verified": BAD_INPUT}[verification.status]
+
+
+def _serve(_: argparse.Namespace) -> int:
+    return complain("serve: the service is not part of this version yet; use bnfold fold", BAD_INPUT)
+
+
+def exit_code(error: Exception) -> int:
+    """The exit code of an error that ended a command."""
+    if isinstance(error, VerificationError):
+        return DIFFERENT
+    return UNCHANGED if isinstance(error, NothingToFoldError) else BAD_INPUT
+
+
+def sentence(error: Exception, arguments: argparse.Namespace) -> str:
+    """The error in one sentence that names the file it is about: the model, unless it names another itself."""
+    named, model = vars(arguments), vars(arguments).get("model", "")
+    if isinstance(error, OSError):
+        return f"{error.filename or model}: {_cause(error)}".removeprefix(": ")
+    text, files = str(error), [named[key] for key in ("model", "output") if named.get(key)]
+    is_told = isinstance(error, OptionError) or not files or text.startswith(tuple(files))
+    return text if is_told else f"{model}: {text}"
+
+
+def _cause(error: OSError) -> str:
+    cause = error.strerror or str(error) or type(error).__name__
+    return cause[:1].lower() + cause[1:]
+
+
+def complain(text: str, code: int) -> int:
+    """Say it on stderr, on one line that no terminal obeys, and hand back the exit code."""
+    print(f"bnfold: {printable(text)}", file=sys.stderr)
+    return code
+
+
+def show(text: str) -> None:
+    """Print to stdout; a reader that has left (``| head``) is no error and costs no exit code."""
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def _width() -> int:
+    return min(get_terminal_size(fallback=(WIDTH_CAP, 0)).columns, WIDTH_CAP)
+
+
+def _colour() -> bool:
+    """Colour for a terminal only, unless FORCE_COLOR or NO_COLOR (no-color.org) say otherwise."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or (sys.stdout.isatty() and os.environ.get("TERM") != "dumb")
+
+
+def _shows_bars(arguments: argparse.Namespace) -> bool:
+    return sys.stderr.isatty() and not arguments.quiet and not arguments.json
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""What becomes of a BatchNormalization that stays: inference mode if asked for, Mul + Add, or a depthwise Conv."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from onnx import helper
+
+from folding.commit import append_affine, drop_inputs, rewrite_as_affine, set_constant
+from folding.plan import Refused
+from folding.sites import MODE_AS_ATTRIBUTE, MULTIDIRECTIONAL, NORMALIZATION, affine_of, in_training_mode
+from folding.weights import Weight
+
+if TYPE_CHECKING:
+    from folding.affine import Affine
+    from folding.graph import Graph, Node
+    from folding.options import Leftover
+
+TRAINING_MODE_SINCE = 14  # BatchNormalization-14 has the attribute; before it a second output meant training
+IMAGE_RANK = 3  # the least rank a Conv takes
+
+
+def freeze_training(graph: Graph) -> int:
+    """Turn training mode off wherever nothing reads the updated statistics; the number of operators changed."""
+    nodes = [node for node in graph.nodes() if node.op == NORMALIZATION and in_training_mode(node)]
+    return sum(_freeze(node) for node in nodes)
+
+
+def _freeze(node: Node) -> bool:
+    scope = node.scope
+    extra = [name for name in node.outputs[1:] if name]
+    seen = scope.outputs | scope.captured | scope.pinned
+    if any(scope.uses.get(name) or name in seen for name in extra):
+        return False
+    name, value = ("is_test", 1) if node.version < MODE_AS_ATTRIBUTE else ("training_mode", 0)
+    kept = [attribute for attribute in node.proto.attribute if attribute.name != name]
+    has_mode = node.version < MODE_AS_ATTRIBUTE or node.version >= TRAINING_MODE_SINCE
+    del node.proto.attribute[:], node.proto.output[1:], node.outputs[1:]
+    node.proto.attribute.extend([*kept, *([helper.make_attribute(name, value)] if has_mode else [])])
+    node.forget_attributes()
+    scope.dropped.update(extra)
+    for name in extra:
+        scope.producers.pop(name, None)
+    return True
+
+
+def rewrite(node: Node, form: Leftover) -> bool:
+    """Write a BatchNormalization that stays in the form asked for; whether that was possible."""
+    try:
+        affine = affine_of(node).affine
+    except Refused:
+        return False
+    if form == "conv":
+        return _as_convolution(node, affine)
+    return _as_affine(node, affine)
+
+
+def _as_affine(node: Node, a: Affine) -> bool:
+    if node.scope.graph.opset < MULTIDIRECTIONAL:
+        return False
+    first = a.shift_part() if a.is_shift else a.linear_part()
+    dtype = node.dtype(0) or node.weight(1).dtype
+    rewrite_as_affine(node, first, ())
+    if not a.is_shift and not a.is_linear:
+        append_affine(node, a.shift_part(), dtype, ())
+    return True
+
+
+def _as_convolution(node: Node, a: Affine) -> bool:
+    """``scale * x + shift`` as a convolution of kernel 1 with one group per channel."""
+    channels = node.weight(1).shape[0]
+    if a.rank < IMAGE_RANK or not a.varies_only_along(1):
+        return False
+    dtype = node.dtype(0) or node.weight(1).dtype
+    kernel = (1,) * (a.rank - 2)
+    scale, shift = (np.broadcast_to(part.reshape(-1), channels) for part in (a.scale, a.shift))
+    del node.proto.attribute[:]
+    attributes = {"group": channels, "kernel_shape": kernel}
+    node.proto.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
+    node.proto.op_type = "Conv"
+    node.forget_attributes()
+    set_constant(node, 1, Weight.of(scale.reshape(channels, 1, *kernel), dtype))
+    set_constant(node, 2, Weight.of(np.array(shift), dtype))
+    drop_inputs(node, 3)
+    return True

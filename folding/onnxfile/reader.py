@@ -1,0 +1,183 @@
+"""OnnxFile: a model as its skeleton, the large payloads left where they are; checked before any work."""
+
+from __future__ import annotations
+
+import mmap
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onnx import AttributeProto
+
+from folding.errors import ModelError
+from folding.onnxfile.external import ExternalFiles
+from folding.onnxfile.graphs import GraphCheck
+from folding.onnxfile.limits import Limits
+from folding.onnxfile.skeleton import Walk, marked, marker, parse
+from folding.onnxfile.sources import BytesSource, FileSource, Span
+from folding.onnxfile.tensors import check_tensor, stored_fields
+from folding.onnxfile.wire import WireError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+    from typing import Self
+
+    from onnx import ModelProto, TensorProto
+
+    from folding.onnxfile.graphs import Place
+    from folding.onnxfile.sources import Payload, Source
+    from folding.onnxfile.wire import Bytes
+
+_DEFAULT_LIMITS = Limits()
+
+
+class OnnxFile:
+    """A model whose payloads of more than INLINE_BYTES were left in the file; a context manager.
+
+    `model` is an ordinary ModelProto and may be edited and copied freely. In place of a large payload it has a
+    marker: in `raw_data` of a tensor, in `s` of an attribute (for `s`, `floats` and `ints`). External tensors
+    have a marker too, and no location any more. What no marker refers to is not written.
+
+    `nbytes` is the size of the model file and its external data files, `external_locations` the names of the
+    latter, `path` is None for a model that was read from memory.
+    """
+
+    def __init__(self, model: ModelProto, payloads: list[Payload], source: Source, external: ExternalFiles) -> None:
+        self.model = model
+        self._payloads, self._source, self._external = payloads, source, external
+
+    @property
+    def path(self) -> Path | None:
+        """The model file."""
+        return self._source.path if isinstance(self._source, FileSource) else None
+
+    @property
+    def source(self) -> Source:
+        """The bytes of the model file."""
+        return self._source
+
+    @property
+    def external_sources(self) -> Mapping[str, FileSource]:
+        """The external data files, by their locations."""
+        return self._external.sources
+
+    @property
+    def external_locations(self) -> tuple[str, ...]:
+        """The names of the external data files, relative to the model's folder."""
+        return tuple(self._external.sources)
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the model file and its external data files."""
+        return self._source.size + sum(source.size for source in self._external.sources.values())
+
+    def payload(self, proto: TensorProto | AttributeProto) -> Payload | None:
+        """The payload a tensor or attribute of `model` stands for; None: its data are in the proto itself."""
+        return self.marked_payload(proto.s if isinstance(proto, AttributeProto) else proto.raw_data)
+
+    def marked_payload(self, data: bytes) -> Payload | None:
+        """The payload that a marker stands for; None: `data` is data."""
+        index = marked(data)
+        return None if index is None else self._payloads[index]
+
+    def attach(self, payload: Payload) -> bytes:
+        """A marker to put into `raw_data` of a tensor whose dims and data_type are those of the payload."""
+        self._payloads.append(payload)
+        return marker(len(self._payloads) - 1)
+
+    def close(self) -> None:
+        """Close the files; payloads cannot be read any more."""
+        self._external.close()
+        if isinstance(self._source, FileSource):
+            self._source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read(path: str | os.PathLike[str], limits: Limits = _DEFAULT_LIMITS) -> OnnxFile:
+    """Open a model, leaving its weights where they are; nothing in it needs to be trusted.
+
+    Raises:
+        ModelError: it is missing, no ONNX model, truncated, corrupt, inconsistent or unsafe.
+        LimitError: it exceeds one of `limits`.
+    """
+    path = Path(path)
+    try:
+        source = FileSource(path)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be opened: {getattr(error, 'strerror', error)}") from error
+    external = ExternalFiles(source, limits)
+    try:
+        with source.opened() as fd, _mapped(fd, source.size) as data:
+            return _build(data, source, external, limits, path.name)
+    except BaseException:
+        external.close()
+        source.close()
+        raise
+
+
+def from_bytes(data: bytes, limits: Limits = _DEFAULT_LIMITS) -> OnnxFile:
+    """The same for a serialized ModelProto in memory, which can have no external data.
+
+    Raises:
+        ModelError, LimitError: as in `read`.
+    """
+    return _build(data, BytesSource(data), ExternalFiles(None, limits), limits, "the model")
+
+
+def _build(data: Bytes, source: Source, external: ExternalFiles, limits: Limits, name: str) -> OnnxFile:
+    if not len(data):
+        raise ModelError(f"{name} is empty; it is not an ONNX model")
+    try:
+        walk = Walk(data, source, limits)
+        model = parse(walk.skeleton(), limits)
+    except WireError as error:
+        raise ModelError(f"{name} {error}") from error
+    if not model.HasField("graph"):
+        raise ModelError(f"{name} has no graph; it is not an ONNX model")
+    file = OnnxFile(model, list(walk.payloads), source, external)
+    _check(file, external, limits)
+    return file
+
+
+def _check(file: OnnxFile, external: ExternalFiles, limits: Limits) -> None:
+    """Check graphs, then tensors; external tensors get their markers."""
+    graphs = GraphCheck(file.model, limits)
+    graphs.run()
+    total = 0
+    for place in graphs.places:
+        tensor = place.tensor
+        if tensor.data_location == tensor.EXTERNAL:
+            _mark_external(file, external, place)
+        payload = file.payload(tensor)
+        total += check_tensor(tensor, payload if isinstance(payload, Span) else None, place.label)
+        limits.hold("tensor_bytes", total)
+
+
+def _mark_external(file: OnnxFile, external: ExternalFiles, place: Place) -> None:
+    tensor = place.tensor
+    if place.sparse:
+        raise ModelError(f"{place.label}: a sparse tensor cannot have external data")
+    if fields := stored_fields(tensor):
+        raise ModelError(f"{place.label}: its data are external and in {fields[0]} too; only one can be meant")
+    span = external.span(tensor, place.label)
+    tensor.ClearField("external_data")
+    tensor.ClearField("data_location")
+    tensor.raw_data = file.attach(span)
+
+
+@contextmanager
+def _mapped(fd: int, size: int) -> Iterator[Bytes]:
+    if not size:
+        yield b""  # cannot be mapped
+        return
+    with mmap.mmap(fd, size, access=mmap.ACCESS_READ) as data:
+        yield data

@@ -1,0 +1,138 @@
+"""Staging: new files grow in a hidden folder beside the target and take their places at the end, all or none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from folding.errors import FoldingError
+from folding.onnxfile.stream import Target, writing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from folding.onnxfile.layout import Segment
+
+_NAME_SHOWN = 100  # characters of the target's name in the folder's: the whole must stay below 255 bytes
+_PERMISSIONS = 0o777
+
+
+def resolve(target: str | os.PathLike[str]) -> Path:
+    """The file that a target means: a link is written through.
+
+    Raises:
+        FoldingError: it is a folder or a device, or its folder does not exist.
+    """
+    path = Path(target)
+    with writing(str(target)):
+        path = Path(os.path.realpath(path)) if path.is_symlink() else path
+    if path.is_dir():
+        raise FoldingError(f"{target} is a folder; give the name of a file in it")
+    if not path.parent.is_dir():
+        raise FoldingError(f"{target} cannot be written: the folder {path.parent} does not exist; create it first")
+    if path.exists() and not path.is_file():
+        raise FoldingError(f"{target} cannot be written: it is not a regular file")
+    return path
+
+
+class Staging:
+    """The new files of one target; a context manager that leaves nothing behind but what was committed.
+
+    Raises:
+        FoldingError: the target's folder is not writable (on entry), or a file cannot be created or renamed.
+    """
+
+    def __init__(self, target: Path, *, durable: bool) -> None:
+        self._target, self._durable = target, durable
+        self._open: list[int] = []
+        self._names: list[str] = []
+
+    def __enter__(self) -> Self:
+        folder = self._target.parent
+        with writing(f"the folder {folder}"):
+            self._folder = Path(tempfile.mkdtemp(prefix=f".{self._target.name[:_NAME_SHOWN]}.", dir=folder))
+            self._new, self._old = self._folder / "new", self._folder / "old"
+            self._new.mkdir()
+            self._old.mkdir()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def create(self, name: str, segments: Sequence[Segment], nbytes: int) -> Target:
+        """A new file that will be called `name` beside the target; the model is the one created last."""
+        path, place = self._new / name, self._target.parent / name
+        with writing(str(place)):
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+            fd = os.open(path, flags, 0o666)
+            self._open.append(fd)
+            self._names.append(name)
+            if place.exists():
+                path.chmod(place.stat().st_mode & _PERMISSIONS)
+        return Target(fd, str(place), segments, nbytes)
+
+    def finish(self) -> Path:
+        """Close the files, which are complete now; the path of the staged model."""
+        if self._durable:
+            for fd in self._open:
+                with writing(str(self._target)):
+                    os.fsync(fd)
+        self._close()
+        return self._new / self._names[-1]
+
+    def _close(self) -> None:
+        while self._open:
+            os.close(self._open.pop())
+
+    def commit(self) -> None:
+        """Rename the files into place: data first, the model last.
+
+        Where data is replaced, the old model is taken away before: whatever happens in between leaves no
+        model rather than one with another's weights. An exception puts everything back.
+        """
+        with writing(str(self._target)):
+            try:
+                self._rename()
+            except BaseException:
+                self._undo()
+                raise
+            if self._durable:
+                _sync_folder(self._target.parent)
+
+    def _rename(self) -> None:
+        *data, model = self._names
+        places = [self._target.parent / name for name in data]
+        if any(place.exists() for place in places) and self._target.exists():
+            self._target.rename(self._old / model)
+        for name, place in zip(data, places, strict=True):
+            if place.exists():
+                place.rename(self._old / name)
+            (self._new / name).rename(place)
+        (self._new / model).replace(self._target)
+
+    def _undo(self) -> None:
+        if not (self._new / self._names[-1]).exists():
+            return  # the last rename was done: the new files are complete
+        for name in self._names:
+            place = self._target.parent / name
+            if (self._old / name).exists():
+                (self._old / name).replace(place)
+            elif not (self._new / name).exists():
+                place.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "posix":
+        fd = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)

@@ -1,0 +1,161 @@
+"""How many bytes a tensor's dims and type ask for, and whether its data is that long."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from onnx import TensorProto
+
+from folding.errors import ModelError
+from folding.onnxfile.skeleton import count_varints
+from folding.onnxfile.wire import PACKED_VARINTS, TENSOR, TENSOR_EXTERNAL_DATA, WireError
+
+if TYPE_CHECKING:
+    from folding.onnxfile.sources import Span
+
+# Bits of an element in raw_data, by the names of TensorProto.DataType (onnx.proto); older packages lack some of them.
+_BITS_BY_NAME = {
+    **dict.fromkeys(("COMPLEX128",), 128),
+    **dict.fromkeys(("DOUBLE", "INT64", "UINT64", "COMPLEX64"), 64),
+    **dict.fromkeys(("FLOAT", "INT32", "UINT32"), 32),
+    **dict.fromkeys(("FLOAT16", "BFLOAT16", "INT16", "UINT16"), 16),
+    **dict.fromkeys(("INT8", "UINT8", "BOOL", "FLOAT8E8M0"), 8),
+    **dict.fromkeys(("FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ"), 8),
+    **dict.fromkeys(("FLOAT6E2M3", "FLOAT6E3M2"), 6),
+    **dict.fromkeys(("INT4", "UINT4", "FLOAT4E2M1"), 4),
+    **dict.fromkeys(("INT2", "UINT2"), 2),
+}
+_NUMBERS = dict(TensorProto.DataType.items())
+BITS: dict[int, int] = {_NUMBERS[name]: bits for name, bits in _BITS_BY_NAME.items() if name in _NUMBERS}
+_BYTE = 8  # bits
+_PACKED_BITS = {2, 4}  # widths of which int32_data keeps a whole byte in each entry
+_INT32_DATA = "int32_data"
+# Where the elements are that are not in raw_data, and how many entries an element takes; all others: int32_data.
+_TYPED: dict[int, tuple[str, int]] = {
+    TensorProto.FLOAT: ("float_data", 1),
+    TensorProto.COMPLEX64: ("float_data", 2),
+    TensorProto.DOUBLE: ("double_data", 1),
+    TensorProto.COMPLEX128: ("double_data", 2),
+    TensorProto.INT64: ("int64_data", 1),
+    TensorProto.UINT32: ("uint64_data", 1),
+    TensorProto.UINT64: ("uint64_data", 1),
+    TensorProto.STRING: ("string_data", 1),
+}
+_DATA_FIELDS = ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
+_FIELD_NAMES = {number: TensorProto.DESCRIPTOR.fields_by_number[number].name for number in TENSOR.payloads}
+_DIMENSION_MAX = 2**63 - 1  # dims are int64, and so is their product in every runtime
+_BLOCK = 1 << 20  # bytes of packed numbers looked at together
+
+
+def type_name(data_type: int) -> str:
+    """The name of a TensorProto.DataType, or its number where it has none."""
+    return next((name for name, number in _NUMBERS.items() if number == data_type), str(data_type))
+
+
+def element_count(dims: Any, label: str) -> int:
+    """The product of the dims.
+
+    Raises:
+        ModelError: one is negative, or the product does not fit in 64 bits.
+    """
+    count = 1
+    for dim in dims:
+        if dim < 0:
+            raise ModelError(f"{label}: dimension {dim} is negative in shape {_shape(dims)}")
+        count = count * dim if count <= _DIMENSION_MAX else count
+    if 0 in dims:
+        return 0
+    if count > _DIMENSION_MAX:
+        raise ModelError(f"{label}: shape {_shape(dims)} has more elements than 64 bits can count")
+    return count
+
+
+def _shape(dims: Any) -> str:
+    shown = 8  # dimensions quoted; a hostile shape has thousands
+    return f"[{', '.join(map(str, dims[:shown]))}{', ...' if len(dims) > shown else ''}]"
+
+
+def raw_bytes(tensor: TensorProto, label: str) -> int | None:
+    """The bytes that a tensor's dims and type take in raw_data; None for a type without a fixed size.
+
+    Raises:
+        ModelError: as in `element_count`.
+    """
+    return _raw_bytes(tensor.data_type, element_count(tensor.dims, label))
+
+
+def _raw_bytes(data_type: int, count: int) -> int | None:
+    bits = BITS.get(data_type)
+    return None if bits is None else -(-count * bits // _BYTE)
+
+
+def check_tensor(tensor: TensorProto, span: Span | None, label: str) -> int:
+    """The bytes of a tensor's data, once it is certain that they are what dims and type say.
+
+    `span` is the data where it was lifted out of the skeleton. A type this onnx does not know passes.
+
+    Raises:
+        ModelError: type undefined, a negative dimension, or data of another length.
+    """
+    if tensor.data_type == TensorProto.UNDEFINED:
+        raise ModelError(f"{label}: the tensor has no data type")
+    if tensor.HasField("segment"):
+        raise ModelError(f"{label}: the tensor is a segment of a larger one; store it as a whole")
+    count = element_count(tensor.dims, label)
+    expected = _raw_bytes(tensor.data_type, count)
+    if span is not None and span.field == TENSOR_EXTERNAL_DATA:
+        return span.length  # compared with the dims when its file was looked up
+    field, found = _data(tensor, span, label)
+    if expected is not None or tensor.data_type == TensorProto.STRING:
+        _check_length(tensor, field, found, count, label)
+    return found if expected is None else expected
+
+
+def stored_fields(tensor: TensorProto) -> list[str]:
+    """The data fields of a tensor that are not empty."""
+    return [name for name in _DATA_FIELDS if len(getattr(tensor, name))]
+
+
+def _data(tensor: TensorProto, span: Span | None, label: str) -> tuple[str, int]:
+    """The one field that holds data, and its length: bytes of raw_data, entries of any other."""
+    if span is not None:
+        return _FIELD_NAMES[span.field], _entries(span, label)
+    filled = stored_fields(tensor)
+    if len(filled) > 1:
+        raise ModelError(f"{label}: the tensor has data in {' and '.join(filled)}; only one of them can be meant")
+    return (filled[0], len(getattr(tensor, filled[0]))) if filled else ("", 0)
+
+
+def _entries(span: Span, label: str) -> int:
+    size = TENSOR.payloads[span.field]
+    if size != PACKED_VARINTS:
+        return span.length // size
+    try:
+        return count_varints(span.read(at, min(at + _BLOCK, span.length)) for at in range(0, span.length, _BLOCK))
+    except WireError as error:  # the file was sound when it was walked
+        raise ModelError(f"{label}: the data {error}") from error
+
+
+def _check_length(tensor: TensorProto, field: str, found: int, count: int, label: str) -> None:
+    expected, unit = _raw_bytes(tensor.data_type, count), "bytes"
+    if field != "raw_data" or expected is None:
+        name, expected = _typed_entries(tensor.data_type, count)
+        unit = "entries"
+        if expected and field != name:
+            what = f"its data are in {field}" if field else "it has no data"
+            raise ModelError(
+                f"{label}: a {type_name(tensor.data_type)} tensor needs {expected} entries in {name}, but {what}"
+            )
+    if found != expected:
+        kind = type_name(tensor.data_type)
+        raise ModelError(
+            f"{label}: shape {_shape(tensor.dims)} of {kind} takes {expected} {unit}, but {field or 'it'} has {found}"
+        )
+
+
+def _typed_entries(data_type: int, count: int) -> tuple[str, int]:
+    """The field that holds elements of a type one by one, and how many entries `count` of them take."""
+    name, each = _TYPED.get(data_type, (_INT32_DATA, 1))
+    bits = BITS.get(data_type, _BYTE)
+    together = _BYTE // bits if bits in _PACKED_BITS else 1
+    return name, -(-count * each // together)

@@ -1,0 +1,216 @@
+"""Fold one indexed model: which sites, in which order, until nothing changes; and what became of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from folding import leftover
+from folding.commit import commit, write_back
+from folding.graph import Graph
+from folding.plan import Plan, Refused
+from folding.planner import Planner
+from folding.report import SCALES_SHOWN, Outcome, Refusal
+from folding.sites import NORMALIZATION, OPERATORS, affine_of, is_candidate
+from folding.weights import UnrepresentableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    import onnx
+
+    from folding.affine import Affine
+    from folding.graph import Node
+    from folding.onnxfile import OnnxFile
+    from folding.options import Options
+
+
+@dataclass
+class Folded:
+    """A model after folding: `graph` is written back into `graph.model` when `changed`."""
+
+    graph: Graph
+    outcomes: tuple[Outcome, ...]
+    changed: bool
+    bn_before: int
+    nodes_before: int
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def bn_after(self) -> int:
+        """BatchNormalizations left, in all graphs and functions."""
+        return count_normalizations(self.graph.model)
+
+    @property
+    def nodes_after(self) -> int:
+        """Operators left."""
+        return count_nodes(self.graph.model)
+
+
+def fold_graph(
+    file: OnnxFile,
+    options: Options,
+    blocked: Mapping[str, Refused],
+    progress: Callable[[int, int], None] | None = None,
+) -> Folded:
+    """Fold everything that folds in a model, except the sites whose keys are `blocked`."""
+    before = count_normalizations(file.model), count_nodes(file.model)
+    graph = Graph(file, freeze_initializers=options.freeze_initializers)
+    run = _Run(graph, options, blocked)
+    if any(node.op in OPERATORS for node in graph.nodes()):
+        run.everything(progress)
+    if run.changed:
+        write_back(graph)
+    outcomes = (*run.ended.values(), *_in_functions(graph.model))
+    return Folded(graph, outcomes, run.changed, *before, run.notes)
+
+
+class _Run:
+    """One pass over one graph: the sites still open, and what became of the others."""
+
+    def __init__(self, graph: Graph, options: Options, blocked: Mapping[str, Refused]) -> None:
+        self.graph, self.options, self.blocked = graph, options, blocked
+        self.ended: dict[str, Outcome] = {}
+        self.notes: list[str] = []
+        self.changed = False
+
+    def everything(self, progress: Callable[[int, int], None] | None) -> None:
+        self.graph.infer_shapes()
+        if self.options.freeze_training and (frozen := leftover.freeze_training(self.graph)):
+            self.changed = True
+            self.notes.append(f"{frozen} BatchNormalization in training mode turned into inference")
+        self.sites = [node for node in self.graph.nodes() if is_candidate(node)]
+        # Normalizations go first: one may take the neighbouring Mul and Add along, which alone would have to stay.
+        self.sites.sort(key=lambda node: node.op != NORMALIZATION)
+        self.ended = dict.fromkeys((node.key for node in self.sites), _UNKNOWN)
+        while self._round(Planner(self.options, merge=False, blocked=self.blocked), progress) or self._round(
+            Planner(self.options, merge=True, blocked=self.blocked), progress
+        ):
+            self.changed = True
+        planner = Planner(self.options, merge=True, blocked=self.blocked)
+        for node in self.sites:
+            self.ended[node.key] = self._kept(node, planner)
+            if node.op == NORMALIZATION and self.options.leftover != "keep" and self.options.selects(node.label):
+                self.changed |= leftover.rewrite(node, self.options.leftover)
+
+    def _round(self, planner: Planner, progress: Callable[[int, int], None] | None) -> bool:
+        """Try every open site once; whether any folded."""
+        folded = False
+        for number, node in enumerate(self.sites):
+            if progress is not None:
+                progress(number, len(self.sites))
+            if not node.removed and self.options.selects(node.label):
+                folded |= self._try(node, planner)
+        self.sites = [node for node in self.sites if not node.removed]
+        return folded
+
+    def _try(self, node: Node, planner: Planner) -> bool:
+        try:
+            plan = planner.plan(affine_of(node))
+        except Refused:
+            return False
+        if not isinstance(plan, Plan):
+            return False
+        affines = {removed.key: affine_of(removed).affine for removed in plan.move.removed}
+        for removed in plan.move.removed:
+            self.ended[removed.key] = _moved(removed, affines[removed.key], plan)
+        commit(plan)
+        return True
+
+    def _kept(self, node: Node, planner: Planner) -> Outcome:
+        """Why a site stays, asked once more of the final graph."""
+        if not self.options.selects(node.label):
+            both = Refused("kept-by-option", "an option leaves it alone")
+            return _outcome(node, None, backward=_refusal(both), forward=_refusal(both))
+        try:
+            site = affine_of(node)
+        except Refused as refusal:
+            return _outcome(node, None, backward=_refusal(refusal), forward=_refusal(refusal))
+        answer = planner.plan(site)
+        assert not isinstance(answer, Plan), "rounds end when nothing folds"  # noqa: S101
+        return _outcome(node, site.affine, backward=_refusal(answer[0]), forward=_refusal(answer[1]))
+
+
+def unrepresentable(folded: Folded) -> dict[str, Refused]:
+    """Evaluate every constant that folds made; the sites whose constants do not fit their type, and why."""
+    found = {}
+    for scope in folded.graph.scopes:
+        for weight in scope.weights.values():
+            try:
+                for start, stop in weight.blocks():
+                    weight.evaluate(start, stop)
+            except UnrepresentableError as error:
+                found.update(dict.fromkeys(weight.sites, error.refusal()))
+    return found
+
+
+def _moved(node: Node, a: Affine, plan: Plan) -> Outcome:
+    move = plan.move
+    merged = all(edit.node.op in OPERATORS for edit in move.edits)
+    split = any(edit.leftover is not None for edit in move.edits)
+    status = "removed" if not move.edits else "split" if split else "merged" if merged else "folded"
+    return _outcome(
+        node,
+        a,
+        status=status,
+        direction=plan.direction if move.edits else "",
+        path=tuple(passed.label for passed in move.path),
+        absorbed_by=tuple(dict.fromkeys(edit.node.label for edit in move.edits)),
+    )
+
+
+def _outcome(node: Node, a: Affine | None, **facts: object) -> Outcome:
+    figures: dict[str, object] = {}
+    if a is not None:
+        scales = np.sort(np.abs(a.scale).reshape(-1))
+        shown = scales[np.linspace(0, scales.size - 1, min(scales.size, SCALES_SHOWN)).astype(int)]
+        figures = {
+            "channels": int(scales.size),
+            "scales": tuple(float(s) for s in shown),
+            "scale_min": float(scales[0]),
+            "scale_max": float(scales[-1]),
+            "shift_max": float(np.abs(a.shift).max()),
+        }
+    return Outcome(**{"node": node.label, "operator": node.op, "status": "kept", **figures, **facts})  # type: ignore[arg-type]
+
+
+_UNKNOWN = Outcome("", "", "kept")
+
+
+def _refusal(refused: Refused) -> Refusal:
+    return Refusal(refused.code, refused.reason, refused.at, refused.hint)
+
+
+def _graphs(model: onnx.ModelProto) -> Iterable[Iterable[onnx.NodeProto]]:
+    waiting: list[Iterable[onnx.NodeProto]] = [model.graph.node, *(function.node for function in model.functions)]
+    while waiting:
+        nodes = waiting.pop()
+        yield nodes
+        for node in nodes:
+            for attribute in node.attribute:
+                waiting += [body.node for body in (attribute.g, *attribute.graphs) if body.node]
+
+
+def count_nodes(model: onnx.ModelProto) -> int:
+    """Operators in all graphs and functions."""
+    return sum(1 for nodes in _graphs(model) for _ in nodes)
+
+
+def count_normalizations(model: onnx.ModelProto) -> int:
+    """Standard BatchNormalizations in all graphs and functions."""
+    return sum(_is_normalization(node) for nodes in _graphs(model) for node in nodes)
+
+
+def _is_normalization(node: onnx.NodeProto) -> bool:
+    return node.op_type == NORMALIZATION and node.domain in {"", "ai.onnx"}
+
+
+def _in_functions(model: onnx.ModelProto) -> Iterable[Outcome]:
+    both = _refusal(Refused("in-function", "functions are not folded"))
+    for function in model.functions:
+        for node in function.node:
+            if _is_normalization(node):
+                label = node.name or node.output[0]
+                yield Outcome(f"{function.name}/{label}", NORMALIZATION, "kept", backward=both, forward=both)

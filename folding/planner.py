@@ -1,0 +1,243 @@
+"""Move an affine backward or forward through the graph until every branch is absorbed: all branches or none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from folding.graph import Edge
+from folding.plan import Edit, Move, Plan, Refused, require
+from folding.rules import RULES
+from folding.rules.rule import OperatorRule
+from folding.sites import NORMALIZATION, OPERATORS, affine_of
+from folding.weights import Weight
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from folding.affine import Affine
+    from folding.graph import Node, Scope
+    from folding.options import Options
+    from folding.plan import Direction
+    from folding.sites import Site
+
+DEPTH_LIMIT = 128  # operators in a row: a few Python frames each, of the 1,000 the interpreter allows
+VISIT_LIMIT = 4096  # operators one move may ask; sums of sums ask again for each place a shift could go
+CONSTANT_LIMIT = 1 << 22  # elements of a constant input that a move rewrites (16 MiB of float32)
+
+
+@dataclass
+class Planner:
+    """Plans folds of single sites; changes nothing.
+
+    `merge` lets an affine operator absorb another one (it is left as the last resort: an affine that moves
+    into a weight is gone). `blocked` holds what may not be folded any more, by node key, and why.
+    """
+
+    options: Options
+    merge: bool = False
+    blocked: Mapping[str, Refused] = field(default_factory=dict)
+    _visits: int = 0
+
+    def plan(self, site: Site) -> Plan | tuple[Refused, Refused]:
+        """The first way that works, backward before forward; both refusals if there is none."""
+        node = site.node
+        if node.key in self.blocked:
+            return self.blocked[node.key], self.blocked[node.key]
+        if site.affine.is_identity and self._can_vanish(site):
+            return Plan(node, site.affine, "forward", Move(removed=(node,)))
+        ways: list[Refused] = []
+        for direction in ("backward", "forward"):
+            self._visits = 0
+            try:
+                move = Move(removed=(node,)) + self._move(site, direction)
+                self._require_sound(site, move)
+            except Refused as refusal:
+                ways.append(refusal)
+            else:
+                return Plan(node, site.affine, direction, move)
+        return ways[0], ways[1]
+
+    def _move(self, site: Site, direction: Direction) -> Move:
+        if direction == "backward":
+            return self._backward(Edge(site.node, site.data), site.affine, 0)
+        return self._forward(site.node, site.affine, 0)
+
+    def _can_vanish(self, site: Site) -> bool:
+        """Whether an identity can be taken out: its readers take its input, which an output of the graph cannot."""
+        try:
+            self._require_unobserved(site.node.scope, site.node.output, site.node)
+        except Refused:
+            return False
+        return True
+
+    def _require_sound(self, site: Site, move: Move) -> None:
+        """Every operator has one part in the move, and the move makes the graph smaller.
+
+        A BatchNormalization may cost one operator of the cheaper kind, since it never comes back: so
+        (normalizations, operators) shrinks with every commit and planning ends.
+        """
+        parts = [*(edit.node for edit in move.edits if not edit.passed), *move.path, *move.removed]
+        twice = next((node for node in parts if parts.count(node) > 1), None)
+        require(twice is None, "reconvergent", "two ways of the move meet here", twice.label if twice else "")
+        gain = len(move.removed) - move.added
+        normalizes = any(node.op == NORMALIZATION for node in move.removed)
+        gains = gain > 0 or (gain == 0 and normalizes)
+        require(gains, "no-gain", "the operators it would leave are as many as it removes", site.node.label)
+
+    # --- backward ---------------------------------------------------------------------------------------
+
+    def _backward(self, edge: Edge, a: Affine, depth: int) -> Move:
+        """Make the value that `edge` reads the map `a` of itself."""
+        self._count(depth, edge.node)
+        scope, name = edge.node.scope, edge.node.inputs[edge.index]
+        if edge.node.is_constant(edge.index):
+            return Move(edits=(_into_constant(edge, a),))
+        producer = scope.producers.get(name)
+        if producer is None:
+            inside = name in scope.inputs
+            raise Refused(
+                "graph-input" if inside else "outer-scope",
+                f"{name!r} is an input of the graph" if inside else f"{name!r} comes from an enclosing graph",
+            )
+        self._require_unobserved(scope, name, producer)
+        others = [reader.node.label for reader in scope.readers(name) if reader != edge]
+        require(not others, "other-consumer", f"{', '.join(map(repr, others[:3]))} reads {name!r} too", producer.label)
+        require(name == producer.output, "barrier", f"{name!r} is not its first output", producer.label)
+        self._require_changeable(producer)
+        return self._through_affine(producer, a, depth) or self._through_rule(producer, a, depth)
+
+    def _through_affine(self, producer: Node, a: Affine, depth: int) -> Move | None:
+        """An affine on the way comes along: both become one map and one operator less."""
+        site = self._companion(producer)
+        if site is None:
+            return None
+        try:
+            moved = self._backward(Edge(producer, site.data), a.after(site.affine), depth + 1)
+            return Move(removed=(producer,)) + moved
+        except Refused:
+            if not self.merge:
+                raise
+        return None
+
+    def _through_rule(self, producer: Node, a: Affine, depth: int) -> Move:
+        rule = self._rule(producer)
+        refusal = _barrier(producer)
+        if rule.absorb_backward is not None:
+            try:
+                return Move(edits=(rule.absorb_backward(producer, a),))
+            except Refused as error:
+                refusal = _located(error, producer)
+        if rule.pass_backward is None:
+            raise refusal
+        try:
+            ways = rule.pass_backward(producer, a)
+        except Refused as error:
+            raise _located(error, producer) from None
+        for way in ways:
+            try:
+                branches = [self._backward(Edge(producer, index), part, depth + 1) for index, part in way.items()]
+                return sum(branches, Move(path=(producer,)))
+            except Refused as error:
+                refusal = error
+        raise refusal
+
+    # --- forward ----------------------------------------------------------------------------------------
+
+    def _forward(self, producer: Node, a: Affine, depth: int) -> Move:
+        """Let everything that reads the producer's output apply `a` to it first."""
+        self._count(depth, producer)
+        scope, name = producer.scope, producer.output
+        self._require_unobserved(scope, name, producer)
+        readers = scope.readers(name)
+        require(readers, "unused", f"nothing reads {name!r}")
+        repeated = next((edge.node for edge in readers if sum(e.node is edge.node for e in readers) > 1), None)
+        require(repeated is None, "reconvergent", f"it reads {name!r} twice", repeated.label if repeated else "")
+        return sum((self._into(edge, a, depth) for edge in readers), Move())
+
+    def _into(self, edge: Edge, a: Affine, depth: int) -> Move:
+        node = edge.node
+        self._require_changeable(node)
+        site = self._companion(node)
+        if site is not None and site.data == edge.index:
+            try:
+                return Move(removed=(node,)) + self._forward(node, site.affine.after(a), depth + 1)
+            except Refused:
+                if not self.merge:
+                    raise
+        rule = self._rule(node)
+        refusal = _barrier(node)
+        if rule.absorb_forward is not None:
+            try:
+                return self._with_leftover(rule.absorb_forward(node, edge.index, a), depth)
+            except Refused as error:
+                refusal = _located(error, node)
+        if rule.pass_forward is None:
+            raise refusal
+        try:
+            passed = rule.pass_forward(node, edge.index, a)
+        except Refused as error:
+            raise _located(error, node) from None
+        return Move(path=(node,)) + self._forward(node, passed, depth + 1)
+
+    def _with_leftover(self, edit: Edit, depth: int) -> Move:
+        """What an absorber could not hold goes on forward if it can, and stays behind it if not."""
+        if edit.leftover is None:
+            return Move(edits=(edit,))
+        try:
+            return Move(edits=(replace(edit, leftover=None),)) + self._forward(edit.node, edit.leftover, depth + 1)
+        except Refused:
+            return Move(edits=(edit,))
+
+    # --- what every move asks ---------------------------------------------------------------------------
+
+    def _count(self, depth: int, node: Node) -> None:
+        self._visits += 1
+        near = depth < DEPTH_LIMIT and self._visits < VISIT_LIMIT
+        require(near, "too-far", f"more than {self._visits} operators lie on the way", node.label)
+
+    def _companion(self, node: Node) -> Site | None:
+        """The node as an affine that may move too, None if it is not one or must stay."""
+        if node.op not in OPERATORS or node.key in self.blocked or not self.options.selects(node.label):
+            return None
+        try:
+            return affine_of(node)
+        except Refused:
+            return None
+
+    def _rule(self, node: Node) -> OperatorRule:
+        """The node's rule. An affine operator never passes another one, and absorbs one only as the last resort."""
+        rule = RULES.get(node.op, OperatorRule())
+        if self.merge or node.op not in OPERATORS:
+            return rule if self._companion(node) is None else replace(rule, pass_backward=None, pass_forward=None)
+        return replace(rule, absorb_backward=None, absorb_forward=None)
+
+    def _require_unobserved(self, scope: Scope, name: str, node: Node) -> None:
+        """The value may change its meaning: nobody outside the move can see it."""
+        require(name not in scope.outputs, "graph-output", f"{name!r} is an output of the graph", node.label)
+        require(name not in scope.captured, "captured", f"a nested graph reads {name!r}", node.label)
+        require(name not in scope.pinned, "captured", f"training information reads {name!r}", node.label)
+        require(name not in scope.annotated, "annotated", f"{name!r} has a quantization annotation", node.label)
+
+    def _require_changeable(self, node: Node) -> None:
+        require(not self.options.keeps(node.label), "kept-by-option", "an option keeps it", node.label)
+
+
+def _into_constant(edge: Edge, a: Affine) -> Edit:
+    """``a`` of a constant is a constant."""
+    weight = edge.node.weight(edge.index)
+    require(weight.size <= CONSTANT_LIMIT, "too-large", f"a constant of {weight.size:,} elements would be rewritten")
+    fits = len(weight.shape) == a.rank and np.broadcast_shapes(weight.shape, a.shape) == weight.shape
+    require(fits, "broadcast", f"the map would change the shape {list(weight.shape)} of a constant", edge.node.label)
+    rewritten = Weight.of(a(weight.values()), weight.dtype).absorbing(*weight.sites)
+    return Edit(edge.node, {edge.index: rewritten}, passed=True)
+
+
+def _barrier(node: Node) -> Refused:
+    return Refused("barrier", f"{node.op} neither absorbs nor passes a scale and shift", node.label)
+
+
+def _located(refusal: Refused, node: Node) -> Refused:
+    return Refused(refusal.code, refusal.reason, refusal.at or node.label)

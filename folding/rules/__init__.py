@@ -1,0 +1,15 @@
+"""RULES: for every operator, what it does with an affine that comes from behind or from before."""
+
+from folding.rules import convolution, elementwise, joining, layout, linear, normalization
+from folding.rules.rule import OperatorRule
+
+RULES: dict[str, OperatorRule] = {
+    **convolution.RULES,
+    **linear.RULES,
+    **elementwise.RULES,
+    **layout.RULES,
+    **joining.RULES,
+    **normalization.RULES,
+}
+
+__all__ = ["RULES", "OperatorRule"]

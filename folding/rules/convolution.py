@@ -1,0 +1,117 @@
+"""Conv and ConvTranspose absorb on their output channels from behind, on their input channels from before."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from folding.plan import Edit, require
+from folding.rules.rule import OperatorRule, along, bias_edit, data_only
+
+if TYPE_CHECKING:
+    from folding.affine import Affine
+    from folding.graph import Node
+    from folding.weights import Weight
+
+CHANNEL_AXIS = 1  # of data, in every convolution (operators Conv and ConvTranspose)
+LEAST_RANK = 3  # of weights: two channel axes and a kernel
+
+
+def _weight(node: Node, a: Affine) -> tuple[Weight, int]:
+    """The constant weight and the number of groups."""
+    weight, group = node.weight(1), int(node.attribute("group"))
+    rank = len(weight.shape)
+    require(rank >= LEAST_RANK and rank == a.rank, "parameters", f"the weight has rank {rank}, the data {a.rank}")
+    require(
+        group > 0 and weight.size > 0 and weight.shape[0] % group == 0,
+        "parameters",
+        f"{group} groups do not divide the weight {list(weight.shape)}",
+    )
+    return weight, group
+
+
+def conv_absorb_backward(node: Node, a: Affine) -> Edit:
+    """``scale * conv(x, W, b) + shift = conv(x, scale * W, scale * b + shift)``, scale along the rows of W.
+
+    Holds for any padding, stride, dilation and group: W is (M, C/group, *kernel) and its rows are the outputs.
+    """
+    weight, _ = _weight(node, a)
+    outputs = weight.shape[0]
+    scale, shift = along(a, CHANNEL_AXIS, outputs, "the convolution's outputs")
+    scaled = weight.scaled((outputs, weight.size // outputs), scale.reshape(-1, 1))
+    return Edit(node, {1: scaled, **bias_edit(node, 2, scale, shift, weight)})
+
+
+def conv_absorb_forward(node: Node, index: int, a: Affine) -> Edit:
+    """``conv(scale * x + shift, W, b) = conv(x, W * scale, b + sum(W * shift))``, scale along the inputs of W.
+
+    The sum runs over the inputs and the kernel of one output. A shift needs a convolution without padding:
+    the zeros it adds are zeros before the map, not after it.
+    """
+    data_only(index)
+    weight, group = _weight(node, a)
+    outputs, inputs, kernel = weight.shape[0], weight.shape[1], math.prod(weight.shape[2:])
+    scale, shift = along(a, CHANNEL_AXIS, group * inputs, "the convolution's inputs")
+    require(a.is_linear or not is_padded(node, weight), "zero-padding", "a shift does not pass zero padding")
+    view, per_input = (group, outputs // group, inputs, kernel), (group, 1, inputs, 1)
+    added = np.zeros(outputs)
+    if not a.is_linear:
+        added = weight.contract(view, shift.reshape(per_input), axes=(2, 3)).reshape(outputs)
+    scaled = weight.scaled(view, scale.reshape(per_input))
+    return Edit(node, {1: scaled, **bias_edit(node, 2, np.ones(outputs), added, weight)})
+
+
+def transpose_absorb_backward(node: Node, a: Affine) -> Edit:
+    """As for Conv, with W of (C, M/group, *kernel): read as (group, C/group, M/group, kernel)."""
+    weight, group = _weight(node, a)
+    inputs, outputs, kernel = weight.shape[0] // group, weight.shape[1], math.prod(weight.shape[2:])
+    scale, shift = along(a, CHANNEL_AXIS, group * outputs, "the convolution's outputs")
+    scaled = weight.scaled((group, inputs, outputs, kernel), scale.reshape(group, 1, outputs, 1))
+    return Edit(node, {1: scaled, **bias_edit(node, 2, scale, shift, weight)})
+
+
+def transpose_absorb_forward(node: Node, index: int, a: Affine) -> Edit:
+    """``convT(scale * x, W, b) = convT(x, scale * W, b)``, scale along the rows of W (C, M/group, *kernel).
+
+    Every output sums over another number of kernel taps, so a shift passes only where each output has exactly
+    one: kernel 1, stride 1, nothing cropped or padded. There it adds ``sum over inputs of W * shift``.
+    """
+    data_only(index)
+    weight, group = _weight(node, a)
+    inputs, outputs, kernel = weight.shape[0] // group, weight.shape[1], math.prod(weight.shape[2:])
+    scale, shift = along(a, CHANNEL_AXIS, group * inputs, "the convolution's inputs")
+    require(
+        a.is_linear or is_pointwise(node, weight),
+        "zero-padding",
+        "a shift passes a transposed convolution only with kernel 1 and stride 1",
+    )
+    added = np.zeros(group * outputs)
+    if not a.is_linear:
+        view = (group, inputs, outputs, kernel)
+        added = weight.contract(view, shift.reshape(group, inputs, 1, 1), axes=(1, 3)).reshape(-1)
+    scaled = weight.scaled((group * inputs, outputs * kernel), scale.reshape(-1, 1))
+    return Edit(node, {1: scaled, **bias_edit(node, 2, np.ones(group * outputs), added, weight)})
+
+
+def is_padded(node: Node, weight: Weight) -> bool:
+    """Whether any output of a convolution sees padding. With auto_pad SAME only a kernel of 1 never does."""
+    auto_pad = node.attribute("auto_pad") or b"NOTSET"
+    if auto_pad == b"NOTSET":
+        return any(node.attribute("pads") or ())
+    return bool(auto_pad != b"VALID") and math.prod(weight.shape[2:]) > 1
+
+
+def is_pointwise(node: Node, weight: Weight) -> bool:
+    """Whether a transposed convolution maps each position to itself."""
+    ones = (*weight.shape[2:], *(node.attribute("strides") or ()))
+    zeros = (*(node.attribute("pads") or ()), *(node.attribute("output_padding") or ()))
+    free = (node.attribute("auto_pad") or b"NOTSET") in (b"NOTSET", b"VALID") and not node.attribute("output_shape")
+    return free and all(n == 1 for n in ones) and not any(zeros)
+
+
+RULES = {
+    "Conv": OperatorRule(absorb_backward=conv_absorb_backward, absorb_forward=conv_absorb_forward),
+    "ConvTranspose": OperatorRule(absorb_backward=transpose_absorb_backward, absorb_forward=transpose_absorb_forward),
+}

@@ -1,0 +1,85 @@
+"""OperatorRule: the at most four questions a rule answers, and what several families of rules ask themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from folding.affine import Affine, Float64
+from folding.plan import Edit, Refused, require
+from folding.weights import Weight
+
+if TYPE_CHECKING:
+    from folding.graph import Node
+    from folding.shapes import Shape
+
+Ways = Sequence[Mapping[int, Affine]]  # alternatives, each an affine for every data input; any one will do
+
+
+@dataclass(frozen=True)
+class OperatorRule:
+    """What an operator does with an affine; each answer raises Refused where it cannot.
+
+    absorb_backward(node, a): an edit after which the operator computes ``a(operator(...))``.
+    absorb_forward(node, input, a): an edit after which it computes ``operator(..., a(input), ...)``.
+    pass_backward(node, a): what must hold before it so that `a` holds after it.
+    pass_forward(node, input, a): what holds after it if `a` holds before it, on that input alone.
+    """
+
+    absorb_backward: Callable[[Node, Affine], Edit] | None = None
+    absorb_forward: Callable[[Node, int, Affine], Edit] | None = None
+    pass_backward: Callable[[Node, Affine], Ways] | None = None
+    pass_forward: Callable[[Node, int, Affine], Affine] | None = None
+
+
+def along(a: Affine, axis: int, length: int, what: str) -> tuple[Float64, Float64]:
+    """Scale and shift as vectors of `length`, for a map that varies along `axis` only.
+
+    Raises:
+        Refused: "axis" if it varies elsewhere, "broadcast" if its own length there is another one.
+    """
+    require(
+        a.varies_only_along(axis), "axis", f"the map varies along axes {list(a.axes)}, {what} along {axis % a.rank}"
+    )
+    require(a.shape[axis] in (1, length), "broadcast", f"the map has {a.shape[axis]} channels, {what} {length}")
+    return np.broadcast_to(a.scale.reshape(-1), length), np.broadcast_to(a.shift.reshape(-1), length)
+
+
+def data_only(index: int) -> None:
+    """Refuse a map on any input but the first: there it is a weight or a parameter."""
+    require(index == 0, "not-data-input", f"the value is input {index}, not the data")
+
+
+def bias_edit(node: Node, index: int, scale: Float64, shift: Float64, like: Weight) -> dict[int, Weight]:
+    """``scale * bias + shift`` as the new constant of an optional bias input; nothing where nothing changes."""
+    if not node.has(index):
+        return {index: Weight.of(np.array(shift), like.dtype)} if shift.any() else {}
+    bias = node.weight(index)
+    require(
+        bias.shape == shift.shape, "parameters", f"the bias has the shape {list(bias.shape)}, not {list(shift.shape)}"
+    )
+    if np.all(scale == 1) and not shift.any():
+        return {}
+    values = scale * bias.values() + shift
+    return {index: Weight.of(values, bias.dtype).absorbing(*bias.sites)}
+
+
+def fits_input(node: Node, index: int, a: Affine) -> Affine:
+    """The map for an input that broadcasts to the output the map was given for.
+
+    Raises:
+        Refused: "broadcast" or "unknown-shape" unless the input has every axis along which the map varies.
+    """
+    shape: Shape = node.shape(index)
+    try:
+        fitted = a.with_rank(len(shape))
+    except ValueError:
+        raise Refused("broadcast", f"input {index} has rank {len(shape)} and is broadcast") from None
+    for axis in fitted.axes:
+        known = isinstance(shape[axis], int)
+        require(known, "unknown-shape", f"the length of axis {axis} of input {index} is unknown")
+        require(shape[axis] == fitted.shape[axis], "broadcast", f"input {index} is broadcast along axis {axis}")
+    return fitted

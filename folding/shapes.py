@@ -1,0 +1,131 @@
+"""Shapes and types of values: onnx's shape inference, completed by what weights say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx
+from onnx import shape_inference
+
+from folding import constants
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from folding.graph import Graph, Scope
+
+Dimension = int | str | None  # a length, the name of an unknown one, or nothing known
+Shape = tuple[Dimension, ...]
+
+LOOK_AROUND = 32  # how many operators `of` follows where inference knows nothing: chains of unary operators are short
+
+# Operators whose output has the shape of their first input, whatever that is (ONNX operator specification).
+SAME_SHAPE = frozenset(
+    "BatchNormalization Cast Clip Dropout Elu Erf Exp Gelu HardSigmoid HardSwish Identity InstanceNormalization "  # noqa: SIM905
+    "LeakyRelu LRN Neg PRelu Relu Selu Sigmoid Softmax Softplus Sqrt Tanh".split()
+)
+CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
+
+
+def infer(graph: Graph) -> None:
+    """Run onnx's inference on a copy and note its results in the scopes of `graph`.
+
+    Shapes recorded in the file are used only where inference finds none: a stale one must not decide a fold.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(graph.model)
+    for proto in _graphs(copy.graph):
+        del proto.value_info[:]
+    try:
+        inferred = shape_inference.infer_shapes(copy, data_prop=True).graph
+    except (shape_inference.InferenceError, ValueError, RuntimeError):
+        inferred = copy.graph  # the declared inputs and the weights must do
+    for scope, found in zip(graph.scopes, _graphs(inferred), strict=True):
+        _note(scope, scope.proto.value_info)
+        _note(scope, (*found.output, *found.value_info, *found.input))
+        for name, tensor in scope.initializers.items():
+            scope.shapes[name] = tuple(tensor.dims)
+
+
+def of(scope: Scope, name: str) -> Shape | None:
+    """The shape of a value with unknown dimensions None; None if its rank is unknown."""
+    return _of(scope, name, LOOK_AROUND)
+
+
+def _of(scope: Scope, name: str, steps: int) -> Shape | None:
+    owner = scope.owner(name)
+    if owner is None:
+        return None
+    if name in owner.weights:
+        return owner.weights[name].shape
+    shape = owner.shapes.get(name)
+    if steps and (shape is None or (len(shape) > 1 and not isinstance(shape[1], int))):
+        shape = _merged(shape, _by_producer(owner, name, steps - 1) or _by_consumers(owner, name))
+    return shape
+
+
+def _by_producer(scope: Scope, name: str, steps: int) -> Shape | None:
+    """The shape that the weights of a producing convolution, or an operator that keeps the shape, tell."""
+    node = scope.producers.get(name)
+    if node is None or name != node.output or not node.inputs:
+        return None
+    if node.op in SAME_SHAPE:
+        return _of(scope, node.inputs[0], steps)
+    weight = constants.shape_of(scope, node.inputs[1]) if node.op in CONVOLUTIONS and node.has(1) else None
+    if weight is None or len(weight) < 3:
+        return None
+    channels = weight[0] if node.op == "Conv" else weight[1] * int(node.attribute("group"))
+    return (None, channels, *(None,) * (len(weight) - 2))
+
+
+def _by_consumers(scope: Scope, name: str) -> Shape | None:
+    """The shape that the weights of a consuming convolution tell."""
+    for edge in scope.uses.get(name, ()):
+        node = edge.node
+        if node.op in CONVOLUTIONS and edge.index == 0 and node.has(1):
+            weight = constants.shape_of(scope, node.inputs[1])
+            if weight is not None and len(weight) >= 3:
+                channels = weight[1] * int(node.attribute("group")) if node.op == "Conv" else weight[0]
+                return (None, channels, *(None,) * (len(weight) - 2))
+    return None
+
+
+def _merged(one: Shape | None, other: Shape | None) -> Shape | None:
+    if one is None or other is None or len(one) != len(other):
+        return one or other
+    return tuple(
+        b if a is None or (isinstance(a, str) and isinstance(b, int)) else a for a, b in zip(one, other, strict=True)
+    )
+
+
+def _note(scope: Scope, values: Iterable[onnx.ValueInfoProto]) -> None:
+    for value in values:
+        tensor = value.type.tensor_type
+        if value.type.WhichOneof("value") != "tensor_type":
+            continue
+        if tensor.elem_type:
+            scope.types[value.name] = tensor.elem_type
+        if tensor.HasField("shape"):
+            scope.shapes[value.name] = tuple(_dimension(d) for d in tensor.shape.dim)
+
+
+def _dimension(proto: onnx.TensorShapeProto.Dimension) -> Dimension:
+    if proto.HasField("dim_value"):
+        return proto.dim_value if proto.dim_value >= 0 else None  # -1 is an old exporter's way to say unknown
+    return proto.dim_param if proto.dim_param not in {"", "?"} else None
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The graph and all nested ones in the order of `Graph.scopes`."""
+    yield graph
+    for node in graph.node:
+        for body in bodies(node):
+            yield from _graphs(body)
+
+
+def bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs that an operator holds as attributes."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs

@@ -1,0 +1,174 @@
+"""Where affines are: BatchNormalization in inference mode, and Mul, Add, Sub, Div, Neg with one constant operand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from folding.affine import Affine
+from folding.plan import require
+from folding.weights import FLOAT_TYPES
+
+if TYPE_CHECKING:
+    from folding.affine import Float64
+    from folding.graph import Node
+    from folding.shapes import Shape
+    from folding.weights import Weight
+
+NORMALIZATION = "BatchNormalization"
+ELEMENTWISE = frozenset({"Add", "Div", "Mul", "Neg", "Sub"})
+OPERATORS = ELEMENTWISE | {NORMALIZATION}
+
+AFFINE_LIMIT = 1 << 20  # elements of a constant operand: a per-channel one has thousands, a larger one is data
+MODE_AS_ATTRIBUTE = 7  # before BatchNormalization-7 (and Dropout-7) the attribute is_test told the mode, 0 by default
+MULTIDIRECTIONAL = 7  # NumPy's broadcasting since opset 7, the attributes `broadcast` and `axis` before
+
+
+@dataclass(frozen=True)
+class Site:
+    """An operator that computes ``affine`` of its input number `data`."""
+
+    node: Node
+    data: int
+    affine: Affine
+
+
+def is_candidate(node: Node) -> bool:
+    """Whether a user would call this operator an affine: every BatchNormalization; others with a float constant."""
+    return node.op == NORMALIZATION or (node.op in ELEMENTWISE and _data_input(node) is not None)
+
+
+def data_input(node: Node) -> int:
+    """Which input of an operator that is a candidate holds the data."""
+    return (_data_input(node) or 0) if node.op in ELEMENTWISE else 0
+
+
+def affine_of(node: Node) -> Site:
+    """The affine that an operator computes.
+
+    Raises:
+        Refused: it is none, or one that must not be touched.
+    """
+    if node.op == NORMALIZATION:
+        return Site(node, 0, _of_normalization(node))
+    data = _data_input(node) if node.op in ELEMENTWISE else None
+    require(data is not None, "barrier", f"{node.op} has no constant operand")
+    assert data is not None  # noqa: S101  narrowed for the type checker
+    return Site(node, data, _of_elementwise(node, data))
+
+
+def in_training_mode(node: Node) -> bool:
+    """Whether a BatchNormalization uses the statistics of the batch (operator BatchNormalization, all versions)."""
+    if node.version < MODE_AS_ATTRIBUTE:
+        return not node.attribute("is_test")
+    return bool(node.attribute("training_mode")) or len([name for name in node.outputs if name]) > 1
+
+
+def _of_normalization(node: Node) -> Affine:
+    """``scale = gamma / sqrt(var + epsilon)``, ``shift = beta - scale * mean`` on axis 1."""
+    require(not in_training_mode(node), "training-mode", "exported in training mode: it uses the batch's statistics")
+    extra = [name for name in node.outputs[1:] if name]
+    require(not extra, "extra-outputs", f"its output {extra[0]!r} is given" if extra else "")
+    weights = [node.weight(index) for index in range(1, 5)]
+    shape = node.shape(0)
+    gamma, beta, mean, var = (_parameter(node, weight, shape) for weight in weights)
+    variance = var + float(node.attribute("epsilon"))
+    require(np.all(variance > 0) and np.isfinite(variance).all(), "non-finite", "var + epsilon is not positive")
+    with np.errstate(all="ignore"):
+        scale = gamma / np.sqrt(variance)
+        affine = Affine.of(scale, beta - scale * mean)
+    require(affine.is_finite, "non-finite", "scale or shift is not finite")
+    return affine
+
+
+def _parameter(node: Node, weight: Weight, shape: Shape) -> Float64:
+    """A parameter of BatchNormalization as an array of the value's rank."""
+    rank = len(shape)
+    require(rank >= 2, "parameters", f"its input has rank {rank}, so there is no channel axis")
+    spatial = node.attribute("spatial") is None or bool(node.attribute("spatial"))
+    per_channel = len(weight.shape) == 1 and (spatial or rank == 2)
+    wanted = (weight.shape[0],) + (1,) * (rank - 2) if per_channel else weight.shape
+    require(
+        (per_channel or not spatial) and len(wanted) == rank - 1 and math.prod(wanted) > 0,
+        "parameters",
+        f"a parameter has the shape {list(weight.shape)} for an input of rank {rank}",
+    )
+    for length, dimension in zip(wanted, shape[1:], strict=True):
+        require(
+            length in (1, dimension) if not per_channel else not isinstance(shape[1], int) or wanted[0] == shape[1],
+            "parameters",
+            f"a parameter has the shape {list(weight.shape)}, the input {_shown(shape)}",
+        )
+    first = node.weight(1).shape
+    require(
+        weight.shape == first, "parameters", f"its parameters have the shapes {list(first)} and {list(weight.shape)}"
+    )
+    require(weight.size <= AFFINE_LIMIT, "too-large", f"its parameters have {weight.size:,} elements")
+    return weight.values().reshape(1, *wanted)
+
+
+def _data_input(node: Node) -> int | None:
+    """Which input is the data of an elementwise operator with a floating-point constant; None if there is none."""
+    if node.op == "Neg":
+        return 0 if node.dtype(0) in FLOAT_TYPES and not node.is_constant(0) else None
+    if len(node.inputs) != 2:
+        return None
+    constant = [node.is_constant(index) for index in range(2)]
+    if constant[0] == constant[1] or (node.op == "Div" and constant[0]):
+        return None
+    return constant.index(False) if node.dtype(constant.index(True)) in FLOAT_TYPES else None
+
+
+def _of_elementwise(node: Node, data: int) -> Affine:
+    if node.op == "Neg":
+        return Affine.of(np.full((1,) * node.rank(0), -1.0), 0.0)
+    operand = _operand(node, data)
+    one, zero = np.ones_like(operand), np.zeros_like(operand)
+    with np.errstate(all="ignore"):
+        affine = {
+            "Add": lambda: Affine.of(one, operand),
+            "Mul": lambda: Affine.of(operand, zero),
+            "Div": lambda: Affine.of(1 / operand, zero),
+            "Sub": lambda: Affine.of(one, -operand) if data == 0 else Affine.of(-one, operand),
+        }[node.op]()
+    require(affine.is_finite, "non-finite", "its constant is not finite, or divides by zero")
+    return affine
+
+
+def _operand(node: Node, data: int) -> Float64:
+    """The constant operand as an array of the value's rank that does not change the value's shape."""
+    weight, shape = node.weight(1 - data), node.shape(data)
+    rank = len(shape)
+    require(weight.size <= AFFINE_LIMIT, "too-large", f"its constant has {weight.size:,} elements")
+    require(len(weight.shape) <= rank, "broadcast", f"its constant has rank {len(weight.shape)}, the value {rank}")
+    aligned = _aligned(node, data, weight.shape, rank)
+    for length, dimension in zip(aligned, shape, strict=True):
+        require(
+            length == 1 or isinstance(dimension, int),
+            "unknown-shape",
+            f"its constant has the shape {list(weight.shape)}, the value {_shown(shape)}",
+        )
+        require(
+            length in (1, dimension),
+            "broadcast",
+            f"its constant of shape {list(weight.shape)} broadcasts the value of shape {_shown(shape)}",
+        )
+    return weight.values().reshape(aligned)
+
+
+def _aligned(node: Node, data: int, shape: tuple[int, ...], rank: int) -> tuple[int, ...]:
+    """The operand's shape with the value's rank: trailing axes agree; before opset 7 from the attribute `axis` on."""
+    if node.version >= MULTIDIRECTIONAL or len(shape) == rank:
+        return (1,) * (rank - len(shape)) + shape
+    require(data == 0 and node.attribute("broadcast"), "broadcast", "its operands differ in rank without `broadcast`")
+    axis = node.attribute("axis")
+    before = rank - len(shape) if axis is None else axis % rank
+    require(before + len(shape) <= rank, "broadcast", f"its constant does not fit from axis {axis} on")
+    return (1,) * before + shape + (1,) * (rank - len(shape) - before)
+
+
+def _shown(shape: Shape) -> str:
+    return "[" + ", ".join("?" if n is None else str(n) for n in shape) + "]"

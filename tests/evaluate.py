@@ -1,0 +1,188 @@
+"""A float64 evaluation of a model, written from the operator specifications: the reference of the fold tests."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import defs, helper, numpy_helper
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import onnx
+
+Array = NDArray[Any]
+
+
+def evaluate(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """The outputs of a model, every floating-point value in float64 and never rounded."""
+    opset = next(o.version for o in model.opset_import if o.domain in {"", "ai.onnx"})
+    values = _run(model.graph, {name: _wide(value) for name, value in feeds.items()}, opset)
+    return {output.name: values[output.name] for output in model.graph.output}
+
+
+def _run(graph: onnx.GraphProto, outer: Mapping[str, Array], opset: int) -> dict[str, Array]:
+    values = dict(outer)
+    for tensor in graph.initializer:
+        values.setdefault(tensor.name, _wide(numpy_helper.to_array(tensor)))
+    for node in graph.node:
+        attributes = _attributes(node, opset)
+        given = [values[name] if name else None for name in node.input]
+        if node.op_type == "If":
+            branch = attributes["then_branch" if given[0] else "else_branch"]
+            inner = _run(branch, values, opset)
+            results = [inner[output.name] for output in branch.output]
+        else:
+            results = [np.asarray(OPERATORS[node.op_type](opset, attributes, *given))]
+        values.update(zip(node.output, results, strict=False))
+    return values
+
+
+def _wide(value: Array) -> Array:
+    return value.astype(np.float64) if value.dtype.kind in "fV" or value.dtype.name == "bfloat16" else value
+
+
+def _attributes(node: onnx.NodeProto, opset: int) -> dict[str, Any]:
+    schema = defs.get_schema(node.op_type, opset, "")
+    found = {
+        name: helper.get_attribute_value(a.default_value)
+        for name, a in schema.attributes.items()
+        if a.default_value.type
+    }
+    return found | {a.name: helper.get_attribute_value(a) for a in node.attribute}
+
+
+def _pads(a: dict[str, Any], size: tuple[int, ...], kernel: tuple[int, ...], strides: list[int], dilations: list[int]):
+    spatial = len(kernel)
+    auto = a.get("auto_pad", b"NOTSET")
+    if auto in (b"NOTSET", b""):
+        pads = a.get("pads") or [0] * (2 * spatial)
+        return list(zip(pads[:spatial], pads[spatial:], strict=True))
+    if auto == b"VALID":
+        return [(0, 0)] * spatial
+    result = []
+    for n, k, s, d in zip(size, kernel, strides, dilations, strict=True):
+        total = max((math.ceil(n / s) - 1) * s + (k - 1) * d + 1 - n, 0)
+        small, large = total // 2, total - total // 2
+        result.append((small, large) if auto == b"SAME_UPPER" else (large, small))
+    return result
+
+
+def _conv(_: int, a: dict[str, Any], x: Array, w: Array, b: Array | None = None) -> Array:
+    kernel, group = w.shape[2:], a["group"]
+    strides, dilations = a.get("strides") or [1] * len(kernel), a.get("dilations") or [1] * len(kernel)
+    x = np.pad(x, [(0, 0), (0, 0), *_pads(a, x.shape[2:], kernel, strides, dilations)])
+    size = [(n - (k - 1) * d - 1) // s + 1 for n, k, s, d in zip(x.shape[2:], kernel, strides, dilations, strict=True)]
+    y = np.zeros((x.shape[0], group, w.shape[0] // group, *size))
+    xs, ws = x.reshape(x.shape[0], group, -1, *x.shape[2:]), w.reshape(group, -1, *w.shape[1:])
+    for tap in itertools.product(*map(range, kernel)):
+        cut = tuple(
+            slice(t * d, t * d + (n - 1) * s + 1, s) for t, d, n, s in zip(tap, dilations, size, strides, strict=True)
+        )
+        y += np.einsum("ngc...,gmc->ngm...", xs[(..., *cut)], ws[(slice(None),) * 3 + tap])
+    y = y.reshape(x.shape[0], -1, *size)
+    return y if b is None else y + b.reshape(-1, *(1,) * len(size))
+
+
+def _conv_transpose(_: int, a: dict[str, Any], x: Array, w: Array, b: Array | None = None) -> Array:
+    kernel, group = w.shape[2:], a["group"]
+    spatial = len(kernel)
+    strides, dilations = a.get("strides") or [1] * spatial, a.get("dilations") or [1] * spatial
+    pads, extra = a.get("pads") or [0] * (2 * spatial), a.get("output_padding") or [0] * spatial
+    full = [
+        (n - 1) * s + (k - 1) * d + 1 + e
+        for n, s, k, d, e in zip(x.shape[2:], strides, kernel, dilations, extra, strict=True)
+    ]
+    y = np.zeros((x.shape[0], group, w.shape[1], *full))
+    xs, ws = x.reshape(x.shape[0], group, -1, *x.shape[2:]), w.reshape(group, -1, *w.shape[1:])
+    for tap in itertools.product(*map(range, kernel)):
+        cut = tuple(
+            slice(t * d, t * d + (n - 1) * s + 1, s)
+            for t, d, n, s in zip(tap, dilations, x.shape[2:], strides, strict=True)
+        )
+        y[(..., *cut)] += np.einsum("ngc...,gcm->ngm...", xs, ws[(slice(None),) * 3 + tap])
+    cropped = tuple(slice(pads[i], full[i] - pads[spatial + i]) for i in range(spatial))
+    y = y.reshape(x.shape[0], -1, *full)[(..., *cropped)]
+    return y if b is None else y + b.reshape(-1, *(1,) * spatial)
+
+
+def _gemm(_: int, a: dict[str, Any], x: Array, w: Array, c: Array | None = None) -> Array:
+    x, w = x.T if a["transA"] else x, w.T if a["transB"] else w
+    y = a["alpha"] * (x @ w)
+    return y if c is None or not a["beta"] else y + a["beta"] * c
+
+
+def _normalize(_: int, a: dict[str, Any], x: Array, *parameters: Array) -> Array:
+    shape = (1, -1) + (1,) * (x.ndim - 2)
+    per_value = a.get("spatial", 1) == 0 and parameters[0].ndim > 1
+    scale, bias, mean, var = (p[None] if per_value else p.reshape(shape) for p in parameters)
+    return scale * (x - mean) / np.sqrt(var + a["epsilon"]) + bias
+
+
+def _reshape(opset: int, a: dict[str, Any], x: Array, shape: Array | None = None) -> Array:
+    wanted = a["shape"] if shape is None else shape.tolist()
+    keep = a.get("allowzero", 0)
+    return x.reshape([x.shape[i] if n == 0 and not keep else int(n) for i, n in enumerate(wanted)])
+
+
+def _axes(a: dict[str, Any], axes: Array | None) -> tuple[int, ...] | None:
+    found = a.get("axes") if axes is None else axes.reshape(-1)
+    return None if found is None else tuple(int(axis) for axis in found)
+
+
+def _flatten(_: int, a: dict[str, Any], x: Array) -> Array:
+    axis = a["axis"] % x.ndim if a["axis"] < 0 else a["axis"]
+    return x.reshape(math.prod(x.shape[:axis]), -1)
+
+
+def _legacy(function: Any) -> Any:
+    """Elementwise with the attributes `broadcast` and `axis` of the operator sets before 7."""
+
+    def apply(opset: int, a: dict[str, Any], x: Array, y: Array) -> Array:
+        if opset < 7 and a.get("broadcast") and a.get("axis") is not None:
+            y = y.reshape(y.shape + (1,) * (x.ndim - a["axis"] - y.ndim))
+        return np.asarray(function(x, y))
+
+    return apply
+
+
+def _constant(_: int, a: dict[str, Any]) -> Array:
+    value = next(v for k, v in a.items() if k.startswith("value"))
+    return _wide(numpy_helper.to_array(value) if hasattr(value, "dims") else np.asarray(value))
+
+
+OPERATORS: dict[str, Any] = {
+    "Add": _legacy(np.add),
+    "Sub": _legacy(np.subtract),
+    "Mul": _legacy(np.multiply),
+    "Div": _legacy(np.divide),
+    "Neg": lambda _, a, x: -x,
+    "Sum": lambda _, a, *xs: sum(xs),
+    "Relu": lambda _, a, x: np.maximum(x, 0),
+    "Sigmoid": lambda _, a, x: 1 / (1 + np.exp(-x)),
+    "Sqrt": lambda _, a, x: np.sqrt(x),
+    "Identity": lambda _, a, x: x,
+    "Dropout": lambda _, a, x, *rest: x,
+    "Cast": lambda _, a, x: x,
+    "Shape": lambda _, a, x: np.array(x.shape, np.int64),
+    "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
+    "Gemm": _gemm,
+    "MatMul": lambda _, a, x, y: x @ y,
+    "BatchNormalization": _normalize,
+    "Transpose": lambda _, a, x: x.transpose(a.get("perm")),
+    "Reshape": _reshape,
+    "Flatten": _flatten,
+    "Squeeze": lambda _, a, x, axes=None: np.squeeze(x, _axes(a, axes)),
+    "Unsqueeze": lambda _, a, x, axes=None: np.expand_dims(x, _axes(a, axes)),
+    "Concat": lambda _, a, *xs: np.concatenate(xs, a.get("axis", 1)),
+    "GlobalAveragePool": lambda _, a, x: x.mean(axis=tuple(range(2, x.ndim)), keepdims=True),
+    "Constant": _constant,
+    "ConstantOfShape": lambda _, a, shape: np.full(
+        shape.tolist(), _wide(numpy_helper.to_array(a["value"])).item() if "value" in a else 0.0
+    ),
+}

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,7 @@ def measure(schedule: Schedule, folder: Path) -> tuple[list[Run], list[str]]:
 
 def rounds(schedule: Schedule, bench: Bench) -> Iterator[Run]:
     """Every tool once in each round, each round starting with another tool; the slow and the failed only once."""
+    bench.run(table.BASELINE, TOOLS[table.BASELINE], 0)  # not counted, see `table.METHOD`
     waiting = schedule.tools_for(bench.model)
     for number in range(1, schedule.rounds + 1):
         for tool in tuple(waiting):
@@ -104,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__, allow_abbrev=False)
     for option, known in (("--models", MODELS), ("--tools", TOOLS)):
         parser.add_argument(
-            option, type=lambda text, known=tuple(known): _names(known, text), default=list(known), metavar="A,B",
+            option, type=partial(_names, tuple(known)), default=list(known), metavar="A,B",
             help=f"which of {', '.join(known)} (default: all)",
         )  # fmt: skip
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="runs of each tool (default: %(default)s)")
@@ -119,9 +121,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmark; 1 if bnfold failed anywhere or left out what it should fold, else 0."""
+    """Run the benchmark; 1 if bnfold failed or left a BatchNormalization anywhere (all of them fold), else 0."""
     parser = _parser()
     given = parser.parse_args(argv)
+    if given.rounds < 1:
+        parser.error("--rounds must be at least 1")
     if given.keep and given.folder is None:
         parser.error("--keep needs --folder: a temporary folder is deleted")
     schedule = Schedule(given.models, given.tools, given.rounds, given.timeout, given.slow, given.all_tools, given.keep)
@@ -130,7 +134,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with _working_folder(given.folder) as folder:
         runs, notes = measure(schedule, folder)
     table.write(runs, given.output, notes)
-    draw(runs, given.output / "results.svg")
+    if runs:
+        draw(runs, given.output / "results.svg")
     print((given.output / "results.md").read_text())
     ours = (run for run in runs if TOOLS[run.tool].package == "bnfold")
     return int(any(run.failure or run.normalizations for run in ours))

@@ -7,14 +7,16 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped, unused-ignore]
 
 from benchmarks.models import MODEL_NAME
 from folding import onnxfile
+from folding.errors import FoldingError
 from folding.pipeline import count_normalizations
 
 if TYPE_CHECKING:
@@ -25,7 +27,18 @@ if TYPE_CHECKING:
 LAUNCHER = Path(__file__).with_name("launch.py")
 KIB = 1024
 WARMING_BLOCK = 1 << 22  # 4 MiB: large enough that reading the source costs no more than copying it
+MESSAGE_LENGTH = 160  # characters of a tool's error message that are shown
 PARSED_WHOLE = 1 << 29  # 512 MiB: up to here the official parser counts nodes; over it, bnfold's, which skips weights
+
+
+class _Figures(TypedDict):
+    """What `launch.py` prints."""
+
+    wall: float
+    cpu: float
+    peak_kib: int
+    code: int
+    expired: bool
 
 
 @dataclass(frozen=True)
@@ -63,13 +76,15 @@ class Bench:
             self._settle()
             figures = self._launch(tool.command(self.files, output))
             failure = self._failure(figures)
-            used = {"wall": figures["wall"], "cpu": figures["cpu"], "peak": figures["peak_kib"] * KIB}
-            made = {} if failure else self._look_at(output)
-            return Run(self.model, name, number, **used, **made, failure=failure)
-        except (onnx.onnx_cpp2py_export.checker.ValidationError, OSError, ValueError) as error:
+            run = Run(
+                self.model, name, number, figures["wall"], figures["cpu"], figures["peak_kib"] * KIB, failure=failure
+            )
+            return run if failure else _counted(run, output)
+        except (DecodeError, FoldingError, OSError) as error:
             return Run(self.model, name, number, failure=f"no usable output: {self._presentable(str(error))}")
         finally:
-            shutil.rmtree(output)
+            shutil.rmtree(output, ignore_errors=True)
+            self._log.unlink(missing_ok=True)
 
     def _settle(self) -> None:
         """Write out what earlier runs left in memory, then read the source, so that every run finds it there."""
@@ -79,23 +94,25 @@ class Bench:
                 while source.read(WARMING_BLOCK):
                     pass
 
-    def _launch(self, command: list[str]) -> dict[str, float]:
+    def _launch(self, command: list[str]) -> _Figures:
         launch = [sys.executable, "-I", "-S", str(LAUNCHER), str(self._log), str(self.timeout), *command]
-        done = subprocess.run(launch, capture_output=True, text=True, check=True, cwd=self.folder)
-        figures: dict[str, float] = json.loads(done.stdout)
+        done = subprocess.run(launch, capture_output=True, text=True, check=False, cwd=self.folder)
+        if done.returncode:
+            raise OSError(f"{command[0]} could not be started: {done.stderr.strip().splitlines()[-1]}")
+        figures: _Figures = json.loads(done.stdout)
         return figures
 
     @property
     def _log(self) -> Path:
         return self.folder / "log.txt"
 
-    def _failure(self, figures: dict[str, float]) -> str:
+    def _failure(self, figures: _Figures) -> str:
         if figures["expired"]:
             return f"stopped after {self.timeout:g} s"
         if figures["code"] < 0:
-            return f"ended by signal {-figures['code']:g}"
+            return f"ended by signal {-figures['code']}"
         if figures["code"]:
-            return f"exit code {figures['code']:g}: {self._last_words()}"
+            return f"exit code {figures['code']}: {self._last_words()}"
         return ""
 
     def _last_words(self) -> str:
@@ -108,14 +125,10 @@ class Bench:
             text = text.replace(folder, "...")
         return text[:MESSAGE_LENGTH]
 
-    def _look_at(self, output: Path) -> dict[str, int]:
-        return {
-            "normalizations": normalizations(output / MODEL_NAME),
-            "nbytes": sum(file.stat().st_size for file in output.iterdir()),
-        }
 
-
-MESSAGE_LENGTH = 160  # characters of a tool's error message that are shown
+def _counted(run: Run, output: Path) -> Run:
+    nbytes = sum(file.stat().st_size for file in output.iterdir())
+    return replace(run, normalizations=normalizations(output / MODEL_NAME), nbytes=nbytes)
 
 
 def normalizations(path: Path) -> int:

@@ -58,11 +58,19 @@ WIDE = 1024  # 38 MB for each 3x3 convolution
 BLOCKS_TO_2_GIB = 25  # the largest number of blocks that protobuf's 2 GiB hold with room for what a tool adds
 
 MODELS = {
-    "small": Model("ResNet-56 for CIFAR", Architecture(32, 20, RESNET56_STAGES)),
-    "resnet50": Model("ResNet-50", Architecture(224, 64, RESNET50_STAGES, True, True, classes=1000)),
-    "1.9gb": Model("wide ResNet, one file", Architecture(8, WIDE, (Stage(WIDE, BLOCKS_TO_2_GIB),)), big=True),
+    "small": Model("ResNet-56 for CIFAR", Architecture(image=32, stem=20, stages=RESNET56_STAGES)),
+    "resnet50": Model(
+        "ResNet-50",
+        Architecture(image=224, stem=64, stages=RESNET50_STAGES, bottleneck=True, imagenet_stem=True, classes=1000),
+    ),
+    "1.9gb": Model(
+        "wide ResNet, one file", Architecture(image=8, stem=WIDE, stages=(Stage(WIDE, BLOCKS_TO_2_GIB),)), big=True
+    ),
     "3.9gb-external": Model(
-        "wide ResNet, external data", Architecture(8, WIDE, (Stage(WIDE, 2 * BLOCKS_TO_2_GIB + 1),)), True, big=True
+        "wide ResNet, external data",
+        Architecture(image=8, stem=WIDE, stages=(Stage(WIDE, 2 * BLOCKS_TO_2_GIB + 1),)),
+        external=True,
+        big=True,
     ),
 }
 

@@ -1,4 +1,4 @@
-"""Residual networks, Conv -> BatchNormalization -> Relu, as nodes and the statistics of their weights; no values yet."""
+"""Residual networks, Conv -> BatchNormalization -> Relu, as nodes and the statistics of their weights, no values."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmarks.models import MODELS
-from benchmarks.table import MB, Summary, summaries
+from benchmarks.table import BASELINE, MB, ROUNDED_FROM, Summary, summaries
 from benchmarks.tools import TOOLS
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FIGURES = (("wall", "wall time, s", 1.0), ("cpu", "CPU time, s", 1.0), ("peak", "peak memory, MB", MB))
 WIDTH, BAR_HEIGHT, ROW_MARGIN = 13.0, 0.27, 0.75  # inches
 OURS, THEIRS, REFERENCE = "#d1495b", "#8d99ae", "#2b2d42"
-ROOM_FOR_TEXT = 8.0  # the axis goes on to this multiple of the longest bar, where its figures are written
+ROOM_FOR_TEXT = 15.0  # the axis goes on to this multiple of the longest bar, where its figures are written
 ROOM_BELOW = 2.0  # and begins at this fraction of the shortest one
 
 
@@ -45,12 +45,11 @@ def draw(runs: Sequence[Run], path: Path) -> None:
             gridspec_kw={"height_ratios": heights},
         )
         for row, group in zip(grid, groups, strict=True):
-            for axes, (key, label, unit) in zip(row, FIGURES, strict=True):
-                _bars(axes, group, key, unit)
-                axes.set_title(label, loc="left", fontsize="medium")
             model = MODELS[group[0].model]
-            title = f"{group[0].model} ({model.nbytes / MB:,.0f} MB): wall time, s; BNs left of "
-            row[0].set_title(f"{title}{model.network.normalizations}", loc="left", fontsize="medium")
+            headings = (f"{group[0].model} ({model.nbytes / MB:,.0f} MB): ", "", "")
+            for axes, (key, label, unit), heading in zip(row, FIGURES, headings, strict=True):
+                _bars(axes, group, key, unit)
+                axes.set_title(heading + label, loc="left", fontsize="medium")
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
         plt.close(figure)
 
@@ -65,16 +64,23 @@ def _bars(axes: Axes, group: Sequence[Summary], key: str, unit: float) -> None:
             axes.text(low / ROOM_BELOW, place, " failed", va="center", color=THEIRS)
             continue
         axes.barh(place, value, color=_colour(summary.tool))
-        left = f"   {summary.median('normalizations'):.0f} BN left" if key == "wall" else ""
-        axes.text(value, place, f" {value:.3g}{left}" if value < 100 else f" {value:,.0f}{left}", va="center")
+        left = f"   ({summary.median('normalizations'):.0f} BN left)" if key == "wall" else ""
+        axes.text(value, place, f" {_shown(value)}{left}", va="center")
     axes.set_xscale("log")
     axes.set_xlim(low / ROOM_BELOW, high * ROOM_FOR_TEXT)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")  # no room
     axes.set_yticks(range(len(group)), [summary.tool for summary in group] if key == "wall" else [])
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def _shown(value: float) -> str:
+    """Two digits that mean something, and no exponent."""
+    return f"{value:,.0f}" if value >= ROUNDED_FROM else f"{value:.2g}"
+
+
 def _colour(tool: str) -> str:
-    if tool == "cp":
+    if tool == BASELINE:
         return REFERENCE
     return OURS if TOOLS[tool].package == "bnfold" else THEIRS

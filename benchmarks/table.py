@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MB = 1e6
 GB = 1e9
+ROUNDED_FROM = 10  # figures from here on are shown without decimals
 BASELINE = "cp"
 COLUMNS = ("tool", "wall s", "x cp", "CPU s", "x cp", "peak MB", "BNs left", "output MB", "runs")
 
@@ -32,8 +33,10 @@ take turns within a round, and every round starts with another one. A tool that 
 
 Before each run the last output is deleted, `sync` waits until nothing is left to write, and the source is read once, \
 all outside the timing. So every tool reads from the page cache and writes into a clean one, as right after a model \
-was exported; none of them waits for the disk at its end, `cp` included. On a file system that shares blocks between \
-files (Btrfs, XFS), `cp` copies nothing and the ratio to it means little."""
+was exported; none of them waits for the disk at its end, `cp` included. Before the first round one copy is made that \
+does not count: on a virtual machine the first to fill so much memory pays for getting it from the host. That cost can \
+come back at any time, to CPU seconds as well, which is why the table gives ranges. On a file system that shares \
+blocks between files (Btrfs, XFS), `cp` copies nothing and the ratio to it means little."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,10 @@ def _row(summary: Summary, baseline: Summary | None) -> tuple[str, ...]:
 
 
 def _ratio(summary: Summary, baseline: Summary | None, figure: str) -> str:
-    return f"{summary.median(figure) / baseline.median(figure):.1f}" if baseline else ""
+    if baseline is None or not baseline.median(figure):  # CPU time is counted in steps, a short `cp` may take none
+        return ""
+    ratio = summary.median(figure) / baseline.median(figure)
+    return f"{ratio:.1f}" if ratio < ROUNDED_FROM else f"{ratio:,.0f}"
 
 
 def write(runs: Sequence[Run], folder: Path, notes: Sequence[str]) -> None:

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     )
     from folding.options import Options
     from folding.report import Outcome, Refusal, Report, Verification
-    from folding.verify import verify
+    from folding.verification import verify
 
 # Where each public name lives. Loaded on first use: `bnfold --help` must not pay for onnx.
 _HOMES = {
     "fold": "api", "fold_model": "api", "inspect": "api",
-    "verify": "verify",
+    "verify": "verification",
     "Options": "options",
     "Outcome": "report", "Refusal": "report", "Report": "report", "Verification": "report",
     "FoldingError": "errors", "LimitError": "errors", "ModelError": "errors", "NothingToFoldError": "errors",

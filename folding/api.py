@@ -16,7 +16,7 @@ from folding.errors import NothingToFoldError, VerificationError
 from folding.options import Options
 from folding.pipeline import fold_graph, unrepresentable
 from folding.report import Report, Verification
-from folding.verify import verify
+from folding.verification import verify
 from folding.weights import UnrepresentableError
 
 if TYPE_CHECKING:

@@ -237,7 +237,7 @@ def _publish(report: Report, arguments: argparse.Namespace) -> int:
 
 def _verify(arguments: argparse.Namespace) -> int:
     options = _options(arguments)
-    from folding.verify import verify
+    from folding.verification import verify
 
     verification = verify(arguments.before, arguments.after, inputs=options.inputs, timeout=options.verify_timeout)
     if arguments.json:

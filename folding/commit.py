@@ -146,7 +146,7 @@ def append_affine(node: Node, a: Affine, dtype: np.dtype[np.generic], keys: tupl
 
 def insert_after(node: Node, new: Node) -> None:
     """Put an operator, whose inputs are still to be connected, behind another one."""
-    scope = node.scope
+    scope, new.is_made = node.scope, True
     scope.nodes.insert(scope.nodes.index(node) + 1, new)
     scope.producers.update({name: new for name in new.outputs if name})
     scope.restructured = True

@@ -14,7 +14,7 @@ from folding.judge import Reference, Rounding
 from folding.report import Verification
 from folding.runtime import Runner, RuntimeRefusalError
 from folding.samples import UnverifiableError
-from folding.verify import ACTIVITY
+from folding.verification import ACTIVITY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from folding.judge import Array, Finding
     from folding.report import OutputError, VerificationStatus
     from folding.samples import Feeds
-    from folding.verify import Job
+    from folding.verification import Job
 
 # Weights lie in memory as the file has them and once more rearranged for the kernels.
 COPIES = 2

@@ -41,10 +41,12 @@ class Node:
 
     def __init__(self, proto: onnx.NodeProto, scope: Scope) -> None:
         self.proto, self.scope = proto, scope
-        self.inputs, self.outputs = list(proto.input), list(proto.output)
+        self.inputs: list[str] = list(proto.input)
+        self.outputs: list[str] = list(proto.output)
         self.label = _first(proto.name, *self.outputs, proto.op_type)
         self.key = f"{scope.index}:{_first(*self.outputs, self.label)}"
         self.removed = False
+        self.is_made = False  # whether a fold made it: it is not a part of the model the user knows
 
     @property
     def op(self) -> str:
@@ -60,11 +62,7 @@ class Node:
 
     @property
     def schema(self) -> defs.OpSchema:
-        """The operator's schema in the model's operator set.
-
-        Raises:
-            Refused: "custom-domain" if there is none.
-        """
+        """The operator's schema in the model's operator set; raises as `Graph.schema` does."""
         return self.scope.graph.schema(self.op)
 
     @property
@@ -242,9 +240,14 @@ class Graph:
         self.names = {name for scope in self.scopes for name in _all_names(scope)}
 
     def schema(self, op: str) -> defs.OpSchema:
-        """The schema of a standard operator; raises Refused "custom-domain" for others."""
+        """The schema of an operator of the standard domain.
+
+        Raises:
+            Refused: "unknown-opset" if it may have got another meaning since, "custom-domain" if there is none.
+        """
         if op not in self._schemas:
-            require(defs.has(op), "custom-domain", f"{op} is not a standard operator")
+            newest = defs.onnx_opset_version()
+            require(self.opset <= newest, "unknown-opset", f"opset {self.opset} is newer than {newest}, onnx's newest")
             try:
                 self._schemas[op] = defs.get_schema(op, self.opset, "")
             except defs.SchemaError:

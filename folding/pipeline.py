@@ -63,7 +63,7 @@ def fold_graph(
         run.everything(progress)
     if run.changed:
         write_back(graph)
-    outcomes = (*run.ended.values(), *_in_functions(graph.model))
+    outcomes = (*run.ended.values(), *_out_of_reach(graph))
     return Folded(graph, outcomes, run.changed, *before, run.notes)
 
 
@@ -90,7 +90,7 @@ class _Run:
         ):
             self.changed = True
         planner = Planner(self.options, merge=True, blocked=self.blocked)
-        for node in self.sites:
+        for node in [node for node in self.sites if not node.is_made]:
             self.ended[node.key] = self._kept(node, planner)
             if node.op == NORMALIZATION and self.options.leftover != "keep" and self.options.selects(node.label):
                 self.changed |= leftover.rewrite(node, self.options.leftover)
@@ -103,7 +103,9 @@ class _Run:
                 progress(number, len(self.sites))
             if not node.removed and self.options.selects(node.label):
                 folded |= self._try(node, planner)
-        self.sites = [node for node in self.sites if not node.removed]
+        left = [node for node in self.sites if not node.removed]
+        made = [node for node in self.graph.nodes() if node.is_made] if folded else []
+        self.sites = [*left, *(node for node in made if node not in left)]
         return folded
 
     def _try(self, node: Node, planner: Planner) -> bool:
@@ -115,7 +117,8 @@ class _Run:
             return False
         affines = {removed.key: affine_of(removed).affine for removed in plan.move.removed}
         for removed in plan.move.removed:
-            self.ended[removed.key] = _moved(removed, affines[removed.key], plan)
+            if not removed.is_made:
+                self.ended[removed.key] = _moved(removed, affines[removed.key], plan)
         commit(plan)
         return True
 
@@ -207,10 +210,15 @@ def _is_normalization(node: onnx.NodeProto) -> bool:
     return node.op_type == NORMALIZATION and node.domain in {"", "ai.onnx"}
 
 
-def _in_functions(model: onnx.ModelProto) -> Iterable[Outcome]:
-    both = _refusal(Refused("in-function", "functions are not folded"))
-    for function in model.functions:
-        for node in function.node:
-            if _is_normalization(node):
-                label = node.name or node.output[0]
+def _out_of_reach(graph: Graph) -> Iterable[Outcome]:
+    """The normalizations that are no sites: those in functions, and operators of that name that are not ONNX's."""
+    both = _refusal(Refused("in-function", "model-local functions are not folded"))
+    for function in graph.model.functions:
+        for proto in function.node:
+            if _is_normalization(proto):
+                label = proto.name or proto.output[0]
                 yield Outcome(f"{function.name}/{label}", NORMALIZATION, "kept", backward=both, forward=both)
+    for node in graph.nodes():
+        if node.proto.op_type == NORMALIZATION and node.op != NORMALIZATION:
+            custom = _refusal(Refused("custom-domain", f"{node.op} is not the standard operator"))
+            yield Outcome(node.label, node.op, "kept", backward=custom, forward=custom)

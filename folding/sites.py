@@ -52,6 +52,8 @@ def affine_of(node: Node) -> Site:
     Raises:
         Refused: it is none, or one that must not be touched.
     """
+    if node.op in OPERATORS:
+        _ = node.schema  # refuses an operator set whose meaning is unknown
     if node.op == NORMALIZATION:
         return Site(node, 0, _of_normalization(node))
     data = _data_input(node) if node.op in ELEMENTWISE else None

@@ -14,7 +14,7 @@ from pathlib import Path
 from folding.compare import Comparison
 from folding.errors import OptionError
 from folding.runtime import THREADS
-from folding.verify import JOB, RESULT, Job
+from folding.verification import JOB, RESULT, Job
 
 if sys.platform != "win32":
     import resource

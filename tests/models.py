@@ -73,7 +73,8 @@ class Model:
             return made[0]
         given = [self.values[i] if i else None for i in inputs]
         found = reference._attributes(node, self.opset)
-        self.values[made[0]] = np.asarray(reference.OPERATORS[op](self.opset, found, *given))
+        with np.errstate(all="ignore"):
+            self.values[made[0]] = np.asarray(reference.OPERATORS[op](self.opset, found, *given))
         return made[0]
 
     # --- operators with weights ---------------------------------------------------------------------------

@@ -51,7 +51,7 @@ class Library:
 @pytest.fixture
 def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Library:
     fake = Library()
-    for module, names in (("folding.api", ("fold", "inspect")), ("folding.verify", ("verify",))):
+    for module, names in (("folding.api", ("fold", "inspect")), ("folding.verification", ("verify",))):
         stand_in = ModuleType(module)
         for name in names:
             setattr(stand_in, name, fake)

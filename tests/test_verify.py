@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import pytest
 
-from folding.verify import verify
+from folding.verification import verify
 from tests.verification_models import Chain, parsed, saved
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ def test_an_interrupt_takes_the_child_along(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_the_parent_does_not_import_the_runtime() -> None:
-    code = "import sys, folding.verify; sys.exit('onnxruntime' in sys.modules)"
+    code = "import sys, folding.verification; sys.exit('onnxruntime' in sys.modules)"
     root = str(Path(__file__).parents[1])
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": root})
 

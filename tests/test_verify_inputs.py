@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from folding.errors import OptionError
-from folding.verify import verify
+from folding.verification import verify
 from tests.verification_models import parsed, saved
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 
 from folding import compare
 from folding.samples import UnverifiableError
-from folding.verify import Job, _default_memory
+from folding.verification import Job, _default_memory
 from tests.verification_models import saved
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def test_the_default_is_a_share_of_what_is_free(
     files: dict[str, str], expected: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("MEMINFO", "CGROUP_LIMIT", "CGROUP_USED"):
-        monkeypatch.setattr(sys.modules["folding.verify"], name, tmp_path / name)
+        monkeypatch.setattr(sys.modules["folding.verification"], name, tmp_path / name)
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     assert _default_memory() == expected

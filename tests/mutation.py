@@ -1,0 +1,157 @@
+"""Break the algebra one place at a time; the random-graph gate or the rule tables must notice each time.
+
+``python tests/mutation.py`` tries every mutant and lists those that survive, ``--sample N`` a fixed few of them.
+A mutant runs in a process of its own, on a copy of the package in which one place differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import copy
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parent.parent
+ALGEBRA = [
+    "affine.py",
+    "regroup.py",
+    "sites.py",
+    "rules/convolution.py",
+    "rules/elementwise.py",
+    "rules/joining.py",
+    "rules/layout.py",
+    "rules/linear.py",
+    "rules/normalization.py",
+    "rules/rule.py",
+]
+SUITES = [["tests/test_gate.py"], ["tests/test_rules.py", "tests/test_types.py", "tests/test_safety.py"]]
+SECONDS = 300  # for one suite on one mutant: an endless loop is noticed too
+SWAPS: dict[type[ast.AST], type[ast.AST]] = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.FloorDiv, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.And: ast.Or, ast.Or: ast.And,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Mutant:
+    file: str
+    line: int
+    what: str
+    source: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.what}"
+
+
+def mutants() -> Iterator[Mutant]:
+    for file in ALGEBRA:
+        tree = ast.parse((ROOT / "folding" / file).read_text())
+        for number, node in enumerate(ast.walk(tree)):
+            for what in _changes(node):
+                yield _mutant(file, tree, number, what)
+
+
+def _changes(node: ast.AST) -> list[str]:
+    """The ways to break one place."""
+    if isinstance(node, ast.BinOp | ast.BoolOp):
+        swap = SWAPS.get(type(node.op))
+        union = isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr | ast.BitXor)
+        return [] if swap is None or union else ["swap"]
+    if isinstance(node, ast.Compare):
+        return ["swap"] if type(node.ops[0]) in SWAPS else []
+    if isinstance(node, ast.UnaryOp):
+        return ["drop"] if isinstance(node.op, ast.USub | ast.Not) else []
+    if isinstance(node, ast.Constant):
+        return ["flip"] if type(node.value) in (int, float) and node.value in (0, 1) else []
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "require":
+        return ["require nothing"]
+    return []
+
+
+def _mutant(file: str, tree: ast.Module, number: int, what: str) -> Mutant:
+    broken = copy.deepcopy(tree)
+    node = list(ast.walk(broken))[number]
+    before = ast.unparse(node)
+    if what == "swap" and isinstance(node, ast.BinOp | ast.BoolOp):
+        node.op = SWAPS[type(node.op)]()  # type: ignore[assignment]
+    elif what == "swap" and isinstance(node, ast.Compare):
+        node.ops[0] = SWAPS[type(node.ops[0])]()  # type: ignore[call-overload]
+    elif what == "drop" and isinstance(node, ast.UnaryOp):
+        node.op = ast.UAdd() if isinstance(node.op, ast.USub) else ast.Not()
+        if isinstance(node.op, ast.Not):
+            node.operand = ast.UnaryOp(ast.Not(), node.operand)
+    elif what == "flip" and isinstance(node, ast.Constant):
+        node.value = type(node.value)(1 - node.value)  # type: ignore[operator,arg-type]
+    elif isinstance(node, ast.Call):
+        node.args[0] = ast.Constant(value=True)
+    after = ast.unparse(ast.fix_missing_locations(node))
+    line = getattr(node, "lineno", 0)
+    return Mutant(file, line, f"{_short(before)}  ->  {_short(after)}", ast.unparse(ast.fix_missing_locations(broken)))
+
+
+def _short(code: str) -> str:
+    code = " ".join(code.split())
+    return code if len(code) < 70 else code[:67] + "..."
+
+
+def killer(mutant: Mutant) -> str | None:
+    """The suite that fails on a mutant, None if it survives."""
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder, "folding")
+        shutil.copytree(ROOT / "folding", package, ignore=shutil.ignore_patterns("__pycache__"))
+        (package / mutant.file).write_text(mutant.source)
+        environment = {**os.environ, "PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
+        for suite in SUITES:
+            command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-cov", *suite]
+            try:
+                done = subprocess.run(
+                    command, cwd=ROOT, env=environment, capture_output=True, timeout=SECONDS, check=False
+                )
+            except subprocess.TimeoutExpired:
+                return suite[0]
+            if done.returncode:
+                return suite[0]
+    return None
+
+
+def survivors(chosen: list[Mutant], workers: int = 2) -> list[Mutant]:
+    with ThreadPoolExecutor(workers) as pool:
+        found = []
+        for mutant, suite in zip(chosen, pool.map(killer, chosen), strict=True):
+            print(f"{'SURVIVED' if suite is None else 'killed by ' + suite}  {mutant}", flush=True)
+            found += [mutant] if suite is None else []
+    return found
+
+
+def sample(count: int) -> list[Mutant]:
+    """A fixed choice, the same wherever it runs."""
+    return random.Random(0).sample(list(mutants()), count)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sample", type=int, help="try a fixed choice of this many mutants")
+    parser.add_argument("--file", help="only mutants of this file")
+    given = parser.parse_args()
+    chosen = sample(given.sample) if given.sample else list(mutants())
+    chosen = [mutant for mutant in chosen if given.file in (None, mutant.file)]
+    left = survivors(chosen)
+    print(f"{len(chosen) - len(left)} of {len(chosen)} mutants killed")
+    return 1 if left else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

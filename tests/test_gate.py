@@ -1,0 +1,43 @@
+"""The gate: random graphs compute the same before and after folding, are valid, and fold no further."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+from hypothesis import HealthCheck, given, settings
+from models import DIGITS, assert_same_function, fold
+from strategies import STEPS, graphs
+
+from folding.rules import RULES
+
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "400"))
+FIXED = "FUZZ_EXAMPLES" not in os.environ  # continuous integration sees the same graphs every time
+folded: Counter[str] = Counter()
+
+
+@settings(
+    max_examples=EXAMPLES, derandomize=FIXED, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+)
+@given(graphs())
+def test_random_graphs_keep_their_function(drawn):
+    before, feeds = drawn
+    after, report = fold(before)
+    assert_same_function(before, after, feeds, 1e-9)
+    again, second = fold(after)
+    assert again == after
+    assert not second.changed
+    folded.update(o.status for o in report.outcomes)
+
+
+def test_random_graphs_do_fold():
+    """The test before is not vacuous: of the affines it drew, a good part moved."""
+    assert folded["folded"] > EXAMPLES / 8
+    assert folded["kept"] > EXAMPLES / 8
+
+
+def test_every_operator_with_a_rule_is_drawn():
+    assert set(RULES) <= set(STEPS)
+
+
+assert DIGITS  # the bound above is wider: long chains of random weights reach large intermediate values

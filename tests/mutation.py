@@ -110,15 +110,16 @@ def _short(code: str) -> str:
 def killer(mutant: Mutant) -> str | None:
     """The suite that fails on a mutant, None if it survives."""
     with tempfile.TemporaryDirectory() as folder:
-        package = Path(folder, "folding")
-        shutil.copytree(ROOT / "folding", package, ignore=shutil.ignore_patterns("__pycache__"))
-        (package / mutant.file).write_text(mutant.source)
-        environment = {**os.environ, "PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
+        for part in ("folding", "tests"):
+            shutil.copytree(ROOT / part, Path(folder, part), ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", folder)
+        Path(folder, "folding", mutant.file).write_text(mutant.source)
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
         for suite in SUITES:
             command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-cov", *suite]
             try:
                 done = subprocess.run(
-                    command, cwd=ROOT, env=environment, capture_output=True, timeout=SECONDS, check=False
+                    command, cwd=folder, env=environment, capture_output=True, timeout=SECONDS, check=False
                 )
             except subprocess.TimeoutExpired:
                 return suite[0]

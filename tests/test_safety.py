@@ -216,7 +216,7 @@ def test_bodies_are_folded_with_weights_from_anywhere(own_weight):
 
 
 def test_a_value_of_the_enclosing_graph_stays():
-    m, before = inner_model(own_weight=False, own_input=False)
+    _, before = inner_model(own_weight=False, own_input=False)
     after, report = fold(before)
     judge(report.outcomes[0], Kept("outer-scope", "graph-output"), {})
     assert after == before

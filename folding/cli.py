@@ -51,6 +51,8 @@ exit codes:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; usage errors leave through `SystemExit` with code 2."""
+    # NumPy's BLAS would start a thread per core at import, a tenth of a second of CPU time, and is never called.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a name may hold what the terminal's encoding lacks

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import onnx
 from onnx import helper
 
-from folding.graph import FIRST_IR_WITH_DEFAULTS, Edge, Node
+from folding.graph import Edge, Node
+from folding.shapes import FIRST_IR_WITH_DEFAULTS
 from folding.sites import data_input
 from folding.weights import Weight
 
@@ -49,7 +50,7 @@ def _apply(edit: Edit, keys: tuple[str, ...], dtype: np.dtype[np.generic]) -> No
         kept = [attribute for attribute in node.proto.attribute if attribute.name != name]
         del node.proto.attribute[:]
         node.proto.attribute.extend([*kept, helper.make_attribute(name, value)])
-        node.forget_attributes()
+        node.changed()
     if edit.leftover is not None:
         own = next((node.weight(index).dtype for index in edit.constants), dtype)
         append_affine(node, edit.leftover, own, keys)
@@ -115,7 +116,7 @@ def rewrite_as_affine(node: Node, a: Affine, keys: tuple[str, ...]) -> None:
     value, constant = node.inputs[data], node.inputs[1 - data] if len(node.inputs) == 2 else ""
     node.proto.op_type = "Mul" if a.is_linear else "Add"
     del node.proto.attribute[:]
-    node.forget_attributes()
+    node.changed()
     drop_inputs(node, 2)
     _connect(node, 0, value)
     if constant:
@@ -201,6 +202,7 @@ def _connect(node: Node, index: int, name: str) -> None:
     _disconnect(node, index)
     node.inputs[index] = node.proto.input[index] = name
     node.scope.uses[name].append(Edge(node, index))
+    node.changed()
 
 
 def _disconnect(node: Node, index: int) -> None:

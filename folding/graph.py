@@ -12,6 +12,7 @@ from onnx import defs, helper
 
 from folding import constants, shapes
 from folding.plan import Refused, require
+from folding.shapes import FIRST_IR_WITH_DEFAULTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from folding.weights import Weight
 
 STANDARD_DOMAINS = frozenset({"", "ai.onnx"})  # two spellings of one domain, see the ONNX IR specification
-FIRST_IR_WITH_DEFAULTS = 4  # before it an initializer had to be a graph input and was not a mere default value
 SHAPE_READERS = frozenset({"Shape", "Size"})  # read no values, so a change of values is nothing to them
 
 
@@ -47,6 +47,7 @@ class Node:
         self.key = f"{scope.index}:{_first(*self.outputs, self.label)}"
         self.removed = False
         self.is_made = False  # whether a fold made it: it is not a part of the model the user knows
+        self.known_site: object = None  # what `sites.affine_of` answered; see `changed`
 
     @property
     def op(self) -> str:
@@ -87,9 +88,10 @@ class Node:
         """The attribute's message, for payloads."""
         return self._attributes.get(name)
 
-    def forget_attributes(self) -> None:
-        """Call after the message's attributes changed."""
+    def changed(self) -> None:
+        """Call after the message's operator, attributes or constants changed: what was derived of them is stale."""
         self.__dict__.pop("_attributes", None)
+        self.known_site = None
 
     def has(self, index: int) -> bool:
         """Whether the optional input is given."""

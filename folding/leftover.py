@@ -38,7 +38,7 @@ def _freeze(node: Node) -> bool:
     has_mode = node.version < MODE_AS_ATTRIBUTE or node.version >= TRAINING_MODE_SINCE
     del node.proto.attribute[:], node.proto.output[1:], node.outputs[1:]
     node.proto.attribute.extend([*kept, *([helper.make_attribute(name, value)] if has_mode else [])])
-    node.forget_attributes()
+    node.changed()
     scope.dropped.update(extra)
     for name in extra:
         scope.producers.pop(name, None)
@@ -79,7 +79,7 @@ def _as_convolution(node: Node, a: Affine) -> bool:
     attributes = {"group": channels, "kernel_shape": kernel}
     node.proto.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
     node.proto.op_type = "Conv"
-    node.forget_attributes()
+    node.changed()
     set_constant(node, 1, Weight.of(scale.reshape(channels, 1, *kernel), dtype))
     set_constant(node, 2, Weight.of(np.array(shift), dtype))
     drop_inputs(node, 3)

@@ -24,6 +24,7 @@ SAME_SHAPE = frozenset(
     "BatchNormalization Cast Clip Dropout Elu Erf Exp Gelu HardSigmoid HardSwish Identity InstanceNormalization "  # noqa: SIM905
     "LeakyRelu LRN Neg PRelu Relu Selu Sigmoid Softmax Softplus Sqrt Tanh".split()
 )
+FIRST_IR_WITH_DEFAULTS = 4  # before it an initializer had to be a graph input and was not a mere default value
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 
 
@@ -36,6 +37,7 @@ def infer(graph: Graph) -> None:
     copy.CopyFrom(graph.model)
     for proto in _graphs(copy.graph):
         del proto.value_info[:]
+    _settle_initializers(graph, copy)
     try:
         inferred = shape_inference.infer_shapes(copy, data_prop=True).graph
     except (shape_inference.InferenceError, ValueError, RuntimeError):
@@ -45,6 +47,17 @@ def infer(graph: Graph) -> None:
         _note(scope, (*found.output, *found.value_info, *found.input))
         for name, tensor in scope.initializers.items():
             scope.shapes[name] = tuple(tensor.dims)
+
+
+def _settle_initializers(graph: Graph, copy: onnx.ModelProto) -> None:
+    """Let inference use the values of initializers nobody overrides although they are graph inputs too."""
+    settled = [
+        v for v in copy.graph.input if v.name not in graph.main.initializers or graph.main.is_overridable(v.name)
+    ]
+    if len(settled) < len(copy.graph.input):
+        copy.ir_version = max(copy.ir_version, FIRST_IR_WITH_DEFAULTS)
+        del copy.graph.input[:]
+        copy.graph.input.extend(settled)
 
 
 def of(scope: Scope, name: str) -> Shape | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from folding.affine import Affine
-from folding.plan import require
+from folding.plan import Refused, require
 from folding.weights import FLOAT_TYPES
 
 if TYPE_CHECKING:
@@ -47,11 +47,23 @@ def data_input(node: Node) -> int:
 
 
 def affine_of(node: Node) -> Site:
-    """The affine that an operator computes.
+    """The affine that an operator computes; asked often, so the node keeps the answer until it is changed.
 
     Raises:
         Refused: it is none, or one that must not be touched.
     """
+    if node.known_site is None:
+        try:
+            node.known_site = _affine_of(node)
+        except Refused as refusal:
+            node.known_site = refusal
+    if isinstance(node.known_site, Site):
+        return node.known_site
+    assert isinstance(node.known_site, Refused)  # noqa: S101  the only other answer
+    raise Refused(node.known_site.code, node.known_site.reason, node.known_site.at)
+
+
+def _affine_of(node: Node) -> Site:
     if node.op in OPERATORS:
         _ = node.schema  # refuses an operator set whose meaning is unknown
     if node.op == NORMALIZATION:

@@ -55,7 +55,7 @@ def fold(
             try:
                 return _fold_once(file, Path(source), target, options, blocked, progress)
             except _Unrepresentable as error:
-                blocked.update(error.refusals)
+                blocked |= _new(error.refusals, blocked)
 
 
 def inspect(source: str | os.PathLike[str], options: Options = DEFAULTS) -> Report:
@@ -77,12 +77,18 @@ def fold_model(model: onnx.ModelProto, options: Options = DEFAULTS) -> tuple[onn
             try:
                 result = onnxfile.to_bytes(file) if folded.changed else data
             except UnrepresentableError:
-                blocked.update(unrepresentable(folded))
+                blocked |= _new(unrepresentable(folded), blocked)
                 continue
             report = _report(folded, file, "model", "model", len(result), started)
         verdict = _verify_in_memory(data, result, options) if folded.changed else _same(options)
         report = _judged(replace(report, verification=verdict), options)
         return onnx.ModelProto.FromString(result), report
+
+
+def _new(found: dict[str, Refused], known: dict[str, Refused]) -> dict[str, Refused]:
+    """The refusals, of which one at least must be new: or planning again would not end."""
+    assert found.keys() - known.keys(), "a blocked site does not fold again"  # noqa: S101  the loops rest on it
+    return found
 
 
 class _Unrepresentable(Exception):  # noqa: N818  not an error: the sites that must stay

@@ -24,11 +24,10 @@ ABSORBED = "bnfold.absorbed"  # key in an absorbing operator's metadata_props: t
 
 def commit(plan: Plan) -> None:
     """Carry out a plan: edit the absorbing operators, take out the affine ones."""
-    keys = tuple(node.key for node in plan.move.removed)
     names = ", ".join(node.label for node in plan.move.removed)
     dtype = _value_type(plan.site)
     for edit in plan.move.edits:
-        _apply(edit, keys, dtype)
+        _apply(edit, plan.site.key, dtype)
         _note(edit.node, names)
     for node in plan.move.removed:
         _bypass(node, keep_output=plan.direction == "backward")
@@ -40,12 +39,13 @@ def _value_type(node: Node) -> np.dtype[np.generic]:
     return known or next(node.weight(index).dtype for index in range(len(node.inputs)) if node.is_constant(index))
 
 
-def _apply(edit: Edit, keys: tuple[str, ...], dtype: np.dtype[np.generic]) -> None:
+def _apply(edit: Edit, site: str, dtype: np.dtype[np.generic]) -> None:
     node = edit.node
     if edit.become is not None:
-        rewrite_as_affine(node, edit.become, keys)
+        rewrite_as_affine(node, edit.become, site)
     for index, weight in edit.constants.items():
-        set_constant(node, index, weight.absorbing(*keys))
+        if not (node.is_constant(index) and node.weight(index).digest() == weight.digest()):
+            set_constant(node, index, weight, site)
     for name, value in edit.attributes.items():
         kept = [attribute for attribute in node.proto.attribute if attribute.name != name]
         del node.proto.attribute[:]
@@ -53,7 +53,7 @@ def _apply(edit: Edit, keys: tuple[str, ...], dtype: np.dtype[np.generic]) -> No
         node.changed()
     if edit.leftover is not None:
         own = next((node.weight(index).dtype for index in edit.constants), dtype)
-        append_affine(node, edit.leftover, own, keys)
+        append_affine(node, edit.leftover, own, site)
 
 
 def _note(node: Node, names: str) -> None:
@@ -68,9 +68,10 @@ def _note(node: Node, names: str) -> None:
 # --- constants -------------------------------------------------------------------------------------------
 
 
-def set_constant(node: Node, index: int, weight: Weight) -> None:
+def set_constant(node: Node, index: int, weight: Weight, site: str) -> None:
     """Let an input read a new constant: in place of the old one if nobody else reads that, shared with an equal one."""
-    scope = node.scope
+    scope = _home(node.scope)
+    weight = weight.absorbing(site, node.weight(index) if node.is_constant(index) else None)
     old = node.inputs[index] if node.has(index) else ""
     digest = weight.digest()
     name = scope.made.get(digest, "")
@@ -79,8 +80,15 @@ def set_constant(node: Node, index: int, weight: Weight) -> None:
         scope.made[digest] = name
         scope.weights[name] = weight
     _connect(node, index, name)
+    if scope is not node.scope:
+        scope.captured.add(name)
     if old and old != name:
-        drop_if_unread(scope, old)
+        drop_if_unread(node.scope, old)
+
+
+def _home(scope: Scope) -> Scope:
+    """Where new constants live: before IR version 4 every initializer is an input, and bodies cannot gain inputs."""
+    return scope.graph.main if scope.graph.model.ir_version < FIRST_IR_WITH_DEFAULTS else scope
 
 
 def _wish(node: Node, index: int, old: str) -> str:
@@ -110,7 +118,7 @@ def drop_if_unread(scope: Scope, name: str) -> None:
 # --- operators -------------------------------------------------------------------------------------------
 
 
-def rewrite_as_affine(node: Node, a: Affine, keys: tuple[str, ...]) -> None:
+def rewrite_as_affine(node: Node, a: Affine, site: str) -> None:
     """Turn an operator with one data input into the Mul or Add that computes `a`, a pure scale or a pure shift."""
     dtype, data = _value_type(node), data_input(node)
     value, constant = node.inputs[data], node.inputs[1 - data] if len(node.inputs) == 2 else ""
@@ -121,10 +129,16 @@ def rewrite_as_affine(node: Node, a: Affine, keys: tuple[str, ...]) -> None:
     _connect(node, 0, value)
     if constant:
         _connect(node, 1, constant)
-    set_constant(node, 1, Weight.of(a.scale if a.is_linear else a.shift, dtype).absorbing(*keys))
+    del node.proto.output[1:], node.outputs[1:]  # empty names of statistics nobody asked for
+    set_constant(node, 1, _constant_of(a, dtype), site)
 
 
-def append_affine(node: Node, a: Affine, dtype: np.dtype[np.generic], keys: tuple[str, ...]) -> None:
+def _constant_of(a: Affine, dtype: np.dtype[Any]) -> Weight:
+    """The constant operand of the Mul or Add that computes a pure scale or a pure shift."""
+    return Weight.of(a.scale, dtype, is_scale=True) if a.is_linear else Weight.of(a.shift, dtype)
+
+
+def append_affine(node: Node, a: Affine, dtype: np.dtype[np.generic], site: str) -> None:
     """Insert a Mul, an Add or both behind an operator; its first output's name moves to the last of them."""
     scope, final, previous = node.scope, node.output, node
     parts = [part for part in (a.linear_part(), a.shift_part()) if not part.is_identity]
@@ -141,7 +155,7 @@ def append_affine(node: Node, a: Affine, dtype: np.dtype[np.generic], keys: tupl
         )
         insert_after(previous, new)
         _connect(new, 0, previous.output)
-        set_constant(new, 1, Weight.of(part.scale if op == "Mul" else part.shift, dtype).absorbing(*keys))
+        set_constant(new, 1, _constant_of(part, dtype), site)
         previous = new
 
 
@@ -235,7 +249,7 @@ def write_back(graph: Graph) -> None:
             nodes = [node.proto for node in scope.nodes if not node.removed]
             _replace(scope.proto.node, nodes)
         _write_initializers(scope)
-        gone = {name for name in scope.dropped if name not in scope.producers}
+        gone = {name for name in scope.dropped if name not in scope.producers} | set(scope.weights)
         if any(value.name in gone for value in scope.proto.value_info):
             _replace(scope.proto.value_info, [value for value in scope.proto.value_info if value.name not in gone])
 

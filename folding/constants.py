@@ -33,6 +33,14 @@ PLAIN_FIELDS = {
 Array = NDArray[Any]
 
 
+def dtype_of(code: int) -> np.dtype[Any] | None:
+    """The NumPy type of one of ONNX's element types, None if there is none."""
+    try:
+        return helper.tensor_dtype_to_np_dtype(code) if code else None
+    except KeyError:
+        return None
+
+
 def is_constant(scope: Scope, name: str) -> bool:
     """Whether the name has a value known now that no caller may override."""
     return _why_not(scope, name, DEPTH) is None
@@ -90,16 +98,26 @@ def _why_not(scope: Scope, name: str, depth: int) -> Refused | None:
     owner = scope.owner(name)
     if owner is None or name in owner.sparse or depth == 0:
         return Refused("weight-not-constant", f"{name!r} is not a dense constant")
+    if name in owner.shadowing:
+        return Refused("weight-not-constant", f"{name!r} means two values in nested graphs")
     if owner.is_overridable(name):
         if name in owner.initializers and owner.parent is None:
             return Refused("overridable", f"{name!r} is an initializer and a graph input, so a caller may override it")
         return Refused("weight-not-constant", f"{name!r} is an input of its graph")
     if name in owner.weights or name in owner.initializers:
         return None
-    node = owner.producers.get(name)
-    if node is None or (node.op not in EVALUATE and node.op != "Constant"):
+    if name not in owner.constness:
+        owner.constness[name] = _why_not_made(owner, name, depth)
+    return owner.constness[name]
+
+
+def _why_not_made(scope: Scope, name: str, depth: int) -> Refused | None:
+    """Why what an operator makes is no constant."""
+    node = scope.producers.get(name)
+    made = node is not None and (node.op == "Constant" or (node.op in EVALUATE and any(node.inputs)))
+    if node is None or not made:
         return Refused("weight-not-constant", f"{name!r} is computed at run time")
-    reasons = (_why_not(owner, source, depth - 1) for source in node.inputs if source)
+    reasons = (_why_not(scope, source, depth - 1) for source in node.inputs if source)
     return next((reason for reason in reasons if reason is not None), None)
 
 
@@ -119,12 +137,17 @@ def _first_evaluation(scope: Scope, name: str) -> Weight | Array:
     node = scope.producers[name]
     if node.op == "Constant":
         return _of_constant_node(node)
-    return EVALUATE[node.op](node, [_evaluate(scope, source) for source in node.inputs if source])
+    _ = node.schema  # refuses a malformed operator
+    try:
+        return EVALUATE[node.op](node, [_evaluate(scope, source) for source in node.inputs if source])
+    except (ValueError, IndexError, OverflowError) as error:  # NumPy's words for shapes that do not fit
+        raise Refused("parameters", f"the constant {name!r} cannot be computed: {error}", node.label) from None
 
 
 def of_tensor(scope: Scope, tensor: onnx.TensorProto) -> Weight | Array:
     """A tensor of the model: floating-point ones in the file as a span, everything else as an array."""
     payload = scope.graph.file.payload(tensor)
+    require(dtype_of(tensor.data_type) is not None, "not-float", f"{tensor.name!r} has the type {tensor.data_type}")
     if payload is None:
         return numpy_helper.to_array(tensor)
     assert isinstance(payload, Span), "folds attach their payloads at the very end"  # noqa: S101
@@ -224,8 +247,8 @@ def _constant_of_shape(node: Node, given: list[Weight | Array]) -> Weight | Arra
 def _cast(node: Node, given: list[Weight | Array]) -> Weight | Array:
     target = node.attribute("to")
     code = onnx.TensorProto.DataType.Value(target.decode()) if isinstance(target, bytes) else target  # Cast-1: a name
-    dtype = helper.tensor_dtype_to_np_dtype(code)
-    require(dtype in FLOAT_TYPES or dtype.kind in "iu", "not-float", f"{node.label!r} casts to {dtype}")
+    dtype = dtype_of(code)
+    require(dtype in FLOAT_TYPES or (dtype and dtype.kind in "iu"), "not-float", f"{node.label!r} casts to {dtype}")
     with np.errstate(all="ignore"):
         return _array(given[0]).astype(dtype)
 

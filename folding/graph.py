@@ -8,9 +8,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import onnx
-from onnx import defs, helper
+from onnx import checker, defs, helper
 
 from folding import constants, shapes
+from folding.errors import ModelError
 from folding.plan import Refused, require
 from folding.shapes import FIRST_IR_WITH_DEFAULTS
 
@@ -47,6 +48,7 @@ class Node:
         self.key = f"{scope.index}:{_first(*self.outputs, self.label)}"
         self.removed = False
         self.is_made = False  # whether a fold made it: it is not a part of the model the user knows
+        self._is_checked = False  # against its schema
         self.known_site: object = None  # what `sites.affine_of` answered; see `changed`
 
     @property
@@ -59,12 +61,20 @@ class Node:
     @property
     def output(self) -> str:
         """The name of its first output."""
-        return self.outputs[0]
+        return self.outputs[0] if self.outputs else ""
 
     @property
     def schema(self) -> defs.OpSchema:
-        """The operator's schema in the model's operator set; raises as `Graph.schema` does."""
-        return self.scope.graph.schema(self.op)
+        """The operator's schema in the model's operator set, which the node was checked against.
+
+        Raises:
+            Refused: as `Graph.schema`, and "parameters" if the node breaks its schema.
+        """
+        schema = self.scope.graph.schema(self.op)
+        if not self._is_checked:
+            self.scope.graph.check(self)
+            self._is_checked = True
+        return schema
 
     @property
     def version(self) -> int:
@@ -161,6 +171,8 @@ class Scope:
             entry.value for note in proto.quantization_annotation for entry in note.quant_parameter_tensor_names
         }
         self.captured: set[str] = set()  # names that nested graphs read
+        self.constness: dict[str, Refused | None] = {}  # what `constants` found of names that operators make
+        self.shadowing: set[str] = set()  # names that mean something else in an enclosing graph: readers disagree
         self.weights: dict[str, Weight] = {}  # constants that folds made: what an initializer of that name will hold
         self.evaluated: dict[str, Weight | NDArray[Any]] = {}  # constants of the file that were asked for
         self.made: dict[bytes, str] = {}  # the same constants by digest: equal ones are made once
@@ -170,6 +182,9 @@ class Scope:
         self.types: dict[str, int] = {}
         self.nodes = [Node(node, self) for node in proto.node]
         self.producers = {name: node for node in self.nodes for name in node.outputs if name}
+        if parent is not None:
+            own = {*self.producers, *self.inputs, *self.initializers, *self.sparse}
+            self.shadowing = {name for name in own if parent.owner(name) is not None}
         self.uses: dict[str, list[Edge]] = defaultdict(list)
         for node in self.nodes:
             for index, name in enumerate(node.inputs):
@@ -224,8 +239,8 @@ class Scope:
             return None
         if name in scope.weights:
             return scope.weights[name].dtype
-        code = scope.initializers[name].data_type if name in scope.initializers else scope.types.get(name)
-        return helper.tensor_dtype_to_np_dtype(code) if code else None
+        code = scope.initializers[name].data_type if name in scope.initializers else scope.types.get(name, 0)
+        return constants.dtype_of(code)
 
 
 class Graph:
@@ -233,10 +248,18 @@ class Graph:
 
     def __init__(self, file: OnnxFile, *, freeze_initializers: bool = False) -> None:
         self.file, self.model, self.freeze_initializers = file, file.model, freeze_initializers
-        self.opset = next((o.version for o in self.model.opset_import if o.domain in STANDARD_DOMAINS), 1)
+        versions = {o.version for o in self.model.opset_import if o.domain in STANDARD_DOMAINS}
+        if len(versions) > 1:
+            raise ModelError(
+                f"the model imports the standard operators in versions {sorted(versions)}; keep one of them"
+            )
+        self.opset = versions.pop() if versions else 1
         self.overridden = {f.name for f in self.model.functions if f.domain in STANDARD_DOMAINS}
         self.scopes: list[Scope] = []
         self._schemas: dict[str, defs.OpSchema] = {}
+        self._context = checker.C.CheckerContext()
+        self._context.ir_version = self.model.ir_version
+        self._context.opset_imports = {"": self.opset, "ai.onnx": self.opset}
         self.main = Scope(self, self.model.graph, None)
         self.main.pinned |= set(_training_names(self.model))
         self.names = {name for scope in self.scopes for name in _all_names(scope)}
@@ -255,6 +278,17 @@ class Graph:
             except defs.SchemaError:
                 raise Refused("custom-domain", f"{op} is not an operator of opset {self.opset}") from None
         return self._schemas[op]
+
+    def check(self, node: Node) -> None:
+        """Refuse a node that has not the inputs, outputs and attributes its schema asks for."""
+        proto = onnx.NodeProto()
+        proto.CopyFrom(node.proto)
+        proto.domain = ""  # the other spelling, which the checker does not know
+        try:
+            checker.check_node(proto, self._context)
+        except checker.ValidationError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise Refused("parameters", f"the operator is malformed: {reason}", node.label) from None
 
     def infer_shapes(self) -> None:
         """Fill in the shapes and types of all values; call it before the first commit."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnx import helper
@@ -13,6 +13,8 @@ from folding.sites import MODE_AS_ATTRIBUTE, MULTIDIRECTIONAL, NORMALIZATION, af
 from folding.weights import Weight
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from folding.affine import Affine
     from folding.graph import Graph, Node
     from folding.options import Leftover
@@ -21,10 +23,16 @@ TRAINING_MODE_SINCE = 14  # BatchNormalization-14 has the attribute; before it a
 IMAGE_RANK = 3  # the least rank a Conv takes
 
 
-def freeze_training(graph: Graph) -> int:
+def freeze_training(nodes: Iterable[Node]) -> int:
     """Turn training mode off wherever nothing reads the updated statistics; the number of operators changed."""
-    nodes = [node for node in graph.nodes() if node.op == NORMALIZATION and in_training_mode(node)]
-    return sum(_freeze(node) for node in nodes)
+    return sum(_freeze(node) for node in nodes if node.op == NORMALIZATION and _trains(node))
+
+
+def _trains(node: Node) -> bool:
+    try:
+        return in_training_mode(node)
+    except Refused:
+        return False
 
 
 def _freeze(node: Node) -> bool:
@@ -51,36 +59,44 @@ def rewrite(node: Node, form: Leftover) -> bool:
         affine = affine_of(node).affine
     except Refused:
         return False
-    if form == "conv":
-        return _as_convolution(node, affine)
-    return _as_affine(node, affine)
+    dtype = node.dtype(0) or node.weight(1).dtype
+    node.is_made = _as_convolution(node, affine, dtype) if form == "conv" else _as_affine(node, affine, dtype)
+    return node.is_made
 
 
-def _as_affine(node: Node, a: Affine) -> bool:
-    if node.scope.graph.opset < MULTIDIRECTIONAL:
+def _computes(graph: Graph, op: str, dtype: np.dtype[Any]) -> bool:
+    """Whether the operator, with its standard meaning of opset 7 on, exists for the type in the model's opset."""
+    if graph.opset < MULTIDIRECTIONAL or op in graph.overridden:
+        return False
+    name = {"float32": "float", "float64": "double"}.get(dtype.name, dtype.name)
+    return any(f"tensor({name})" in c.allowed_type_strs for c in graph.schema(op).type_constraints)
+
+
+def _as_affine(node: Node, a: Affine, dtype: np.dtype[Any]) -> bool:
+    graph = node.scope.graph
+    if not (_computes(graph, "Mul", dtype) and _computes(graph, "Add", dtype)):
         return False
     first = a.shift_part() if a.is_shift else a.linear_part()
-    dtype = node.dtype(0) or node.weight(1).dtype
-    rewrite_as_affine(node, first, ())
+    rewrite_as_affine(node, first, node.key)
     if not a.is_shift and not a.is_linear:
-        append_affine(node, a.shift_part(), dtype, ())
+        append_affine(node, a.shift_part(), dtype, node.key)
     return True
 
 
-def _as_convolution(node: Node, a: Affine) -> bool:
+def _as_convolution(node: Node, a: Affine, dtype: np.dtype[Any]) -> bool:
     """``scale * x + shift`` as a convolution of kernel 1 with one group per channel."""
     channels = node.weight(1).shape[0]
-    if a.rank < IMAGE_RANK or not a.varies_only_along(1):
+    if a.rank < IMAGE_RANK or not a.varies_only_along(1) or not _computes(node.scope.graph, "Conv", dtype):
         return False
-    dtype = node.dtype(0) or node.weight(1).dtype
     kernel = (1,) * (a.rank - 2)
     scale, shift = (np.broadcast_to(part.reshape(-1), channels) for part in (a.scale, a.shift))
-    del node.proto.attribute[:]
+    del node.proto.attribute[:], node.proto.output[1:], node.outputs[1:]
     attributes = {"group": channels, "kernel_shape": kernel}
     node.proto.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
     node.proto.op_type = "Conv"
     node.changed()
-    set_constant(node, 1, Weight.of(scale.reshape(channels, 1, *kernel), dtype))
-    set_constant(node, 2, Weight.of(np.array(shift), dtype))
+    weight = Weight.of(scale.reshape(channels, 1, *kernel), dtype, is_scale=True)
+    set_constant(node, 1, weight, node.key)
+    set_constant(node, 2, Weight.of(np.array(shift), dtype), node.key)
     drop_inputs(node, 3)
     return True

@@ -14,7 +14,6 @@ from folding.plan import Plan, Refused
 from folding.planner import Planner
 from folding.report import SCALES_SHOWN, Outcome, Refusal
 from folding.sites import NORMALIZATION, OPERATORS, affine_of, is_candidate
-from folding.weights import UnrepresentableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -77,23 +76,36 @@ class _Run:
         self.changed = False
 
     def everything(self, progress: Callable[[int, int], None] | None) -> None:
+        """Fold until nothing folds any more, then tell why the rest stays and write it as the options say."""
         self.graph.infer_shapes()
-        if self.options.freeze_training and (frozen := leftover.freeze_training(self.graph)):
+        chosen = [node for node in self.graph.nodes() if self.options.selects(node.label)]
+        if self.options.freeze_training and (frozen := leftover.freeze_training(chosen)):
             self.changed = True
             self.notes.append(f"{frozen} BatchNormalization in training mode turned into inference")
         self.sites = [node for node in self.graph.nodes() if is_candidate(node)]
         # Normalizations go first: one may take the neighbouring Mul and Add along, which alone would have to stay.
         self.sites.sort(key=lambda node: node.op != NORMALIZATION)
         self.ended = dict.fromkeys((node.key for node in self.sites), _UNKNOWN)
-        while self._round(Planner(self.options, merge=False, blocked=self.blocked), progress) or self._round(
-            Planner(self.options, merge=True, blocked=self.blocked), progress
-        ):
-            self.changed = True
+        self._until_nothing_folds(progress)
         planner = Planner(self.options, merge=True, blocked=self.blocked)
-        for node in [node for node in self.sites if not node.is_made]:
-            self.ended[node.key] = self._kept(node, planner)
-            if node.op == NORMALIZATION and self.options.leftover != "keep" and self.options.selects(node.label):
-                self.changed |= leftover.rewrite(node, self.options.leftover)
+        left = [node for node in self.sites if not node.is_made]
+        self.ended.update({node.key: self._kept(node, planner) for node in left})
+        if self.options.leftover != "keep" and self._rewrite([node for node in left if node.op == NORMALIZATION]):
+            self._until_nothing_folds(progress)
+
+    def _rewrite(self, left: list[Node]) -> bool:
+        """Write the normalizations that stay in the form asked for; whether there were any."""
+        chosen = [n for n in left if self.options.selects(n.label) and n.key not in self.blocked]
+        rewritten = [node for node in chosen if leftover.rewrite(node, self.options.leftover)]
+        self.sites += [node for node in self.graph.nodes() if node.is_made and node not in self.sites]
+        self.changed |= bool(rewritten)
+        return bool(rewritten)
+
+    def _until_nothing_folds(self, progress: Callable[[int, int], None] | None) -> None:
+        """Moves first, merges where nothing moves; then again with the constants of the merges as they are stored."""
+        moving, merging = (Planner(self.options, merge=merge, blocked=self.blocked) for merge in (False, True))
+        while self._round(moving, progress) or self._round(merging, progress) or self._settle():
+            self.changed = True
 
     def _round(self, planner: Planner, progress: Callable[[int, int], None] | None) -> bool:
         """Try every open site once; whether any folded."""
@@ -107,6 +119,19 @@ class _Run:
         made = [node for node in self.graph.nodes() if node.is_made] if folded else []
         self.sites = [*left, *(node for node in made if node not in left)]
         return folded
+
+    def _settle(self) -> bool:
+        """Round the constants of affine operators to their types, as a later run would read them; whether any moved."""
+        settled = False
+        for scope in self.graph.scopes:
+            for name, weight in list(scope.weights.items()):
+                readers = [edge.node for edge in scope.uses[name]]
+                stored = weight.settled() if all(node.op in OPERATORS for node in readers) else None
+                if stored is not None:
+                    scope.weights[name], settled = stored, True
+                    for node in readers:
+                        node.changed()
+        return settled
 
     def _try(self, node: Node, planner: Planner) -> bool:
         try:
@@ -137,15 +162,13 @@ class _Run:
 
 
 def unrepresentable(folded: Folded) -> dict[str, Refused]:
-    """Evaluate every constant that folds made; the sites whose constants do not fit their type, and why."""
+    """Evaluate every constant that folds made; the sites that were the last straw for one, and why."""
     found = {}
     for scope in folded.graph.scopes:
         for weight in scope.weights.values():
-            try:
-                for start, stop in weight.blocks():
-                    weight.evaluate(start, stop)
-            except UnrepresentableError as error:
-                found.update(dict.fromkeys(weight.sites, error.refusal()))
+            straw = weight.last_straw()
+            if straw is not None:
+                found[straw[0]] = straw[1].refusal()
     return found
 
 

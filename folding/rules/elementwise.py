@@ -67,7 +67,6 @@ def affine_absorb_forward(node: Node, index: int, a: Affine) -> Edit:
 
 def _become(node: Node, both: Affine) -> Edit:
     require(both.is_linear or both.is_shift, "two-steps", "together they are both a scale and a shift")
-    require(node.version >= MULTIDIRECTIONAL or node.op == "Neg", "old-opset", "broadcasting needs opset 7")
     return Edit(node, become=both)
 
 

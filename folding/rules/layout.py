@@ -24,6 +24,7 @@ SHAPE_AS_INPUT = 5  # Reshape
 ALLOW_ZERO = 14  # Reshape
 DROPOUT_MODE_AS_INPUT = 12
 TRAINING_MODE_INPUT = 2  # of Dropout-12
+PRIVATE = "\0"  # begins the names given here to unknown dimensions; no exporter's name holds it
 
 
 def identity_pass_backward(node: Node, a: Affine) -> Ways:  # noqa: ARG001  every rule is asked the same way
@@ -80,7 +81,9 @@ def _require_wider(node: Node, *, narrow: np.dtype[np.generic] | None, wide: np.
 
 
 def _permutation(node: Node, rank: int) -> list[int]:
-    return list(node.attribute("perm") or reversed(range(rank)))
+    perm = list(node.attribute("perm") or reversed(range(rank)))
+    require(sorted(perm) == list(range(rank)), "parameters", f"{perm} is no permutation of {rank} axes")
+    return perm
 
 
 def transpose_pass_backward(node: Node, a: Affine) -> Ways:
@@ -112,6 +115,7 @@ def _reshape_shapes(node: Node) -> tuple[Shape, Shape]:
     if node.op == "Flatten":
         axis = int(node.attribute("axis"))
         axis += len(source) if axis < 0 else 0
+        require(0 <= axis <= len(source), "parameters", f"there is no axis {axis} in a value of rank {len(source)}")
         return source, (_product(source[:axis]), _product(source[axis:]))
     wanted = list(node.attribute("shape")) if node.version < SHAPE_AS_INPUT else node.integers(1)
     if wanted is None:
@@ -127,7 +131,7 @@ def _reshape_shapes(node: Node) -> tuple[Shape, Shape]:
 
 
 def _named(shape: Shape) -> Shape:
-    return tuple(f"?{axis}" if size is None else size for axis, size in enumerate(shape))
+    return tuple(f"{PRIVATE}{axis}" if size is None else size for axis, size in enumerate(shape))
 
 
 def _product(sizes: Shape) -> Dimension:

@@ -44,7 +44,7 @@ def matmul_absorb_backward(node: Node, a: Affine) -> Edit:
 
     With the constant on the left, ``W @ X``, the same along the last axis but one.
     """
-    side, axis = (1, -1) if node.is_constant(1) else (0, -2)
+    side, axis = (0, -2) if node.is_constant(0) and not node.is_constant(1) else (1, -1)
     weight = _matrix(node, side)
     require(node.rank(1 - side) >= MATRIX, "axis", "a product with a vector has no such axis")
     scale, shift = along(a, axis, weight.shape[axis], "the product's constant side")
@@ -107,15 +107,13 @@ def _bias(node: Node, scale: Float64, shift: Float64, like: Weight) -> Edit:
     if (old is None and not shift.any()) or (np.all(scale == 1) and not shift.any()):
         return Edit(node)
     values = shift if old is None else scale * old.values() + shift / beta
-    attributes: dict[str, float | int] = {} if beta else {"beta": 1.0}
-    if old is None and beta:
-        values = shift / beta
+    attributes: dict[str, float | int] = {"beta": 1.0} if old is None else {}
     if values.shape[0] == 1 and len(node.weight(2).shape if given else (1,)) < MATRIX:
         values = values.reshape(-1)
     if node.version < LEGACY_BROADCAST:
         require(values.ndim == 1, "old-opset", "Gemm broadcast only a row before opset 7")
         attributes["broadcast"] = 1
-    return Edit(node, {2: Weight.of(values, like.dtype).absorbing(*(old.sites if old else ()))}, attributes)
+    return Edit(node, {2: Weight.of(values, like.dtype)}, attributes)
 
 
 RULES = {

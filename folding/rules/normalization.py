@@ -49,7 +49,7 @@ def _gamma_beta(node: Node) -> tuple[Weight, Weight]:
 def _edit(node: Node, gamma: Float64, beta: Float64) -> Edit:
     old = node.weight(1), node.weight(2)
     new = {
-        index + 1: Weight.of(values, weight.dtype).absorbing(*weight.sites)
+        index + 1: Weight.of(values, weight.dtype, is_scale=index == 0)
         for index, (weight, values) in enumerate(zip(old, (gamma, beta), strict=True))
         if not np.array_equal(weight.values(), values)
     }

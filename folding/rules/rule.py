@@ -55,16 +55,16 @@ def data_only(index: int) -> None:
 
 def bias_edit(node: Node, index: int, scale: Float64, shift: Float64, like: Weight) -> dict[int, Weight]:
     """``scale * bias + shift`` as the new constant of an optional bias input; nothing where nothing changes."""
+    if not shift.any() and (np.all(scale == 1) or not node.has(index)):
+        return {}
     if not node.has(index):
-        return {index: Weight.of(np.array(shift), like.dtype)} if shift.any() else {}
+        return {index: Weight.of(np.array(shift), like.dtype)}
     bias = node.weight(index)
     require(
         bias.shape == shift.shape, "parameters", f"the bias has the shape {list(bias.shape)}, not {list(shift.shape)}"
     )
-    if np.all(scale == 1) and not shift.any():
-        return {}
     values = scale * bias.values() + shift
-    return {index: Weight.of(values, bias.dtype).absorbing(*bias.sites)}
+    return {index: Weight.of(values, bias.dtype)}
 
 
 def fits_input(node: Node, index: int, a: Affine) -> Affine:

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from test_rules import out, start
 
 import folding
-from folding import NothingToFoldError, OptionError, Options, Verification, VerificationError, api
+from folding import NothingToFoldError, OptionError, Options, Verification, VerificationError, api, sites
 from folding.onnxfile import INLINE_BYTES
 
 if TYPE_CHECKING:
@@ -80,8 +80,6 @@ def test_require_change(tmp_path):
 
 def test_a_wrong_fold_never_becomes_a_file(source, tmp_path, monkeypatch):
     """The last line of defence: break the algebra, and verification must stop the file."""
-    from folding import sites
-
     right = sites._of_normalization
     monkeypatch.setattr(sites, "_of_normalization", lambda node: right(node).linear_part())
     with pytest.raises(VerificationError, match="differs") as caught:

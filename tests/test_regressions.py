@@ -54,16 +54,14 @@ def test_a_large_beta_does_not_swallow_the_bias():
     np.testing.assert_array_equal(bias, np.float16(1e-2))
 
 
-@pytest.mark.parametrize("small_first", [False, True])
-def test_underflow_is_judged_along_every_factor(small_first):
+def test_underflow_is_judged_along_every_factor():
     """A factor on the inputs made one input channel subnormal; only the factor on the outputs was looked at."""
     m = Model(dtype=np.float16)
     c = np.ones((1, 4, 1))
     c[0, 0] = 1e-5
-    first, second = (c, np.full((1, 3, 1), 0.9))[:: 1 if small_first else 1]
     w = m.constant(m.random.uniform(0.01, 0.02, (3, 4, 3)))
-    x = m.op("Mul", start(m, 1, 4, 8), m.constant(first), name=SITE)
-    out(m, m.op("Mul", m.op("Conv", x, w), m.constant(second), name="behind"))
+    x = m.op("Mul", start(m, 1, 4, 8), m.constant(c), name=SITE)
+    out(m, m.op("Mul", m.op("Conv", x, w), m.constant(np.full((1, 3, 1), 0.9)), name="behind"))
     _, report = fold(m.build())
     assert (status(report), status(report, "behind")) == ("kept", "folded")
 

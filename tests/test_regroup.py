@@ -69,6 +69,13 @@ def test_a_map_crosses_a_reshape_as_the_values_do(pair, data):
     np.testing.assert_array_equal(regroup(a, source, target)(x.reshape(target)), a(x).reshape(target))
 
 
+def answer(a: Affine, source: module.Shape, target: module.Shape) -> Affine | str:
+    try:
+        return regroup(a, source, target)
+    except Refused as refusal:
+        return refusal.code
+
+
 @given(reshapes(), st.data())
 def test_unknown_sizes_never_mislead(pair, data):
     """Hide some sizes: the answer is the one of the known sizes, or a refusal."""
@@ -78,13 +85,12 @@ def test_unknown_sizes_never_mislead(pair, data):
     narrow = tuple(data.draw(st.sampled_from([1, n])) for n in source)
     scale = np.arange(1.0, 1 + np.prod(narrow)).reshape(narrow)
     a, x = Affine.of(scale, scale), np.arange(np.prod(source), dtype=float).reshape(source)
-    try:
-        passed = regroup(a, *shapes)
-    except Refused as refusal:
-        assert refusal.code == "unknown-shape"
-        assert any(hidden)
-    else:
+    passed = answer(a, *shapes)
+    if isinstance(passed, Affine):
         np.testing.assert_array_equal(passed(x.reshape(target)), a(x).reshape(target))
+    else:
+        assert passed == "unknown-shape"
+        assert any(hidden)
 
 
 def test_large_groups_are_not_written_out(monkeypatch):

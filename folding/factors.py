@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from folding.affine import Float64
 
-BLOCK_ELEMENTS = 1 << 16  # 256 KiB of float32: input, product and output of a block stay in the L2 cache
+BLOCK_ELEMENTS = 1 << 17  # 512 KiB of float32: input and output of a block stay in the L2 cache
 LONG_ROW = 64  # from this length on, NumPy's inner loop over one row costs less than writing the factors out
 
 

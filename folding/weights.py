@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from folding.affine import Float64
     from folding.onnxfile import Span
 
+UFUNC_BUFFER = 2048  # elements NumPy casts at a time: two such buffers of float64 stay in the L1 cache
 VALUES_LIMIT = 1 << 26  # elements that may be evaluated at once while planning (512 MiB as float64)
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -40,6 +41,7 @@ class _Scratch(threading.local):
     def __init__(self) -> None:
         self.stored = np.empty(BLOCK_ELEMENTS, np.float64)
         self.product = np.empty(BLOCK_ELEMENTS, np.float64)
+        self.finite = np.empty(BLOCK_ELEMENTS, np.bool_)
 
 
 _scratch = _Scratch()
@@ -173,13 +175,14 @@ class Weight:
         first, last = start // item, stop // item
         try:
             with np.errstate(over="raise", invalid="raise", under="ignore" if "underflow" in self._judged else "raise"):
+                np.setbufsize(UFUNC_BUFFER)  # of this block alone: errstate restores it
                 rounded = self._rounded(first, last)
         except FloatingPointError as error:
             if "underflow" not in str(error):
                 raise UnrepresentableError(self, "overflow") from None
             self._judge_underflow()
             return self.evaluate(start, stop)
-        if not np.isfinite(rounded).all():
+        if not np.isfinite(rounded, out=_scratch.finite[: rounded.size]).all():
             raise UnrepresentableError(self, "overflow")
         return rounded.view(np.uint8).data
 

@@ -17,9 +17,21 @@ SOURCES = sorted(FOLDING.rglob("*.py"))
 
 # Which modules may know protobuf: the index over the message and its two readers, what writes it, and the files.
 PROTOBUF = {"api", "commit", "constants", "graph", "leftover", "pipeline", "shapes", "weights"}
-LAYERS = (
-    "affine plan factors weights constants shapes graph sites regroup rules planner commit leftover pipeline api cli"
-).split()
+LAYERS = [
+    "affine",
+    "plan",
+    "factors",
+    "weights",
+    "constants",
+    "shapes",
+    "graph",
+    "sites",
+    "regroup",
+    "rules",
+    "planner",
+]
+LAYERS += ["commit", "leftover", "pipeline", "api", "cli"]
+
 LARGEST = 350  # lines of a file one enjoys opening
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from folding.onnxfile import Span
+from folding.onnxfile.wire import header
 from folding.plan import Refused, require
 from folding.weights import FLOAT_TYPES, VALUES_LIMIT, Weight
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 DEPTH = 64  # constant operators in a row; exporters write at most a handful
 RAW_FIELD = onnx.TensorProto.DESCRIPTOR.fields_by_name["raw_data"].number
 EXTERNAL_FIELD = onnx.TensorProto.DESCRIPTOR.fields_by_name["external_data"].number
-LENGTH_DELIMITED = 2  # wire type of a packed field, see the protobuf encoding
 # Typed fields whose packed bytes are the little-endian values themselves.
 PLAIN_FIELDS = {
     onnx.TensorProto.DESCRIPTOR.fields_by_name["float_data"].number: np.dtype(np.float32),
@@ -160,22 +160,8 @@ def of_tensor(scope: Scope, tensor: onnx.TensorProto) -> Weight | Array:
     if plain:
         whole.raw_data = payload.read()
     else:
-        whole.MergeFromString(_field(payload.field, payload.read()))
+        whole.MergeFromString(header(payload.field, payload.length) + payload.read())
     return numpy_helper.to_array(whole)
-
-
-def _field(number: int, content: bytes) -> bytes:
-    """One length-delimited protobuf field."""
-    head, length = bytearray([*_varint(number << 3 | LENGTH_DELIMITED)]), _varint(len(content))
-    return bytes(head + length) + content
-
-
-def _varint(value: int) -> bytes:
-    groups = []
-    while value > 0x7F:
-        groups.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*groups, value])
 
 
 def _of_constant_node(node: Node) -> Weight | Array:

@@ -9,24 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from folding import judge, samples, typescan
+from folding import judge, samples
+from folding.job import ACTIVITY
 from folding.judge import Reference, Rounding
 from folding.report import Verification
 from folding.runtime import Runner, RuntimeRefusalError
 from folding.samples import UnverifiableError
-from folding.verification import ACTIVITY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from folding.job import Job
     from folding.judge import Array, Finding
     from folding.report import OutputError, VerificationStatus
     from folding.samples import Feeds
-    from folding.verification import Job
 
-# Weights lie in memory as the file has them and once more rearranged for the kernels.
-COPIES = 2
-GIB = 1 << 30
 RUNS = 5  # of one sample: the original plainly, rounded, rounded more, optimised; the folded model
 DRIFT = 0.5  # of the inputs rounded more: each moves up or not at all, so all together move up by half
 SHARE_OF_TIME = 0.5  # for the samples that follow the first: runs differ in speed
@@ -67,8 +64,7 @@ class Comparison:
             return Verification("not verified", f"memory ran out while {self._activity}", inputs=self._description)
 
     def _compared(self) -> Verification:
-        self._fits_memory()
-        rounding = self._rounding()
+        rounding = Rounding(self._job.epsilon, self._job.quantizes)
         self._now("loading the original")
         original = self._original(optimised=False)
         promised = original.inputs, original.outputs
@@ -90,20 +86,6 @@ class Comparison:
     def _passed(self) -> float:
         """The share of the time that is over."""
         return (time.monotonic() - self._started) / self._job.seconds
-
-    def _fits_memory(self) -> None:
-        self._now("measuring the models")
-        for with_data in (False, True):  # the file alone first: scanning for its data maps it into memory
-            sizes = [_size(path, with_data=with_data) for path in (self._before, self._after)]
-            if self._job.memory is not None and COPIES * max(sizes) > self._job.memory:
-                needed, available = COPIES * max(sizes) / GIB, self._job.memory / GIB
-                raise UnverifiableError(f"the model needs about {needed:.1f} GiB and {available:.1f} GiB are available")
-
-    def _rounding(self) -> Rounding:
-        """How the two models round: a folded one may have been given narrower numbers on purpose."""
-        scans = [found for path in (self._before, self._after) if (found := _scan(path))]
-        epsilon = max((found.epsilon for found in scans), default=typescan.Scan().epsilon)
-        return Rounding(epsilon, any(found.quantizes for found in scans))
 
     def _original(self, *, optimised: bool) -> Runner:
         try:
@@ -242,16 +224,3 @@ def _has_nan(value: Array) -> bool:
 
 def _listed(described: list[Any]) -> str:
     return ", ".join(f"{name} {kind}" for name, kind, *_ in described) or "none"
-
-
-def _scan(path: Path) -> typescan.Scan | None:
-    """The scan of a model, None where it is none: the runtime will say so in its own words."""
-    try:
-        return typescan.scan(path)
-    except (OSError, ValueError):
-        return None
-
-
-def _size(path: Path, *, with_data: bool) -> int:
-    found = _scan(path) if with_data else None
-    return typescan.size_with_data(path, found or typescan.Scan())

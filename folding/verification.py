@@ -11,38 +11,29 @@ import tempfile
 import time
 import zipfile
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from folding.errors import OptionError
+from folding.facts import facts
+from folding.job import ACTIVITY, JOB, RESULT, Job
 from folding.report import OutputError, Verification
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ACTIVITY, JOB, RESULT = "activity.txt", "job.json", "result.json"  # in the folder shared with the child
+GIB = 1 << 30
+COPIES = 2  # of the weights in memory: as the file has them and once more rearranged for the kernels
 # The rest is for the fold itself and for what else the machine does.
 MEMORY_SHARE = 0.75
 # What the interpreter, NumPy, ONNX Runtime and its threads' stacks map before the first model (measured: 0.4 GiB).
-MEMORY_OVERHEAD = 1 << 30
+MEMORY_OVERHEAD = GIB
 MEMINFO, MEMINFO_UNIT = Path("/proc/meminfo"), 1024
 CGROUP_LIMIT, CGROUP_USED = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
 GIVEN = "given"  # what the report calls arrays that were passed in memory
-
-
-@dataclass(frozen=True)
-class Job:
-    """What the child process is to compare."""
-
-    before: str
-    after: str
-    inputs: str | None  # an .npz file, None to generate samples
-    label: str  # what the user calls that file
-    seconds: float  # after which the parent gives up
-    memory: int | None  # bytes of address space, None without a limit
 
 
 def verify(
@@ -63,17 +54,34 @@ def verify(
     a share of what is free), or crashed.
 
     Raises:
-        OptionError: `inputs` is no .npz file or does not hold what the model wants. Nothing the models do raises.
+        ModelError: one of the models is missing, corrupt or unsafe. Nothing that they do when they run raises.
+        OptionError: `inputs` is no .npz file or does not hold what the model wants.
     """
     began = time.monotonic()
+    known = facts(before), facts(after)
     with tempfile.TemporaryDirectory(prefix="bnfold-verify-") as name:
         folder = Path(name)
         given, label = _samples(inputs, folder)
         limit = _default_memory() if memory is None else memory
-        job = Job(_absolute(before), _absolute(after), given, label, timeout, limit)
-        (folder / JOB).write_text(json.dumps(asdict(job)))
-        verdict = _verdict(folder, _run(folder, timeout), timeout)
+        needed = COPIES * max(model.nbytes for model in known)
+        epsilon, quantizes = max(model.epsilon for model in known), any(model.quantizes for model in known)
+        job = Job(_absolute(before), _absolute(after), given, label, timeout, limit, epsilon, quantizes)
+        verdict = _too_large(needed, limit) or _run(folder, job)
     return replace(verdict, seconds=time.monotonic() - began)
+
+
+def _too_large(needed: int, limit: int | None) -> Verification | None:
+    """The verdict on a model that memory cannot hold, both in bytes."""
+    if limit is None or needed <= limit:
+        return None
+    sizes = f"about {needed / GIB:.1f} GiB and {limit / GIB:.1f} GiB are available"
+    return Verification("not verified", f"the model needs {sizes}")
+
+
+def _run(folder: Path, job: Job) -> Verification:
+    """The verdict of a child process, or what became of it."""
+    (folder / JOB).write_text(json.dumps(asdict(job)))
+    return _verdict(folder, _status(folder, job.seconds), job.seconds)
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:
@@ -109,11 +117,12 @@ def _save(path: Path, arrays: Mapping[str, Any]) -> None:
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
 
-def _run(folder: Path, seconds: float) -> int | None:
+def _status(folder: Path, seconds: float) -> int | None:
     """The exit status of the child, negative for a signal; None when its time was over. It never outlives the call."""
     package = str(Path(__file__).parents[1])
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH")))),
+        "OPENBLAS_NUM_THREADS": "1",  # NumPy's BLAS, never called, maps 40 MiB for each further one
         "MALLOC_ARENA_MAX": "2",  # glibc reserves 64 MiB of address space per arena, which the limit would count
     }
     child = subprocess.Popen(

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from folding.compare import Comparison
 from folding.errors import OptionError
+from folding.job import JOB, RESULT, Job
 from folding.runtime import THREADS
-from folding.verification import JOB, RESULT, Job
 
 if sys.platform != "win32":
     import resource

@@ -195,7 +195,6 @@ def test_the_json_has_every_run_and_no_path(bench: Bench) -> None:
 def test_the_plot_is_drawn_and_the_exit_code_is_about_bnfold(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], runs: list[Run], code: int
 ) -> None:
-    pytest.importorskip("matplotlib")
     monkeypatch.setattr(command, "measure", lambda _schedule, _folder: (runs, []))
     assert command.main(["--quick", "--output", str(bench.folder)]) == code
     assert "bnfold" in (bench.folder / "results.svg").read_text()

@@ -93,6 +93,11 @@ def test_unknown_sizes_never_mislead(pair, data):
         assert any(hidden)
 
 
+def test_what_is_not_settled_does_not_matter_where_the_map_does_not_vary():
+    a = Affine.of(np.arange(1.0, 7).reshape(1, 6, 1, 1), 0.0)
+    assert regroup(a, ("N", 6, "H", "W"), ("N", 6, None)).shape == (1, 6, 1)
+
+
 def test_large_groups_are_not_written_out(monkeypatch):
     monkeypatch.setattr(module, "EXPANDED_LIMIT", 11)
     a = Affine.of(np.arange(1.0, 4).reshape(3, 1), 0.0)

@@ -16,7 +16,7 @@ FOLDING = ROOT / "folding"
 SOURCES = sorted(FOLDING.rglob("*.py"))
 
 # Which modules may know protobuf: the index over the message and its two readers, what writes it, and the files.
-PROTOBUF = {"api", "commit", "constants", "graph", "leftover", "pipeline", "shapes", "weights"}
+PROTOBUF = {"api", "commit", "constants", "facts", "graph", "leftover", "pipeline", "shapes", "weights"}
 LAYERS = [
     "affine",
     "plan",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from folding import compare
+from folding.job import Job
 from folding.samples import UnverifiableError
-from folding.verification import Job, _default_memory
+from folding.verification import _default_memory, verify
 from tests.verification_models import saved
 
 if TYPE_CHECKING:
@@ -41,14 +43,17 @@ def test_the_default_is_a_share_of_what_is_free(
     assert _default_memory() == expected
 
 
+def _job(folder: Path) -> Job:
+    before, after = map(str, saved(folder, RELU))
+    return Job(before, after, inputs=None, label="", seconds=100.0, memory=None, epsilon=2.0**-23, quantizes=False)
+
+
 @pytest.mark.parametrize(("runs", "samples"), [(compare.RUNS, 3), (10**9, 1)])
 def test_a_slow_model_gets_fewer_samples(
     runs: int, samples: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compare, "RUNS", runs)
-    before, after = saved(tmp_path, RELU)
-    job = Job(str(before), str(after), inputs=None, label="", seconds=100.0, memory=None)
-    verdict = compare.Comparison(job, tmp_path).verdict()
+    verdict = compare.Comparison(_job(tmp_path), tmp_path).verdict()
     assert (verdict.status, verdict.samples) == ("verified", samples)
 
 
@@ -61,7 +66,25 @@ def test_guessing_ends_when_its_share_of_the_time_is_over(tmp_path: Path, monkey
 
     monkeypatch.setattr(compare, "SHARE_OF_TIME_GUESSING", 0.0)
     monkeypatch.setattr("folding.samples.generate", refused)
-    before, after = saved(tmp_path, RELU)
-    job = Job(str(before), str(after), inputs=None, label="", seconds=100.0, memory=None)
-    assert compare.Comparison(job, tmp_path).verdict().status == "not verified"
+    assert compare.Comparison(_job(tmp_path), tmp_path).verdict().status == "not verified"
     assert len(tried) == 1
+
+
+@pytest.mark.parametrize("threads", [None, "1", "64"])
+def test_the_environment_leaves_the_child_its_address_space(
+    threads: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command sets this variable for itself, and a BLAS with more threads would use up a part of the limit."""
+    environments: list[dict[str, str]] = []
+
+    class Recorded(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            environments.append(named["env"])
+            super().__init__(*arguments, **named)
+
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    if threads is not None:
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", threads)
+    monkeypatch.setattr(subprocess, "Popen", Recorded)
+    assert verify(*saved(tmp_path, RELU)).status == "verified"
+    assert [environment["OPENBLAS_NUM_THREADS"] for environment in environments] == ["1"]

@@ -1,0 +1,21 @@
+"""What the two processes of a verification tell each other: a job, and the names of the files it goes through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ACTIVITY, JOB, RESULT = "activity.txt", "job.json", "result.json"  # in the folder shared with the child
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the child process is to compare; all that must be known of the files' insides is told here."""
+
+    before: str
+    after: str
+    inputs: str | None  # an .npz file, None to generate samples
+    label: str  # what the user calls that file
+    seconds: float  # after which the parent gives up
+    memory: int | None  # bytes of address space, None without a limit
+    epsilon: float  # the relative spacing of the narrowest numbers in either model
+    quantizes: bool  # whether either rounds activations to a few bits

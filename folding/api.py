@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import onnx
 
 from folding import onnxfile
-from folding.errors import NothingToFoldError, VerificationError
+from folding.errors import NothingToFoldError, OptionError, VerificationError
+from folding.onnxfile import Limits
 from folding.options import Options
-from folding.pipeline import fold_graph, unrepresentable
+from folding.pipeline import fold_graph, freeze_only, unrepresentable
 from folding.report import Report, Verification
 from folding.verification import verify
 from folding.weights import UnrepresentableError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     Progress = Callable[[str, int, int], None]  # stage ("folding", "writing", "verifying"), done, total
 
 DEFAULTS = Options()
+LIMITS = Limits()
 
 
 def fold(
@@ -38,29 +40,33 @@ def fold(
     options: Options = DEFAULTS,
     *,
     progress: Progress | None = None,
+    limits: Limits = LIMITS,
 ) -> Report:
     """Fold the model file `source` into `target`, verify it, and tell what was done; None for a dry run.
 
     `target` appears whole or not at all, and may be `source`. Where nothing folds it is a copy of `source`.
 
+    `limits` bounds what `source` may ask of this machine.
+
     Raises:
         ModelError: `source` is missing, corrupt or unsafe.
         VerificationError: the result differs from the original; nothing was written.
         NothingToFoldError: `options.require_change`, and nothing folds; nothing was written.
-        OptionError: the samples in `options.inputs` do not fit the model.
+        OptionError: the samples in `options.inputs` do not fit the model; a pattern matches nothing.
     """
+    _require_samples(options)
     blocked: dict[str, Refused] = {}
     while True:
-        with onnxfile.read(source) as file:
+        with onnxfile.read(source, limits) as file:
             try:
                 return _fold_once(file, Path(source), target, options, blocked, progress)
             except _Unrepresentable as error:
                 blocked |= _new(error.refusals, blocked)
 
 
-def inspect(source: str | os.PathLike[str], options: Options = DEFAULTS) -> Report:
+def inspect(source: str | os.PathLike[str], options: Options = DEFAULTS, *, limits: Limits = LIMITS) -> Report:
     """What `fold` would do with a model, and why not more; nothing is written. Raises as `fold` does."""
-    return fold(source, None, options)
+    return fold(source, None, options, limits=limits)
 
 
 def fold_model(model: onnx.ModelProto, options: Options = DEFAULTS) -> tuple[onnx.ModelProto, Report]:
@@ -69,6 +75,9 @@ def fold_model(model: onnx.ModelProto, options: Options = DEFAULTS) -> tuple[onn
     Raises:
         As `fold`; ModelError also if the model refers to external data.
     """
+    if not isinstance(model, onnx.ModelProto):
+        raise OptionError(f"fold_model takes an onnx.ModelProto, not {type(model).__name__}; fold takes files")
+    _require_samples(options)
     started, data = time.perf_counter(), model.SerializeToString()
     blocked: dict[str, Refused] = {}
     while True:
@@ -80,7 +89,7 @@ def fold_model(model: onnx.ModelProto, options: Options = DEFAULTS) -> tuple[onn
                 blocked |= _new(unrepresentable(folded), blocked)
                 continue
             report = _report(folded, file, "model", "model", len(result), started)
-        verdict = _verify_in_memory(data, result, options) if folded.changed else _same(options)
+        verdict = _verify_in_memory(data, result, options, folded) if folded.changed else _same(options)
         report = _judged(replace(report, verification=verdict), options)
         return onnx.ModelProto.FromString(result), report
 
@@ -122,7 +131,7 @@ def _fold_once(
     def judge(staged: Path) -> None:
         if progress is not None:
             progress("verifying", 0, 1)
-        verdicts.append(_verify_files(source, staged, options))
+        verdicts.append(_verify_files(source, staged, options, folded))
         _judged(replace(report, verification=verdicts[0], seconds=time.perf_counter() - started), options)
 
     try:
@@ -135,26 +144,40 @@ def _fold_once(
 def _judged(report: Report, options: Options) -> Report:
     """The report, unless it is one that must not lead to an output."""
     if options.require_change and not report.changed:
-        raise NothingToFoldError(f"{report.source}: nothing to fold; the report says why", report)
+        told = replace(report, target=None, verification=Verification("not verified", "nothing was written"))
+        raise NothingToFoldError(f"{report.source}: nothing to fold; the report says why", told)
     if report.verification.status == "failed":
         raise VerificationError(f"{report.source}: the folded model differs: {report.verification.reason}", report)
     return report
 
 
-def _verify_files(before: Path, after: Path, options: Options) -> Verification:
+def _require_samples(options: Options) -> None:
+    """Miss the samples before any work is done."""
+    if options.inputs is not None and not Path(options.inputs).is_file():
+        raise OptionError(f"inputs: there is no file {options.inputs!r}")
+
+
+def _verify_files(before: Path, after: Path, options: Options, folded: Folded) -> Verification:
     if not options.verify:
         return Verification("not verified", "verification was turned off (--no-verify)")
-    return verify(before, after, inputs=options.inputs, timeout=options.verify_timeout)
+    if not folded.frozen:
+        return verify(before, after, inputs=options.inputs, timeout=options.verify_timeout)
+    # In training mode the original computes something else; what the fold must equal is the original in inference.
+    frozen = after.with_name("inference.onnx" if after.name != "inference.onnx" else "original.onnx")
+    with onnxfile.read(before) as file:
+        freeze_only(file, options)
+        onnxfile.write(file, frozen)
+    return verify(frozen, after, inputs=options.inputs, timeout=options.verify_timeout)
 
 
-def _verify_in_memory(before: bytes, after: bytes, options: Options) -> Verification:
+def _verify_in_memory(before: bytes, after: bytes, options: Options, folded: Folded) -> Verification:
     import tempfile  # noqa: PLC0415  only models in memory need it, and start-up time counts
 
     with tempfile.TemporaryDirectory() as folder:
         paths = Path(folder, "before.onnx"), Path(folder, "after.onnx")
         for path, data in zip(paths, (before, after), strict=True):
             path.write_bytes(data)
-        return _verify_files(*paths, options)
+        return _verify_files(*paths, options, folded)
 
 
 def _same(options: Options) -> Verification:

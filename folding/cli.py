@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from dataclasses import asdict
 from shutil import get_terminal_size
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 DONE, BAD_INPUT, DIFFERENT, UNCHANGED = 0, 2, 3, 4
 INTERRUPTED = 130  # what a shell reports for a process ended by SIGINT: 128 + 2
 
+ENDING = tuple(name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+
 WIDTH_CAP = 120  # wider lines are hard to read
 VERIFICATION_OPTIONS = ("verify", "inputs", "verify_timeout")
 
@@ -46,6 +49,7 @@ examples:
 
 exit codes:
   0 done    2 bad input or usage    3 the folded model differs    4 nothing to fold, with --require-change
+  130 interrupted    `verify` also ends with 2 where it could not compare
 """
 
 
@@ -60,13 +64,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, unknown = parser.parse_known_args(argv)
     if unknown and arguments.command != "serve":
         parser.error(f"unrecognized arguments: {' '.join(map(printable, unknown))}")
+    _end_cleanly_when_told_to()
     try:
+        _require_apart(arguments)
         code: int = arguments.run(arguments)
     except KeyboardInterrupt:
         return complain(f"interrupted; {vars(arguments).get('written') or 'nothing'} was written", INTERRUPTED)
     except (FoldingError, OSError) as error:
         return complain(sentence(error, arguments), exit_code(error))
     return code
+
+
+def _end_cleanly_when_told_to() -> None:
+    """Let SIGTERM and SIGHUP (timeout, docker stop, a closed terminal) clean up as Ctrl-C does."""
+
+    def end(number: int, _: object) -> None:
+        for name in ENDING:
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+        complain("terminated; nothing was written", DONE)
+        raise SystemExit(128 + number)  # as a shell reports it
+
+    for name in ENDING:
+        signal.signal(getattr(signal, name), end)
+
+
+def _require_apart(arguments: argparse.Namespace) -> None:
+    """Refuse a report that would be written over a model or another report."""
+    given = vars(arguments)
+    named = [given[name] for name in ("model", "output") if given.get(name)]
+    models = [*named, *(f"{name}.data" for name in named)]
+    taken = {os.path.realpath(name) for name in models}
+    for path in given.get("report", ()):
+        if (place := os.path.realpath(path)) in taken:
+            raise OptionError(f"report: {path} is a model or another report; give the report a name of its own")
+        taken.add(place)
 
 
 def build_parser() -> argparse.ArgumentParser:

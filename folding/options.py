@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from folding.errors import OptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Leftover = Literal["keep", "affine", "conv"]
 
@@ -53,6 +57,22 @@ class Options:
     def keeps(self, name: str) -> bool:
         """Whether `keep` leaves a node of this name alone."""
         return any(fnmatchcase(name, pattern) for pattern in self.keep)
+
+    def require_matches(self, names: Iterable[str]) -> None:
+        """Refuse patterns that match none of these names: what a mistyped one should have kept would be folded.
+
+        Raises:
+            OptionError: with the names that come closest.
+        """
+        if not (self.keep or self.only):
+            return
+        known = list(names)
+        for option_name in ("keep", "only"):
+            for pattern in getattr(self, option_name):
+                if not any(fnmatchcase(name, pattern) for name in known):
+                    close = get_close_matches(pattern, known, n=3)
+                    meant = f"; did you mean {' or '.join(map(repr, close))}?" if close else "; see `bnfold inspect`"
+                    raise OptionError(f"{option_name}: no operator is named {pattern!r}{meant}")
 
     def selects(self, name: str) -> bool:
         """Whether an affine of this name may be folded: not kept, and among `only` if that is given."""

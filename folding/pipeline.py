@@ -36,6 +36,7 @@ class Folded:
     bn_before: int
     nodes_before: int
     notes: list[str] = field(default_factory=list)
+    frozen: int = 0  # normalizations whose training mode was turned off
 
     @property
     def bn_after(self) -> int:
@@ -54,16 +55,27 @@ def fold_graph(
     blocked: Mapping[str, Refused],
     progress: Callable[[int, int], None] | None = None,
 ) -> Folded:
-    """Fold everything that folds in a model, except the sites whose keys are `blocked`."""
+    """Fold everything that folds in a model, except the sites whose keys are `blocked`.
+
+    Raises:
+        OptionError: a pattern of `options.keep` or `options.only` matches no operator.
+    """
     before = count_normalizations(file.model), count_nodes(file.model)
     graph = Graph(file, freeze_initializers=options.freeze_initializers)
+    options.require_matches(node.label for node in graph.nodes())
     run = _Run(graph, options, blocked)
     if any(node.op in OPERATORS for node in graph.nodes()):
         run.everything(progress)
     if run.changed:
         write_back(graph)
     outcomes = (*run.ended.values(), *_out_of_reach(graph))
-    return Folded(graph, outcomes, run.changed, *before, run.notes)
+    return Folded(graph, outcomes, run.changed, *before, run.notes, run.frozen)
+
+
+def freeze_only(file: OnnxFile, options: Options) -> None:
+    """Turn training mode off as `fold_graph` does with these options, and fold nothing."""
+    graph = Graph(file)
+    leftover.freeze_training(node for node in graph.nodes() if options.selects(node.label))
 
 
 class _Run:
@@ -74,14 +86,15 @@ class _Run:
         self.ended: dict[str, Outcome] = {}
         self.notes: list[str] = []
         self.changed = False
+        self.frozen = 0
 
     def everything(self, progress: Callable[[int, int], None] | None) -> None:
         """Fold until nothing folds any more, then tell why the rest stays and write it as the options say."""
         self.graph.infer_shapes()
         chosen = [node for node in self.graph.nodes() if self.options.selects(node.label)]
         if self.options.freeze_training and (frozen := leftover.freeze_training(chosen)):
-            self.changed = True
-            self.notes.append(f"{frozen} BatchNormalization in training mode turned into inference")
+            self.changed, self.frozen = True, frozen
+            self.notes.append(f"training mode was turned off in {frozen} BatchNormalization, then the model was folded")
         self.sites = [node for node in self.graph.nodes() if is_candidate(node)]
         # Normalizations go first: one may take the neighbouring Mul and Add along, which alone would have to stay.
         self.sites.sort(key=lambda node: node.op != NORMALIZATION)
@@ -98,7 +111,10 @@ class _Run:
         chosen = [n for n in left if self.options.selects(n.label) and n.key not in self.blocked]
         rewritten = [node for node in chosen if leftover.rewrite(node, self.options.leftover)]
         self.sites += [node for node in self.graph.nodes() if node.is_made and node not in self.sites]
-        self.changed |= bool(rewritten)
+        if rewritten:
+            self.changed = True
+            form = {"affine": "Mul + Add", "conv": "a depthwise Conv"}[self.options.leftover]
+            self.notes.append(f"{len(rewritten)} BatchNormalization that stay were written as {form}")
         return bool(rewritten)
 
     def _until_nothing_folds(self, progress: Callable[[int, int], None] | None) -> None:

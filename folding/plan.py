@@ -56,7 +56,7 @@ CODES: dict[str, Code] = {
     "too-far": Code("the move would visit too many operators", ""),
     "unknown-shape": Code(
         "a shape that decides the fold is unknown",
-        "export with static shapes, or run shape inference on the model first",
+        "export the model with fixed input shapes",
     ),
     "training-mode": Code("it was exported in training mode", "call eval() before exporting, or use --freeze-training"),
     "extra-outputs": Code("its running statistics or mask are used as outputs", "export in inference mode"),

@@ -95,7 +95,10 @@ def _opening(report: Report, page: Page) -> list[str]:
     lines = page.wrap("", deed(report), "dim")
     lines += page.wrap("", headline(report), "bold")
     expected = report.target is not None and report.changed
-    lines += _verdict(report.verification, page) if expected else page.wrap("", verdict(report.verification), "dim")
+    if expected:
+        lines += _verdict(report.verification, page)
+    elif report.target is not None or report.verification.status == "failed":  # a dry run has nothing to verify
+        lines += page.wrap("", verdict(report.verification), "dim")
     if report.verification.status == "failed":
         lines += ["", *_outputs(report.verification.outputs, page)]
     return [*lines, "", *_figures(report)]

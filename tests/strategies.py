@@ -33,11 +33,11 @@ class Growing:
         return self.draw(st.sampled_from(choices))
 
     def pick(self, *ranks: int) -> str | None:
-        """A live value of one of these ranks, the newest twice as likely as all others together."""
+        """A live value of one of these ranks, the newest far more often than all others together."""
         fitting = [x for x in self.live if not ranks or self.m.at(x).ndim in ranks]
         if not fitting:
             return None
-        return fitting[-1] if self.draw(st.integers(0, 2)) else self.draw(st.sampled_from(fitting))
+        return fitting[-1] if self.draw(st.integers(0, 5)) else self.draw(st.sampled_from(fitting))
 
     def add(self, x: str) -> None:
         if 0 < self.m.at(x).size <= LARGEST:
@@ -228,8 +228,21 @@ STEPS: dict[str, Callable[[Growing], None]] = {
     "Gemm": gemm,
     "Relu": unary("Relu"),
 }
-# The steps that make folds are drawn more often than those between them.
-WEIGHTED = [*STEPS] + ["Conv", "BatchNormalization", "Add", "Gemm", "MatMul", "ConvTranspose"] * 2
+ABSORBERS = [conv, conv_transpose, gemm, matmul]
+AFFINES = [batch_normalization, batch_normalization, elementwise]
+
+
+def pair(g: Growing) -> None:
+    """What folds are made of: an absorber and an affine, either first, perhaps with something in between."""
+    steps = [g.one_of(*ABSORBERS), g.one_of(*AFFINES)]
+    between = g.one_of(*([None] * 3), transpose, reshape, concat, join, unary("Identity"))
+    for step in [steps[0], between, steps[1]] if g.one_of(True, False) else [steps[1], between, steps[0]]:
+        if step is not None:
+            step(g)
+
+
+# Pairs are drawn more often than anything else, and barriers between them keep one fold from swallowing the next.
+WEIGHTED = [*STEPS.values(), *[pair] * 12, *[STEPS["Relu"]] * 5]
 
 
 @st.composite
@@ -237,13 +250,13 @@ def graphs(draw: st.DrawFn, steps: int = 12) -> tuple[onnx.ModelProto, dict[str,
     """A model in float64 and feeds for it."""
     g = Growing(draw)
     first = draw(st.sampled_from([(2, 4, 5, 6), (1, 6, 4), (3, 4), (2, 3, 4), (4, 4), (2, 2, 3, 3)]))
-    g.add(g.m.x(*first))
-    for step in draw(st.lists(st.sampled_from(WEIGHTED), min_size=3, max_size=steps)):
-        STEPS[step](g)
+    g.add(g.m.op("Relu", g.m.x(*first)))
+    for step in draw(st.lists(st.sampled_from(WEIGHTED), min_size=4, max_size=steps)):
+        step(g)
     if not g.m.nodes:
         g.add(g.m.op("Identity", g.live[0]))
     made = [x for x in g.live if any(x in node.output for node in g.m.nodes)]
-    ends = draw(st.lists(st.sampled_from(made), max_size=2, unique=True)) if made else []
+    ends = draw(st.lists(st.sampled_from(made), max_size=1)) if made else []
     last = g.m.nodes[-1].output[0]
     outputs = list(dict.fromkeys([last, *ends]))
     assert all(math.isfinite(float(np.abs(g.m.at(o)).max(initial=0))) for o in outputs)

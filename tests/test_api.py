@@ -12,8 +12,8 @@ from onnx import numpy_helper
 from test_rules import out, start
 
 import folding
-from folding import NothingToFoldError, OptionError, Options, Verification, VerificationError, api, sites
-from folding.onnxfile import INLINE_BYTES
+from folding import LimitError, NothingToFoldError, OptionError, Options, Verification, VerificationError, api, sites
+from folding.onnxfile import INLINE_BYTES, Limits
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,6 +101,40 @@ def test_given_samples_are_used(source, tmp_path):
     with pytest.raises(OptionError, match="x0"):
         folding.fold(source, tmp_path / "again.onnx", Options(inputs=str(tmp_path / "x.npz")))
     assert listing(tmp_path) == ["folded.onnx", "model.onnx", "x.npz"]
+
+
+def test_samples_that_are_missing_are_missed_before_any_work(source, tmp_path):
+    for target in (tmp_path / "folded.onnx", None):
+        with pytest.raises(OptionError, match="no file"):
+            folding.fold(source, target, Options(inputs=str(tmp_path / "none.npz"), verify=False))
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_a_frozen_model_is_verified_against_the_original_in_inference(tmp_path, in_memory):
+    """Against the original in training mode, which uses the statistics of the batch, every fold is wrong."""
+    m = Model(opset=15, dtype=np.float32)
+    x = m.conv(start(m), 6)
+    parameters = [m.constant(m.random.uniform(0.5, 1.5, 6)) for _ in range(4)]
+    out(m, m.op("BatchNormalization", x, *parameters, name=SITE, outputs=3, training_mode=1))
+    onnx.save(m.build(), tmp_path / "model.onnx")
+    options = Options(freeze_training=True)
+    if in_memory:
+        report = folding.fold_model(m.build(), options)[1]
+    else:
+        report = folding.fold(tmp_path / "model.onnx", tmp_path / "folded.onnx", options)
+        assert listing(tmp_path) == ["folded.onnx", "model.onnx"]
+    assert (report.bn_after, report.verification.status) == (0, "verified")
+    assert "training mode" in report.notes[0]
+
+
+def test_fold_model_takes_models():
+    with pytest.raises(OptionError, match="fold takes files"):
+        folding.fold_model("model.onnx")
+
+
+def test_limits_can_be_given(source):
+    with pytest.raises(LimitError, match="nodes"):
+        folding.inspect(source, limits=Limits(nodes=2))
 
 
 def test_fold_model_leaves_its_argument_alone_and_agrees_with_fold(source, tmp_path):

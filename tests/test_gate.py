@@ -11,7 +11,7 @@ from strategies import STEPS, graphs
 
 from folding.rules import RULES
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "400"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "500"))
 FIXED = "FUZZ_EXAMPLES" not in os.environ  # continuous integration sees the same graphs every time
 # A mutant needs no small example: that one was found is the answer.
 PHASES = [Phase.generate] if "MUTANT" in os.environ else list(Phase)

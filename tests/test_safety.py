@@ -11,7 +11,7 @@ from models import DIGITS, NO_VERIFY, SITE, Model, assert_same_function, fold
 from onnx import helper, numpy_helper
 from test_rules import Folded, Kept, into, judge, out, start
 
-from folding import Options, fold_model, planner
+from folding import OptionError, Options, fold_model, planner
 from folding.commit import ABSORBED
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ def test_a_function_may_give_a_standard_name_another_meaning():
 OPTIONS = [
     (Options(verify=False, keep=(SITE,)), Kept("kept-by-option", "kept-by-option")),
     (Options(verify=False, keep=("conv*",)), Kept("kept-by-option", "barrier")),
-    (Options(verify=False, only=("other",)), Kept("kept-by-option", "kept-by-option")),
+    (Options(verify=False, only=("conv*",)), Kept("kept-by-option", "kept-by-option")),
     (Options(verify=False, only=("si?e",)), into("Conv")),
 ]
 
@@ -280,6 +280,12 @@ OPTIONS = [
 def test_keep_and_only(options, expected):
     m = simple()
     check(m, m.build(), expected, options)
+
+
+@pytest.mark.parametrize("given", [{"keep": ("sito",)}, {"only": ("sito",)}, {"keep": (SITE, "nosuch*")}])
+def test_a_pattern_that_matches_nothing_is_a_mistake(given):
+    with pytest.raises(OptionError, match="no operator is named"):
+        fold_model(simple().build(), Options(verify=False, **given))
 
 
 # --- names, sharing, what survives ----------------------------------------------------------------------------

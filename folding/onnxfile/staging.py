@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from folding.onnxfile.layout import Segment
 
 _NAME_SHOWN = 100  # characters of the target's name in the folder's: the whole must stay below 255 bytes
+_NAME_BYTES = 8  # random bytes of the name: no two runs meet
+_OWNER_ONLY = 0o700
 _PERMISSIONS = 0o777
 
 
@@ -54,11 +56,17 @@ class Staging:
 
     def __enter__(self) -> Self:
         folder = self._target.parent
-        with writing(f"the folder {folder}"):
-            self._folder = Path(tempfile.mkdtemp(prefix=f".{self._target.name[:_NAME_SHOWN]}.", dir=folder))
-            self._new, self._old = self._folder / "new", self._folder / "old"
-            self._new.mkdir()
-            self._old.mkdir()
+        # The name is known before the folder exists: an interruption in between leaves nothing behind.
+        self._folder = folder / f".{self._target.name[:_NAME_SHOWN]}.{secrets.token_hex(_NAME_BYTES)}"
+        self._new, self._old = self._folder / "new", self._folder / "old"
+        try:
+            with writing(f"the folder {folder}"):
+                self._folder.mkdir(mode=_OWNER_ONLY)
+                self._new.mkdir()
+                self._old.mkdir()
+        except BaseException:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
         return self
 
     def __exit__(

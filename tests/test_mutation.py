@@ -1,0 +1,28 @@
+"""A fixed slice of the mutation check: the random-graph gate notices when one line of algebra is broken."""
+
+from __future__ import annotations
+
+import mutation
+import pytest
+
+# file, and how the one mutant of the line is described
+SLICE = [
+    ("sites.py", "beta - scale * mean  ->  beta + scale * mean"),
+    ("affine.py", "self.scale * first.shift + self.shift  ->  self.scale * first.shift - self.shift"),
+    ("rules/normalization.py", "scale * beta.values() + shift  ->  scale * beta.values() - shift"),
+    ("rules/rule.py", "scale * bias.values() + shift  ->  scale * bias.values() - shift"),
+    ("rules/linear.py", "scale * old.values() + shift / beta  ->  scale * old.values() - shift / beta"),
+    ("rules/convolution.py", "math.prod(weight.shape[2:]) > 1  ->  math.prod(weight.shape[2:]) >= 1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("file", "what"), SLICE)
+def test_the_gate_notices(file, what):
+    mutant = next(m for m in mutation.mutants() if (m.file, m.what) == (file, what))
+    assert mutation.killer(mutant) == "tests/test_gate.py"
+
+
+def test_what_is_not_broken_is_not_noticed():
+    """The slice means something: the same way of running it passes on the code as it is."""
+    source = (mutation.ROOT / "folding" / "affine.py").read_text()
+    assert mutation.killer(mutation.Mutant("affine.py", 0, "nothing", source)) is None

@@ -1,4 +1,5 @@
-# bnfold in a container: `docker run -v "$PWD:/models" bnfold fold /models/model.onnx -o /models/folded.onnx`
+# bnfold in a container, writing as the user who calls it:
+# `docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/models" bnfold fold model.onnx -o folded.onnx`
 FROM python:3.11-slim
 WORKDIR /opt/bnfold
 COPY pyproject.toml README.md LICENSE ./

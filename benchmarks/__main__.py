@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import compileall
 import shutil
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import folding
 from benchmarks import models, table
 from benchmarks.measure import Bench
 from benchmarks.models import MODELS
@@ -52,6 +54,8 @@ def measure(schedule: Schedule, folder: Path) -> tuple[list[Run], list[str]]:
     """All runs, and a sentence for each model that was left out. One model is on disk at a time."""
     runs: list[Run] = []
     notes: list[str] = []
+    # As an installer does for the other tools; an editable install may never have been compiled.
+    compileall.compile_dir(Path(folding.__path__[0]), quiet=1)
     for name in schedule.models:
         place = folder / name
         needed = COPIES * MODELS[name].nbytes + SPARE_BYTES

@@ -14,8 +14,10 @@ SLICE = [
     ("rules/linear.py", "scale * old.values() + shift / beta  ->  scale * old.values() - shift / beta"),
     (
         "rules/convolution.py",
-        "require(a.is_linear or not is_padded(node, weight), 'zero-padding',...  ->  "
-        "require(True, 'zero-padding', 'a shift does not pass zero padding')",
+        (
+            "require(a.is_linear or not is_padded(node, weight), 'zero-padding',...  ->  "
+            "require(True, 'zero-padding', 'a shift does not pass zero padding')"
+        ),
     ),
 ]  # fmt: skip
 

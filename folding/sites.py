@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -99,29 +98,19 @@ def _of_normalization(node: Node) -> Affine:
 
 
 def _parameter(node: Node, weight: Weight, shape: Shape) -> Float64:
-    """A parameter of BatchNormalization as an array of the value's rank."""
-    rank = len(shape)
+    """A parameter of BatchNormalization as an array of the value's rank.
+
+    It has the shape (C,); before opset 9 with the attribute spatial 0 it is (C, D1, ...), one value per position.
+    """
+    rank, told = len(shape), f"a parameter has the shape {list(weight.shape)}, the input {_shown(shape)}"
     require(rank >= 2, "parameters", f"its input has rank {rank}, so there is no channel axis")
-    spatial = node.attribute("spatial") is None or bool(node.attribute("spatial"))
-    per_channel = len(weight.shape) == 1 and (spatial or rank == 2)
-    wanted = (weight.shape[0],) + (1,) * (rank - 2) if per_channel else weight.shape
-    require(
-        (per_channel or not spatial) and len(wanted) == rank - 1 and math.prod(wanted) > 0,
-        "parameters",
-        f"a parameter has the shape {list(weight.shape)} for an input of rank {rank}",
-    )
-    for length, dimension in zip(wanted, shape[1:], strict=True):
-        require(
-            length in (1, dimension) if not per_channel else not isinstance(shape[1], int) or wanted[0] == shape[1],
-            "parameters",
-            f"a parameter has the shape {list(weight.shape)}, the input {_shown(shape)}",
-        )
-    first = node.weight(1).shape
-    require(
-        weight.shape == first, "parameters", f"its parameters have the shapes {list(first)} and {list(weight.shape)}"
-    )
+    per_position = node.attribute("spatial") == 0 and rank > 2
+    require(weight.size > 0 and len(weight.shape) == (rank - 1 if per_position else 1), "parameters", told)
+    known = [pair for pair in zip(weight.shape, shape[1:], strict=False) if isinstance(pair[1], int)]
+    require(all(length == dimension for length, dimension in known), "parameters", told)
+    require(weight.shape == node.weight(1).shape, "parameters", "its parameters differ in shape")
     require(weight.size <= AFFINE_LIMIT, "too-large", f"its parameters have {weight.size:,} elements")
-    return weight.values().reshape(1, *wanted)
+    return weight.values().reshape(1, *weight.shape, *(1,) * (rank - 1 - len(weight.shape)))
 
 
 def _data_input(node: Node) -> int | None:

@@ -148,6 +148,7 @@ Row = tuple[str, "Callable[[Model], Any]", Folded | Kept]
 
 CONVOLUTION: list[Row] = [
     ("conv", lambda m: out(m, m.bn(m.conv(start(m), 6))), into("Conv", direction="backward")),
+    ("conv with one output", lambda m: out(m, m.bn(m.conv(start(m), 1))), into("Conv")),
     ("conv without bias", lambda m: out(m, m.bn(m.conv(start(m), 6, bias=False))), into("Conv")),
     ("conv padded, strided, dilated", lambda m: out(m, m.bn(m.conv(start(m), 6, pads=[2, 0, 1, 3], strides=[2, 1], dilations=[1, 2]))), into("Conv")),
     ("conv auto_pad", lambda m: out(m, m.bn(m.conv(start(m), 6, auto_pad="SAME_LOWER"))), into("Conv")),

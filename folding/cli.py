@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
 from dataclasses import asdict
 from shutil import get_terminal_size
@@ -24,6 +23,7 @@ from folding.report import json_ready
 from folding.report_digest import printable
 from folding.report_file import REPORT_SUFFIXES, report_path, write_report
 from folding.report_text import render_text, render_verification
+from folding.signals import Terminated, end_cleanly_when_told_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 DONE, BAD_INPUT, DIFFERENT, UNCHANGED = 0, 2, 3, 4
 INTERRUPTED = 130  # what a shell reports for a process ended by SIGINT: 128 + 2
-
-ENDING = tuple(name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 WIDTH_CAP = 120  # wider lines are hard to read
 VERIFICATION_OPTIONS = ("verify", "inputs", "verify_timeout")
@@ -64,28 +62,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, unknown = parser.parse_known_args(argv)
     if unknown and arguments.command != "serve":
         parser.error(f"unrecognized arguments: {' '.join(map(printable, unknown))}")
-    _end_cleanly_when_told_to()
+    end_cleanly_when_told_to()
     try:
         _require_apart(arguments)
         code: int = arguments.run(arguments)
-    except KeyboardInterrupt:
-        return complain(f"interrupted; {vars(arguments).get('written') or 'nothing'} was written", INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        word, code = ("terminated", stop.code) if isinstance(stop, Terminated) else ("interrupted", INTERRUPTED)
+        return complain(f"{word}; {vars(arguments).get('written') or 'nothing'} was written", code)
     except (FoldingError, OSError) as error:
         return complain(sentence(error, arguments), exit_code(error))
     return code
-
-
-def _end_cleanly_when_told_to() -> None:
-    """Let SIGTERM and SIGHUP (timeout, docker stop, a closed terminal) clean up as Ctrl-C does."""
-
-    def end(number: int, _: object) -> None:
-        for name in ENDING:
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-        complain("terminated; nothing was written", DONE)
-        raise SystemExit(128 + number)  # as a shell reports it
-
-    for name in ENDING:
-        signal.signal(getattr(signal, name), end)
 
 
 def _require_apart(arguments: argparse.Namespace) -> None:

@@ -255,7 +255,7 @@ def _out_of_reach(graph: Graph) -> Iterable[Outcome]:
     for function in graph.model.functions:
         for proto in function.node:
             if _is_normalization(proto):
-                label = proto.name or proto.output[0]
+                label = proto.name or next(iter(proto.output), proto.op_type)
                 yield Outcome(f"{function.name}/{label}", NORMALIZATION, "kept", backward=both, forward=both)
     for node in graph.nodes():
         if node.proto.op_type == NORMALIZATION and node.op != NORMALIZATION:

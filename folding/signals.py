@@ -1,0 +1,28 @@
+"""Signals that end the command: it cleans up as after Ctrl-C, and exits as a shell reports them."""
+
+from __future__ import annotations
+
+import signal
+
+ENDING = tuple(name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+SHELL_OFFSET = 128  # a shell reports a process ended by signal n as 128 + n
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP arrived; `code` is the exit code for it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.code = SHELL_OFFSET + number
+
+
+def end_cleanly_when_told_to() -> None:
+    """Turn SIGTERM and SIGHUP (timeout, docker stop, a closed terminal) into `Terminated`, once."""
+
+    def end(number: int, _: object) -> None:
+        for name in ENDING:
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+        raise Terminated(number)
+
+    for name in ENDING:
+        signal.signal(getattr(signal, name), end)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,17 +11,18 @@ import numpy as np
 from folding.graph import Edge
 from folding.plan import Edit, Move, Plan, Refused, require
 from folding.rules import RULES
-from folding.rules.rule import OperatorRule
+from folding.rules.rule import OperatorRule, Passage
 from folding.sites import MULTIDIRECTIONAL, NORMALIZATION, OPERATORS, affine_of
 from folding.weights import Weight
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from folding.affine import Affine
     from folding.graph import Graph, Node, Scope
     from folding.options import Options
     from folding.plan import Direction
+    from folding.rules.rule import Ways
     from folding.sites import Site
 
 DEPTH_LIMIT = 128  # operators in a row: a few Python frames each, of the 1,000 the interpreter allows
@@ -107,8 +109,9 @@ class Planner:
         self._require_unobserved(scope, name, producer)
         others = [reader.node.label for reader in scope.readers(name) if reader != edge]
         require(not others, "other-consumer", f"{', '.join(map(repr, others[:3]))} reads {name!r} too", producer.label)
-        require(name == producer.output, "barrier", f"{name!r} is not its first output", producer.label)
         self._require_changeable(producer)
+        if name != producer.output:
+            return self._through_part(producer, producer.outputs.index(name), a, depth)
         return self._through_affine(producer, a, depth) or self._through_rule(producer, a, depth)
 
     def _through_affine(self, producer: Node, a: Affine, depth: int) -> Move | None:
@@ -132,26 +135,46 @@ class Planner:
                 return Move(edits=(rule.absorb_backward(producer, a),))
             except Refused as error:
                 refusal = _located(error, producer)
-        if rule.pass_backward is None:
-            raise refusal
+        if rule.pass_backward is not None:
+            return self._any_way(producer, partial(rule.pass_backward, producer, a), depth)
+        if rule.part_backward is not None:
+            return self._through_part(producer, 0, a, depth)
+        raise refusal
+
+    def _through_part(self, producer: Node, output: int, a: Affine, depth: int) -> Move:
+        """Past an operator whose other outputs do not change: they are other parts of its input."""
+        rule = self._rule(producer)
+        require(rule.part_backward, "barrier", f"it is output {output}, not the first", producer.label)
+        assert rule.part_backward is not None  # noqa: S101  narrowed for the type checker
+        return self._any_way(producer, partial(rule.part_backward, producer, output, a), depth)
+
+    def _any_way(self, producer: Node, answer: Callable[[], Ways], depth: int) -> Move:
+        """The first of the ways past an operator on which every branch lands."""
         try:
-            ways = rule.pass_backward(producer, a)
+            passages = [way if isinstance(way, Passage) else Passage(way) for way in answer()]
         except Refused as error:
             raise _located(error, producer) from None
-        for way in ways:
+        refusal = _barrier(producer)
+        for maps, edit in passages:
             try:
-                branches = [self._backward(Edge(producer, index), part, depth + 1) for index, part in way.items()]
-                return sum(branches, Move(path=(producer,)))
+                passing = self._passing(producer, edit)
+                changed = {index: part for index, part in maps.items() if not part.is_identity}
+                branches = [self._backward(Edge(producer, index), part, depth + 1) for index, part in changed.items()]
+                return sum(branches, passing)
             except Refused as error:
                 refusal = error
         raise refusal
 
+    def _passing(self, node: Node, edit: Edit | None) -> Move:
+        """The operator's own part in a move that passes it."""
+        return Move(path=(node,), edits=() if edit is None else (replace(edit, passed=True),))
+
     # --- forward ----------------------------------------------------------------------------------------
 
-    def _forward(self, producer: Node, a: Affine, depth: int) -> Move:
-        """Let everything that reads the producer's output apply `a` to it first."""
+    def _forward(self, producer: Node, a: Affine, depth: int, output: int = 0) -> Move:
+        """Let everything that reads an output of the producer apply `a` to it first."""
         self._count(depth, producer)
-        scope, name = producer.scope, producer.output
+        scope, name = producer.scope, producer.outputs[output]
         self._require_unobserved(scope, name, producer)
         readers = scope.readers(name)
         require(readers, "unused", f"nothing reads {name!r}")
@@ -182,7 +205,16 @@ class Planner:
             passed = rule.pass_forward(node, edge.index, a)
         except Refused as error:
             raise _located(error, node) from None
-        return Move(path=(node,)) + self._forward(node, passed, depth + 1)
+        maps, edit = passed if isinstance(passed, Passage) else ({0: passed}, None)
+        several = len(maps) > 1
+        read = {n: part for n, part in maps.items() if not several or (self._is_read(node, n) and not part.is_identity)}
+        branches = (self._forward(node, part, depth + 1, output) for output, part in read.items())
+        return sum(branches, self._passing(node, edit))
+
+    def _is_read(self, node: Node, output: int) -> bool:
+        """Whether anything can see this output."""
+        scope, name = node.scope, node.outputs[output]
+        return bool(name) and (bool(scope.readers(name)) or name in scope.outputs | scope.captured | scope.pinned)
 
     def _with_leftover(self, edit: Edit, depth: int) -> Move:
         """What an absorber could not hold goes on forward if it can, and stays behind it if not."""
@@ -213,7 +245,7 @@ class Planner:
         """The node's rule. An affine operator never passes another one, and absorbs one only as the last resort."""
         rule = RULES.get(node.op, OperatorRule())
         if self.merge or node.op not in OPERATORS:
-            return rule if self._companion(node) is None else replace(rule, pass_backward=None, pass_forward=None)
+            return rule if self._companion(node) is None else _never_passing(rule)
         return replace(rule, absorb_backward=None, absorb_forward=None)
 
     def _require_unobserved(self, scope: Scope, name: str, node: Node) -> None:
@@ -242,6 +274,10 @@ def _into_constant(edge: Edge, a: Affine) -> Edit:
     require(fits, "broadcast", f"the map would change the shape {list(weight.shape)} of a constant", edge.node.label)
     rewritten = Weight.of(a(weight.values()), weight.dtype)
     return Edit(edge.node, {edge.index: rewritten}, passed=True)
+
+
+def _never_passing(rule: OperatorRule) -> OperatorRule:
+    return replace(rule, pass_backward=None, part_backward=None, pass_forward=None)
 
 
 def _barrier(node: Node) -> Refused:

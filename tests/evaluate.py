@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -156,6 +158,8 @@ def _constant(_: int, a: dict[str, Any]) -> Array:
 
 
 OPERATORS: dict[str, Any] = {
+    "Asinh": lambda _, a, x: np.arcsinh(x),
+    "Elu": lambda _, a, x: np.where(x > 0, x, a["alpha"] * np.expm1(np.minimum(x, 0))),
     "Add": _legacy(np.add),
     "Sub": _legacy(np.subtract),
     "Mul": _legacy(np.multiply),
@@ -186,3 +190,5 @@ OPERATORS: dict[str, Any] = {
         shape.tolist(), _wide(numpy_helper.to_array(a["value"])).item() if "value" in a else 0.0
     ),
 }
+for _family in sorted(Path(__file__).parent.glob("evaluate_*.py")):
+    OPERATORS |= import_module(_family.stem).OPERATORS

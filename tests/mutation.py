@@ -25,16 +25,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 ALGEBRA = [
-    "affine.py",
-    "regroup.py",
-    "sites.py",
-    "rules/convolution.py",
-    "rules/elementwise.py",
-    "rules/joining.py",
-    "rules/layout.py",
-    "rules/linear.py",
-    "rules/normalization.py",
-    "rules/rule.py",
+    *("affine.py", "regroup.py", "sites.py", "planner.py"),
+    *sorted(f"rules/{path.name}" for path in (ROOT / "folding" / "rules").glob("[!_]*.py")),
 ]
 SUITES = [
     ["tests/test_gate.py"],

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import rows
 from hypothesis import strategies as st
 from models import Model
 
@@ -226,10 +229,18 @@ STEPS: dict[str, Callable[[Growing], None]] = {
     "Cast": lambda g: (x := g.pick()) and g.add(g.m.op("Cast", x, to=11)),
     "MatMul": matmul,
     "Gemm": gemm,
-    "Relu": unary("Relu"),
 }
+for _family in sorted(Path(__file__).parent.glob("strategies_*.py")):
+    STEPS |= import_module(_family.stem).STEPS
 ABSORBERS = [conv, conv_transpose, gemm, matmul]
 AFFINES = [batch_normalization, batch_normalization, elementwise]
+
+
+def barrier(g: Growing) -> None:
+    """An operator that nothing passes."""
+    x = g.pick()
+    if x is not None:
+        g.add(rows.barrier(g.m, x))
 
 
 def pair(g: Growing) -> None:
@@ -242,7 +253,7 @@ def pair(g: Growing) -> None:
 
 
 # Pairs are drawn more often than anything else, and barriers between them keep one fold from swallowing the next.
-WEIGHTED = [*STEPS.values(), *[pair] * 12, *[STEPS["Relu"]] * 5]
+WEIGHTED = [*STEPS.values(), *[pair] * 12, *[barrier] * 5]
 
 
 @st.composite
@@ -250,7 +261,7 @@ def graphs(draw: st.DrawFn, steps: int = 12) -> tuple[onnx.ModelProto, dict[str,
     """A model in float64 and feeds for it."""
     g = Growing(draw)
     first = draw(st.sampled_from([(2, 4, 5, 6), (1, 6, 4), (3, 4), (2, 3, 4), (4, 4), (2, 2, 3, 3)]))
-    g.add(g.m.op("Relu", g.m.x(*first)))
+    g.add(rows.barrier(g.m, g.m.x(*first)))
     for step in draw(st.lists(st.sampled_from(WEIGHTED), min_size=4, max_size=steps)):
         step(g)
     if not g.m.nodes:

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from models import DIGITS, NO_VERIFY, SITE, Model, assert_same_function, fold
 from onnx import helper, numpy_helper
-from test_rules import Folded, Kept, into, judge, out, start
+from rows import Folded, Kept, into, judge, out, start
 
 from folding import OptionError, Options, fold_model, planner
 from folding.commit import ABSORBED

@@ -11,13 +11,13 @@ import onnx
 import pytest
 from models import DIGITS, NO_VERIFY, SITE, Model, assert_same_function, fold
 from onnx import defs, helper, numpy_helper
-from test_rules import Kept, into, judge, out, start
+from rows import Kept, into, judge, out, start
 
 from folding import Options, fold_model, sites
 from folding.weights import BLOCK_ELEMENTS
 
 if TYPE_CHECKING:
-    from test_rules import Folded
+    from rows import Folded
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 TYPES = [np.dtype(np.float16), BFLOAT16, np.dtype(np.float32), np.dtype(np.float64)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,18 @@ if TYPE_CHECKING:
     from folding.graph import Node
     from folding.shapes import Shape
 
-Ways = Sequence[Mapping[int, Affine]]  # alternatives, each an affine for every data input; any one will do
+
+class Passage(NamedTuple):
+    """A map that passes an operator: what must hold at its inputs, or what holds at its outputs, by number.
+
+    An input or output without an entry does not change. `edit` is what changes at the operator itself.
+    """
+
+    maps: Mapping[int, Affine]
+    edit: Edit | None = None
+
+
+Ways = Sequence[Mapping[int, Affine] | Passage]  # alternatives, each with an affine for every input that changes
 
 
 @dataclass(frozen=True)
@@ -25,14 +36,16 @@ class OperatorRule:
 
     absorb_backward(node, a): an edit after which the operator computes ``a(operator(...))``.
     absorb_forward(node, input, a): an edit after which it computes ``operator(..., a(input), ...)``.
-    pass_backward(node, a): what must hold before it so that `a` holds after it.
+    pass_backward(node, a): what must hold before it so that `a` holds after it, on its first output.
+    part_backward(node, output, a): the same for an operator whose outputs are parts of its input.
     pass_forward(node, input, a): what holds after it if `a` holds before it, on that input alone.
     """
 
     absorb_backward: Callable[[Node, Affine], Edit] | None = None
     absorb_forward: Callable[[Node, int, Affine], Edit] | None = None
     pass_backward: Callable[[Node, Affine], Ways] | None = None
-    pass_forward: Callable[[Node, int, Affine], Affine] | None = None
+    part_backward: Callable[[Node, int, Affine], Ways] | None = None
+    pass_forward: Callable[[Node, int, Affine], Affine | Passage] | None = None
 
 
 def along(a: Affine, axis: int, length: int, what: str) -> tuple[Float64, Float64]:

@@ -1,4 +1,4 @@
-"""The only place that changes a graph: carry out a plan, and write the result back into the message."""
+"""Changes of a graph, one at a time: a constant, an operator, a name; and the way back into the message."""
 
 from __future__ import annotations
 
@@ -9,60 +9,10 @@ from onnx import helper
 
 from folding.graph import Edge, Node
 from folding.shapes import FIRST_IR_WITH_DEFAULTS
-from folding.sites import data_input
-from folding.weights import Weight
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from folding.affine import Affine
     from folding.graph import Graph, Scope
-    from folding.plan import Edit, Plan
-
-ABSORBED = "bnfold.absorbed"  # key in an absorbing operator's metadata_props: the names of what it absorbed
-
-
-def commit(plan: Plan) -> None:
-    """Carry out a plan: edit the absorbing operators, take out the affine ones."""
-    names = ", ".join(node.label for node in plan.move.removed)
-    dtype = _value_type(plan.site)
-    for edit in plan.move.edits:
-        _apply(edit, plan.site.key, dtype)
-        _note(edit.node, names)
-    for node in plan.move.removed:
-        _bypass(node, keep_output=plan.direction == "backward")
-
-
-def _value_type(node: Node) -> np.dtype[np.generic]:
-    """The element type of the moved value, for the constant of an operator that a fold makes."""
-    known = node.dtype(0) or node.scope.dtype(node.output)
-    return known or next(node.weight(index).dtype for index in range(len(node.inputs)) if node.is_constant(index))
-
-
-def _apply(edit: Edit, site: str, dtype: np.dtype[np.generic]) -> None:
-    node = edit.node
-    if edit.become is not None:
-        rewrite_as_affine(node, edit.become, site)
-    for index, weight in edit.constants.items():
-        if not (node.is_constant(index) and node.weight(index).digest() == weight.digest()):
-            set_constant(node, index, weight, site)
-    for name, value in edit.attributes.items():
-        kept = [attribute for attribute in node.proto.attribute if attribute.name != name]
-        del node.proto.attribute[:]
-        node.proto.attribute.extend([*kept, helper.make_attribute(name, value)])
-        node.changed()
-    if edit.leftover is not None:
-        own = next((node.weight(index).dtype for index in edit.constants), dtype)
-        append_affine(node, edit.leftover, own, site)
-
-
-def _note(node: Node, names: str) -> None:
-    """Remember in the operator's metadata what it absorbed."""
-    entry = next((entry for entry in node.proto.metadata_props if entry.key == ABSORBED), None)
-    if entry is None:
-        node.proto.metadata_props.add(key=ABSORBED, value=names)
-    else:
-        entry.value += f", {names}"
+    from folding.weights import Weight
 
 
 # --- constants -------------------------------------------------------------------------------------------
@@ -79,7 +29,7 @@ def set_constant(node: Node, index: int, weight: Weight, site: str) -> None:
         name = old if _is_private(scope, old) else scope.graph.fresh_name(_wish(node, index, old))
         scope.made[digest] = name
         scope.weights[name] = weight
-    _connect(node, index, name)
+    connect(node, index, name)
     if scope is not node.scope:
         scope.captured.add(name)
     if old and old != name:
@@ -118,47 +68,6 @@ def drop_if_unread(scope: Scope, name: str) -> None:
 # --- operators -------------------------------------------------------------------------------------------
 
 
-def rewrite_as_affine(node: Node, a: Affine, site: str) -> None:
-    """Turn an operator with one data input into the Mul or Add that computes `a`, a pure scale or a pure shift."""
-    dtype, data = _value_type(node), data_input(node)
-    value, constant = node.inputs[data], node.inputs[1 - data] if len(node.inputs) == 2 else ""
-    node.proto.op_type = "Mul" if a.is_linear else "Add"
-    del node.proto.attribute[:]
-    node.changed()
-    drop_inputs(node, 2)
-    _connect(node, 0, value)
-    if constant:
-        _connect(node, 1, constant)
-    del node.proto.output[1:], node.outputs[1:]  # empty names of statistics nobody asked for
-    set_constant(node, 1, _constant_of(a, dtype), site)
-
-
-def _constant_of(a: Affine, dtype: np.dtype[Any]) -> Weight:
-    """The constant operand of the Mul or Add that computes a pure scale or a pure shift."""
-    return Weight.of(a.scale, dtype, is_scale=True) if a.is_linear else Weight.of(a.shift, dtype)
-
-
-def append_affine(node: Node, a: Affine, dtype: np.dtype[np.generic], site: str) -> None:
-    """Insert a Mul, an Add or both behind an operator; its first output's name moves to the last of them."""
-    scope, final, previous = node.scope, node.output, node
-    parts = [part for part in (a.linear_part(), a.shift_part()) if not part.is_identity]
-    inner = scope.graph.fresh_name(f"{final}_unshifted")
-    _copy_facts(scope, final, inner)
-    _set_output(node, 0, inner)
-    for number, part in enumerate(parts):
-        op = "Mul" if part.is_linear else "Add"
-        output = final if number + 1 == len(parts) else scope.graph.fresh_name(f"{final}_scaled")
-        _copy_facts(scope, final, output)
-        new = Node(
-            onnx.NodeProto(op_type=op, output=[output], name=scope.graph.fresh_name(f"{node.label}.{op.lower()}")),
-            scope,
-        )
-        insert_after(previous, new)
-        _connect(new, 0, previous.output)
-        set_constant(new, 1, _constant_of(part, dtype), site)
-        previous = new
-
-
 def insert_after(node: Node, new: Node) -> None:
     """Put an operator, whose inputs are still to be connected, behind another one."""
     scope, new.is_made = node.scope, True
@@ -181,23 +90,6 @@ def remove(node: Node, spare: str = "") -> None:
                 drop_if_unread(scope, name)
 
 
-def _bypass(node: Node, *, keep_output: bool) -> None:
-    """Take an affine operator out and join its data input and its output under one of their names."""
-    scope, value, output = node.scope, node.inputs[data_input(node)], node.output
-    remove(node, spare=value)
-    if keep_output:
-        producer = scope.producers[value]
-        _set_output(producer, producer.outputs.index(value), output)
-        old, new = value, output
-        scope.dropped.add(value)
-        scope.dropped.discard(output)
-    else:
-        old, new = output, value
-    for edge in list(scope.uses.pop(old, ())):
-        edge.node.inputs[edge.index] = edge.node.proto.input[edge.index] = new
-        scope.uses[new].append(edge)
-
-
 def drop_inputs(node: Node, first: int) -> None:
     """Take away the inputs from number `first` on."""
     names = node.inputs[first:]
@@ -208,7 +100,7 @@ def drop_inputs(node: Node, first: int) -> None:
         drop_if_unread(node.scope, name)
 
 
-def _connect(node: Node, index: int, name: str) -> None:
+def connect(node: Node, index: int, name: str) -> None:
     """Let an input read `name`."""
     while len(node.inputs) <= index:
         node.inputs.append("")
@@ -225,14 +117,16 @@ def _disconnect(node: Node, index: int) -> None:
         uses.remove(Edge(node, index))
 
 
-def _set_output(node: Node, index: int, name: str) -> None:
+def set_output(node: Node, index: int, name: str) -> None:
+    """Give an output another name; who reads it is told by nobody."""
     scope = node.scope
     scope.producers.pop(node.outputs[index], None)
     node.outputs[index] = node.proto.output[index] = name
     scope.producers[name] = node
 
 
-def _copy_facts(scope: Scope, known: str, new: str) -> None:
+def copy_facts(scope: Scope, known: str, new: str) -> None:
+    """Let a new name have the shape and type of another one."""
     if known in scope.shapes:
         scope.shapes[new] = scope.shapes[known]
     if known in scope.types:

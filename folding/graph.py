@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from folding.weights import Weight
 
 STANDARD_DOMAINS = frozenset({"", "ai.onnx"})  # two spellings of one domain, see the ONNX IR specification
+# Since when an operator broadcasts as NumPy does; all the others here have no operand to broadcast
+BROADCASTS = {"Add": 7, "Mul": 7, "Max": 8, "Min": 8}
 SHAPE_READERS = frozenset({"Shape", "Size"})  # read no values, so a change of values is nothing to them
 
 
@@ -150,6 +152,11 @@ class Node:
     def dtype(self, index: int) -> np.dtype[Any] | None:
         """The element type of an input, None if unknown."""
         return self.scope.dtype(self.inputs[index])
+
+    def computes(self, op: str) -> bool:
+        """Whether another operator exists for the type of this one's value, see `Graph.computes`."""
+        dtype = self.dtype(0) or self.scope.dtype(self.output)
+        return dtype is not None and self.scope.graph.computes(op, dtype)
 
     def __repr__(self) -> str:
         return f"{self.op}({', '.join(self.inputs)}) -> {', '.join(self.outputs)}"
@@ -278,6 +285,13 @@ class Graph:
             except defs.SchemaError:
                 raise Refused("custom-domain", f"{op} is not an operator of opset {self.opset}") from None
         return self._schemas[op]
+
+    def computes(self, op: str, dtype: np.dtype[Any]) -> bool:
+        """Whether an operator, with NumPy's broadcasting, exists for a type in the model's operator set."""
+        if self.opset < BROADCASTS.get(op, 1) or op in self.overridden:
+            return False
+        name = {"float32": "float", "float64": "double"}.get(dtype.name, dtype.name)
+        return any(f"tensor({name})" in c.allowed_type_strs for c in self.schema(op).type_constraints)
 
     def check(self, node: Node) -> None:
         """Refuse a node that has not the inputs, outputs and attributes its schema asks for."""

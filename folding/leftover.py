@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import helper
 
-from folding.commit import append_affine, drop_inputs, rewrite_as_affine, set_constant
+from folding.apply import append_affine, rewrite_as_affine
+from folding.commit import drop_inputs, set_constant
 from folding.plan import Refused
-from folding.sites import MODE_AS_ATTRIBUTE, MULTIDIRECTIONAL, NORMALIZATION, affine_of, in_training_mode
+from folding.sites import MODE_AS_ATTRIBUTE, NORMALIZATION, affine_of, in_training_mode
 from folding.weights import Weight
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from folding.affine import Affine
-    from folding.graph import Graph, Node
+    from folding.graph import Node
     from folding.options import Leftover
 
 TRAINING_MODE_SINCE = 14  # BatchNormalization-14 has the attribute; before it a second output meant training
@@ -64,17 +65,9 @@ def rewrite(node: Node, form: Leftover) -> bool:
     return node.is_made
 
 
-def _computes(graph: Graph, op: str, dtype: np.dtype[Any]) -> bool:
-    """Whether the operator, with its standard meaning of opset 7 on, exists for the type in the model's opset."""
-    if graph.opset < MULTIDIRECTIONAL or op in graph.overridden:
-        return False
-    name = {"float32": "float", "float64": "double"}.get(dtype.name, dtype.name)
-    return any(f"tensor({name})" in c.allowed_type_strs for c in graph.schema(op).type_constraints)
-
-
 def _as_affine(node: Node, a: Affine, dtype: np.dtype[Any]) -> bool:
     graph = node.scope.graph
-    if not (_computes(graph, "Mul", dtype) and _computes(graph, "Add", dtype)):
+    if not (graph.computes("Mul", dtype) and graph.computes("Add", dtype)):
         return False
     first = a.shift_part() if a.is_shift else a.linear_part()
     rewrite_as_affine(node, first, node.key)
@@ -86,7 +79,7 @@ def _as_affine(node: Node, a: Affine, dtype: np.dtype[Any]) -> bool:
 def _as_convolution(node: Node, a: Affine, dtype: np.dtype[Any]) -> bool:
     """``scale * x + shift`` as a convolution of kernel 1 with one group per channel."""
     channels = node.weight(1).shape[0]
-    if a.rank < IMAGE_RANK or not a.varies_only_along(1) or not _computes(node.scope.graph, "Conv", dtype):
+    if a.rank < IMAGE_RANK or not a.varies_only_along(1) or not node.scope.graph.computes("Conv", dtype):
         return False
     kernel = (1,) * (a.rank - 2)
     scale, shift = (np.broadcast_to(part.reshape(-1), channels) for part in (a.scale, a.shift))

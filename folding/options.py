@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Leftover = Literal["keep", "affine", "conv"]
+Clamps = Literal["never", "always"]
 
 
 def option(default: Any, explanation: str, **extra: Any) -> Any:
@@ -37,6 +38,12 @@ class Options:
     leftover: Leftover = option(
         "keep", "what becomes of a BatchNormalization that stays: as it is, Mul + Add, or a depthwise Conv"
     )
+    clamp: Clamps = option(
+        "never", "let maps pass Relu and Clip where that makes them Max and Min with a bound per channel"
+    )
+    merge_branches: bool = option(
+        True, "make one convolution of parallel branches where one of them is a normalization (RepVGG, MobileOne)"
+    )
     verify: bool = option(True, "run the original and the folded model side by side and compare")
     inputs: str | None = option(
         None, "samples to verify with, an .npz with one array per graph input (default: generated)", metavar="FILE.npz"
@@ -45,8 +52,9 @@ class Options:
     require_change: bool = option(False, "fail (exit 4) when nothing could be folded")
 
     def __post_init__(self) -> None:
-        if self.leftover not in get_args(Leftover):
-            raise OptionError(f"leftover is {self.leftover!r}; choose one of {', '.join(get_args(Leftover))}")
+        for name, choices in (("leftover", get_args(Leftover)), ("clamp", get_args(Clamps))):
+            if getattr(self, name) not in choices:
+                raise OptionError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}")
         if not self.verify_timeout > 0:
             raise OptionError(f"verify_timeout is {self.verify_timeout!r}; give a number of seconds above 0")
         for name in ("keep", "only"):

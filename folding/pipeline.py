@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from folding import leftover
-from folding.commit import commit, write_back
+from folding.apply import commit, merge
+from folding.branches import SUMS, Branches
+from folding.commit import write_back
 from folding.graph import Graph
 from folding.plan import Plan, Refused
 from folding.planner import Planner
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     from folding.graph import Node
     from folding.onnxfile import OnnxFile
     from folding.options import Options
+    from folding.plan import Merge
+    from folding.sites import Site
+
+    _Planning = Callable[[Site], Plan | object]
 
 
 @dataclass
@@ -87,6 +93,7 @@ class _Run:
         self.notes: list[str] = []
         self.changed = False
         self.frozen = 0
+        self.normalized: set[Node] = set()  # what absorbed a normalization
 
     def everything(self, progress: Callable[[int, int], None] | None) -> None:
         """Fold until nothing folds any more, then tell why the rest stays and write it as the options say."""
@@ -118,23 +125,48 @@ class _Run:
         return bool(rewritten)
 
     def _until_nothing_folds(self, progress: Callable[[int, int], None] | None) -> None:
-        """Moves first, merges where nothing moves; then again with the constants of the merges as they are stored."""
+        """Moves first, merges where nothing moves, half a move where nothing merges.
+
+        Then again with the constants of the merges as they are stored.
+        """
         moving, merging = (Planner(self.options, merge=merge, blocked=self.blocked) for merge in (False, True))
-        while self._round(moving, progress) or self._round(merging, progress) or self._settle():
+        while (
+            self._round(moving.plan, progress)
+            or self._merge_branches()
+            or self._round(merging.plan, progress)
+            or self._round(moving.plan_split, progress)
+            or self._settle()
+        ):
             self.changed = True
 
-    def _round(self, planner: Planner, progress: Callable[[int, int], None] | None) -> bool:
+    def _round(self, plan: _Planning, progress: Callable[[int, int], None] | None) -> bool:
         """Try every open site once; whether any folded."""
         folded = False
         for number, node in enumerate(self.sites):
             if progress is not None:
                 progress(number, len(self.sites))
             if not node.removed and self.options.selects(node.label):
-                folded |= self._try(node, planner)
+                folded |= self._try(node, plan)
         left = [node for node in self.sites if not node.removed]
         made = [node for node in self.graph.nodes() if node.is_made] if folded else []
         self.sites = [*left, *(node for node in made if node not in left)]
         return folded
+
+    def _merge_branches(self) -> bool:
+        """Make one convolution of parallel branches, the largest sums first; whether there were any."""
+        if not self.options.merge_branches:
+            return False
+        branches = Branches(self.options, self.blocked, self.normalized)
+        merged = False
+        for root in reversed(list(self.graph.nodes())):
+            plan = None if root.removed else branches.plan(root)
+            if plan is not None:
+                self.ended.update({site.key: _merged(site, plan) for site in plan.sites if not site.is_made})
+                self.normalized.add(plan.edit.node)
+                merge(plan)
+                merged = True
+        self.sites = [node for node in self.sites if not node.removed]
+        return merged
 
     def _settle(self) -> bool:
         """Round the constants of affine operators to their types, as a later run would read them; whether any moved."""
@@ -149,17 +181,18 @@ class _Run:
                         node.changed()
         return settled
 
-    def _try(self, node: Node, planner: Planner) -> bool:
+    def _try(self, node: Node, planning: _Planning) -> bool:
         try:
-            plan = planner.plan(affine_of(node))
+            plan = planning(affine_of(node))
         except Refused:
             return False
         if not isinstance(plan, Plan):
             return False
-        affines = {removed.key: affine_of(removed).affine for removed in plan.move.removed}
-        for removed in plan.move.removed:
-            if not removed.is_made:
-                self.ended[removed.key] = _moved(removed, affines[removed.key], plan)
+        for gone in plan.gone:
+            if not gone.is_made:
+                self.ended[gone.key] = _moved(gone, affine_of(gone).affine, plan)
+        if any(gone.op == NORMALIZATION for gone in plan.gone):
+            self.normalized.update(edit.node for edit in plan.move.edits)
         commit(plan)
         return True
 
@@ -190,8 +223,9 @@ def unrepresentable(folded: Folded) -> dict[str, Refused]:
 
 def _moved(node: Node, a: Affine, plan: Plan) -> Outcome:
     move = plan.move
-    merged = all(edit.node.op in OPERATORS for edit in move.edits)
-    split = any(edit.leftover is not None for edit in move.edits)
+    absorbing = [edit.node for edit in move.edits if edit.clamp is None and edit.node is not plan.site]
+    merged = all(absorber.op in OPERATORS for absorber in absorbing)
+    split = plan.is_split or any(edit.leftover is not None for edit in move.edits)
     status = "removed" if not move.edits else "split" if split else "merged" if merged else "folded"
     return _outcome(
         node,
@@ -199,7 +233,18 @@ def _moved(node: Node, a: Affine, plan: Plan) -> Outcome:
         status=status,
         direction=plan.direction if move.edits else "",
         path=tuple(passed.label for passed in move.path),
-        absorbed_by=tuple(dict.fromkeys(edit.node.label for edit in move.edits)),
+        absorbed_by=tuple(dict.fromkeys(absorber.label for absorber in absorbing)),
+    )
+
+
+def _merged(node: Node, plan: Merge) -> Outcome:
+    return _outcome(
+        node,
+        affine_of(node).affine,
+        status="folded",
+        direction="forward",
+        path=tuple(other.label for other in plan.others if other.op in SUMS),
+        absorbed_by=(plan.edit.node.label,),
     )
 
 

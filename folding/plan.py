@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from folding.affine import Affine
+    from folding.clamp import Clamp
     from folding.graph import Node
     from folding.weights import Weight
 
@@ -32,6 +33,10 @@ CODES: dict[str, Code] = {
     ),
     "not-data-input": Code("the value is used as a weight or parameter, not as data", ""),
     "two-steps": Code("the result is neither a pure scale nor a pure shift, so one node cannot hold it", ""),
+    "clamp": Code(
+        "a clamp (Relu, Clip) would need a bound for every channel, as Max or Min",
+        "use --clamp always if the runtime computes Max and Min as fast",
+    ),
     "shift-left": Code("a shift has no place in the operator", ""),
     "scale-left": Code("a scale cannot pass only one input of a sum", ""),
     "weight-not-constant": Code("a weight is computed at run time", "run constant folding on the model first"),
@@ -96,16 +101,24 @@ class Edit:
     """What changes at one node so that it absorbs an affine.
 
     `constants` maps an input index to its new constant; `attributes` are set. `become` turns the node
-    into the given affine of its one data input. `leftover` must still be applied to its first output.
-    `passed` says that the node does not absorb: the move passes it, and one of its inputs is a constant.
+    into the given affine of its one data input, `clamp` into the given clamp of it. `leftover` must still be
+    applied to its first output. `passed` says that the node does not absorb: the move passes it, and one of its
+    constants changes.
     """
 
     node: Node
     constants: Mapping[int, Weight] = field(default_factory=dict)
-    attributes: Mapping[str, float | int] = field(default_factory=dict)
+    attributes: Mapping[str, float | str | Sequence[int]] = field(default_factory=dict)
     become: Affine | None = None
+    clamp: Clamp | None = None
     leftover: Affine | None = None
     passed: bool = False
+
+    @property
+    def added(self) -> int:
+        """How many operators it adds: a leftover with a scale and a shift is two, and so may a clamp be."""
+        left = 0 if self.leftover is None else (not self.leftover.is_linear) + (not self.leftover.is_shift)
+        return left + (0 if self.clamp is None else len(self.clamp.operators) - 1)
 
 
 @dataclass(frozen=True)
@@ -122,16 +135,38 @@ class Move:
 
     @property
     def added(self) -> int:
-        """How many nodes it adds: a leftover is one node, or two where it has a scale and a shift."""
-        parts = [edit.leftover for edit in self.edits if edit.leftover is not None]
-        return sum((not part.is_linear) + (not part.is_shift) for part in parts)
+        """How many operators it adds."""
+        return sum(edit.added for edit in self.edits)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One fold, ready to be committed: the site's node is among `move.removed`."""
+    """One fold, ready to be committed: the site's node is among `move.removed`, or stays as half of what it was."""
 
     site: Node
     affine: Affine
     direction: Direction
     move: Move
+
+    @property
+    def is_split(self) -> bool:
+        """Whether the site stays, as a Mul or an Add."""
+        return self.site not in self.move.removed
+
+    @property
+    def gone(self) -> tuple[Node, ...]:
+        """The affine operators of the model that are no longer there, or no longer what they were."""
+        return (self.site, *self.move.removed) if self.is_split else self.move.removed
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Parallel branches as one convolution: `edit` is what changes at the one that stays.
+
+    It gives the output of `root`, the sum, from now on; `others` go, the affines `sites` among them.
+    """
+
+    root: Node
+    edit: Edit
+    others: tuple[Node, ...]
+    sites: tuple[Node, ...]

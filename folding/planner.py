@@ -16,7 +16,7 @@ from folding.sites import MULTIDIRECTIONAL, NORMALIZATION, OPERATORS, affine_of
 from folding.weights import Weight
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from folding.affine import Affine
     from folding.graph import Graph, Node, Scope
@@ -62,6 +62,25 @@ class Planner:
                 return Plan(node, site.affine, direction, move)
         return ways[0], ways[1]
 
+    def plan_split(self, site: Site) -> Plan | None:
+        """Move the scale alone, or the shift alone, of a normalization; what is left of it is one Add or one Mul.
+
+        ``scale * x + shift = (x + shift / scale) * scale``: either part may come first, and the first one may move
+        backward, the last one forward.
+        """
+        if site.node.op != NORMALIZATION or site.node.key in self.blocked:
+            return None
+        for direction, moved, left in _halves(site.affine):
+            self._visits = 0
+            part = replace(site, affine=moved)
+            try:
+                move = Move(edits=(Edit(site.node, become=left),)) + self._move(part, direction)
+                self._require_sound(site, move)
+            except Refused:
+                continue
+            return Plan(site.node, site.affine, direction, move)
+        return None
+
     def _move(self, site: Site, direction: Direction) -> Move:
         if direction == "backward":
             return self._backward(Edge(site.node, site.data), site.affine, 0)
@@ -87,7 +106,8 @@ class Planner:
         twice = next((node for node in parts if parts.count(node) > 1), None)
         require(twice is None, "reconvergent", "two ways of the move meet here", twice.label if twice else "")
         gain = len(move.removed) - move.added
-        normalizes = any(node.op == NORMALIZATION for node in move.removed)
+        gone = [*move.removed, *(edit.node for edit in move.edits if edit.become is not None)]
+        normalizes = any(node.op == NORMALIZATION for node in gone)
         gains = gain > 0 or (gain == 0 and normalizes)
         require(gains, "no-gain", "the operators it would leave are as many as it removes", site.node.label)
 
@@ -166,7 +186,13 @@ class Planner:
         raise refusal
 
     def _passing(self, node: Node, edit: Edit | None) -> Move:
-        """The operator's own part in a move that passes it."""
+        """The operator's own part in a move that passes it.
+
+        A bound per channel makes another operator of Relu or Clip, which a runtime may not compute as fast.
+        """
+        if edit is not None and edit.clamp is not None and self.options.clamp == "never":
+            cheap = edit.clamp.is_uniform or edit.clamp.operators == (node.op,)
+            require(cheap, "clamp", f"{node.op} would become {' and '.join(edit.clamp.operators)}", node.label)
         return Move(path=(node,), edits=() if edit is None else (replace(edit, passed=True),))
 
     # --- forward ----------------------------------------------------------------------------------------
@@ -274,6 +300,19 @@ def _into_constant(edge: Edge, a: Affine) -> Edit:
     require(fits, "broadcast", f"the map would change the shape {list(weight.shape)} of a constant", edge.node.label)
     rewritten = Weight.of(a(weight.values()), weight.dtype)
     return Edit(edge.node, {edge.index: rewritten}, passed=True)
+
+
+def _halves(a: Affine) -> Iterator[tuple[Direction, Affine, Affine]]:
+    """The ways to move one half of a map: where to, which half, and what is left in its place."""
+    scale, shift = a.linear_part(), a.shift_part()
+    yield "backward", scale, shift
+    yield "forward", shift, scale
+    if np.all(a.scale != 0):
+        with np.errstate(all="ignore"):
+            early = type(a).of(np.ones_like(a.scale), a.shift / a.scale)
+        if early.is_finite:
+            yield "forward", scale, early
+            yield "backward", early, scale
 
 
 def _never_passing(rule: OperatorRule) -> OperatorRule:

@@ -91,13 +91,16 @@ class Model:
         w = self.constant((self.at(x).shape[1], outputs // group, *(kernel,) * spatial))
         return self.op("ConvTranspose", x, w, *([self.constant((outputs,))] if bias else []), **attributes)
 
-    def bn(self, x: str, name: str = SITE, channels: int | None = None, **attributes: Any) -> str:
+    def bn(self, x: str, name: str = SITE, channels: int | None = None, gamma: Any = None, **attributes: Any) -> str:
+        """A BatchNormalization; `gamma` is random, and of both signs, unless given."""
         c = channels or self.at(x).shape[1]
-        gamma, beta, mean = (self.constant((c,)) for _ in range(3))
+        scale, beta, mean = (self.constant((c,)) for _ in range(3))
+        if gamma is not None:
+            scale = self.constant(np.broadcast_to(np.asarray(gamma, np.float64), c))
         var = self.constant(self.random.uniform(0.5, 2.0, c))
         if self.opset < 7:
             attributes = {"is_test": 1, **attributes}
-        return self.op("BatchNormalization", x, gamma, beta, mean, var, name=name, **attributes)
+        return self.op("BatchNormalization", x, scale, beta, mean, var, name=name, **attributes)
 
     def per_channel(self, op: str, x: str, name: str = SITE, axis: int = 1) -> str:
         """Mul, Add, Sub or Div with a constant that varies along one axis."""

@@ -105,10 +105,11 @@ CONVOLUTION: list[Row] = [
     ("before grouped conv", lambda m: out(m, m.conv(m.bn(start(m)), 6, group=2)), into("Conv")),
     ("before depthwise conv", lambda m: out(m, m.conv(m.bn(start(m)), 8, group=4)), into("Conv")),
     ("before strided, dilated conv", lambda m: out(m, m.conv(m.bn(start(m)), 6, strides=[2, 1], dilations=[1, 2])), into("Conv")),
-    ("before padded conv", lambda m: out(m, m.conv(m.bn(start(m)), 6, pads=[0, 0, 1, 0])), Kept("barrier", "zero-padding")),
-    ("before SAME conv", lambda m: out(m, m.conv(m.bn(start(m)), 6, auto_pad="SAME_UPPER")), Kept("barrier", "zero-padding")),
+    ("before padded conv", lambda m: out(m, m.conv(m.bn(start(m)), 6, pads=[0, 0, 1, 0])), into("Conv", status="split")),
+    ("before SAME conv", lambda m: out(m, m.conv(m.bn(start(m)), 6, auto_pad="SAME_UPPER")), into("Conv", status="split")),
     ("before VALID conv", lambda m: out(m, m.conv(m.bn(start(m)), 6, auto_pad="VALID")), into("Conv")),
     ("before SAME conv, kernel 1", lambda m: out(m, m.conv(m.bn(start(m)), 6, kernel=1, auto_pad="SAME_UPPER")), into("Conv")),
+    ("shift before padded conv", lambda m: out(m, m.conv(m.per_channel("Add", start(m)), 6, pads=[0, 0, 1, 0])), Kept("barrier", "zero-padding")),
     ("scale before padded conv", lambda m: out(m, m.conv(m.per_channel("Mul", start(m)), 6, pads=[1] * 4)), into("Conv")),
     ("as weight", lambda m: out(m, m.op("Conv", m.x(2, 4, 5, 6), m.bn(barrier(m, m.x(6, 4, 3, 3))))), Kept("barrier", "not-data-input")),
     ("two convs", lambda m: (lambda y: m.op("Concat", out(m, m.conv(y, 6)), out(m, m.conv(y, 3)), axis=1))(m.bn(start(m))), into("Conv", "Conv")),
@@ -118,9 +119,9 @@ CONVOLUTION: list[Row] = [
     ("grouped transposed", lambda m: out(m, m.bn(m.conv_t(start(m), 6, group=2, bias=False))), into("ConvTranspose")),
     ("depthwise transposed", lambda m: out(m, m.bn(m.conv_t(start(m), 8, group=4))), into("ConvTranspose")),
     ("scale before transposed", lambda m: out(m, m.conv_t(m.per_channel("Div", start(m)), 6, group=2, strides=[2, 2])), into("ConvTranspose")),
-    ("before transposed", lambda m: out(m, m.conv_t(m.bn(start(m)), 6)), Kept("barrier", "zero-padding")),
+    ("before transposed", lambda m: out(m, m.conv_t(m.bn(start(m)), 6)), into("ConvTranspose", status="split")),
     ("before pointwise transposed", lambda m: out(m, m.conv_t(m.bn(start(m)), 6, kernel=1, group=2)), into("ConvTranspose")),
-    ("before strided pointwise transposed", lambda m: out(m, m.conv_t(m.bn(start(m)), 6, kernel=1, strides=[2, 2])), Kept("barrier", "zero-padding")),
+    ("before strided pointwise transposed", lambda m: out(m, m.conv_t(m.bn(start(m)), 6, kernel=1, strides=[2, 2])), into("ConvTranspose", status="split")),
     ("spatial map before conv", lambda m: out(m, m.conv(m.per_channel("Mul", start(m), axis=3), 6)), Kept("barrier", "axis")),
 ]  # fmt: skip
 
@@ -162,7 +163,7 @@ LINEAR: list[Row] = [
     ("mul and add before matmul on the right", lambda m: out(m, m.op("MatMul", m.constant((5, 3)), m.per_channel("Add", m.per_channel("Mul", start(m, 2, 3, 4), axis=1), "other", axis=1))), into("MatMul", status="split")),
     ("shift before batched matmul", lambda m: out(m, m.op("MatMul", m.per_channel("Add", start(m, 2, 3, 4), axis=2), m.constant((2, 4, 5)))), Kept("barrier", "shift-left")),
     ("q, k, v", q_k_v, into("MatMul", "Add", "MatMul", "Add", "MatMul", "Add")),
-    ("q, k, v without bias", lambda m: q_k_v(m, bias=False), Kept("barrier", "no-gain")),
+    ("q, k, v without bias", lambda m: q_k_v(m, bias=False), into("MatMul", "MatMul", "MatMul", status="split")),
 ]  # fmt: skip
 
 ELEMENT: list[Row] = [
@@ -189,10 +190,10 @@ ELEMENT: list[Row] = [
     ("residual sum", lambda m: residual(m, "Sum"), into("Conv", "Conv")),
     ("residual, one branch absorbs no shift", lambda m: (lambda x: out(m, m.bn(m.op("Sub", m.op("MatMul", x, m.constant((4, 5))), gemm(m, x)))))(start(m, 3, 4)), into("MatMul", "Gemm", status="split")),
     ("residual with a constant", lambda m: (lambda x: out(m, m.bn(m.op("Sum", m.conv(x, 6), m.constant((2, 6, 3, 4))))))(start(m)), into("Conv", "Sum")),
-    ("residual with relu", lambda m: (lambda x: out(m, m.bn(m.op("Add", m.conv(x, 4, pads=[1] * 4), x))))(start(m)), Kept("other-consumer", "barrier")),
+    ("residual with relu", lambda m: (lambda x: out(m, m.bn(m.op("Add", m.conv(x, 4, pads=[1] * 4), x))))(start(m)), into("Conv", status="split", direction="backward")),
     ("x + x", lambda m: (lambda y: out(m, m.bn(m.op("Add", y, y))))(m.conv(start(m), 4)), Kept("other-consumer", "barrier")),
-    ("broadcast residual", lambda m: (lambda x: out(m, m.bn(m.op("Add", m.conv(x, 6), m.conv(x, 1)))))(start(m)), Kept("broadcast", "barrier")),
-    ("residual bias", lambda m: (lambda x: out(m, m.bn(m.op("Add", m.conv(x, 6), m.op("GlobalAveragePool", m.conv(x, 6))))))(start(m)), Kept("barrier", "barrier")),
+    ("broadcast residual", lambda m: (lambda x: out(m, m.bn(m.op("Add", m.conv(x, 6), m.conv(x, 1)))))(start(m)), into("Conv", status="split")),
+    ("residual bias", lambda m: (lambda x: out(m, m.bn(m.op("Add", m.conv(x, 6), m.op("GlobalAveragePool", m.conv(x, 6))))))(start(m)), into("Conv", status="split")),
     ("shift through a sum", lambda m: out(m, m.conv(m.op("Add", m.per_channel("Add", start(m)), m.op("Sigmoid", m.x(2, 4, 5, 6))), 6)), into("Conv")),
     ("shift through the second of a difference", lambda m: out(m, m.conv(m.op("Sub", m.op("Sigmoid", m.x(2, 4, 5, 6)), m.per_channel("Add", start(m))), 6)), into("Conv")),
     ("scale before a sum", lambda m: out(m, m.conv(m.op("Add", m.per_channel("Mul", start(m)), m.x(2, 4, 5, 6)), 6)), Kept("barrier", "scale-left")),

@@ -230,8 +230,6 @@ STEPS: dict[str, Callable[[Growing], None]] = {
     "MatMul": matmul,
     "Gemm": gemm,
 }
-for _family in sorted(Path(__file__).parent.glob("strategies_*.py")):
-    STEPS |= import_module(_family.stem).STEPS
 ABSORBERS = [conv, conv_transpose, gemm, matmul]
 AFFINES = [batch_normalization, batch_normalization, elementwise]
 
@@ -246,11 +244,15 @@ def barrier(g: Growing) -> None:
 def pair(g: Growing) -> None:
     """What folds are made of: an absorber and an affine, either first, perhaps with something in between."""
     steps = [g.one_of(*ABSORBERS), g.one_of(*AFFINES)]
-    between = g.one_of(*([None] * 3), transpose, reshape, concat, join, unary("Identity"))
+    between = g.one_of(None, None, g.one_of(*STEPS.values()))
     for step in [steps[0], between, steps[1]] if g.one_of(True, False) else [steps[1], between, steps[0]]:
         if step is not None:
             step(g)
 
+
+# The families need what is above; they come before what chooses among all steps.
+for _family in sorted(Path(__file__).parent.glob("strategies_*.py")):
+    STEPS |= import_module(_family.stem).STEPS
 
 # Pairs are drawn more often than anything else, and barriers between them keep one fold from swallowing the next.
 WEIGHTED = [*STEPS.values(), *[pair] * 12, *[barrier] * 5]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis import HealthCheck, Phase, given, settings
-from models import assert_same_function, fold
+from hypothesis.strategies import sampled_from
+from models import NO_VERIFY, assert_same_function, fold
 from strategies import STEPS, graphs
 
 from folding.rules import RULES
@@ -27,12 +29,12 @@ folded: Counter[str] = Counter()
     phases=PHASES,
     suppress_health_check=list(HealthCheck),
 )
-@given(graphs())
-def test_random_graphs_keep_their_function(drawn):
+@given(graphs(), sampled_from([NO_VERIFY, replace(NO_VERIFY, clamp="always")]))
+def test_random_graphs_keep_their_function(drawn, options):
     before, feeds = drawn
-    after, report = fold(before)
+    after, report = fold(before, options)
     assert_same_function(before, after, feeds, DIGITS)
-    again, second = fold(after)
+    again, second = fold(after, options)
     assert again == after
     assert not second.changed
     folded.update(o.status for o in report.outcomes)

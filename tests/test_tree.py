@@ -16,7 +16,7 @@ FOLDING = ROOT / "folding"
 SOURCES = sorted(FOLDING.rglob("*.py"))
 
 # Which modules may know protobuf: the index over the message and its two readers, what writes it, and the files.
-PROTOBUF = {"api", "commit", "constants", "facts", "graph", "leftover", "pipeline", "shapes", "weights"}
+PROTOBUF = {"api", "apply", "commit", "constants", "facts", "graph", "leftover", "pipeline", "shapes", "weights"}
 LAYERS = [
     "affine",
     "plan",
@@ -30,7 +30,7 @@ LAYERS = [
     "rules",
     "planner",
 ]
-LAYERS += ["commit", "leftover", "pipeline", "api", "cli"]
+LAYERS += ["branches", "commit", "apply", "leftover", "pipeline", "api", "cli"]
 
 LARGEST = 350  # lines of a file one enjoys opening
 

@@ -1,0 +1,90 @@
+"""Relu, Clip, Max and Min with constant bounds are clamps: any affine passes them, the bounds moving along."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from folding.clamp import Clamp
+from folding.plan import Edit, require
+from folding.rules.rule import OperatorRule, Passage
+
+if TYPE_CHECKING:
+    from folding.affine import Affine, Float64
+    from folding.graph import Node
+    from folding.rules.rule import Ways
+
+BOUNDS_AS_INPUTS = 11  # of Clip
+MULTIDIRECTIONAL = 8  # Max and Min: NumPy's broadcasting since opset 8
+UNBOUNDED = float(np.finfo(np.float32).max)  # Clip-6 says "no bound" by the largest float32
+
+
+def clamp_pass_backward(node: Node, a: Affine) -> Ways:
+    """``scale * clamp(x) + shift = clamp'(scale * x + shift)``, the bounds of clamp' being the map of the bounds."""
+    data, own = _clamp_of(node, a.rank)
+    return [Passage({data: a}, _edit(node, own, own.following(a)))]
+
+
+def clamp_pass_forward(node: Node, index: int, a: Affine) -> Passage:
+    """``clamp(scale * x + shift) = scale * clamp'(x) + shift``, the bounds of clamp' mapped back."""
+    data, own = _clamp_of(node, a.rank)
+    require(index == data, "not-data-input", "the value is a bound, not the data")
+    moved, after = own.preceding(a)
+    return Passage({0: after}, _edit(node, own, moved))
+
+
+def _edit(node: Node, own: Clamp, moved: Clamp) -> Edit | None:
+    if moved.equals(own):
+        return None
+    for op in moved.operators:
+        require(node.computes(op), "old-opset", f"{op} with a bound does not exist for this type in the operator set")
+    return Edit(node, clamp=moved)
+
+
+def _clamp_of(node: Node, rank: int) -> tuple[int, Clamp]:
+    """Which input is the data, and the clamp that the operator computes of it."""
+    shape = (1,) * rank
+    if node.op == "Relu":
+        return 0, Clamp.of(np.zeros(shape), np.inf)
+    if node.op == "Clip":
+        lower, upper = (_bound(node, index, sign) for index, sign in ((1, -1), (2, 1)))
+        require(lower <= upper, "parameters", f"its bounds {lower:g} and {upper:g} leave nothing between them")
+        return 0, Clamp.of(np.full(shape, lower), np.full(shape, upper))
+    data, bound = _operand(node, rank)
+    return data, Clamp.of(bound, np.inf) if node.op == "Max" else Clamp.of(-np.inf, bound)
+
+
+def _bound(node: Node, index: int, sign: int) -> float:
+    """One bound of Clip; `sign` is the side on which it is absent."""
+    if node.version >= BOUNDS_AS_INPUTS:
+        if not node.has(index):
+            return sign * np.inf
+        weight = node.weight(index)
+        require(weight.size == 1, "parameters", f"a bound has the shape {list(weight.shape)}")
+        found = weight.values().item()
+    else:
+        given = node.attribute("min" if index == 1 else "max")
+        found = sign * np.inf if given is None else float(given)
+    require(not np.isnan(found), "non-finite", "a bound is not a number")
+    return sign * np.inf if sign * found >= UNBOUNDED else found
+
+
+def _operand(node: Node, rank: int) -> tuple[int, Float64]:
+    """The data input of Max or Min of two inputs, and the constant as an array that does not widen the data."""
+    require(node.version >= MULTIDIRECTIONAL, "old-opset", f"{node.op} did not broadcast before opset 8")
+    constant = [node.is_constant(index) for index in range(len(node.inputs))]
+    require(sorted(constant) == [False, True], "barrier", f"{node.op} compares activations")
+    data = constant.index(False)
+    weight, shape = node.weight(1 - data), node.shape(data)
+    require(len(weight.shape) <= rank == len(shape), "broadcast", "its constant has more axes than the value")
+    aligned = (1,) * (rank - len(weight.shape)) + weight.shape
+    fits = all(length in (1, size) for length, size in zip(aligned, shape, strict=True))
+    require(fits, "broadcast", f"its constant of shape {list(weight.shape)} may broadcast the value")
+    bound = weight.values().reshape(aligned)
+    require(not np.isnan(bound).any(), "non-finite", "a bound is not a number")
+    return data, bound
+
+
+CLAMP = OperatorRule(pass_backward=clamp_pass_backward, pass_forward=clamp_pass_forward)
+RULES = dict.fromkeys(("Clip", "Max", "Min", "Relu"), CLAMP)

@@ -23,7 +23,7 @@ def test_the_example_in_python_runs(tmp_path, monkeypatch, capsys):
     exec(example, names)  # noqa: S102  it is our own README
     assert capsys.readouterr().out.splitlines() == [
         "2 -> 1 verified",
-        "site barrier Relu neither absorbs nor passes a scale and shift ",
+        "site barrier Asinh neither absorbs nor passes a scale and shift ",
     ]
     assert names["verdict"].status == "verified"
-    assert [n.op_type for n in names["folded"].graph.node] == ["Relu", "Conv", "Relu", "BatchNormalization", "Relu"]
+    assert [n.op_type for n in names["folded"].graph.node] == ["Asinh", "Conv", "Asinh", "BatchNormalization", "Asinh"]

@@ -1,6 +1,6 @@
 """RULES: for every operator, what it does with an affine that comes from behind or from before."""
 
-from folding.rules import clamps, convolution, elementwise, joining, layout, linear, normalization
+from folding.rules import clamps, convolution, elementwise, joining, layout, linear, normalization, recurrent
 from folding.rules.rule import OperatorRule
 
 RULES: dict[str, OperatorRule] = {
@@ -11,6 +11,7 @@ RULES: dict[str, OperatorRule] = {
     **joining.RULES,
     **normalization.RULES,
     **clamps.RULES,
+    **recurrent.RULES,
 }
 
 __all__ = ["RULES", "OperatorRule"]

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: test lint types unit fuzz mutate bench serve clean
+.PHONY: test lint types unit fuzz mutate patterns bench serve clean
 
 ## test: install what the tests need, then lint, types, and the suite with branch coverage
 test: lint types unit
@@ -27,6 +27,10 @@ fuzz: $(STAMP)
 ## mutate: break every line of algebra in turn; the gate must notice each time
 mutate: $(STAMP)
 	$(BIN)/python tests/mutation.py
+
+## patterns: write docs/patterns.md, what becomes of every pattern of the rule tables
+patterns: $(STAMP)
+	PYTHONPATH=. $(BIN)/python tests/patterns.py
 
 ## bench: side by side with cp, onnx, onnxsim, onnxslim, onnxscript and ONNX Runtime
 bench: $(VENV)/.bench-installed

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 from models import DIGITS, NO_VERIFY, SITE, Model, assert_same_function, fold
+from patterns import TABLES
 from rows import Folded, Kept, judge, out, start
 
 from folding import Options
@@ -14,7 +14,6 @@ from folding.plan import CODES
 from folding.rules import RULES
 from folding.sites import ELEMENTWISE
 
-TABLES = sorted(path.stem for path in Path(__file__).parent.glob("rows_*.py"))
 ROWS = [(*row, getattr(table, "OPTIONS", NO_VERIFY)) for table in map(import_module, TABLES) for row in table.ROWS]
 
 

@@ -246,7 +246,7 @@ def barrier(g: Growing) -> None:
 def pair(g: Growing) -> None:
     """What folds are made of: an absorber and an affine, either first, perhaps with something in between."""
     steps = [g.one_of(*ABSORBERS), g.one_of(*AFFINES)]
-    between = g.one_of(*([None] * 3), transpose, reshape, concat, join, unary("Identity"))
+    between = g.one_of(*([None] * (len(STEPS) // 2)), *STEPS.values())
     for step in [steps[0], between, steps[1]] if g.one_of(True, False) else [steps[1], between, steps[0]]:
         if step is not None:
             step(g)

@@ -1,6 +1,17 @@
 """RULES: for every operator, what it does with an affine that comes from behind or from before."""
 
-from folding.rules import convolution, elementwise, joining, layout, linear, normalization
+from folding.rules import (
+    convolution,
+    elementwise,
+    joining,
+    layout,
+    linear,
+    normalization,
+    padding,
+    pooling,
+    resampling,
+    selection,
+)
 from folding.rules.rule import OperatorRule
 
 RULES: dict[str, OperatorRule] = {
@@ -10,6 +21,10 @@ RULES: dict[str, OperatorRule] = {
     **layout.RULES,
     **joining.RULES,
     **normalization.RULES,
+    **padding.RULES,
+    **pooling.RULES,
+    **resampling.RULES,
+    **selection.RULES,
 }
 
 __all__ = ["RULES", "OperatorRule"]

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from rows import Row
 
 LAST = -(2**62)  # beyond every axis
+CHANNELS_BEHIND = [0, 0, 0, 0, 0, 2, 0, 0]
+FRAME = [0, 0, 1, 0, 0, 0, 2, 1]
 
 
 def index(m: Model, *values: int) -> str:
@@ -53,6 +55,10 @@ def image(m: Model, axis: str = "C") -> str:
     """A value of which one length is the caller's secret."""
     names = {"C": [2, "C", 5, 6], "W": [2, 4, 5, "W"]}
     return m.op("Asinh", m.x(2, 4, 5, 6, declare=names[axis]))
+
+
+def pad_with(m: Model, value: str) -> str:
+    return m.op("Pad", m.x(2, 4, 5, 6), index(m, *FRAME), value)
 
 
 def second_part(m: Model) -> None:
@@ -161,7 +167,6 @@ SLICE: list[Row] = [
     ("Slice along axes unknown", lambda m: out(m, m.conv(m.op("Slice", m.bn(start(m)), index(m, 0), index(m, 2), m.op("Shape", m.x(2))), 6, kernel=1)), Kept("barrier", "unknown-shape")),
     ("Slice along axes unknown, one map", lambda m: out(m, m.conv(m.op("Slice", scalar(m, "Add", start(m)), index(m, 0), index(m, 2), m.op("Shape", m.x(2))), 6, kernel=1)), into("Conv")),
     ("Slice of channels unknown", lambda m: out(m, m.bn(cut(m, m.op("Sum", image(m), image(m)), [1], [-1], [1]))), Kept("unknown-shape", "barrier")),
-    ("as starts", lambda m: out(m, m.op("Gather", m.x(5), m.op("Add", start(m, 3), m.constant((3,)), name=SITE), like="x0")), Kept("barrier", "not-data-input")),
 ]  # fmt: skip
 
 SPLIT: list[Row] = [
@@ -201,9 +206,6 @@ GATHER: list[Row] = [
     ("Gather of channels unknown", lambda m: out(m, m.bn(m.op("Gather", m.op("Sum", image(m), image(m)), index(m, 1, 0), axis=1))), Kept("unknown-shape", "barrier")),
 ]  # fmt: skip
 
-CHANNELS_BEHIND = [0, 0, 0, 0, 0, 2, 0, 0]
-FRAME = [0, 0, 1, 0, 0, 0, 2, 1]
-
 PAD: list[Row] = [
     (f"Pad, {mode}", lambda m, mode=mode: out(m, m.bn(pad(m, m.conv(start(m), 6), FRAME, mode=mode))), into("Conv"))
     for mode in ("edge", "reflect")
@@ -232,6 +234,7 @@ PAD: list[Row] = [
     ("BN before Pad of channels and image", lambda m: out(m, m.conv(pad(m, m.bn(start(m)), [0, 1, 1, 0, 0, 0, 0, 0]), 6)), Kept("barrier", "zero-padding")),
     ("scale before Pad of channels and image", lambda m: out(m, m.conv(pad(m, m.per_channel("Mul", start(m)), [0, 1, 1, 0, 0, 0, 0, 0]), 6)), into("Conv")),
     ("Pad with a value of the caller", lambda m: out(m, m.op("Neg", m.op("Pad", m.conv(start(m), 6), index(m, *FRAME), m.x()), name=SITE)), Kept("weight-not-constant", "barrier")),
+    ("as the value that Pad adds", lambda m: out(m, pad_with(m, m.op("Neg", m.op("Asinh", m.x()), name=SITE))), Kept("barrier", "not-data-input")),
     ("Pad by amounts unknown", lambda m: out(m, m.conv(m.op("Pad", m.bn(start(m)), m.op("Shape", m.x(*[1] * 8)), mode="edge"), 6)), Kept("barrier", "unknown-shape")),
     ("a mix of joins, cuts and pads", inception, into("Conv", "Conv")),
 ]  # fmt: skip

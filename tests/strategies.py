@@ -137,7 +137,7 @@ def concat(g: Growing) -> None:
 
 def transpose(g: Growing) -> None:
     x = g.pick()
-    if x is not None:
+    if x is not None and g.shape(x):
         order = g.draw(st.permutations(range(len(g.shape(x)))))
         g.add(g.m.op("Transpose", x, perm=list(order)))
 

@@ -39,9 +39,14 @@ def _run(graph: onnx.GraphProto, outer: Mapping[str, Array], opset: int) -> dict
             inner = _run(branch, values, opset)
             results = [inner[output.name] for output in branch.output]
         else:
-            results = [np.asarray(OPERATORS[node.op_type](opset, attributes, *given))]
+            results = several(OPERATORS[node.op_type](opset, attributes, *given))
         values.update(zip(node.output, results, strict=False))
     return values
+
+
+def several(result: Any) -> list[Array]:
+    """All outputs of an operator; a reference gives a tuple where there may be more than one."""
+    return [np.asarray(value) for value in (result if isinstance(result, tuple) else (result,))]
 
 
 def _wide(value: Array) -> Array:
@@ -55,6 +60,7 @@ def _attributes(node: onnx.NodeProto, opset: int) -> dict[str, Any]:
         for name, a in schema.attributes.items()
         if a.default_value.type
     }
+    found["outputs"] = len(node.output)  # no attribute: an equal Split knows its parts by them alone
     return found | {a.name: helper.get_attribute_value(a) for a in node.attribute}
 
 

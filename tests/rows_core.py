@@ -193,7 +193,7 @@ ELEMENT: list[Row] = [
     ("residual with relu", lambda m: (lambda x: out(m, m.bn(m.op("Add", m.conv(x, 4, pads=[1] * 4), x))))(start(m)), into("Conv", status="split", direction="backward")),
     ("x + x", lambda m: (lambda y: out(m, m.bn(m.op("Add", y, y))))(m.conv(start(m), 4)), Kept("other-consumer", "barrier")),
     ("broadcast residual", lambda m: (lambda x: out(m, m.bn(m.op("Add", m.conv(x, 6), m.conv(x, 1)))))(start(m)), into("Conv", status="split")),
-    ("residual bias", lambda m: (lambda x: out(m, m.bn(m.op("Add", m.conv(x, 6), m.op("GlobalAveragePool", m.conv(x, 6))))))(start(m)), into("Conv", status="split")),
+    ("residual bias", lambda m: (lambda x: out(m, m.bn(m.op("Add", m.conv(x, 6), m.op("GlobalAveragePool", m.conv(x, 6))))))(start(m)), into("Conv", "Conv")),
     ("shift through a sum", lambda m: out(m, m.conv(m.op("Add", m.per_channel("Add", start(m)), m.op("Sigmoid", m.x(2, 4, 5, 6))), 6)), into("Conv")),
     ("shift through the second of a difference", lambda m: out(m, m.conv(m.op("Sub", m.op("Sigmoid", m.x(2, 4, 5, 6)), m.per_channel("Add", start(m))), 6)), into("Conv")),
     ("scale before a sum", lambda m: out(m, m.conv(m.op("Add", m.per_channel("Mul", start(m)), m.x(2, 4, 5, 6)), 6)), Kept("barrier", "scale-left")),

@@ -137,7 +137,7 @@ def concat(g: Growing) -> None:
 
 def transpose(g: Growing) -> None:
     x = g.pick()
-    if x is not None:
+    if x is not None and g.shape(x):
         order = g.draw(st.permutations(range(len(g.shape(x)))))
         g.add(g.m.op("Transpose", x, perm=list(order)))
 
@@ -244,7 +244,7 @@ def barrier(g: Growing) -> None:
 def pair(g: Growing) -> None:
     """What folds are made of: an absorber and an affine, either first, perhaps with something in between."""
     steps = [g.one_of(*ABSORBERS), g.one_of(*AFFINES)]
-    between = g.one_of(None, None, g.one_of(*STEPS.values()))
+    between = g.one_of(*([None] * (len(STEPS) // 2)), *STEPS.values())
     for step in [steps[0], between, steps[1]] if g.one_of(True, False) else [steps[1], between, steps[0]]:
         if step is not None:
             step(g)

@@ -96,3 +96,21 @@ def fits_input(node: Node, index: int, a: Affine) -> Affine:
         require(known, "unknown-shape", f"the length of axis {axis} of input {index} is unknown")
         require(shape[axis] == fitted.shape[axis], "broadcast", f"input {index} is broadcast along axis {axis}")
     return fitted
+
+
+Check = Callable[["Node", Affine], None]
+
+
+def commuting(check: Check) -> OperatorRule:
+    """The rule of an operator with ``operator(a(x)) = a(operator(x))`` for the maps on its data that pass the check."""
+
+    def backward(node: Node, a: Affine) -> Ways:
+        check(node, a)
+        return [{0: a}]
+
+    def forward(node: Node, index: int, a: Affine) -> Affine:
+        data_only(index)
+        check(node, a)
+        return a
+
+    return OperatorRule(pass_backward=backward, pass_forward=forward)

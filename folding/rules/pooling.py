@@ -1,0 +1,192 @@
+"""Operators that pool or reduce: means and sums pass a map, maxima one that keeps the order, norms a scale."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from folding.affine import Affine
+from folding.plan import require
+from folding.rules.axes import axes_of, integers, length_of, require_uniform
+from folding.rules.rule import OperatorRule, commuting, data_only
+
+if TYPE_CHECKING:
+    from folding.graph import Node
+    from folding.rules.rule import Check, Ways
+
+SPATIAL = 2  # the first pooled axis of data (N, C, D1, ...), in every pooling operator
+INDICES = 1  # the output of MaxPool that tells where the largest elements are
+
+
+# --- what the elements allow -----------------------------------------------------------------------------
+
+
+def mean_keeps(node: Node, a: Affine) -> None:
+    """``a(mean(x)) = mean(a(x))`` for every map: the weights of a mean sum to 1."""
+
+
+def extreme_keeps(node: Node, a: Affine) -> None:  # noqa: ARG001
+    """``a(max(x)) = max(a(x))`` for a scale that is not negative: the map keeps the order."""
+    require(np.all(a.scale >= 0), "sign", "a negative scale would make a minimum of a maximum")
+
+
+def norm_keeps(node: Node, a: Affine) -> None:  # noqa: ARG001
+    """``scale * norm(x) = norm(scale * x)`` for a scale that is not negative."""
+    require(a.is_linear, "shift-left", "a shift does not pass a norm")
+    require(np.all(a.scale >= 0), "sign", "a norm is never negative")
+
+
+# --- windows ---------------------------------------------------------------------------------------------
+
+
+def _require_channels(a: Affine) -> None:
+    require_uniform(a, range(SPATIAL, a.rank))
+
+
+def global_pool(check: Check) -> OperatorRule:
+    """All positions of a channel become one: the map varies along batch and channel alone."""
+
+    def keeps(node: Node, a: Affine) -> None:
+        _require_channels(a)
+        check(node, a)
+
+    return commuting(keeps)
+
+
+def average_pool_keeps(node: Node, a: Affine) -> None:
+    """Every output is the mean of a window: a scale passes always, zeros that count keep a shift from passing.
+
+    Zeros count where ``count_include_pad`` is 1 (what AveragePool-1 does is not said) and a window reaches
+    over the border: it is padded, or ceil_mode adds a last window (there the runtimes disagree).
+    """
+    _require_channels(a)
+    if a.is_linear:
+        return
+    counts = node.attribute("count_include_pad") != 0 and (_is_padded(node) or node.attribute("ceil_mode"))
+    require(not counts, "zero-padding", "a shift does not pass an average that counts the padding")
+    _require_filled_windows(node)
+
+
+def max_pool_keeps(node: Node, a: Affine) -> None:
+    """As every maximum; the padding is below all elements. The Indices stay only if the map creates no ties."""
+    _require_channels(a)
+    extreme_keeps(node, a)
+    indexed = len(node.outputs) > INDICES and node.outputs[INDICES]
+    require(not indexed or np.all(a.scale > 0), "sign", "a scale of zero would make all elements of a window equal")
+    _require_filled_windows(node)
+
+
+def lp_pool_keeps(node: Node, a: Affine) -> None:
+    """As every norm; the zeros of the padding add nothing."""
+    _require_channels(a)
+    norm_keeps(node, a)
+
+
+def _is_padded(node: Node) -> bool:
+    auto_pad = node.attribute("auto_pad") or b"NOTSET"
+    if auto_pad == b"NOTSET":
+        return any(node.attribute("pads") or ())
+    return bool(auto_pad != b"VALID")
+
+
+def _require_filled_windows(node: Node) -> None:
+    """Every window holds an element of the input: it begins before the last one, and reaches over the padding.
+
+    A window with gaps may step over a whole input. SAME pads less than a kernel.
+    """
+    kernel, pads = list(node.attribute("kernel_shape")), node.attribute("pads") or ()
+    gaps = any(step != 1 for step in node.attribute("dilations") or ())
+    beyond = any(pad >= size for pad, size in zip(pads, kernel * 2, strict=False))
+    filled = not _is_padded(node) or not (gaps or beyond)
+    require(filled, "zero-padding", "a window may lie in the padding alone")
+
+
+# --- reductions ------------------------------------------------------------------------------------------
+
+
+def _reduced(node: Node, rank: int) -> tuple[int, ...]:
+    """The axes that a reduction takes together, of an input of this rank."""
+    given = integers(node, "axes", 1)
+    if not given:
+        return () if node.attribute("noop_with_empty_axes") else tuple(range(rank))
+    return tuple(axes_of(given, rank))
+
+
+def _before(node: Node, a: Affine) -> Affine:
+    """The map with the axes that the reduction takes away: along them it does not vary."""
+    if node.attribute("keepdims"):
+        return a
+    axes = _reduced(node, node.rank(0))
+    require(len(axes) + a.rank == node.rank(0), "parameters", "its axes do not fit the ranks")
+    return Affine.of(np.expand_dims(a.scale, axes), np.expand_dims(a.shift, axes))
+
+
+def _after(node: Node, a: Affine) -> Affine:
+    """The map without the axes that the reduction takes away."""
+    axes = _reduced(node, a.rank)
+    require_uniform(a, axes)
+    return a if node.attribute("keepdims") else Affine.of(a.scale.squeeze(axes), a.shift.squeeze(axes))
+
+
+def reduction(check: Check) -> OperatorRule:
+    """All elements along the reduced axes become one: the map does not vary along them, and they may vanish."""
+
+    def backward(node: Node, a: Affine) -> Ways:
+        check(node, a)
+        return [{0: _before(node, a)}]
+
+    def forward(node: Node, index: int, a: Affine) -> Affine:
+        data_only(index)
+        check(node, a)
+        return _after(node, a)
+
+    return OperatorRule(pass_backward=backward, pass_forward=forward)
+
+
+def sum_pass_backward(node: Node, a: Affine) -> Ways:
+    """``scale * sum(x) + shift = sum(scale * x + shift / n)`` over n elements."""
+    before = _before(node, a)
+    return [{0: before if a.is_linear else Affine.of(before.scale, before.shift / _count(node))}]
+
+
+def sum_pass_forward(node: Node, index: int, a: Affine) -> Affine:
+    """``sum(scale * x + shift) = scale * sum(x) + n * shift`` over n elements."""
+    data_only(index)
+    after = _after(node, a)
+    return after if a.is_linear else Affine.of(after.scale, after.shift * _count(node))
+
+
+def _count(node: Node) -> int:
+    """How many elements become one."""
+    shape = node.shape(0)
+    return math.prod(length_of(shape, axis) for axis in _reduced(node, len(shape)))
+
+
+# --- running sums ----------------------------------------------------------------------------------------
+
+
+def cumulative_sum_keeps(node: Node, a: Affine) -> None:
+    """``scale * cumsum(x) = cumsum(scale * x)`` along an axis along which the scale does not vary."""
+    require(a.is_linear, "shift-left", "a shift would grow along a running sum")
+    axis = node.integers(1)
+    require(axis is not None, "unknown-shape", "its axis is computed at run time")
+    require_uniform(a, axes_of(axis or (), a.rank))
+
+
+RULES = {
+    "AveragePool": commuting(average_pool_keeps),
+    "MaxPool": commuting(max_pool_keeps),
+    "LpPool": commuting(lp_pool_keeps),
+    "GlobalAveragePool": global_pool(mean_keeps),
+    "GlobalMaxPool": global_pool(extreme_keeps),
+    "GlobalLpPool": global_pool(norm_keeps),
+    "ReduceMean": reduction(mean_keeps),
+    "ReduceMax": reduction(extreme_keeps),
+    "ReduceMin": reduction(extreme_keeps),
+    "ReduceL1": reduction(norm_keeps),
+    "ReduceL2": reduction(norm_keeps),
+    "ReduceSum": OperatorRule(pass_backward=sum_pass_backward, pass_forward=sum_pass_forward),
+    "CumSum": commuting(cumulative_sum_keeps),
+}

@@ -1,0 +1,127 @@
+"""Operators that resample an image: interpolation passes a map off the resized axes, blocks move its channels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from folding.plan import require
+from folding.rules.axes import axes_of, length_of, require_small, require_uniform
+from folding.rules.rule import OperatorRule, commuting, data_only
+
+if TYPE_CHECKING:
+    from folding.affine import Affine
+    from folding.graph import Node
+    from folding.rules.rule import Ways
+
+SIZES_INPUT = 3  # of Resize since 11
+SCALES_AFTER_ROI = 11  # Resize: before it the scales are input 1, as those of Upsample
+SPACE = (2, 3)  # the axes along which blocks lie, of (N, C, H, W)
+IMAGE_RANK = 4
+
+
+# --- interpolation ---------------------------------------------------------------------------------------
+
+
+def resize_keeps(node: Node, a: Affine) -> None:
+    """``a(resize(x)) = resize(a(x))``: every output is a mean of elements along the resized axes.
+
+    The weights of nearest, linear and cubic interpolation sum to 1: at the border the last element counts
+    again, or (exclude_outside, antialias) they are normalized. Only tf_crop_and_resize adds other values.
+    """
+    coordinates = node.attribute("coordinate_transformation_mode")
+    require(coordinates != b"tf_crop_and_resize", "zero-padding", "values outside the input are a constant")
+    axes = axes_of(node.attribute("axes") or range(a.rank), a.rank)
+    still = coordinates != b"tf_half_pixel_for_nn"  # which moves half an element where the scale is 1, too
+    moved = (axis for axis in set(a.axes) & set(axes) if not (still and _is_kept(node, axis, axes.index(axis))))
+    require_uniform(a, moved)
+
+
+def _is_kept(node: Node, axis: int, place: int) -> bool:
+    """Whether the scale along an axis, the one at `place` of those given, is 1: equal sizes alone prove nothing."""
+    if not node.has(SIZES_INPUT):
+        scales = _scales(node)
+        return place < len(scales) and scales[place] == 1
+    if node.attribute("keep_aspect_ratio_policy") not in (None, b"stretch"):
+        return False
+    return length_of(node.shape(0), axis) == length_of(node.output_shape, axis)
+
+
+def _scales(node: Node) -> list[float]:
+    if "height_scale" in node.schema.attributes:
+        return [1, 1, node.attribute("height_scale"), node.attribute("width_scale")]
+    if "scales" in node.schema.attributes:
+        return list(node.attribute("scales"))
+    index = 2 if node.op == "Resize" and node.version >= SCALES_AFTER_ROI else 1
+    require(node.is_constant(index), "unknown-shape", "its scales are computed at run time")
+    return [float(scale) for scale in node.array(index).reshape(-1)]
+
+
+# --- blocks ----------------------------------------------------------------------------------------------
+
+
+def _spread(node: Node, a: Affine) -> Affine:
+    """The map on the C * positions channels that hold the C channels of `a` in blocks of positions."""
+    positions = _positions(node, a)
+    batch, channels = a.shape[:2]
+    if channels == 1:
+        return a
+    require_small((batch, channels, positions))
+    one = a.reshape(_grouped(node, batch, channels, 1))
+    return one.expand(_grouped(node, batch, channels, positions)).reshape((batch, channels * positions, 1, 1))
+
+
+def _gathered(node: Node, a: Affine) -> Affine:
+    """The map on C channels, if all C * positions channels that become one are mapped alike."""
+    positions = _positions(node, a)
+    batch, channels = a.shape[:2]
+    if channels == 1:
+        return a
+    require(channels % positions == 0, "parameters", f"{channels} channels are not blocks of {positions}")
+    grouped = a.reshape(_grouped(node, batch, channels // positions, positions))
+    require_uniform(grouped, [1 + (node.attribute("mode") == b"CRD")])
+    return grouped.reshape((batch, grouped.scale.size // batch, 1, 1))
+
+
+def _positions(node: Node, a: Affine) -> int:
+    """How many positions make a block: they become channels, so the map must not vary along the image."""
+    size = int(node.attribute("blocksize"))
+    require(a.rank == IMAGE_RANK and size > 0, "parameters", f"a value of rank {a.rank} has no blocks of {size}")
+    require_uniform(a, SPACE)
+    return size * size
+
+
+def _grouped(node: Node, batch: int, channels: int, positions: int) -> tuple[int, int, int]:
+    """The channel axis in two: the position is its slower part in the mode DCR, its faster one in CRD."""
+    if node.attribute("mode") == b"CRD":
+        return batch, channels, positions
+    return batch, positions, channels
+
+
+def depth_to_space_pass_backward(node: Node, a: Affine) -> Ways:
+    """Every output channel is made of block * block input channels, which take its map."""
+    return [{0: _spread(node, a)}]
+
+
+def depth_to_space_pass_forward(node: Node, index: int, a: Affine) -> Affine:
+    """The input channels that become one must have one map."""
+    data_only(index)
+    return _gathered(node, a)
+
+
+def space_to_depth_pass_backward(node: Node, a: Affine) -> Ways:
+    """The output channels that are made of one must have one map."""
+    return [{0: _gathered(node, a)}]
+
+
+def space_to_depth_pass_forward(node: Node, index: int, a: Affine) -> Affine:
+    """Every input channel becomes block * block output channels, which take its map."""
+    data_only(index)
+    return _spread(node, a)
+
+
+RULES = {
+    "Resize": commuting(resize_keeps),
+    "Upsample": commuting(resize_keeps),
+    "DepthToSpace": OperatorRule(pass_backward=depth_to_space_pass_backward, pass_forward=depth_to_space_pass_forward),
+    "SpaceToDepth": OperatorRule(pass_backward=space_to_depth_pass_backward, pass_forward=space_to_depth_pass_forward),
+}

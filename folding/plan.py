@@ -32,8 +32,10 @@ CODES: dict[str, Code] = {
     ),
     "not-data-input": Code("the value is used as a weight or parameter, not as data", ""),
     "two-steps": Code("the result is neither a pure scale nor a pure shift, so one node cannot hold it", ""),
+    "sign": Code("a negative scale turns the operator around", ""),
     "shift-left": Code("a shift has no place in the operator", ""),
     "scale-left": Code("a scale cannot pass only one input of a sum", ""),
+    "epsilon": Code("a scale would change what a normalization's epsilon is added to", ""),
     "weight-not-constant": Code("a weight is computed at run time", "run constant folding on the model first"),
     "overridable": Code(
         "an initializer is also a graph input, so a caller may override it",

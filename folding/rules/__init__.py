@@ -1,12 +1,14 @@
 """RULES: for every operator, what it does with an affine that comes from behind or from before."""
 
-from folding.rules import convolution, elementwise, joining, layout, linear, normalization
+from folding.rules import activations, convolution, elementwise, gemm, joining, layout, normalization, products
 from folding.rules.rule import OperatorRule
 
 RULES: dict[str, OperatorRule] = {
     **convolution.RULES,
-    **linear.RULES,
+    **gemm.RULES,
+    **products.RULES,
     **elementwise.RULES,
+    **activations.RULES,
     **layout.RULES,
     **joining.RULES,
     **normalization.RULES,

@@ -1,4 +1,4 @@
-"""Gemm and MatMul with a constant side absorb on the side's free axis from behind, on its summed axis from before."""
+"""Gemm absorbs on the free axis of a constant side from behind, on its summed axis from before; others it passes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import numpy as np
 
 from folding.affine import Affine
 from folding.plan import Edit, require
-from folding.rules.rule import OperatorRule, along
+from folding.rules.rule import OperatorRule, along, fits_input, possible
 from folding.weights import Weight
 
 if TYPE_CHECKING:
     from folding.affine import Float64
     from folding.graph import Node
+    from folding.rules.rule import Ways
 
 MATRIX = 2  # rank
 LEGACY_BROADCAST = 7  # before Gemm-7 the attribute `broadcast` had to be set where C is smaller than the result
@@ -39,35 +40,7 @@ def _vector(values: Float64, rank: int, axis: int) -> Float64:
     return values.reshape(shape)
 
 
-def matmul_absorb_backward(node: Node, a: Affine) -> Edit:
-    """``scale * (X @ W) + shift = X @ (W * scale) + shift`` along the last axis; the shift is left over.
-
-    With the constant on the left, ``W @ X``, the same along the last axis but one.
-    """
-    side, axis = (0, -2) if node.is_constant(0) and not node.is_constant(1) else (1, -1)
-    weight = _matrix(node, side)
-    require(node.rank(1 - side) >= MATRIX, "axis", "a product with a vector has no such axis")
-    scale, shift = along(a, axis, weight.shape[axis], "the product's constant side")
-    leftover = None if a.is_linear else Affine.of(np.ones((1,) * a.rank), _vector(shift, a.rank, axis))
-    return Edit(node, {side: _scaled(weight, axis, scale)}, leftover=leftover)
-
-
-def matmul_absorb_forward(node: Node, index: int, a: Affine) -> Edit:
-    """``(scale * X + shift) @ W = X @ (scale * W) + shift @ W`` along the summed axis; the last term is left over."""
-    side, axis, free = (1, -2, -1) if index == 0 else (0, -1, -2)
-    weight = _matrix(node, side)
-    require(a.rank >= MATRIX, "axis", "a product with a vector has no such axis")
-    summed = along(a, -1 if index == 0 else -2, weight.shape[axis], "the product's constant side")
-    scaled = Edit(node, {side: _scaled(weight, axis, summed[0])})
-    if a.is_linear:
-        return scaled
-    require(len(weight.shape) == MATRIX, "shift-left", "each matrix of a batch would need a shift of its own")
-    added = weight.contract(weight.shape, _vector(summed[1], MATRIX, axis), axes=(axis % MATRIX,))
-    leftover = Affine.of(np.ones((1,) * a.rank), _vector(added, a.rank, free))
-    return Edit(node, scaled.constants, leftover=leftover)
-
-
-def gemm_absorb_backward(node: Node, a: Affine) -> Edit:
+def absorb_backward(node: Node, a: Affine) -> Edit:
     """``scale * (alpha A' B' + beta C) + shift = alpha A' (scale * B') + beta (scale * C + shift / beta)``.
 
     A', B' are A, B or their transposes; scale lies along the columns, and where A is the constant along the rows.
@@ -80,7 +53,7 @@ def gemm_absorb_backward(node: Node, a: Affine) -> Edit:
     return Edit(node, {axis: _scaled(weight, free, scale), **bias.constants}, bias.attributes)
 
 
-def gemm_absorb_forward(node: Node, index: int, a: Affine) -> Edit:
+def absorb_forward(node: Node, index: int, a: Affine) -> Edit:
     """``alpha (scale * A' + shift) B' + beta C = alpha A' (scale * B') + beta (C + alpha / beta * shift B')``.
 
     scale lies along the summed axis; the same with the roles of A and B exchanged.
@@ -100,6 +73,43 @@ def gemm_absorb_forward(node: Node, index: int, a: Affine) -> Edit:
     return Edit(node, {**edit, **bias.constants}, bias.attributes)
 
 
+def pass_backward(node: Node, a: Affine) -> Ways:
+    """``scale * (alpha A' B' + beta C) + shift = alpha (scale * A') B' + beta (scale * C + shift / beta)``.
+
+    scale lies along the rows, or along the columns as one of B'. Without C there is no place for a shift.
+    """
+    beta = float(node.attribute("beta"))
+    has_bias = node.has(2) and beta != 0
+    require(a.is_linear or has_bias, "shift-left", "a shift of a product is none of its factors")
+    bias = {2: fits_input(node, 2, Affine.of(a.scale, a.shift / beta))} if has_bias else {}
+    found = possible(
+        lambda index: fits_input(node, index, _turned(node, index, _of_factor(a.linear_part(), index))),
+        [index for index in range(2) if not node.is_constant(index)],
+    )
+    return [{index: fitted, **bias} for index, fitted in found.items()]
+
+
+def pass_forward(node: Node, index: int, a: Affine) -> Affine:
+    """``alpha (scale * A') B' = scale * (alpha A' B')``, and ``beta (C + shift) = beta C + beta * shift``."""
+    if index == 2:
+        require(a.is_shift, "scale-left", "a scale on the bias alone does not pass the sum")
+        return Affine.of(a.scale, a.shift * float(node.attribute("beta"))).with_rank(MATRIX)
+    require(a.is_linear, "shift-left", "a shift of a factor is multiplied by the other one")
+    require(not node.has(2) or not node.attribute("beta"), "scale-left", "a scale of the product does not scale C")
+    return _of_factor(_turned(node, index, a), index)
+
+
+def _turned(node: Node, index: int, a: Affine) -> Affine:
+    """The map of A' as one of A or the other way round, or of B' and B."""
+    return a.transpose((1, 0)) if node.attribute("transB" if index else "transA") else a
+
+
+def _of_factor(a: Affine, index: int) -> Affine:
+    """A map that A' or B' and the product have in common."""
+    require(a.varies_only_along(index), "axis", f"the map varies along the axis {1 - index} of a product")
+    return a
+
+
 def _bias(node: Node, scale: Float64, shift: Float64, like: Weight) -> Edit:
     """``beta * C`` becomes ``scale * beta * C + shift``, arrays of rank 2: as constants and attributes of an edit."""
     beta, given = float(node.attribute("beta")), node.has(2)
@@ -117,6 +127,10 @@ def _bias(node: Node, scale: Float64, shift: Float64, like: Weight) -> Edit:
 
 
 RULES = {
-    "MatMul": OperatorRule(absorb_backward=matmul_absorb_backward, absorb_forward=matmul_absorb_forward),
-    "Gemm": OperatorRule(absorb_backward=gemm_absorb_backward, absorb_forward=gemm_absorb_forward),
+    "Gemm": OperatorRule(
+        absorb_backward=absorb_backward,
+        absorb_forward=absorb_forward,
+        pass_backward=pass_backward,
+        pass_forward=pass_forward,
+    ),
 }

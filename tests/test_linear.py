@@ -160,6 +160,38 @@ def test_parameters_per_group_are_refused(opset):
     assert codes(m.build()) == ("barrier", "parameters")
 
 
+def per_position(m: Model, x: str, name: str) -> str:
+    """A BatchNormalization with parameters of every element, as opset 8 still had it."""
+    shape = m.at(x).shape[1:]
+    parameters = [m.constant(shape), m.constant(shape), m.constant(shape), m.constant(m.random.uniform(0.5, 2, shape))]
+    return m.op("BatchNormalization", x, *parameters, name=name, spatial=0)
+
+
+PER_POSITION: list[tuple[Callable[[Model], Any], Folded | Kept]] = [
+    (lambda m: m.per_channel("Mul", per_position(m, start(m), "bn")), into("BatchNormalization", status="merged")),
+    (
+        lambda m: per_position(m, m.per_channel("Add", start(m), axis=3), "bn"),
+        into("BatchNormalization", status="merged"),
+    ),
+    (lambda m: m.per_channel("Mul", per_position(m, start(m), "bn"), axis=0), Kept("axis", "barrier")),
+    (lambda m: m.per_channel("Mul", m.bn(start(m), "bn"), axis=2), Kept("axis", "barrier")),
+    (
+        lambda m: m.op("Mul", per_position(m, start(m), "bn"), m.constant((4, 1, 6)), name=SITE),
+        into("BatchNormalization", status="merged"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("build", "expected"), PER_POSITION)
+def test_parameters_per_position(build, expected):
+    m = Model(8)
+    out(m, build(m))
+    before = m.build()
+    after, report = fold(before)
+    judge(next(o for o in report.outcomes if o.node == SITE), expected, {n.name: n.op_type for n in after.graph.node})
+    assert_same_function(before, after, m.feeds, DIGITS[m.dtype])
+
+
 # --- the mean of a LayerNormalization is an output ---------------------------------------------------------
 
 
@@ -210,6 +242,7 @@ MALFORMED: list[tuple[str, str, tuple[Any, ...], dict[str, Any]]] = [
     ("letters fewer than axes", "Einsum", ((4, 5),), {"equation": "ij,jk->bik"}),
     ("letters more than axes", "Einsum", ((4, 5),), {"equation": "bcij...,jk->bik"}),
     ("output of another rank", "Einsum", ((4, 5),), {"equation": "bij,jk->bx"}),
+    ("output of an axis twice", "Einsum", ((4, 5),), {"equation": "bij,jk->bii"}),
 ]
 
 
@@ -222,7 +255,7 @@ def test_malformed_operators_are_refused(what, op, parameters, attributes):
     out(m, m.per_channel("Add", y, axis=1 if op == "InstanceNormalization" else 2))
     model = m.build()
     model.graph.value_info.append(helper.make_tensor_value_info(y, TensorProto.DOUBLE, [2, 4, 4]))
-    assert codes(model)[0] == "parameters"
+    assert codes(model)[0] == ("barrier" if "twice" in what else "parameters")
 
 
 @pytest.mark.parametrize("groups", [3, 0])

@@ -22,7 +22,7 @@ SCALE, BIAS = 1, 2  # inputs of every normalization
 def batch_absorb_backward(node: Node, a: Affine) -> Edit:
     """``scale * BN(x) + shift``: gamma becomes ``scale * gamma``, beta ``scale * beta + shift``."""
     gamma, beta = _gamma_beta(node)
-    scale, shift = along(a, CHANNEL_AXIS, gamma.size, "the normalization's channels")
+    scale, shift = _per_parameter(a, gamma)
     return _edit(node, scale * gamma.values(), scale * beta.values() + shift)
 
 
@@ -33,18 +33,24 @@ def batch_absorb_forward(node: Node, index: int, a: Affine) -> Edit:
     """
     data_only(index)
     gamma, beta = _gamma_beta(node)
-    scale, shift = along(a, CHANNEL_AXIS, gamma.size, "the normalization's channels")
-    own = affine_of(node).affine
-    s = np.broadcast_to(own.scale.reshape(-1), gamma.size)
+    scale, shift = _per_parameter(a, gamma)
+    s, _ = _per_parameter(affine_of(node).affine, gamma)
     mean = node.weight(3).values()
     return _edit(node, scale * gamma.values(), beta.values() + s * (shift + (scale - 1) * mean))
 
 
 def _gamma_beta(node: Node) -> tuple[Weight, Weight]:
     affine_of(node)  # refuses training mode and odd parameters
-    gamma, beta = node.weight(SCALE), node.weight(BIAS)
-    require(len(gamma.shape) == 1, "axis", "its parameters vary within a channel")
-    return gamma, beta
+    return node.weight(SCALE), node.weight(BIAS)
+
+
+def _per_parameter(a: Affine, gamma: Weight) -> tuple[Float64, Float64]:
+    """Scale and shift in the shape of the parameters: (C,), or (C, D1, ...) before opset 9 with spatial 0."""
+    shape = (1, *gamma.shape, *(1,) * (a.rank - 1 - len(gamma.shape)))
+    fits = all(n in (1, length) for n, length in zip(a.shape, shape, strict=True))
+    require(fits, "axis", f"the map has the shape {list(a.shape)}, the normalization's parameters {list(gamma.shape)}")
+    scale, shift = (np.broadcast_to(part, shape).reshape(gamma.shape) for part in (a.scale, a.shift))
+    return scale, shift
 
 
 def _edit(node: Node, gamma: Float64, beta: Float64) -> Edit:

@@ -124,13 +124,14 @@ def _parsed(equation: str, ranks: Sequence[int]) -> Product:
     hidden = [rank - len(term.replace(DOTS, "")) for term, rank in zip(terms, ranks, strict=True)]
     fits = all(n >= 0 and (n == 0 or DOTS in term) for term, n in zip(terms, hidden, strict=True))
     require(fits, "parameters", f"operands of ranks {list(ranks)} do not fit the equation {equation!r}")
-    one, other = (_labels(term, n) for term, n in zip(terms, hidden, strict=True))
-    require(len({*one}) == len(one) and len({*other}) == len(other), "barrier", "it takes a diagonal of an operand")
     if not explicit:
         letters = "".join(sorted({*given} - {*".,"}))
         result = DOTS + "".join(letter for letter in letters if given.count(letter) == 1)
         require(letters in (letters.lower(), letters.upper()), "barrier", "runtimes order letters of two cases unlike")
-    return Product((one, other), _labels(result, max(hidden)))
+    one, other, output = (_labels(*pair) for pair in zip([*terms, result], [*hidden, max(hidden)], strict=True))
+    distinct = all(len({*labels}) == len(labels) for labels in (one, other, output))
+    require(distinct, "barrier", "it takes a diagonal of an operand")
+    return Product((one, other), output)
 
 
 def _labels(term: str, hidden: int) -> Labels:

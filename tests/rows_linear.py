@@ -242,6 +242,8 @@ MATMUL: list[Row] = [
     ("rows before matmul", lambda m: out(m, m.op("MatMul", m.op("Transpose", m.op("MatMul", affine(m, "Mul", start(m, 2, 3, 4), 3, 1), m.constant((4, 5))), perm=[0, 2, 1]), m.constant((3, 6)))), into("MatMul", direction="forward")),
     ("rows before matmul on the right", lambda m: out(m, m.op("MatMul", m.op("MatMul", m.constant((5, 3)), affine(m, "Mul", start(m, 2, 3, 4), 4)), m.constant((4, 6)))), into("MatMul")),
     ("scalar before matmul of activations", lambda m: out(m, m.op("MatMul", m.op("MatMul", affine(m, "Mul", start(m, 3, 4)), m.x(4, 5)), m.constant((5, 2)))), into("MatMul")),
+    ("shift before matmul of activations", lambda m: out(m, gemm(m, m.op("MatMul", affine(m, "Add", start(m, 3, 4)), m.x(4, 5)))), Kept("barrier", "weight-not-constant")),
+    ("summed axis before matmul of activations", lambda m: out(m, gemm(m, m.op("MatMul", affine(m, "Mul", start(m, 3, 4), 4), m.x(4, 4)))), Kept("barrier", "weight-not-constant")),
     ("shift of the rows before matmul", lambda m: out(m, m.op("MatMul", affine(m, "Add", start(m, 3, 4), 3, 1), m.constant((4, 5)))), Kept("barrier", "axis")),
 ]  # fmt: skip
 
@@ -260,11 +262,14 @@ GEMM: list[Row] = [
     ("rows to gemm's A, C without effect", lambda m: out(m, affine(m, "Mul", turned_gemm(m, (5,), beta=0.0), 3, 1)), into("MatMul")),
     ("shift of gemm of activations", lambda m: out(m, affine(m, "Add", turned_gemm(m, None), 5)), Kept("weight-not-constant", "barrier")),
     ("every element of gemm", lambda m: out(m, affine(m, "Mul", turned_gemm(m, None), 3, 5)), Kept("weight-not-constant", "barrier")),
+    ("columns of gemm are not A's", lambda m: out(m, affine(m, "Mul", m.op("Gemm", projections(m, 4, 4)[0], m.x(4, 4)), 4)), Kept("graph-input", "barrier")),
     ("columns to gemm's B", lambda m: out(m, affine(m, "Mul", m.op("Gemm", m.x(3, 4), projections(m, 4, 5)[1]), 5)), into("MatMul")),
     ("columns to gemm's B, transposed", lambda m: out(m, affine(m, "Mul", m.op("Gemm", m.x(3, 4), m.op("Transpose", projections(m, 4, 5)[1]), transB=1), 5)), into("MatMul")),
     ("rows before gemm", lambda m: out(m, m.op("MatMul", m.constant((2, 3)), m.op("Gemm", affine(m, "Mul", start(m, 3, 4), 3, 1), m.x(4, 5)))), into("MatMul", direction="forward")),
     ("rows before transposed gemm", lambda m: out(m, m.op("MatMul", m.constant((2, 3)), m.op("Gemm", affine(m, "Mul", start(m, 4, 3), 3), m.constant((4, 5)), transA=1))), into("MatMul")),
     ("columns before gemm", lambda m: out(m, m.op("MatMul", m.op("Gemm", m.x(3, 4), affine(m, "Mul", start(m, 5, 4), 5, 1), m.constant((5,)), transB=1, beta=0.0), m.constant((5, 2)))), into("MatMul")),
+    ("summed axis before gemm of activations", lambda m: out(m, m.op("MatMul", m.op("Gemm", affine(m, "Mul", start(m, 3, 4), 4), m.x(4, 4)), m.constant((4, 2)))), Kept("barrier", "weight-not-constant")),
+    ("shift before gemm of activations", lambda m: out(m, m.op("MatMul", m.op("Gemm", affine(m, "Add", start(m, 3, 4)), m.x(4, 4)), m.constant((4, 2)))), Kept("barrier", "weight-not-constant")),
     ("scalar before gemm with C", lambda m: out(m, m.op("Gemm", affine(m, "Mul", start(m, 3, 4)), m.x(4, 5), m.x(5))), Kept("barrier", "weight-not-constant")),
     ("shift before gemm's C", lambda m: out(m, gemm(m, m.op("Gemm", m.x(3, 4), m.x(4, 5), affine(m, "Add", start(m, 5), 5), beta=0.5))), into("Gemm")),
 ]  # fmt: skip

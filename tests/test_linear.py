@@ -80,6 +80,12 @@ OLD: list[tuple[str, int, Callable[[Model], Any], Folded | Kept]] = [
         Kept("old-opset", "barrier"),
     ),
     (
+        "Mul, broadcast from the right",
+        6,
+        lambda m: out(m, legacy(m, "Mul", m.op("Mul", m.conv(start(m), 6), m.x(4), broadcast=1))),
+        Kept("old-opset", "barrier"),
+    ),
+    (
         "before Mul, broadcast",
         6,
         lambda m: out(m, m.conv(m.op("Mul", legacy(m, "Mul", start(m)), m.x(4), broadcast=1, axis=1), 6)),
@@ -256,6 +262,17 @@ def test_malformed_operators_are_refused(what, op, parameters, attributes):
     model = m.build()
     model.graph.value_info.append(helper.make_tensor_value_info(y, TensorProto.DOUBLE, [2, 4, 4]))
     assert codes(model)[0] == ("barrier" if "twice" in what else "parameters")
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 4, 1), (0, 4)])
+def test_a_gemm_of_anything_but_matrices_is_refused(shape):
+    m = Model()
+    x = start(m, 4, 4)
+    y = m.op("Gemm", x, m.constant(shape), like=x)
+    out(m, m.per_channel("Mul", y))
+    model = m.build()
+    model.graph.value_info.append(helper.make_tensor_value_info(y, TensorProto.DOUBLE, [4, 4]))
+    assert codes(model)[0] == "parameters"
 
 
 @pytest.mark.parametrize("groups", [3, 0])

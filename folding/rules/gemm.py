@@ -20,24 +20,16 @@ MATRIX = 2  # rank
 LEGACY_BROADCAST = 7  # before Gemm-7 the attribute `broadcast` had to be set where C is smaller than the result
 
 
-def _scaled(weight: Weight, axis: int, scale: Float64) -> Weight:
-    shape = [1] * len(weight.shape)
-    shape[axis] = -1
-    return weight.scaled(weight.shape, scale.reshape(shape))
-
-
 def _matrix(node: Node, index: int) -> Weight:
     weight = node.weight(index)
-    rank = len(weight.shape)
-    require(rank >= MATRIX and weight.size > 0, "parameters", f"the constant side has the shape {list(weight.shape)}")
+    fits = len(weight.shape) == MATRIX and weight.size > 0
+    require(fits, "parameters", f"the constant side has the shape {list(weight.shape)}")
     return weight
 
 
-def _vector(values: Float64, rank: int, axis: int) -> Float64:
-    """A vector as an array of this rank that varies along `axis`."""
-    shape = [1] * rank
-    shape[axis] = -1
-    return values.reshape(shape)
+def _vector(values: Float64, axis: int) -> Float64:
+    """A vector as a matrix that varies along `axis`."""
+    return values.reshape((1, -1) if axis else (-1, 1))
 
 
 def absorb_backward(node: Node, a: Affine) -> Edit:
@@ -49,8 +41,8 @@ def absorb_backward(node: Node, a: Affine) -> Edit:
     weight = _matrix(node, axis)
     free = axis ^ bool(node.attribute("transB" if axis else "transA"))
     scale, shift = along(a, axis, weight.shape[free], "the product's constant side")
-    bias = _bias(node, _vector(scale, MATRIX, axis), _vector(shift, MATRIX, axis), weight)
-    return Edit(node, {axis: _scaled(weight, free, scale), **bias.constants}, bias.attributes)
+    bias = _bias(node, _vector(scale, axis), _vector(shift, axis), weight)
+    return Edit(node, {axis: weight.scaled(weight.shape, _vector(scale, free)), **bias.constants}, bias.attributes)
 
 
 def absorb_forward(node: Node, index: int, a: Affine) -> Edit:
@@ -64,11 +56,11 @@ def absorb_forward(node: Node, index: int, a: Affine) -> Edit:
     turned = [bool(node.attribute("transA")), bool(node.attribute("transB"))]
     summed = (0 if side else 1) ^ turned[side]
     scale, shift = along(a, (1 if side else 0) ^ turned[index], weight.shape[summed], "the product's summed axis")
-    edit = {side: _scaled(weight, summed, scale)}
+    edit = {side: weight.scaled(weight.shape, _vector(scale, summed))}
     if a.is_linear:
         return Edit(node, edit)
-    added = weight.contract(weight.shape, _vector(shift, MATRIX, summed), axes=(summed,))
-    added = _vector(added, MATRIX, side) * float(node.attribute("alpha"))
+    added = weight.contract(weight.shape, _vector(shift, summed), axes=(summed,))
+    added = _vector(added, side) * float(node.attribute("alpha"))
     bias = _bias(node, np.ones((1, 1)), added, weight)
     return Edit(node, {**edit, **bias.constants}, bias.attributes)
 

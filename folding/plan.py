@@ -40,6 +40,7 @@ CODES: dict[str, Code] = {
     "shift-left": Code("a shift has no place in the operator", ""),
     "scale-left": Code("a scale cannot pass only one input of a sum", ""),
     "sign": Code("a negative scale turns the operator around", ""),
+    "epsilon": Code("a scale would change what a normalization's epsilon is added to", ""),
     "weight-not-constant": Code("a weight is computed at run time", "run constant folding on the model first"),
     "overridable": Code(
         "an initializer is also a graph input, so a caller may override it",

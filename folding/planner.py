@@ -156,7 +156,7 @@ class Planner:
             except Refused as error:
                 refusal = _located(error, producer)
         if rule.pass_backward is not None:
-            return self._any_way(producer, partial(rule.pass_backward, producer, a), depth)
+            return self._any_way(producer, partial(rule.pass_backward, producer, a), depth, refusal)
         if rule.part_backward is not None:
             return self._through_part(producer, 0, a, depth)
         raise refusal
@@ -166,15 +166,16 @@ class Planner:
         rule = self._rule(producer)
         require(rule.part_backward, "barrier", f"it is output {output}, not the first", producer.label)
         assert rule.part_backward is not None  # noqa: S101  narrowed for the type checker
-        return self._any_way(producer, partial(rule.part_backward, producer, output, a), depth)
+        answer = partial(rule.part_backward, producer, output, a)
+        return self._any_way(producer, answer, depth, _barrier(producer))
 
-    def _any_way(self, producer: Node, answer: Callable[[], Ways], depth: int) -> Move:
+    def _any_way(self, producer: Node, answer: Callable[[], Ways], depth: int, first: Refused) -> Move:
         """The first of the ways past an operator on which every branch lands."""
         try:
             passages = [way if isinstance(way, Passage) else Passage(way) for way in answer()]
         except Refused as error:
-            raise _located(error, producer) from None
-        refusal = _barrier(producer)
+            raise _telling(first, _located(error, producer)) from None
+        refusal = first
         for maps, edit in passages:
             try:
                 passing = self._passing(producer, edit)
@@ -230,7 +231,7 @@ class Planner:
         try:
             passed = rule.pass_forward(node, edge.index, a)
         except Refused as error:
-            raise _located(error, node) from None
+            raise _telling(refusal, _located(error, node)) from None
         maps, edit = passed if isinstance(passed, Passage) else ({0: passed}, None)
         several = len(maps) > 1
         read = {n: part for n, part in maps.items() if not several or (self._is_read(node, n) and not part.is_identity)}
@@ -321,6 +322,11 @@ def _never_passing(rule: OperatorRule) -> OperatorRule:
 
 def _barrier(node: Node) -> Refused:
     return Refused("barrier", f"{node.op} neither absorbs nor passes a scale and shift", node.label)
+
+
+def _telling(absorbs: Refused, passes: Refused) -> Refused:
+    """Why an operator does not absorb, unless it never does; then why it does not pass."""
+    return passes if absorbs.code == "barrier" else absorbs
 
 
 def _located(refusal: Refused, node: Node) -> Refused:

@@ -21,8 +21,9 @@ LOOK_AROUND = 32  # how many operators `of` follows where inference knows nothin
 
 # Operators whose output has the shape of their first input, whatever that is (ONNX operator specification).
 SAME_SHAPE = frozenset(
-    "BatchNormalization Cast Clip Dropout Elu Erf Exp Gelu HardSigmoid HardSwish Identity InstanceNormalization "  # noqa: SIM905
-    "LeakyRelu LRN Neg PRelu Relu Selu Sigmoid Softmax Softplus Sqrt Tanh".split()
+    "Abs BatchNormalization Cast Clip Dropout Elu Erf Exp Gelu GroupNormalization HardSigmoid HardSwish Identity "  # noqa: SIM905
+    "InstanceNormalization LayerNormalization LeakyRelu LRN Neg PRelu Relu RMSNormalization Selu Sigmoid Softmax "
+    "Softplus Sqrt Tanh".split()
 )
 FIRST_IR_WITH_DEFAULTS = 4  # before it an initializer had to be a graph input and was not a mere default value
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})

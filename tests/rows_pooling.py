@@ -135,7 +135,7 @@ REDUCTION: list[Row] = [
     ("ReduceMean of the batch", lambda m: out(m, m.per_channel("Mul", reduce(m, "ReduceMean", m.conv(start(m), 6), [0], keepdims=0), axis=0)), into("Conv")),
     ("ReduceMean of all", lambda m: out(m, m.op("Mul", reduce(m, "ReduceMean", m.conv(start(m), 6), keepdims=0), m.constant(np.array(0.3)), name=SITE)), into("Conv")),
     ("ReduceMean, T = C", lambda m: out(m, m.per_channel("Mul", reduce(m, "ReduceMean", m.op("MatMul", start(m, 2, 4, 4), m.constant((4, 4))), [1], keepdims=0))), into("MatMul")),
-    ("ReduceMean, T = C, channels first", lambda m: out(m, m.per_channel("Mul", reduce(m, "ReduceMean", m.op("MatMul", start(m, 2, 4, 4), m.constant((4, 4))), [2], keepdims=0))), Kept("axis", "barrier")),
+    ("ReduceMean, T = C, channels first", lambda m: out(m, m.per_channel("Mul", reduce(m, "ReduceMean", m.op("MatMul", start(m, 2, 4, 4), m.constant((4, 4))), [2], keepdims=0))), Kept("barrier", "barrier")),
     ("before ReduceMean", lambda m: out(m, gemm(m, reduce(m, "ReduceMean", m.bn(start(m)), [2, 3], keepdims=0))), into("Gemm")),
     ("before ReduceMean, keepdims 1", lambda m: out(m, m.conv(reduce(m, "ReduceMean", m.bn(start(m)), [2]), 6, kernel=(1, 2))), into("Conv")),
     ("before ReduceMean of the channels", lambda m: out(m, gemm(m, reduce(m, "ReduceMean", m.bn(start(m, 3, 4, 5)), [1], keepdims=0))), Kept("barrier", "axis")),

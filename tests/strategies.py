@@ -26,7 +26,7 @@ class Growing:
 
     def __init__(self, draw: st.DrawFn) -> None:
         self.draw = draw
-        self.m = Model(opset=draw(st.sampled_from([13, 17, 22])), seed=draw(st.integers(0, 2**16)))
+        self.m = Model(opset=draw(st.sampled_from([13, 17, 23])), seed=draw(st.integers(0, 2**16)))
         self.live: list[str] = []
 
     def shape(self, x: str) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ SLICE = [
     ("affine.py", "self.scale * first.shift + self.shift  ->  self.scale * first.shift - self.shift"),
     ("rules/normalization.py", "scale * beta.values() + shift  ->  scale * beta.values() - shift"),
     ("rules/rule.py", "scale * bias.values() + shift  ->  scale * bias.values() - shift"),
-    ("rules/linear.py", "scale * old.values() + shift / beta  ->  scale * old.values() - shift / beta"),
+    ("rules/gemm.py", "scale * old.values() + shift / beta  ->  scale * old.values() - shift / beta"),
     (
         "rules/convolution.py",
         (

@@ -1,15 +1,17 @@
 """RULES: for every operator, what it does with an affine that comes from behind or from before."""
 
 from folding.rules import (
+    activations,
     clamps,
     convolution,
     elementwise,
+    gemm,
     joining,
     layout,
-    linear,
     normalization,
     padding,
     pooling,
+    products,
     recurrent,
     resampling,
     selection,
@@ -17,15 +19,17 @@ from folding.rules import (
 from folding.rules.rule import OperatorRule
 
 RULES: dict[str, OperatorRule] = {
+    **activations.RULES,
     **clamps.RULES,
     **convolution.RULES,
     **elementwise.RULES,
+    **gemm.RULES,
     **joining.RULES,
     **layout.RULES,
-    **linear.RULES,
     **normalization.RULES,
     **padding.RULES,
     **pooling.RULES,
+    **products.RULES,
     **recurrent.RULES,
     **resampling.RULES,
     **selection.RULES,

@@ -1,4 +1,4 @@
-"""Conv and ConvTranspose absorb on their output channels from behind, on their input channels from before."""
+"""Convolutions absorb on their output channels from behind, on their input channels from before."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 CHANNEL_AXIS = 1  # of data, in every convolution (operators Conv and ConvTranspose)
 LEAST_RANK = 3  # of weights: two channel axes and a kernel
+BIAS = {"Conv": 2, "ConvTranspose": 2, "DeformConv": 3}  # the input that is the bias, if there is one
 
 
 def _weight(node: Node, a: Affine) -> tuple[Weight, int]:
@@ -35,13 +36,13 @@ def _weight(node: Node, a: Affine) -> tuple[Weight, int]:
 def conv_absorb_backward(node: Node, a: Affine) -> Edit:
     """``scale * conv(x, W, b) + shift = conv(x, scale * W, scale * b + shift)``, scale along the rows of W.
 
-    Holds for any padding, stride, dilation and group: W is (M, C/group, *kernel) and its rows are the outputs.
+    Holds for any padding, stride, dilation, offset, mask and group: W is (M, C/group, *kernel), a row per output.
     """
     weight, _ = _weight(node, a)
     outputs = weight.shape[0]
     scale, shift = along(a, CHANNEL_AXIS, outputs, "the convolution's outputs")
     scaled = weight.scaled((outputs, weight.size // outputs), scale.reshape(-1, 1))
-    return Edit(node, {1: scaled, **bias_edit(node, 2, scale, shift, weight)})
+    return Edit(node, {1: scaled, **bias_edit(node, BIAS[node.op], scale, shift, weight)})
 
 
 def conv_absorb_forward(node: Node, index: int, a: Affine) -> Edit:
@@ -60,7 +61,7 @@ def conv_absorb_forward(node: Node, index: int, a: Affine) -> Edit:
     if not a.is_linear:
         added = weight.contract(view, shift.reshape(per_input), axes=(2, 3)).reshape(outputs)
     scaled = weight.scaled(view, scale.reshape(per_input))
-    return Edit(node, {1: scaled, **bias_edit(node, 2, np.ones(outputs), added, weight)})
+    return Edit(node, {1: scaled, **bias_edit(node, BIAS[node.op], np.ones(outputs), added, weight)})
 
 
 def transpose_absorb_backward(node: Node, a: Affine) -> Edit:
@@ -69,7 +70,7 @@ def transpose_absorb_backward(node: Node, a: Affine) -> Edit:
     inputs, outputs, kernel = weight.shape[0] // group, weight.shape[1], math.prod(weight.shape[2:])
     scale, shift = along(a, CHANNEL_AXIS, group * outputs, "the convolution's outputs")
     scaled = weight.scaled((group, inputs, outputs, kernel), scale.reshape(group, 1, outputs, 1))
-    return Edit(node, {1: scaled, **bias_edit(node, 2, scale, shift, weight)})
+    return Edit(node, {1: scaled, **bias_edit(node, BIAS[node.op], scale, shift, weight)})
 
 
 def transpose_absorb_forward(node: Node, index: int, a: Affine) -> Edit:
@@ -92,11 +93,16 @@ def transpose_absorb_forward(node: Node, index: int, a: Affine) -> Edit:
         view = (group, inputs, outputs, kernel)
         added = weight.contract(view, shift.reshape(group, inputs, 1, 1), axes=(1, 3)).reshape(-1)
     scaled = weight.scaled((group * inputs, outputs * kernel), scale.reshape(-1, 1))
-    return Edit(node, {1: scaled, **bias_edit(node, 2, np.ones(group * outputs), added, weight)})
+    return Edit(node, {1: scaled, **bias_edit(node, BIAS[node.op], np.ones(group * outputs), added, weight)})
 
 
 def is_padded(node: Node, weight: Weight) -> bool:
-    """Whether any output of a convolution sees padding. With auto_pad SAME only a kernel of 1 never does."""
+    """Whether any output of a convolution sees padding. With auto_pad SAME only a kernel of 1 never does.
+
+    The offsets of DeformConv are computed at run time: any of its samples may lie outside, where all is zero.
+    """
+    if node.op == "DeformConv":
+        return True
     auto_pad = node.attribute("auto_pad") or b"NOTSET"
     if auto_pad == b"NOTSET":
         return any(node.attribute("pads") or ())
@@ -111,7 +117,10 @@ def is_pointwise(node: Node, weight: Weight) -> bool:
     return free and all(n == 1 for n in ones) and not any(zeros)
 
 
+CONV = OperatorRule(absorb_backward=conv_absorb_backward, absorb_forward=conv_absorb_forward)
+
 RULES = {
-    "Conv": OperatorRule(absorb_backward=conv_absorb_backward, absorb_forward=conv_absorb_forward),
+    "Conv": CONV,
+    "DeformConv": CONV,
     "ConvTranspose": OperatorRule(absorb_backward=transpose_absorb_backward, absorb_forward=transpose_absorb_forward),
 }

@@ -1,51 +1,96 @@
-"""Add, Sub and Sum of activations pass; an operator with one constant operand absorbs what leaves it one operator."""
+"""Sums, products and quotients of activations pass a map; with one constant operand they absorb one."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from folding.plan import Edit, Refused, require
-from folding.rules.rule import OperatorRule, fits_input
+import numpy as np
+
+from folding.affine import Affine
+from folding.plan import Edit, require
+from folding.rules.rule import OperatorRule, fits_input, possible
 from folding.sites import MULTIDIRECTIONAL, affine_of
 
 if TYPE_CHECKING:
-    from folding.affine import Affine
+    from collections.abc import Mapping
+
     from folding.graph import Node
     from folding.rules.rule import Ways
 
 
 def sum_pass_backward(node: Node, a: Affine) -> Ways:
-    """``scale * (x + y) + shift = (scale * x + shift) + scale * y``: the shift goes to any one of the inputs."""
+    """``scale * (x + y) + shift = (scale * x + shift) + scale * y``: the shift goes to any one of the inputs.
+
+    There it is what makes `shift` of the result: its negative as the second input of Sub, n times as much in a Mean.
+    """
     _require_numpy_broadcasting(node)
     inputs = range(len(node.inputs))
     scaled = {index: fits_input(node, index, a.linear_part()) for index in inputs}
     if a.is_linear:
         return [scaled]
-    sign = {index: -1.0 if node.op == "Sub" and index == 1 else 1.0 for index in inputs}
-    ways, refusal = [], None
-    for index in inputs:
-        try:
-            shifted = fits_input(node, index, _signed(a, sign[index]))
-        except Refused as error:
-            refusal = error
-        else:
-            ways.append({**scaled, index: shifted})
-    if not ways and refusal is not None:
-        raise refusal
-    return ways
+    shifted = {index: Affine.of(a.scale, a.shift / _share(node, index)) for index in inputs}
+    return [{**scaled, index: fitted} for index, fitted in _fitting(node, shifted).items()]
 
 
 def sum_pass_forward(node: Node, index: int, a: Affine) -> Affine:
     """``(x + shift) + y = (x + y) + shift``. A scale on one input alone does not pass."""
     _require_numpy_broadcasting(node)
     require(a.is_shift, "scale-left", "a scale on one input of a sum does not pass it")
-    fitted = a.with_rank(len(node.output_shape))
-    return _signed(fitted, -1.0) if node.op == "Sub" and index == 1 else fitted
+    return Affine.of(a.scale, a.shift * _share(node, index)).with_rank(len(node.output_shape))
 
 
-def _signed(a: Affine, sign: float) -> Affine:
-    """The same scale with the shift times `sign`."""
-    return type(a).of(a.scale, sign * a.shift)
+def _share(node: Node, index: int) -> float:
+    """How much of a shift of this input a sum, a difference or a mean shows."""
+    if node.op == "Mean":
+        return 1 / len(node.inputs)
+    return -1.0 if node.op == "Sub" and index == 1 else 1.0
+
+
+def mul_pass_backward(node: Node, a: Affine) -> Ways:
+    """``scale * (x * y) = (scale * x) * y = x * (scale * y)``."""
+    _require_numpy_broadcasting(node)
+    _require_linear(a)
+    return [{index: fitted} for index, fitted in _fitting(node, {0: a, 1: a}).items()]
+
+
+def mul_pass_forward(node: Node, _: int, a: Affine) -> Affine:
+    """``(scale * x) * y = scale * (x * y)``."""
+    _require_numpy_broadcasting(node)
+    _require_linear(a)
+    return a.with_rank(len(node.output_shape))
+
+
+def div_pass_backward(node: Node, a: Affine) -> Ways:
+    """``scale * (x / y) = (scale * x) / y = x / (y / scale)``, the latter where no scale is zero."""
+    _require_numpy_broadcasting(node)
+    _require_linear(a)
+    inverse = _inverse(a)
+    ways = {0: a, 1: inverse} if inverse.is_finite else {0: a}
+    return [{index: fitted} for index, fitted in _fitting(node, ways).items()]
+
+
+def div_pass_forward(node: Node, index: int, a: Affine) -> Affine:
+    """``(scale * x) / y = scale * (x / y)`` and ``x / (scale * y) = (x / y) / scale``."""
+    _require_numpy_broadcasting(node)
+    _require_linear(a)
+    passed = a if index == 0 else _inverse(a)
+    require(passed.is_finite, "non-finite", "a scale of zero would divide")
+    return passed.with_rank(len(node.output_shape))
+
+
+def _inverse(a: Affine) -> Affine:
+    """The opposite of a pure scale, infinite where that is zero."""
+    with np.errstate(all="ignore"):
+        return Affine.of(1 / a.scale, 0.0)
+
+
+def _require_linear(a: Affine) -> None:
+    require(a.is_linear, "shift-left", "a shift of a product or quotient is none of its inputs")
+
+
+def _fitting(node: Node, maps: Mapping[int, Affine]) -> dict[int, Affine]:
+    """Those of the maps that fit their inputs, at least one."""
+    return possible(lambda index: fits_input(node, index, maps[index]), maps)
 
 
 def _require_numpy_broadcasting(node: Node) -> None:
@@ -76,13 +121,24 @@ SUM = OperatorRule(
     pass_backward=sum_pass_backward,
     pass_forward=sum_pass_forward,
 )
-SCALE = OperatorRule(absorb_backward=affine_absorb_backward, absorb_forward=affine_absorb_forward)
+PASSED_SUM = OperatorRule(pass_backward=sum_pass_backward, pass_forward=sum_pass_forward)
 
 RULES = {
     "Add": SUM,
     "Sub": SUM,
-    "Sum": OperatorRule(pass_backward=sum_pass_backward, pass_forward=sum_pass_forward),
-    "Mul": SCALE,
-    "Div": SCALE,
-    "Neg": SCALE,
+    "Sum": PASSED_SUM,
+    "Mean": PASSED_SUM,
+    "Mul": OperatorRule(
+        absorb_backward=affine_absorb_backward,
+        absorb_forward=affine_absorb_forward,
+        pass_backward=mul_pass_backward,
+        pass_forward=mul_pass_forward,
+    ),
+    "Div": OperatorRule(
+        absorb_backward=affine_absorb_backward,
+        absorb_forward=affine_absorb_forward,
+        pass_backward=div_pass_backward,
+        pass_forward=div_pass_forward,
+    ),
+    "Neg": OperatorRule(absorb_backward=affine_absorb_backward, absorb_forward=affine_absorb_forward),
 }

@@ -1,4 +1,4 @@
-"""BatchNormalization absorbs any map of its channels: two adjacent affines become one."""
+"""Normalizations absorb a map of their result into their own scale and bias, and forget a shift their mean removes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from folding.plan import Edit, require
-from folding.rules.rule import OperatorRule, along, data_only
+from folding.rules.rule import OperatorRule, along, bias_edit, data_only
 from folding.sites import affine_of
 from folding.weights import Weight
 
@@ -16,38 +16,45 @@ if TYPE_CHECKING:
     from folding.graph import Node
 
 CHANNEL_AXIS = 1
+SCALE, BIAS = 1, 2  # inputs of every normalization
 
 
-def absorb_backward(node: Node, a: Affine) -> Edit:
+def batch_absorb_backward(node: Node, a: Affine) -> Edit:
     """``scale * BN(x) + shift``: gamma becomes ``scale * gamma``, beta ``scale * beta + shift``."""
     gamma, beta = _gamma_beta(node)
-    scale, shift = along(a, CHANNEL_AXIS, gamma.size, "the normalization's channels")
+    scale, shift = _per_parameter(a, gamma)
     return _edit(node, scale * gamma.values(), scale * beta.values() + shift)
 
 
-def absorb_forward(node: Node, index: int, a: Affine) -> Edit:
+def batch_absorb_forward(node: Node, index: int, a: Affine) -> Edit:
     """``BN(scale * x + shift)`` with BN(x) = s * (x - mean) + beta.
 
     gamma becomes ``scale * gamma`` and beta ``beta + s * (shift + (scale - 1) * mean)``; mean and var stay.
     """
     data_only(index)
     gamma, beta = _gamma_beta(node)
-    scale, shift = along(a, CHANNEL_AXIS, gamma.size, "the normalization's channels")
-    own = affine_of(node).affine
-    s = np.broadcast_to(own.scale.reshape(-1), gamma.size)
+    scale, shift = _per_parameter(a, gamma)
+    s, _ = _per_parameter(affine_of(node).affine, gamma)
     mean = node.weight(3).values()
     return _edit(node, scale * gamma.values(), beta.values() + s * (shift + (scale - 1) * mean))
 
 
 def _gamma_beta(node: Node) -> tuple[Weight, Weight]:
     affine_of(node)  # refuses training mode and odd parameters
-    gamma, beta = node.weight(1), node.weight(2)
-    require(len(gamma.shape) == 1, "axis", "its parameters vary within a channel")
-    return gamma, beta
+    return node.weight(SCALE), node.weight(BIAS)
+
+
+def _per_parameter(a: Affine, gamma: Weight) -> tuple[Float64, Float64]:
+    """Scale and shift in the shape of the parameters: (C,), or (C, D1, ...) before opset 9 with spatial 0."""
+    shape = (1, *gamma.shape, *(1,) * (a.rank - 1 - len(gamma.shape)))
+    fits = all(n in (1, length) for n, length in zip(a.shape, shape, strict=True))
+    require(fits, "axis", f"the map has the shape {list(a.shape)}, the normalization's parameters {list(gamma.shape)}")
+    scale, shift = (np.broadcast_to(part, shape).reshape(gamma.shape) for part in (a.scale, a.shift))
+    return scale, shift
 
 
 def _edit(node: Node, gamma: Float64, beta: Float64) -> Edit:
-    old = node.weight(1), node.weight(2)
+    old = node.weight(SCALE), node.weight(BIAS)
     new = {
         index + 1: Weight.of(values, weight.dtype, is_scale=index == 0)
         for index, (weight, values) in enumerate(zip(old, (gamma, beta), strict=True))
@@ -56,4 +63,109 @@ def _edit(node: Node, gamma: Float64, beta: Float64) -> Edit:
     return Edit(node, new)
 
 
-RULES = {"BatchNormalization": OperatorRule(absorb_backward=absorb_backward, absorb_forward=absorb_forward)}
+# --- normalizations by the statistics of the value itself -------------------------------------------------
+
+
+def instance_absorb_backward(node: Node, a: Affine) -> Edit:
+    """``scale * (gamma * n(x) + beta) + shift = (scale * gamma) * n(x) + (scale * beta + shift)``, per channel."""
+    gamma = node.weight(SCALE)
+    require(len(gamma.shape) == 1, "parameters", f"its scale has the shape {list(gamma.shape)}")
+    scale, shift = along(a, CHANNEL_AXIS, gamma.size, "the normalization's channels")
+    scaled = Weight.of(scale * gamma.values(), gamma.dtype, is_scale=True)
+    return Edit(node, {SCALE: scaled, **bias_edit(node, BIAS, scale, shift, gamma)})
+
+
+def instance_absorb_forward(node: Node, index: int, a: Affine) -> Edit:
+    """``IN(x + shift) = IN(x)`` for a shift per instance and channel: the mean that is subtracted holds it too."""
+    data_only(index)
+    _require_vanishing(a, 0, CHANNEL_AXIS)
+    return Edit(node)
+
+
+def group_absorb_backward(node: Node, a: Affine) -> Edit:
+    """As InstanceNormalization."""
+    _ = node.schema  # refuses opset 18 to 20, where it is deprecated: its parameters were per group
+    return instance_absorb_backward(node, a)
+
+
+def group_absorb_forward(node: Node, index: int, a: Affine) -> Edit:
+    """As InstanceNormalization, for a shift that all channels of a group have in common."""
+    data_only(index)
+    _ = node.schema
+    _require_vanishing(a, 0, CHANNEL_AXIS)
+    channels, groups = a.shape[CHANNEL_AXIS], int(node.attribute("num_groups"))
+    if channels > 1:
+        require(groups > 0 and channels % groups == 0, "parameters", f"{groups} groups of {channels} channels")
+        grouped = a.reshape((a.shape[0], groups, channels // groups, *a.shape[2:]))
+        require(grouped.varies_only_along(0, 1), "axis", "the shift varies within a group of channels")
+    return Edit(node)
+
+
+def layer_absorb_backward(node: Node, a: Affine) -> Edit:
+    """``scale * (gamma * n(x) + beta) + shift = (scale * gamma) * n(x) + (scale * beta + shift)``.
+
+    gamma and beta broadcast to x. They may grow along the normalized axes, which they describe, and along no other.
+    Mean and InvStdDev, the further outputs, are those of x and stay.
+    """
+    gamma = _gamma(node, a)
+    constants = {SCALE: _grown(gamma, a.linear_part(), is_scale=True)}
+    if node.has(BIAS):
+        constants[BIAS] = _grown(node.weight(BIAS), a)
+    elif not a.is_linear:
+        constants[BIAS] = _grown(Weight.of(np.zeros(gamma.shape), gamma.dtype), a)
+    return Edit(node, constants)
+
+
+def layer_absorb_forward(node: Node, index: int, a: Affine) -> Edit:
+    """``LN(x + shift) = LN(x)`` for a shift that does not vary along the normalized axes. It does move Mean."""
+    data_only(index)
+    _require_vanishing(a, *range(_first_axis(node, a.rank)))
+    require(not any(node.outputs[1:2]), "extra-outputs", "its mean is an output")
+    return Edit(node)
+
+
+def rms_absorb_backward(node: Node, a: Affine) -> Edit:
+    """As LayerNormalization; there is no bias, so the shift is left over."""
+    gamma = _gamma(node, a)
+    leftover = None if a.is_linear else a.shift_part()
+    return Edit(node, {SCALE: _grown(gamma, a.linear_part(), is_scale=True)}, leftover=leftover)
+
+
+def _first_axis(node: Node, rank: int) -> int:
+    """The first of the normalized axes, which go on to the last one."""
+    return int(node.attribute("axis")) % rank
+
+
+def _require_vanishing(a: Affine, *axes: int) -> None:
+    require(a.is_shift, "epsilon", "epsilon is added to the variance, which a scale would change")
+    require(a.varies_only_along(*axes), "axis", "the shift varies within what is normalized together")
+
+
+def _gamma(node: Node, a: Affine) -> Weight:
+    """The scale of a normalization over the last axes, which can take a map that varies as `a` does."""
+    gamma = node.weight(SCALE)
+    own = {a.rank - len(gamma.shape) + axis for axis, length in enumerate(gamma.shape) if length != 1}
+    normalized = range(_first_axis(node, a.rank), a.rank)
+    require(own.union(normalized) >= set(a.axes), "axis", f"the map varies along {list(a.axes)}, its scale does not")
+    return gamma
+
+
+def _grown(weight: Weight, a: Affine, *, is_scale: bool = False) -> Weight:
+    """``a`` of a parameter, in the rank that it and the map need."""
+    lengths = zip(weight.shape[::-1], a.shape[::-1], strict=False)
+    fits = len(weight.shape) <= a.rank and all(m == n or 1 in (m, n) for m, n in lengths)
+    require(fits, "parameters", f"a parameter has the shape {list(weight.shape)}, the map {list(a.shape)}")
+    values = a(weight.values())
+    rank = max(len(weight.shape), a.rank - min(a.axes, default=a.rank))
+    return Weight.of(values.reshape(values.shape[a.rank - rank :]), weight.dtype, is_scale=is_scale)
+
+
+RULES = {
+    "BatchNormalization": OperatorRule(absorb_backward=batch_absorb_backward, absorb_forward=batch_absorb_forward),
+    "InstanceNormalization": OperatorRule(
+        absorb_backward=instance_absorb_backward, absorb_forward=instance_absorb_forward
+    ),
+    "GroupNormalization": OperatorRule(absorb_backward=group_absorb_backward, absorb_forward=group_absorb_forward),
+    "LayerNormalization": OperatorRule(absorb_backward=layer_absorb_backward, absorb_forward=layer_absorb_forward),
+    "RMSNormalization": OperatorRule(absorb_backward=rms_absorb_backward),
+}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -78,6 +78,23 @@ def bias_edit(node: Node, index: int, scale: Float64, shift: Float64, like: Weig
     )
     values = scale * bias.values() + shift
     return {index: Weight.of(values, bias.dtype)}
+
+
+def possible(answer: Callable[[int], Affine], inputs: Iterable[int]) -> dict[int, Affine]:
+    """The answers for those inputs for which it is not refused, at least one.
+
+    Raises:
+        Refused: the last refusal, if there was no answer.
+    """
+    found, refusal = {}, None
+    for index in inputs:
+        try:
+            found[index] = answer(index)
+        except Refused as error:
+            refusal = error
+    if not found and refusal is not None:
+        raise refusal
+    return found
 
 
 def fits_input(node: Node, index: int, a: Affine) -> Affine:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+from onnx import inliner
 
-from folding import leftover
+from folding import leftover, shapes
 from folding.commit import commit, write_back
+from folding.functions import inline_where_needed
 from folding.graph import Graph
 from folding.plan import Plan, Refused
 from folding.planner import Planner
@@ -60,16 +63,32 @@ def fold_graph(
     Raises:
         OptionError: a pattern of `options.keep` or `options.only` matches no operator.
     """
-    before = count_normalizations(file.model), count_nodes(file.model)
     graph = Graph(file, freeze_initializers=options.freeze_initializers)
     options.require_matches(node.label for node in graph.nodes())
+    notes = []
+    if graph.model.functions:
+        kept = {node.scope.prefix[:-1] for node in graph.nodes() if options.keeps(node.label)}
+        file.model, inlined = inline_where_needed(file.model, kept, partial(_left, file, options, blocked))
+        if inlined:
+            graph = Graph(file, freeze_initializers=options.freeze_initializers)
+            notes = [f"functions were inlined, which their normalizations needed to fold: {', '.join(inlined)}"]
+    before = count_normalizations(file.model), count_nodes(file.model)
     run = _Run(graph, options, blocked)
+    run.notes += notes
     if any(node.op in OPERATORS for node in graph.nodes()):
         run.everything(progress)
     if run.changed:
         write_back(graph)
     outcomes = (*run.ended.values(), *_out_of_reach(graph))
     return Folded(graph, outcomes, run.changed, *before, run.notes, run.frozen)
+
+
+def _left(file: OnnxFile, options: Options, blocked: Mapping[str, Refused], model: onnx.ModelProto) -> int:
+    """Fold a variant of the file's model; the normalizations it still runs, those of a function once for every call."""
+    graph = Graph(file.variant(model), freeze_initializers=options.freeze_initializers)
+    _Run(graph, replace(options, leftover="keep"), blocked).everything(None)
+    write_back(graph)
+    return count_normalizations(inliner.inline_local_functions(model))
 
 
 def freeze_only(file: OnnxFile, options: Options) -> None:
@@ -90,7 +109,7 @@ class _Run:
 
     def everything(self, progress: Callable[[int, int], None] | None) -> None:
         """Fold until nothing folds any more, then tell why the rest stays and write it as the options say."""
-        self.graph.infer_shapes()
+        shapes.infer(self.graph)
         chosen = [node for node in self.graph.nodes() if self.options.selects(node.label)]
         if self.options.freeze_training and (frozen := leftover.freeze_training(chosen)):
             self.changed, self.frozen = True, frozen
@@ -250,10 +269,10 @@ def _is_normalization(node: onnx.NodeProto) -> bool:
 
 
 def _out_of_reach(graph: Graph) -> Iterable[Outcome]:
-    """The normalizations that are no sites: those in functions, and operators of that name that are not ONNX's."""
-    both = _refusal(Refused("in-function", "model-local functions are not folded"))
+    """The normalizations that are no sites: in functions of another opset, and operators of that name not ONNX's."""
+    both = _refusal(Refused("in-function", f"the function does not import opset {graph.opset}, as the model does"))
     for function in graph.model.functions:
-        for proto in function.node:
+        for proto in () if graph.reaches(function) else function.node:
             if _is_normalization(proto):
                 label = proto.name or next(iter(proto.output), proto.op_type)
                 yield Outcome(f"{function.name}/{label}", NORMALIZATION, "kept", backward=both, forward=both)

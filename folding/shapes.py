@@ -29,7 +29,7 @@ CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 
 
 def infer(graph: Graph) -> None:
-    """Run onnx's inference on a copy and note its results in the scopes of `graph`.
+    """Run onnx's inference on a copy and note its results in the scopes of `graph`; before the first commit.
 
     Shapes recorded in the file are used only where inference finds none: a stale one must not decide a fold.
     """
@@ -42,7 +42,7 @@ def infer(graph: Graph) -> None:
         inferred = shape_inference.infer_shapes(copy, data_prop=True).graph
     except (shape_inference.InferenceError, ValueError, RuntimeError):
         inferred = copy.graph  # the declared inputs and the weights must do
-    for scope, found in zip(graph.scopes, _graphs(inferred), strict=True):
+    for scope, found in zip(graph.scopes, _graphs(inferred), strict=False):  # functions come behind the graphs
         _note(scope, scope.proto.value_info)
         _note(scope, (*found.output, *found.value_info, *found.input))
         for name, tensor in scope.initializers.items():

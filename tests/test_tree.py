@@ -16,12 +16,13 @@ FOLDING = ROOT / "folding"
 SOURCES = sorted(FOLDING.rglob("*.py"))
 
 # Which modules may know protobuf: the index over the message and its two readers, what writes it, and the files.
-PROTOBUF = {"api", "commit", "constants", "facts", "graph", "leftover", "pipeline", "shapes", "weights"}
+PROTOBUF = {"api", "commit", "constants", "evaluation", "facts", "functions", "graph", "leftover", "pipeline", "shapes"}
 LAYERS = [
     "affine",
     "plan",
     "factors",
     "weights",
+    "evaluation",
     "constants",
     "shapes",
     "graph",
@@ -30,7 +31,7 @@ LAYERS = [
     "rules",
     "planner",
 ]
-LAYERS += ["commit", "leftover", "pipeline", "api", "cli"]
+LAYERS += ["commit", "leftover", "functions", "pipeline", "api", "cli"]
 
 LARGEST = 350  # lines of a file one enjoys opening
 

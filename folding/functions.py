@@ -1,0 +1,93 @@
+"""Model-local functions: inlined where a normalization folds only with what their callers pass, and nowhere else.
+
+A function is folded like any graph, for all its callers at once, as long as the constants are in it. Where they
+are passed by the callers, the calls have to be inlined first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx
+from onnx import inliner
+
+from folding.onnxfile.graphs import function_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+Name = tuple[str, str]  # domain and name: all overloads of a function are inlined together
+
+
+def inline_where_needed(
+    model: onnx.ModelProto, kept: Collection[str], left: Callable[[onnx.ModelProto], int]
+) -> tuple[onnx.ModelProto, list[str]]:
+    """The model with no more functions inlined than it takes to fold the most normalizations; the names of these.
+
+    `left` folds the model it is given, and tells how many normalizations it still runs; functions named in `kept` stay.
+    """
+    before = left(inlined(model, []))
+    known = dict.fromkeys((f.domain, f.name) for f in model.functions if f.name not in kept)
+    names = [name for name in known if all(_can_inline(model, f) for f in model.functions if _name(f) == name)]
+    fewest = left(inlined(model, names)) if before and names else before
+    if fewest == before:
+        return model, []
+    needed = _needed(names, [], lambda chosen: left(inlined(model, chosen)) <= fewest)
+    return inlined(model, needed), sorted(name for _, name in needed)
+
+
+def _needed(names: list[Name], others: list[Name], suffices: Callable[[list[Name]], bool]) -> list[Name]:
+    """As few of `names` as suffice together with `others`, found by halves."""
+    if suffices(others):
+        return []
+    if len(names) == 1:
+        return names
+    first, second = names[: len(names) // 2], names[len(names) // 2 :]
+    of_second = _needed(second, others + first, suffices)
+    return _needed(first, others + of_second, suffices) + of_second
+
+
+def inlined(model: onnx.ModelProto, names: Collection[Name]) -> onnx.ModelProto:
+    """A copy of the model with all calls of these functions inlined."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    if not names:
+        return copy
+    functions = {function_key(f.domain, f.name, f.overload): f for f in copy.functions if _name(f) in names}
+    for node in _nodes(copy):
+        function = functions.get(function_key(node.domain, node.op_type, node.overload))
+        if function is not None:  # onnx's inliner forgets the defaults of attributes, and the operator sets
+            given = {attribute.name for attribute in node.attribute}
+            node.attribute.extend(a for a in function.attribute_proto if a.name not in given)
+    imported = {o.domain for o in copy.opset_import}
+    for function in functions.values():
+        copy.opset_import.extend(o for o in function.opset_import if o.domain not in imported)
+        imported |= {o.domain for o in function.opset_import}
+    return inliner.inline_selected_functions(copy, list(names))
+
+
+def _can_inline(model: onnx.ModelProto, function: onnx.FunctionProto) -> bool:
+    """Whether its operators mean the same outside, and each call tells which attributes it leaves to their defaults."""
+    versions = {_domain(o): o.version for body in (*model.functions, model) for o in body.opset_import}
+    if any(versions[_domain(o)] != o.version for o in function.opset_import):
+        return False
+    key, defaults = function_key(*_name(function), function.overload), {a.name for a in function.attribute_proto}
+    calls = (node for node in _nodes(model) if function_key(node.domain, node.op_type, node.overload) == key)
+    return not any(a.ref_attr_name and a.name in defaults for node in calls for a in node.attribute)
+
+
+def _domain(imported: onnx.OperatorSetIdProto) -> str:
+    return function_key(imported.domain, "", "")[0]
+
+
+def _name(function: onnx.FunctionProto) -> Name:
+    return function.domain, function.name
+
+
+def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """The operators of all graphs and functions."""
+    waiting = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting += [inner for a in node.attribute for body in (a.g, *a.graphs) for inner in body.node]

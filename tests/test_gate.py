@@ -7,7 +7,7 @@ from collections import Counter
 
 from hypothesis import HealthCheck, Phase, given, settings
 from models import assert_same_function, fold
-from strategies import STEPS, graphs
+from strategies import STEPS, graphs, wrapped
 
 from folding.rules import RULES
 
@@ -17,9 +17,10 @@ FIXED = "FUZZ_EXAMPLES" not in os.environ  # continuous integration sees the sam
 PHASES = [Phase.generate] if "MUTANT" in os.environ else list(Phase)
 DIGITS = 1e-9  # long chains of random weights reach large values in between and cancel
 folded: Counter[str] = Counter()
+folded_inside: Counter[str] = Counter()
 
 
-@settings(
+gate = settings(
     max_examples=EXAMPLES,
     derandomize=FIXED,
     database=None,
@@ -27,21 +28,35 @@ folded: Counter[str] = Counter()
     phases=PHASES,
     suppress_health_check=list(HealthCheck),
 )
-@given(graphs())
-def test_random_graphs_keep_their_function(drawn):
-    before, feeds = drawn
+
+
+def statuses(before, feeds):
+    """What became of the affines of a model, once it is certain that it computes the same and folds no further."""
     after, report = fold(before)
     assert_same_function(before, after, feeds, DIGITS)
     again, second = fold(after)
     assert again == after
     assert not second.changed
-    folded.update(o.status for o in report.outcomes)
+    return [outcome.status for outcome in report.outcomes]
+
+
+@gate
+@given(graphs())
+def test_random_graphs_keep_their_function(drawn):
+    folded.update(statuses(*drawn))
+
+
+@gate
+@given(wrapped())
+def test_random_structures_keep_their_function(drawn):
+    folded_inside.update(statuses(*drawn))
 
 
 def test_random_graphs_do_fold():
     """The test before is not vacuous: of the affines it drew, a good part moved."""
     assert folded["folded"] > EXAMPLES / 8
     assert folded["kept"] > EXAMPLES / 8
+    assert folded_inside["folded"] > EXAMPLES / 8
 
 
 def test_every_operator_with_a_rule_is_drawn():

@@ -17,6 +17,7 @@ SOURCES = sorted(FOLDING.rglob("*.py"))
 
 # Which modules may know protobuf: the index over the message and its two readers, what writes it, and the files.
 PROTOBUF = {"api", "commit", "constants", "evaluation", "facts", "functions", "graph", "leftover", "pipeline", "shapes"}
+PROTOBUF |= {"sizes", "weights"}
 LAYERS = [
     "affine",
     "plan",
@@ -24,6 +25,7 @@ LAYERS = [
     "weights",
     "evaluation",
     "constants",
+    "sizes",
     "shapes",
     "graph",
     "sites",

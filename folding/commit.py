@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 from onnx import helper
 
+from folding import constants
 from folding.graph import Edge, Node
 from folding.shapes import FIRST_IR_WITH_DEFAULTS
 from folding.sites import data_input
@@ -105,7 +106,9 @@ def _is_private(scope: Scope, name: str) -> bool:
 
 def drop_if_unread(scope: Scope, name: str) -> None:
     """Take out a constant that lost its last reader, and the operators that only made it."""
-    owner = scope.owner(name)
+    owner = scope.owner(name) if constants.is_constant(scope, name) else None
+    if owner is not None and name in owner.captured and not _is_read_elsewhere(owner, name):
+        owner.captured.discard(name)
     if owner is None or owner.uses.get(name) or name in owner.outputs | owner.captured | owner.pinned | owner.annotated:
         return
     owner.weights.pop(name, None)
@@ -113,6 +116,12 @@ def drop_if_unread(scope: Scope, name: str) -> None:
     node = owner.producers.get(name)
     if node is not None and not node.removed and not any(owner.uses.get(output) for output in node.outputs):
         remove(node)
+
+
+def _is_read_elsewhere(owner: Scope, name: str) -> bool:
+    """Whether another graph may still read a constant of this one; what it calls so may be a value of its own."""
+    others = (scope for scope in owner.graph.scopes if scope is not owner)
+    return any(scope.uses.get(name) or name in scope.outputs for scope in others)
 
 
 # --- operators -------------------------------------------------------------------------------------------

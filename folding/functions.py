@@ -12,6 +12,7 @@ import onnx
 from onnx import inliner
 
 from folding.onnxfile.graphs import function_key
+from folding.sites import NORMALIZATION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -20,19 +21,27 @@ Name = tuple[str, str]  # domain and name: all overloads of a function are inlin
 
 
 def inline_where_needed(
-    model: onnx.ModelProto, kept: Collection[str], left: Callable[[onnx.ModelProto], int]
+    model: onnx.ModelProto, kept: Collection[str], fold: Callable[[onnx.ModelProto], None]
 ) -> tuple[onnx.ModelProto, list[str]]:
     """The model with no more functions inlined than it takes to fold the most normalizations; the names of these.
 
-    `left` folds the model it is given, and tells how many normalizations it still runs; functions named in `kept` stay.
+    `fold` folds the model it is given in place. Functions named in `kept` stay.
     """
-    before = left(inlined(model, []))
     known = dict.fromkeys((f.domain, f.name) for f in model.functions if f.name not in kept)
     names = [name for name in known if all(_can_inline(model, f) for f in model.functions if _name(f) == name)]
-    fewest = left(inlined(model, names)) if before and names else before
-    if fewest == before:
+
+    def left(chosen: list[Name]) -> int:
+        """The normalizations that are left to run, those of a function once for every call."""
+        candidate = inlined(model, chosen)
+        fold(candidate)
+        return count_normalizations(inlined(candidate, names))
+
+    if not (count_normalizations(model) and _has_one_version_each(model)):
         return model, []
-    needed = _needed(names, [], lambda chosen: left(inlined(model, chosen)) <= fewest)
+    most, fewest = left([]), left(names)
+    if fewest == most:
+        return model, []
+    needed = _needed(names, [], lambda chosen: left(chosen) <= fewest)
     return inlined(model, needed), sorted(name for _, name in needed)
 
 
@@ -66,22 +75,43 @@ def inlined(model: onnx.ModelProto, names: Collection[Name]) -> onnx.ModelProto:
     return inliner.inline_selected_functions(copy, list(names))
 
 
+def _has_one_version_each(model: onnx.ModelProto) -> bool:
+    """Whether model and functions agree on the versions of their operator sets, as onnx's inliner demands of all."""
+    imported = [o for body in (model, *model.functions) for o in body.opset_import]
+    return len({(_domain(o), o.version) for o in imported}) == len({_domain(o) for o in imported})
+
+
 def _can_inline(model: onnx.ModelProto, function: onnx.FunctionProto) -> bool:
-    """Whether its operators mean the same outside, and each call tells which attributes it leaves to their defaults."""
-    versions = {_domain(o): o.version for body in (*model.functions, model) for o in body.opset_import}
-    if any(versions[_domain(o)] != o.version for o in function.opset_import):
+    """Whether it leaves the standard operators alone, and every call tells which attributes it leaves to defaults."""
+    if _domain(function) == "":
         return False
     key, defaults = function_key(*_name(function), function.overload), {a.name for a in function.attribute_proto}
     calls = (node for node in _nodes(model) if function_key(node.domain, node.op_type, node.overload) == key)
     return not any(a.ref_attr_name and a.name in defaults for node in calls for a in node.attribute)
 
 
-def _domain(imported: onnx.OperatorSetIdProto) -> str:
-    return function_key(imported.domain, "", "")[0]
+def _domain(proto: onnx.OperatorSetIdProto | onnx.FunctionProto | onnx.NodeProto) -> str:
+    """Its domain, the standard one in its short spelling."""
+    return function_key(proto.domain, "", "")[0]
 
 
 def _name(function: onnx.FunctionProto) -> Name:
     return function.domain, function.name
+
+
+def count_nodes(model: onnx.ModelProto) -> int:
+    """Operators in all graphs and functions."""
+    return sum(1 for _ in _nodes(model))
+
+
+def count_normalizations(model: onnx.ModelProto) -> int:
+    """Standard BatchNormalizations in all graphs and functions."""
+    return sum(is_normalization(node) for node in _nodes(model))
+
+
+def is_normalization(node: onnx.NodeProto) -> bool:
+    """Whether it is called as the standard operator is."""
+    return node.op_type == NORMALIZATION and _domain(node) == ""
 
 
 def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:

@@ -39,7 +39,7 @@ def infer(graph: Graph) -> None:
     for proto in _graphs(copy.graph):
         del proto.value_info[:]
     _settle_initializers(graph, copy)
-    scopes = [scope for scope in graph.scopes if not scope.is_function]
+    scopes = [scope for scope in graph.scopes if not scope.prefix]  # onnx infers in a function only what a call needs
     for _ in range(ROUNDS):
         if not (_infer(scopes, copy) and _declare(scopes, copy)):
             break

@@ -63,8 +63,12 @@ def _step(node: onnx.NodeProto, values: Mapping[str, Any], context: Context) -> 
         return _loop(attributes["body"], given, values, context)
     if node.op_type == "Scan":
         return _scan(attributes, given, values, context)
-    results = OPERATORS[node.op_type](context.opset, attributes, *given)
-    return results if isinstance(results, list) else [np.asarray(results)]
+    return several(OPERATORS[node.op_type](context.opset, attributes, *given))
+
+
+def several(result: Any) -> list[Array]:
+    """All outputs of an operator; a reference gives a tuple where there may be more than one."""
+    return [np.asarray(value) for value in (result if isinstance(result, tuple) else (result,))]
 
 
 def _call(function: onnx.FunctionProto, call: onnx.NodeProto, given: list[Any], context: Context) -> list[Any]:

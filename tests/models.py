@@ -74,7 +74,8 @@ class Model:
         given = [self.values[i] if i else None for i in inputs]
         found = reference._attributes(node, self.opset)
         with np.errstate(all="ignore"):
-            self.values[made[0]] = np.asarray(reference.OPERATORS[op](self.opset, found, *given))
+            results = reference.several(reference.OPERATORS[op](self.opset, found, *given))
+        self.values.update(zip(made, results, strict=False))
         return made[0]
 
     # --- operators with weights ---------------------------------------------------------------------------

@@ -38,8 +38,9 @@ def inline_where_needed(
 
     if not (count_normalizations(model) and _has_one_version_each(model)):
         return model, []
-    most, fewest = left([]), left(names)
-    if fewest == most:
+    most = left([])
+    fewest = left(names) if most and names else most
+    if fewest >= most:
         return model, []
     needed = _needed(names, [], lambda chosen: left(chosen) <= fewest)
     return inlined(model, needed), sorted(name for _, name in needed)

@@ -15,9 +15,12 @@ def _sum_of_squares(_: int, a: dict[str, Any], x: Array, axes: Array | None = No
     return np.sum(x * x, axis=None if over is None else tuple(over), keepdims=bool(a["keepdims"]))
 
 
-def _slice(_: int, a: dict[str, Any], x: Array, starts: Array, ends: Array, axes: Array | None = None) -> Array:
+def _slice(
+    _: int, a: dict[str, Any], x: Array, starts: Array, ends: Array, axes: Array | None = None, steps: Any = None
+) -> Array:
     for number, axis in enumerate(range(len(starts)) if axes is None else axes.tolist()):
-        x = x.take(range(*slice(starts[number], ends[number]).indices(x.shape[axis])), axis)
+        step = 1 if steps is None else int(steps[number])
+        x = x.take(range(*slice(starts[number], ends[number], step).indices(x.shape[axis])), axis)
     return x
 
 

@@ -39,6 +39,8 @@ def infer(graph: Graph) -> None:
     for proto in _graphs(copy.graph):
         del proto.value_info[:]
     _settle_initializers(graph, copy)
+    for scope in graph.scopes:
+        _note_constants(scope)
     scopes = [scope for scope in graph.scopes if not scope.prefix]  # onnx infers in a function only what a call needs
     for _ in range(ROUNDS):
         if not (_infer(scopes, copy) and _declare(scopes, copy)):
@@ -49,6 +51,16 @@ def infer(graph: Graph) -> None:
         scope.shapes |= shapes_found
         scope.types |= types
         scope.shapes |= {name: tuple(tensor.dims) for name, tensor in scope.initializers.items()}
+        scope.constness.clear()  # a Shape whose input was still unknown may be a constant now
+
+
+def _note_constants(scope: Scope) -> None:
+    """Note the types and shapes of Constant nodes: in a function they are all that is known."""
+    for proto in scope.proto.node:
+        for attribute in proto.attribute:
+            if proto.op_type == "Constant" and attribute.name == "value" and len(proto.output) == 1:
+                scope.types[proto.output[0]] = attribute.t.data_type
+                scope.shapes[proto.output[0]] = tuple(attribute.t.dims)
 
 
 def _infer(scopes: list[Scope], copy: onnx.ModelProto) -> bool:
@@ -68,12 +80,13 @@ def _declare(scopes: list[Scope], copy: onnx.ModelProto) -> bool:
     for scope, proto in zip(scopes, _graphs(copy.graph), strict=True):
         for node in scope.nodes:
             known = scope.shapes.get(node.output) if node.op == "Reshape" and node.output else ()
-            if known == () or node.output in scope.outputs or (known is not None and not _is_open(known)):
+            kind = scope.types.get(node.output)
+            if known == () or not kind or node.output in scope.outputs or (known is not None and not _is_open(known)):
                 continue
             shape = sizes.reshaped(node)
             if shape is None or (known is not None and _merged(known, shape) == known):
                 continue
-            proto.value_info.append(_value_info(node.output, scope.types.get(node.output, 0), shape))
+            proto.value_info.append(_value_info(node.output, kind, shape))
             scope.shapes[node.output], told = shape, True
     return told
 
@@ -121,14 +134,16 @@ def _of(scope: Scope, name: str, steps: int) -> Shape | None:
 
 
 def _by_producer(scope: Scope, name: str, steps: int) -> Shape | None:
-    """The shape that the weights of a producing convolution, or an operator that keeps the shape, tell."""
+    """The shape that the weights of a producing operator, or an operator that keeps the shape, tell."""
     node = scope.producers.get(name)
     if node is None or name != node.output or not node.inputs:
         return None
     if node.op in SAME_SHAPE:
         return _of(scope, node.inputs[0], steps)
     if node.op == "Gemm":
-        return (None, None)
+        weight = constants.shape_of(scope, node.inputs[1]) if node.has(1) else None
+        columns = 0 if node.attribute("transB") else 1
+        return (None, weight[columns] if weight is not None and len(weight) == 2 else None)
     weight = constants.shape_of(scope, node.inputs[1]) if node.op in CONVOLUTIONS and node.has(1) else None
     if weight is None or len(weight) < 3:
         return None

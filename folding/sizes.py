@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from folding.shapes import Dimension, Shape
 
 DEPTH = 32  # operators in a row between a Shape and a Reshape; exporters write at most ten
+LARGEST = 2**63 - 1  # sizes are int64
 LONGEST = 64  # sizes in a list: no value has so many axes
 
 Sizes = NDArray[np.object_]  # of integers, names and None
@@ -31,10 +32,8 @@ def reshaped(node: Node) -> Shape | None:
     if target is None or target.ndim != 1 or any(isinstance(size, int) and size < -1 for size in target):
         return None
     source = _shape(node) or ()
-    try:
-        keep_zero = node.version >= 14 and node.attribute("allowzero")
-    except Refused:
-        return None
+    allow_zero = node.attribute_proto("allowzero")
+    keep_zero = allow_zero is not None and allow_zero.i
     copied = [*source, *(None,) * len(target)]
     sizes = [copied[i] if size == 0 and not keep_zero else size for i, size in enumerate(target)]
     return tuple(_rest(source, sizes) if size == -1 else size for size in sizes)
@@ -71,7 +70,13 @@ def _of(scope: Scope, name: str, depth: int, known: dict[tuple[int, str], Sizes 
     if (key := (owner.index, name)) not in known:
         try:
             found = _made(owner, name, lambda source: _of(owner, source, depth - 1, known))
-        except (Refused, ValueError, IndexError, TypeError):  # malformed: what it would make is nobody's guess
+        except (
+            Refused,
+            ValueError,
+            IndexError,
+            TypeError,
+            OverflowError,
+        ):  # malformed: what it would make is nobody's guess
             found = None
         known[key] = found if found is not None and found.size <= LONGEST else None
     return known[key]
@@ -80,7 +85,7 @@ def _of(scope: Scope, name: str, depth: int, known: dict[tuple[int, str], Sizes 
 def _made(scope: Scope, name: str, sizes_of: Callable[[str], Sizes | None]) -> Sizes | None:
     if constants.is_constant(scope, name):
         found = constants.array(scope, name)
-        return found.astype(object) if found.dtype.kind == "i" else None
+        return found.astype(object) if found.dtype.kind == "i" and found.size <= LONGEST else None
     node = scope.producers.get(name)
     if node is None or name != node.output:
         return None
@@ -114,7 +119,8 @@ def _each(function: Callable[[int, int], int | None], neutral: int) -> Callable[
 
     def apply(one: Dimension, other: Dimension) -> Dimension:
         if isinstance(one, int) and isinstance(other, int):
-            return function(one, other)
+            result = function(one, other)
+            return result if result is not None and abs(result) <= LARGEST else None
         return one if other == neutral else None
 
     elementwise = np.frompyfunc(apply, 2, 1)

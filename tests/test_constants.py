@@ -11,7 +11,9 @@ from onnx import helper, numpy_helper
 from rows import Kept, into, judge, out, start
 
 from folding import Options, Outcome, evaluation, fold_model
+from folding import fold as fold_file
 from folding.onnxfile import INLINE_BYTES
+from folding.onnxfile.wire import header
 
 
 def simple(outputs: int = 6, dtype: type = np.float64) -> Model:
@@ -65,6 +67,35 @@ def test_integers_as_attributes(count):
     after, report = fold(before)
     assert report.outcomes[0].status == "folded"
     assert_same_function(before, after, m.feeds, DIGITS[m.dtype])
+
+
+PACKED = [
+    ("value_floats", onnx.AttributeProto.FLOATS, 7, np.full(INLINE_BYTES, 2, np.float32).tobytes()),
+    ("value_ints", onnx.AttributeProto.INTS, 8, bytes([2] * (2 * INLINE_BYTES))),
+]
+
+
+@pytest.mark.parametrize(("form", "kind", "number", "data"), PACKED, ids=[row[0] for row in PACKED])
+def test_packed_numbers_stay_in_the_file(form, kind, number, data, tmp_path):
+    """Another writer packs the numbers of an attribute, so that they are one large field."""
+    m = Model(dtype=np.float32)
+    count = len(data) // (4 if form == "value_floats" else 1)
+    x = m.op("Gemm", start(m, 3, 4), m.constant((4, count)))
+    table = m.constant(np.arange(1.0, 4.0), name="table")
+    m.values["numbers"] = np.full(count, 2)
+    scale = "numbers" if form == "value_floats" else m.op("Gather", table, "numbers")
+    out(m, m.op("Mul", x, scale, name=SITE))
+    model = m.build()
+    graph, node = onnx.GraphProto(), onnx.NodeProto(op_type="Constant", output=["numbers"], name="packed")
+    graph.CopyFrom(model.graph)
+    model.ClearField("graph")
+    attribute = onnx.AttributeProto(name=form, type=kind).SerializeToString() + header(number, len(data)) + data
+    operator = node.SerializeToString() + header(5, len(attribute)) + attribute
+    whole = header(1, len(operator)) + operator + graph.SerializeToString()
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString() + header(7, len(whole)) + whole)
+    report = fold_file(tmp_path / "m.onnx", tmp_path / "n.onnx")
+    judge(report.outcomes[0], into("Gemm"), {n.name: n.op_type for n in m.nodes})
+    assert report.verification.status == "verified"
 
 
 @pytest.mark.parametrize("attributes", [{"value_string": "x"}, {"value_strings": ["x"]}])

@@ -50,6 +50,22 @@ def test_a_function_with_its_own_constants_is_folded_for_all_callers(calls):
     assert not report.notes
 
 
+@pytest.mark.parametrize("absorber", ["Conv", "Gemm", "Gemm transposed"])
+def test_maps_in_a_function_fold_too(absorber):
+    m = Model(ir=10)
+    if absorber == "Conv":
+        x = m.conv(start(m), 6)
+    else:
+        x = start(m, 3, 4)
+        transposed = absorber != "Gemm"
+        x = m.op("Gemm", x, m.constant((5, 4) if transposed else (4, 5)), transB=int(transposed))
+    out(m, m.per_channel("Mul", x))
+    before = structures.in_function(m.build(), list(m.initializers), calls=2)
+    after, report = checked(before, m)
+    assert report.outcomes[0].status == "folded"
+    assert after.graph == before.graph
+
+
 @pytest.mark.parametrize("calls", [1, 3])
 def test_a_function_is_inlined_where_its_callers_pass_the_constants(calls):
     m = simple()

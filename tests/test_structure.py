@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import structures
-from models import DIGITS, NO_VERIFY, SITE, Model, assert_same_function, fold
+from models import DIGITS, NO_VERIFY, Model, assert_same_function, fold
 from onnx import helper
 from rows import Kept, into, judge, out, start
 
@@ -185,6 +185,33 @@ def test_the_shape_of_a_reshape_that_reads_shapes(axes):
     before = structures.with_open_shapes(m.build(), axes)
     after, report = checked(before, m)
     judge(report.outcomes[0], into("Conv"), {n.name: n.op_type for n in after.graph.node})
+
+
+@pytest.mark.parametrize("keep_zero", [0, 1])
+def test_zeros_in_a_computed_shape(keep_zero):
+    """A 0 copies the size of the input, unless allowzero says that it is one; then the -1 cannot be told."""
+    m = Model(opset=14)
+    x = m.conv(start(m, 2, 4, 6, 6), 6)
+    last = m.op("Slice", m.op("Shape", x), *(m.constant(np.array([n])) for n in (2, 3)))
+    shape = m.op("Concat", m.constant(np.array([0, 0])), last, m.constant(np.array([-1])), axis=0)
+    x = m.op("Reshape", x, shape, allowzero=keep_zero, **({"like": x} if keep_zero else {}))
+    out(m, m.per_channel("Mul", x))
+    _, report = fold_model(structures.with_open_shapes(m.build(), {0, 2, 3}), NO_VERIFY)
+    assert report.outcomes[0].status == ("kept" if keep_zero else "folded")
+
+
+def test_numbers_that_are_no_sizes_are_not_computed():
+    """n = n * n sixty times: no memory holds it."""
+    m = Model(opset=11)
+    x = start(m, 2, 4, 6, 6)
+    n = m.op("Slice", m.op("Shape", x), *(m.constant(np.array([n])) for n in (1, 2)))
+    one = m.constant(np.array([1]))
+    for _ in range(60):
+        n = m.op("Mul", n, n, like=one)
+    m.op("Reshape", x, m.op("Concat", n, m.constant(np.array([-1])), axis=0), like=x)
+    out(m, m.bn(m.conv(x, 6)))
+    _, report = fold_model(structures.with_open_shapes(m.build(), {0, 2, 3}), NO_VERIFY)
+    assert report.outcomes[0].status == "folded"
 
 
 ODD_SHAPES = [

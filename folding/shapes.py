@@ -80,14 +80,15 @@ def _declare(scopes: list[Scope], copy: onnx.ModelProto) -> bool:
     for scope, proto in zip(scopes, _graphs(copy.graph), strict=True):
         for node in scope.nodes:
             known = scope.shapes.get(node.output) if node.op == "Reshape" and node.output else ()
-            kind = scope.types.get(node.output)
-            if known == () or not kind or node.output in scope.outputs or (known is not None and not _is_open(known)):
+            if known == () or node.output in scope.outputs or (known is not None and not _is_open(known)):
                 continue
             shape = sizes.reshaped(node)
             if shape is None or (known is not None and _merged(known, shape) == known):
                 continue
-            proto.value_info.append(_value_info(node.output, kind, shape))
-            scope.shapes[node.output], told = shape, True
+            scope.shapes[node.output] = shape
+            if kind := scope.types.get(node.output):  # inference would object to a value without a type
+                proto.value_info.append(_value_info(node.output, kind, shape))
+                told = True
     return told
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 from onnx import helper
 
+from folding import constants
 from folding.graph import Edge, Node
 from folding.shapes import FIRST_IR_WITH_DEFAULTS
 
@@ -55,7 +56,9 @@ def _is_private(scope: Scope, name: str) -> bool:
 
 def drop_if_unread(scope: Scope, name: str) -> None:
     """Take out a constant that lost its last reader, and the operators that only made it."""
-    owner = scope.owner(name)
+    owner = scope.owner(name) if constants.is_constant(scope, name) else None
+    if owner is not None and name in owner.captured and not _is_read_elsewhere(owner, name):
+        owner.captured.discard(name)
     if owner is None or owner.uses.get(name) or name in owner.outputs | owner.captured | owner.pinned | owner.annotated:
         return
     owner.weights.pop(name, None)
@@ -63,6 +66,12 @@ def drop_if_unread(scope: Scope, name: str) -> None:
     node = owner.producers.get(name)
     if node is not None and not node.removed and not any(owner.uses.get(output) for output in node.outputs):
         remove(node)
+
+
+def _is_read_elsewhere(owner: Scope, name: str) -> bool:
+    """Whether another graph may still read a constant of this one; what it calls so may be a value of its own."""
+    others = (scope for scope in owner.graph.scopes if scope is not owner)
+    return any(scope.uses.get(name) or name in scope.outputs for scope in others)
 
 
 # --- operators -------------------------------------------------------------------------------------------
@@ -142,17 +151,30 @@ def write_back(graph: Graph) -> None:
         if scope.restructured:
             nodes = [node.proto for node in scope.nodes if not node.removed]
             _replace(scope.proto.node, nodes)
-        _write_initializers(scope)
+        if scope.is_function:
+            _write_constants(scope)
+        else:
+            _write_initializers(scope)
         gone = {name for name in scope.dropped if name not in scope.producers} | set(scope.weights)
         if any(value.name in gone for value in scope.proto.value_info):
             _replace(scope.proto.value_info, [value for value in scope.proto.value_info if value.name not in gone])
 
 
+def _write_constants(scope: Scope) -> None:
+    """A function has no initializers: its new constants are Constant nodes before all others."""
+    tensors = [_tensor(scope, name, weight, None) for name, weight in scope.weights.items()]
+    made = [helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in tensors]
+    if made:
+        _replace(scope.proto.node, [*made, *scope.proto.node])
+
+
 def _write_initializers(scope: Scope) -> None:
     """New constants take the place of the old ones of the same name; unread ones go, with their graph inputs."""
-    gone = (scope.dropped | set(scope.weights)) & set(scope.initializers)
+    gone = (scope.dropped | set(scope.weights)) & (scope.initializers.keys() | scope.sparse.keys())
     if not gone and not scope.weights:
         return
+    if gone & scope.sparse.keys():
+        _replace(scope.proto.sparse_initializer, [s for name, s in scope.sparse.items() if name not in gone])
     old_ir = scope.parent is None and scope.graph.model.ir_version < FIRST_IR_WITH_DEFAULTS
     tensors, left = [], dict(scope.weights)
     for tensor in scope.proto.initializer:

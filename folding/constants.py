@@ -1,24 +1,22 @@
-"""The value of a name that is known without running the model: initializers, Constant nodes, small arithmetic."""
+"""The value of a name that is known without running the model: initializers, Constant nodes, what they make."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from folding.evaluation import OPERATORS, SHAPE_READERS, array_of, dtype_of, evaluate
 from folding.onnxfile import Span
 from folding.onnxfile.wire import header
 from folding.plan import Refused, require
 from folding.weights import FLOAT_TYPES, VALUES_LIMIT, Weight
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from folding.evaluation import Array
     from folding.graph import Node, Scope
 
 DEPTH = 64  # constant operators in a row; exporters write at most a handful
@@ -29,16 +27,9 @@ PLAIN_FIELDS = {
     onnx.TensorProto.DESCRIPTOR.fields_by_name["float_data"].number: np.dtype(np.float32),
     onnx.TensorProto.DESCRIPTOR.fields_by_name["double_data"].number: np.dtype(np.float64),
 }
-
-Array = NDArray[Any]
-
-
-def dtype_of(code: int) -> np.dtype[Any] | None:
-    """The NumPy type of one of ONNX's element types, None if there is none."""
-    try:
-        return helper.tensor_dtype_to_np_dtype(code) if code else None
-    except KeyError:
-        return None
+# The attribute forms of a Constant node that are no tensor (operator Constant, opset 13), and their types.
+LISTS = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+FORMS = {"value", "sparse_value", *LISTS}
 
 
 def is_constant(scope: Scope, name: str) -> bool:
@@ -55,6 +46,8 @@ def shape_of(scope: Scope, name: str) -> tuple[int, ...] | None:
         return owner.weights[name].shape
     if name in owner.initializers:
         return tuple(owner.initializers[name].dims)
+    if name in owner.sparse:
+        return tuple(owner.sparse[name].dims)
     try:
         return weight(scope, name).shape if name in owner.producers and is_constant(scope, name) else None
     except Refused:
@@ -82,29 +75,21 @@ def array(scope: Scope, name: str) -> Array:
     refusal = _why_not(scope, name, DEPTH)
     if refusal is not None:
         raise refusal
-    return _array(_evaluate(scope, name))
-
-
-def _array(found: Weight | Array) -> Array:
-    if not isinstance(found, Weight):
-        return found
-    if isinstance(found.base, np.ndarray) and not found.factors:
-        return found.base.astype(found.dtype)
-    return found.values().astype(found.dtype)
+    return array_of(_evaluate(scope, name))
 
 
 def _why_not(scope: Scope, name: str, depth: int) -> Refused | None:
     """Why the name is no constant, None if it is one."""
     owner = scope.owner(name)
-    if owner is None or name in owner.sparse or depth == 0:
-        return Refused("weight-not-constant", f"{name!r} is not a dense constant")
+    if owner is None or depth == 0:
+        return Refused("weight-not-constant", f"{name!r} is not a constant")
     if name in owner.shadowing:
         return Refused("weight-not-constant", f"{name!r} means two values in nested graphs")
     if owner.is_overridable(name):
-        if name in owner.initializers and owner.parent is None:
+        if (name in owner.initializers or name in owner.sparse) and owner.parent is None:
             return Refused("overridable", f"{name!r} is an initializer and a graph input, so a caller may override it")
         return Refused("weight-not-constant", f"{name!r} is an input of its graph")
-    if name in owner.weights or name in owner.initializers:
+    if name in owner.weights or name in owner.initializers or name in owner.sparse:
         return None
     if name not in owner.constness:
         owner.constness[name] = _why_not_made(owner, name, depth)
@@ -114,11 +99,29 @@ def _why_not(scope: Scope, name: str, depth: int) -> Refused | None:
 def _why_not_made(scope: Scope, name: str, depth: int) -> Refused | None:
     """Why what an operator makes is no constant."""
     node = scope.producers.get(name)
-    made = node is not None and (node.op == "Constant" or (node.op in EVALUATE and any(node.inputs)))
-    if node is None or not made:
+    if node is None or not (node.op == "Constant" or (node.op in OPERATORS and any(node.inputs))):
         return Refused("weight-not-constant", f"{name!r} is computed at run time")
+    if node.op == "Constant":
+        known = _form(node) is not None
+        return None if known else Refused("weight-not-constant", f"{node.label!r} is a constant of another form")
+    if node.op in SHAPE_READERS and _known_sizes(node) is not None:
+        return None
     reasons = (_why_not(scope, source, depth - 1) for source in node.inputs if source)
     return next((reason for reason in reasons if reason is not None), None)
+
+
+def _form(node: Node) -> onnx.AttributeProto | None:
+    """The one attribute of a Constant node; None if its value is no number, or another one at every call."""
+    proto = node.proto.attribute[0] if len(node.proto.attribute) == 1 else None
+    return proto if proto is not None and proto.name in FORMS and not proto.ref_attr_name else None
+
+
+def _known_sizes(node: Node) -> tuple[int, ...] | None:
+    """The sizes of the input of a Shape or Size, None if one is unknown."""
+    name = node.inputs[0] if node.has(0) else ""
+    owner = node.scope.owner(name)
+    sizes = () if owner is None else owner.shapes.get(name, (None,))
+    return tuple(n for n in sizes if isinstance(n, int)) if all(isinstance(n, int) for n in sizes) else None
 
 
 def _evaluate(scope: Scope, name: str) -> Weight | Array:
@@ -127,21 +130,32 @@ def _evaluate(scope: Scope, name: str) -> Weight | Array:
     if name in owner.weights:
         return owner.weights[name]
     if name not in owner.evaluated:
-        owner.evaluated[name] = _first_evaluation(owner, name)
+        if name in owner.initializers:
+            owner.evaluated[name] = of_tensor(owner, owner.initializers[name])
+        elif name in owner.sparse:
+            owner.evaluated[name] = _of_sparse(owner, owner.sparse[name])
+        else:
+            node = owner.producers[name]
+            owner.evaluated |= zip(node.outputs, _of_node(node), strict=False)
     return owner.evaluated[name]
 
 
-def _first_evaluation(scope: Scope, name: str) -> Weight | Array:
-    if name in scope.initializers:
-        return of_tensor(scope, scope.initializers[name])
-    node = scope.producers[name]
+def _of_node(node: Node) -> list[Weight | Array]:
+    """What an operator makes of constants, output by output."""
     if node.op == "Constant":
-        return _of_constant_node(node)
+        return [_of_constant_node(node)]
     _ = node.schema  # refuses a malformed operator
-    try:
-        return EVALUATE[node.op](node, [_evaluate(scope, source) for source in node.inputs if source])
-    except (ValueError, IndexError, OverflowError) as error:  # NumPy's words for shapes that do not fit
-        raise Refused("parameters", f"the constant {name!r} cannot be computed: {error}", node.label) from None
+    sizes = _known_sizes(node) if node.op in SHAPE_READERS else None
+    if sizes is not None:
+        return [_of_sizes(node, sizes)]
+    return evaluate(node, [_evaluate(node.scope, source) if source else None for source in node.inputs])
+
+
+def _of_sizes(node: Node, sizes: tuple[int, ...]) -> Array:
+    """Shape, from opset 15 on with a start and an end, or Size."""
+    if node.op == "Size":
+        return np.array(math.prod(sizes), np.int64)
+    return np.array(sizes[slice(node.attribute("start"), node.attribute("end"))], np.int64)
 
 
 def of_tensor(scope: Scope, tensor: onnx.TensorProto) -> Weight | Array:
@@ -164,117 +178,33 @@ def of_tensor(scope: Scope, tensor: onnx.TensorProto) -> Weight | Array:
     return numpy_helper.to_array(whole)
 
 
+def _of_sparse(scope: Scope, sparse: onnx.SparseTensorProto) -> Array:
+    """A sparse tensor written out: its indices are flat, or one row of coordinates each."""
+    shape, label = tuple(sparse.dims), sparse.values.name or "a sparse constant"
+    require(math.prod(shape) <= VALUES_LIMIT, "too-large", f"{label!r} is too large to be evaluated")
+    values, places = (array_of(of_tensor(scope, part)) for part in (sparse.values, sparse.indices))
+    flat = places.ndim == 1
+    fits = places.shape == (values.size,) if flat else places.shape == (values.size, len(shape))
+    limit = math.prod(shape) if flat else np.array(shape)
+    require(fits and np.all((places >= 0) & (places < limit)), "parameters", f"the indices of {label!r} do not fit it")
+    dense = np.zeros(shape, values.dtype)
+    dense.reshape(-1)[places if flat else np.ravel_multi_index(tuple(places.T), shape)] = values.reshape(-1)
+    return dense
+
+
 def _of_constant_node(node: Node) -> Weight | Array:
-    """A Constant node of any attribute form (operator Constant, opset 13)."""
-    proto = node.proto.attribute[0] if len(node.proto.attribute) == 1 else None
-    require(proto is not None, "weight-not-constant", f"{node.label!r} has not exactly one attribute")
-    assert proto is not None  # noqa: S101  narrowed for the type checker
-    if proto.name == "value" and not proto.ref_attr_name:
+    """A Constant node of one of the `FORMS`."""
+    proto = _form(node)
+    assert proto is not None, "asked only for constants"  # noqa: S101  _why_not answered before
+    if proto.name == "value":
         return of_tensor(node.scope, proto.t)
-    payload = node.scope.graph.file.payload(proto)
-    forms = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
-    require(
-        proto.name in forms and payload is None and not proto.ref_attr_name,
-        "weight-not-constant",
-        f"{node.label!r} is a constant of the form {proto.name!r}",
-    )
-    return np.array(helper.get_attribute_value(proto), forms[proto.name])
-
-
-# --- operators evaluated on constants --------------------------------------------------------------------
-
-
-def _reshaped(found: Weight | Array, shape: tuple[int, ...]) -> Weight | Array:
-    if isinstance(found, Weight):
-        base = found.base.reshape(shape) if isinstance(found.base, np.ndarray) else found.base
-        return replace(found, shape=shape, base=base)
-    return found.reshape(shape)
-
-
-def _reshape(node: Node, given: list[Weight | Array]) -> Weight | Array:
-    target = node.attribute("shape") if node.version < 5 else _array(given[1]).tolist()
-    keep_zero = node.version >= 14 and node.attribute("allowzero")
-    source = given[0].shape
-    sizes = [source[i] if size == 0 and not keep_zero else int(size) for i, size in enumerate(target)]
-    rest = math.prod(size for size in sizes if size >= 0)
-    shape = tuple(math.prod(source) // max(1, rest) if size < 0 else size for size in sizes)
-    require(math.prod(shape) == math.prod(source), "parameters", f"{node.label!r} reshapes {source} to {shape}")
-    return _reshaped(given[0], shape)
-
-
-def _axes(node: Node, given: list[Weight | Array]) -> list[int] | None:
-    if len(given) > 1:
-        return [int(axis) for axis in _array(given[1]).reshape(-1)]
-    found = node.attribute("axes") if node.version < 13 else None
-    return None if found is None else list(found)
-
-
-def _unsqueeze(node: Node, given: list[Weight | Array]) -> Weight | Array:
-    axes = _axes(node, given) or []
-    rank = len(given[0].shape) + len(axes)
-    places, source = {axis % rank for axis in axes}, iter(given[0].shape)
-    return _reshaped(given[0], tuple(1 if axis in places else next(source) for axis in range(rank)))
-
-
-def _squeeze(node: Node, given: list[Weight | Array]) -> Weight | Array:
-    axes, shape = _axes(node, given), given[0].shape
-    places = {i for i, n in enumerate(shape) if n == 1} if axes is None else {axis % len(shape) for axis in axes}
-    return _reshaped(given[0], tuple(n for i, n in enumerate(shape) if i not in places))
-
-
-def _constant_of_shape(node: Node, given: list[Weight | Array]) -> Weight | Array:
-    shape = tuple(int(n) for n in _array(given[0]).reshape(-1))
-    require(math.prod(shape) <= VALUES_LIMIT, "too-large", f"{node.label!r} makes a constant too large to evaluate")
-    value = node.attribute("value")
-    fill = np.zeros(1, np.float32) if value is None else numpy_helper.to_array(value)
-    return np.broadcast_to(fill.reshape(()), shape)
-
-
-def _cast(node: Node, given: list[Weight | Array]) -> Weight | Array:
-    target = node.attribute("to")
-    code = onnx.TensorProto.DataType.Value(target.decode()) if isinstance(target, bytes) else target  # Cast-1: a name
-    dtype = dtype_of(code)
-    require(dtype in FLOAT_TYPES or (dtype and dtype.kind in "iu"), "not-float", f"{node.label!r} casts to {dtype}")
-    with np.errstate(all="ignore"):
-        return _array(given[0]).astype(dtype)
-
-
-def _transpose(node: Node, given: list[Weight | Array]) -> Weight | Array:
-    return np.ascontiguousarray(_array(given[0]).transpose(node.attribute("perm")))
-
-
-def _arithmetic(function: Callable[..., Any]) -> Callable[[Node, list[Weight | Array]], Weight | Array]:
-    def evaluate(node: Node, given: list[Weight | Array]) -> Weight | Array:
-        require(node.version >= 7 or len(given) == 1, "old-opset", f"{node.op} broadcast differently before opset 7")
-        size = math.prod(np.broadcast_shapes(*(g.shape for g in given)))
-        require(size <= VALUES_LIMIT, "too-large", f"{node.label!r} makes a constant too large to evaluate")
-        arrays = [_array(g) for g in given]
-        with np.errstate(all="ignore"):
-            result = np.asarray(function(*arrays))
-        require(result.dtype == arrays[0].dtype, "not-float", f"{node.label!r} is not computed in one type")
-        return result
-
-    return evaluate
-
-
-def _divide(a: Array, b: Array) -> Array:
-    require(a.dtype in FLOAT_TYPES, "not-float", "an integer division is not evaluated")
-    return np.asarray(a / b)
-
-
-EVALUATE: dict[str, Callable[[Node, list[Weight | Array]], Weight | Array]] = {
-    "Identity": lambda _, given: given[0],
-    "Reshape": _reshape,
-    "Unsqueeze": _unsqueeze,
-    "Squeeze": _squeeze,
-    "Transpose": _transpose,
-    "Cast": _cast,
-    "ConstantOfShape": _constant_of_shape,
-    "Add": _arithmetic(np.add),
-    "Sub": _arithmetic(np.subtract),
-    "Mul": _arithmetic(np.multiply),
-    "Div": _arithmetic(_divide),
-    "Neg": _arithmetic(np.negative),
-    "Sqrt": _arithmetic(np.sqrt),
-    "Reciprocal": _arithmetic(lambda a: _divide(np.ones((), a.dtype), a)),
-}
+    if proto.name == "sparse_value":
+        return _of_sparse(node.scope, proto.sparse_tensor)
+    payload, dtype = node.scope.graph.file.payload(proto), np.dtype(LISTS[proto.name])
+    if not isinstance(payload, Span):
+        return np.array(helper.get_attribute_value(proto), dtype)
+    if dtype in FLOAT_TYPES:
+        return Weight(dtype, (payload.length // dtype.itemsize,), payload)
+    whole = onnx.AttributeProto()
+    whole.MergeFromString(header(payload.field, payload.length) + payload.read())
+    return np.array(whole.ints, dtype)

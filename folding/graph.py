@@ -12,6 +12,7 @@ from onnx import checker, defs, helper
 
 from folding import constants, shapes
 from folding.errors import ModelError
+from folding.evaluation import SHAPE_READERS, dtype_of
 from folding.plan import Refused, require
 from folding.shapes import FIRST_IR_WITH_DEFAULTS
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 STANDARD_DOMAINS = frozenset({"", "ai.onnx"})  # two spellings of one domain, see the ONNX IR specification
 # Since when an operator broadcasts as NumPy does; all the others here have no operand to broadcast
 BROADCASTS = {"Add": 7, "Mul": 7, "Max": 8, "Min": 8}
-SHAPE_READERS = frozenset({"Shape", "Size"})  # read no values, so a change of values is nothing to them
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Node:
         self.proto, self.scope = proto, scope
         self.inputs: list[str] = list(proto.input)
         self.outputs: list[str] = list(proto.output)
-        self.label = _first(proto.name, *self.outputs, proto.op_type)
+        self.label = scope.prefix + _first(proto.name, *self.outputs, proto.op_type)
         self.key = f"{scope.index}:{_first(*self.outputs, self.label)}"
         self.removed = False
         self.is_made = False  # whether a fold made it: it is not a part of the model the user knows
@@ -88,9 +88,16 @@ class Node:
         return {a.name: a for a in self.proto.attribute}
 
     def attribute(self, name: str) -> Any:
-        """An attribute's value; the schema's default where it is absent, None where there is none."""
-        if name in self._attributes:
-            return helper.get_attribute_value(self._attributes[name])
+        """An attribute's value; the schema's default where it is absent, None where there is none.
+
+        Raises:
+            Refused: "attribute-reference" where each call of a function gives another value; as `schema`.
+        """
+        given = self._attributes.get(name)
+        if given is not None:
+            reference = given.ref_attr_name
+            require(not reference, "attribute-reference", f"{name} is the function's {reference}", self.label)
+            return helper.get_attribute_value(given)
         known = self.schema.attributes.get(name)
         if known is None or not known.default_value.type:
             return None
@@ -163,19 +170,22 @@ class Node:
 
 
 class Scope:
-    """One GraphProto (the main graph, or a body of If, Loop, Scan) and who produces and reads what in it."""
+    """A graph (the main one, a body of If, Loop, Scan) or a function, and who produces and reads what in it."""
 
-    def __init__(self, graph: Graph, proto: onnx.GraphProto, parent: Scope | None) -> None:
+    def __init__(self, graph: Graph, proto: onnx.GraphProto | onnx.FunctionProto, parent: Scope | None) -> None:
         self.graph, self.proto, self.parent = graph, proto, parent
         self.index = len(graph.scopes)
         graph.scopes.append(self)
-        self.inputs = {value.name for value in proto.input}
-        self.outputs = {value.name for value in proto.output}
-        self.initializers = {tensor.name: tensor for tensor in proto.initializer}
-        self.sparse = {sparse.values.name for sparse in proto.sparse_initializer}
-        self.annotated = {note.tensor_name for note in proto.quantization_annotation}
+        self.is_function = isinstance(proto, onnx.FunctionProto)
+        self.prefix: str = parent.prefix if parent else f"{proto.name}/" if self.is_function else ""  # of labels
+        tables = _interface(proto) if isinstance(proto, onnx.FunctionProto) else proto
+        self.inputs = {value.name for value in tables.input}
+        self.outputs = {value.name for value in tables.output}
+        self.initializers = {tensor.name: tensor for tensor in tables.initializer}
+        self.sparse = {sparse.values.name: sparse for sparse in tables.sparse_initializer}
+        self.annotated = {note.tensor_name for note in tables.quantization_annotation}
         self.pinned = {
-            entry.value for note in proto.quantization_annotation for entry in note.quant_parameter_tensor_names
+            entry.value for note in tables.quantization_annotation for entry in note.quant_parameter_tensor_names
         }
         self.captured: set[str] = set()  # names that nested graphs read
         self.constness: dict[str, Refused | None] = {}  # what `constants` found of names that operators make
@@ -185,8 +195,8 @@ class Scope:
         self.made: dict[bytes, str] = {}  # the same constants by digest: equal ones are made once
         self.dropped: set[str] = set()  # names that folds took out
         self.restructured = False  # whether operators were added or taken out
-        self.shapes: dict[str, Shape] = {}
-        self.types: dict[str, int] = {}
+        self.shapes: dict[str, Shape] = {name: tuple(sparse.dims) for name, sparse in self.sparse.items()}
+        self.types: dict[str, int] = {name: sparse.values.data_type for name, sparse in self.sparse.items()}
         self.nodes = [Node(node, self) for node in proto.node]
         self.producers = {name: node for node in self.nodes for name in node.outputs if name}
         if parent is not None:
@@ -247,7 +257,7 @@ class Scope:
         if name in scope.weights:
             return scope.weights[name].dtype
         code = scope.initializers[name].data_type if name in scope.initializers else scope.types.get(name, 0)
-        return constants.dtype_of(code)
+        return dtype_of(code)
 
 
 class Graph:
@@ -269,7 +279,14 @@ class Graph:
         self._context.opset_imports = {"": self.opset, "ai.onnx": self.opset}
         self.main = Scope(self, self.model.graph, None)
         self.main.pinned |= set(_training_names(self.model))
+        for function in filter(self.reaches, self.model.functions):
+            Scope(self, function, None)
         self.names = {name for scope in self.scopes for name in _all_names(scope)}
+
+    def reaches(self, function: onnx.FunctionProto) -> bool:
+        """Whether the standard operators in a function are of the model's operator set, so that it is a scope."""
+        versions = {o.version for o in function.opset_import if o.domain in STANDARD_DOMAINS}
+        return versions == {self.opset} and self.model.ir_version >= FIRST_IR_WITH_DEFAULTS
 
     def schema(self, op: str) -> defs.OpSchema:
         """The schema of an operator of the standard domain.
@@ -304,10 +321,6 @@ class Graph:
             reason = str(error).strip().splitlines()[0]
             raise Refused("parameters", f"the operator is malformed: {reason}", node.label) from None
 
-    def infer_shapes(self) -> None:
-        """Fill in the shapes and types of all values; call it before the first commit."""
-        shapes.infer(self)
-
     def nodes(self) -> Iterator[Node]:
         """All operators of all scopes that are still there, outer scopes first."""
         return (node for scope in self.scopes for node in scope.nodes if not node.removed)
@@ -324,6 +337,12 @@ class Graph:
 
 def _first(*names: str) -> str:
     return next(name for name in names if name)
+
+
+def _interface(function: onnx.FunctionProto) -> onnx.GraphProto:
+    """What a function has in common with a graph but its operators: it has no initializers."""
+    values = [[onnx.ValueInfoProto(name=name) for name in names] for names in (function.input, function.output)]
+    return onnx.GraphProto(input=values[0], output=values[1])
 
 
 def _training_names(model: onnx.ModelProto) -> Iterator[str]:

@@ -10,7 +10,7 @@ from onnx import helper
 from folding.apply import append_affine, rewrite_as_affine
 from folding.commit import drop_inputs, set_constant
 from folding.plan import Refused
-from folding.sites import MODE_AS_ATTRIBUTE, NORMALIZATION, affine_of, in_training_mode
+from folding.sites import MODE_AS_ATTRIBUTE, NORMALIZATION, affine_of, in_training_mode, read_outputs
 from folding.weights import Weight
 
 if TYPE_CHECKING:
@@ -39,8 +39,7 @@ def _trains(node: Node) -> bool:
 def _freeze(node: Node) -> bool:
     scope = node.scope
     extra = [name for name in node.outputs[1:] if name]
-    seen = scope.outputs | scope.captured | scope.pinned
-    if any(scope.uses.get(name) or name in seen for name in extra):
+    if read_outputs(node):
         return False
     name, value = ("is_test", 1) if node.version < MODE_AS_ATTRIBUTE else ("training_mode", 0)
     kept = [attribute for attribute in node.proto.attribute if attribute.name != name]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from folding import leftover
+from folding import leftover, shapes
 from folding.apply import commit, merge
 from folding.branches import SUMS, Branches
 from folding.commit import write_back
+from folding.functions import count_nodes, count_normalizations, inline_where_needed, is_normalization
 from folding.graph import Graph
 from folding.plan import Plan, Refused
 from folding.planner import Planner
@@ -66,16 +68,31 @@ def fold_graph(
     Raises:
         OptionError: a pattern of `options.keep` or `options.only` matches no operator.
     """
-    before = count_normalizations(file.model), count_nodes(file.model)
     graph = Graph(file, freeze_initializers=options.freeze_initializers)
     options.require_matches(node.label for node in graph.nodes())
+    notes = []
+    if graph.model.functions:
+        kept = {node.scope.prefix[:-1] for node in graph.nodes() if options.keeps(node.label)}
+        file.model, inlined = inline_where_needed(file.model, kept, partial(_fold_variant, file, options, blocked))
+        if inlined:
+            graph = Graph(file, freeze_initializers=options.freeze_initializers)
+            notes = [f"functions were inlined, which their normalizations needed to fold: {', '.join(inlined)}"]
+    before = count_normalizations(file.model), count_nodes(file.model)
     run = _Run(graph, options, blocked)
+    run.notes += notes
     if any(node.op in OPERATORS for node in graph.nodes()):
         run.everything(progress)
     if run.changed:
         write_back(graph)
     outcomes = (*run.ended.values(), *_out_of_reach(graph))
     return Folded(graph, outcomes, run.changed, *before, run.notes, run.frozen)
+
+
+def _fold_variant(file: OnnxFile, options: Options, blocked: Mapping[str, Refused], model: onnx.ModelProto) -> None:
+    """Fold a variant of the file's model, as `fold_graph` would."""
+    graph = Graph(file.variant(model), freeze_initializers=options.freeze_initializers)
+    _Run(graph, replace(options, leftover="keep"), blocked).everything(None)
+    write_back(graph)
 
 
 def freeze_only(file: OnnxFile, options: Options) -> None:
@@ -97,7 +114,7 @@ class _Run:
 
     def everything(self, progress: Callable[[int, int], None] | None) -> None:
         """Fold until nothing folds any more, then tell why the rest stays and write it as the options say."""
-        self.graph.infer_shapes()
+        shapes.infer(self.graph)
         chosen = [node for node in self.graph.nodes() if self.options.selects(node.label)]
         if self.options.freeze_training and (frozen := leftover.freeze_training(chosen)):
             self.changed, self.frozen = True, frozen
@@ -270,36 +287,12 @@ def _refusal(refused: Refused) -> Refusal:
     return Refusal(refused.code, refused.reason, refused.at, refused.hint)
 
 
-def _graphs(model: onnx.ModelProto) -> Iterable[Iterable[onnx.NodeProto]]:
-    waiting: list[Iterable[onnx.NodeProto]] = [model.graph.node, *(function.node for function in model.functions)]
-    while waiting:
-        nodes = waiting.pop()
-        yield nodes
-        for node in nodes:
-            for attribute in node.attribute:
-                waiting += [body.node for body in (attribute.g, *attribute.graphs) if body.node]
-
-
-def count_nodes(model: onnx.ModelProto) -> int:
-    """Operators in all graphs and functions."""
-    return sum(1 for nodes in _graphs(model) for _ in nodes)
-
-
-def count_normalizations(model: onnx.ModelProto) -> int:
-    """Standard BatchNormalizations in all graphs and functions."""
-    return sum(_is_normalization(node) for nodes in _graphs(model) for node in nodes)
-
-
-def _is_normalization(node: onnx.NodeProto) -> bool:
-    return node.op_type == NORMALIZATION and node.domain in {"", "ai.onnx"}
-
-
 def _out_of_reach(graph: Graph) -> Iterable[Outcome]:
-    """The normalizations that are no sites: those in functions, and operators of that name that are not ONNX's."""
-    both = _refusal(Refused("in-function", "model-local functions are not folded"))
+    """The normalizations that are no sites: in functions of another opset, and operators of that name not ONNX's."""
+    both = _refusal(Refused("in-function", f"the function does not import opset {graph.opset}, as the model does"))
     for function in graph.model.functions:
-        for proto in function.node:
-            if _is_normalization(proto):
+        for proto in () if graph.reaches(function) else function.node:
+            if is_normalization(proto):
                 label = proto.name or next(iter(proto.output), proto.op_type)
                 yield Outcome(f"{function.name}/{label}", NORMALIZATION, "kept", backward=both, forward=both)
     for node in graph.nodes():

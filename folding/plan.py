@@ -74,7 +74,11 @@ CODES: dict[str, Code] = {
     "old-opset": Code("the operator set is too old to express the result", "convert the model to opset 7 or later"),
     "unknown-opset": Code("the operator set is newer than the installed onnx package", "upgrade onnx"),
     "custom-domain": Code("the operator is not the standard one", ""),
-    "in-function": Code("it lies in a model-local function", "inline the functions first (onnx.inliner)"),
+    "in-function": Code(
+        "it lies in a model-local function of another operator set than the model",
+        "convert the model and its functions to one operator set",
+    ),
+    "attribute-reference": Code("an attribute is a parameter of the function, each call may give another value", ""),
     "kept-by-option": Code("an option keeps a node that would have to change", "drop the --keep or --only pattern"),
 }
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import onnx
-from onnx import shape_inference
+from onnx import helper, shape_inference
 
-from folding import constants
+from folding import constants, sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -18,6 +18,7 @@ Dimension = int | str | None  # a length, the name of an unknown one, or nothing
 Shape = tuple[Dimension, ...]
 
 LOOK_AROUND = 32  # how many operators `of` follows where inference knows nothing: chains of unary operators are short
+ROUNDS = 16  # of inference, each of which goes past the Reshapes that the one before could not pass
 
 # Operators whose output has the shape of their first input, whatever that is (ONNX operator specification).
 SAME_SHAPE = frozenset(
@@ -30,7 +31,7 @@ CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 
 
 def infer(graph: Graph) -> None:
-    """Run onnx's inference on a copy and note its results in the scopes of `graph`.
+    """Run onnx's inference on a copy and note its results in the scopes of `graph`; before the first commit.
 
     Shapes recorded in the file are used only where inference finds none: a stale one must not decide a fold.
     """
@@ -39,15 +40,71 @@ def infer(graph: Graph) -> None:
     for proto in _graphs(copy.graph):
         del proto.value_info[:]
     _settle_initializers(graph, copy)
+    for scope in graph.scopes:
+        _note_constants(scope)
+    scopes = [scope for scope in graph.scopes if not scope.prefix]  # onnx infers in a function only what a call needs
+    for _ in range(ROUNDS):
+        if not (_infer(scopes, copy) and _declare(scopes, copy)):
+            break
+    for scope in scopes:
+        shapes_found, types = dict(scope.shapes), dict(scope.types)
+        _note(scope, scope.proto.value_info)
+        scope.shapes |= shapes_found
+        scope.types |= types
+        scope.shapes |= {name: tuple(tensor.dims) for name, tensor in scope.initializers.items()}
+        scope.constness.clear()  # a Shape whose input was still unknown may be a constant now
+
+
+def _note_constants(scope: Scope) -> None:
+    """Note the types and shapes of Constant nodes: in a function they are all that is known."""
+    for proto in scope.proto.node:
+        for attribute in proto.attribute:
+            if proto.op_type == "Constant" and attribute.name == "value" and len(proto.output) == 1:
+                scope.types[proto.output[0]] = attribute.t.data_type
+                scope.shapes[proto.output[0]] = tuple(attribute.t.dims)
+
+
+def _infer(scopes: list[Scope], copy: onnx.ModelProto) -> bool:
+    """Note what onnx infers; whether it could."""
     try:
         inferred = shape_inference.infer_shapes(copy, data_prop=True).graph
     except (shape_inference.InferenceError, ValueError, RuntimeError):
         inferred = copy.graph  # the declared inputs and the weights must do
-    for scope, found in zip(graph.scopes, _graphs(inferred), strict=True):
-        _note(scope, scope.proto.value_info)
+    for scope, found in zip(scopes, _graphs(inferred), strict=True):
         _note(scope, (*found.output, *found.value_info, *found.input))
-        for name, tensor in scope.initializers.items():
-            scope.shapes[name] = tuple(tensor.dims)
+    return inferred is not copy.graph
+
+
+def _declare(scopes: list[Scope], copy: onnx.ModelProto) -> bool:
+    """Tell the copy what its Reshapes make, where onnx's inference does not see it; whether there is any."""
+    told = False
+    for scope, proto in zip(scopes, _graphs(copy.graph), strict=True):
+        for node in scope.nodes:
+            known = scope.shapes.get(node.output) if node.op == "Reshape" and node.output else ()
+            if known == () or node.output in scope.outputs or (known is not None and not _is_open(known)):
+                continue
+            shape = sizes.reshaped(node)
+            if shape is None or (known is not None and _merged(known, shape) == known):
+                continue
+            scope.shapes[node.output] = shape
+            if kind := scope.types.get(node.output):  # inference would object to a value without a type
+                proto.value_info.append(_value_info(node.output, kind, shape))
+                told = True
+    return told
+
+
+def _is_open(shape: Shape) -> bool:
+    return not all(isinstance(size, int) for size in shape)
+
+
+def _value_info(name: str, code: int, shape: Shape) -> onnx.ValueInfoProto:
+    value = helper.make_tensor_value_info(name, code, [None] * len(shape))
+    for dimension, size in zip(value.type.tensor_type.shape.dim, shape, strict=True):
+        if isinstance(size, int):
+            dimension.dim_value = size
+        elif size is not None:
+            dimension.dim_param = size
+    return value
 
 
 def _settle_initializers(graph: Graph, copy: onnx.ModelProto) -> None:
@@ -79,12 +136,16 @@ def _of(scope: Scope, name: str, steps: int) -> Shape | None:
 
 
 def _by_producer(scope: Scope, name: str, steps: int) -> Shape | None:
-    """The shape that the weights of a producing convolution, or an operator that keeps the shape, tell."""
+    """The shape that the weights of a producing operator, or an operator that keeps the shape, tell."""
     node = scope.producers.get(name)
     if node is None or name != node.output or not node.inputs:
         return None
     if node.op in SAME_SHAPE:
         return _of(scope, node.inputs[0], steps)
+    if node.op == "Gemm":
+        weight = constants.shape_of(scope, node.inputs[1]) if node.has(1) else None
+        columns = 0 if node.attribute("transB") else 1
+        return (None, weight[columns] if weight is not None and len(weight) == 2 else None)
     weight = constants.shape_of(scope, node.inputs[1]) if node.op in CONVOLUTIONS and node.has(1) else None
     if weight is None or len(weight) < 3:
         return None

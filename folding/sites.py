@@ -80,11 +80,18 @@ def in_training_mode(node: Node) -> bool:
     return bool(node.attribute("training_mode")) or len([name for name in node.outputs if name]) > 1
 
 
+def read_outputs(node: Node) -> list[str]:
+    """The outputs beyond the first that anything can see."""
+    scope = node.scope
+    seen = scope.outputs | scope.captured | scope.pinned
+    return [name for name in node.outputs[1:] if name and (scope.uses.get(name) or name in seen)]
+
+
 def _of_normalization(node: Node) -> Affine:
     """``scale = gamma / sqrt(var + epsilon)``, ``shift = beta - scale * mean`` on axis 1."""
     require(not in_training_mode(node), "training-mode", "exported in training mode: it uses the batch's statistics")
-    extra = [name for name in node.outputs[1:] if name]
-    require(not extra, "extra-outputs", f"its output {extra[0]!r} is given" if extra else "")
+    extra = read_outputs(node)
+    require(not extra, "extra-outputs", f"its output {extra[0]!r} is read" if extra else "")
     weights = [node.weight(index) for index in range(1, 5)]
     shape = node.shape(0)
     gamma, beta, mean, var = (_parameter(node, weight, shape) for weight in weights)

@@ -6,47 +6,132 @@ import itertools
 import math
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 from onnx import defs, helper, numpy_helper
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import onnx
-
 Array = NDArray[Any]
 
 
 def evaluate(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> dict[str, Array]:
     """The outputs of a model, every floating-point value in float64 and never rounded."""
-    opset = next(o.version for o in model.opset_import if o.domain in {"", "ai.onnx"})
-    values = _run(model.graph, {name: _wide(value) for name, value in feeds.items()}, opset)
-    return {output.name: values[output.name] for output in model.graph.output}
+    wide = {name: _wide(value) for name, value in feeds.items()}
+    results = _run(model.graph, wide, Context(_opset(model), {_key(f): f for f in model.functions}))
+    return {output.name: value for output, value in zip(model.graph.output, results, strict=True)}
 
 
-def _run(graph: onnx.GraphProto, outer: Mapping[str, Array], opset: int) -> dict[str, Array]:
+class Context(NamedTuple):
+    opset: int
+    functions: dict[tuple[str, str, str], onnx.FunctionProto]
+
+
+def _opset(body: onnx.ModelProto | onnx.FunctionProto) -> int:
+    return next((o.version for o in body.opset_import if o.domain in {"", "ai.onnx"}), 1)
+
+
+def _key(function: onnx.FunctionProto) -> tuple[str, str, str]:
+    return function.domain, function.name, function.overload
+
+
+def _run(graph: onnx.GraphProto, outer: Mapping[str, Any], context: Context) -> list[Any]:
     values = dict(outer)
     for tensor in graph.initializer:
         values.setdefault(tensor.name, _wide(numpy_helper.to_array(tensor)))
+    for sparse in graph.sparse_initializer:
+        values.setdefault(sparse.values.name, _dense(sparse))
     for node in graph.node:
-        attributes = _attributes(node, opset)
-        given = [values[name] if name else None for name in node.input]
-        if node.op_type == "If":
-            branch = attributes["then_branch" if given[0] else "else_branch"]
-            inner = _run(branch, values, opset)
-            results = [inner[output.name] for output in branch.output]
-        else:
-            results = several(OPERATORS[node.op_type](opset, attributes, *given))
-        values.update(zip(node.output, results, strict=False))
-    return values
+        values.update(zip(node.output, _step(node, values, context), strict=False))
+    return [values[output.name] for output in graph.output]
+
+
+def _step(node: onnx.NodeProto, values: Mapping[str, Any], context: Context) -> list[Any]:
+    """The outputs of one operator."""
+    given = [values[name] if name else None for name in node.input]
+    function = context.functions.get((node.domain, node.op_type, node.overload))
+    if function is not None:
+        return _call(function, node, given, context)
+    attributes = _attributes(node, context.opset)
+    if node.op_type == "If":
+        return _run(attributes["then_branch" if given[0] else "else_branch"], values, context)
+    if node.op_type == "Loop":
+        return _loop(attributes["body"], given, values, context)
+    if node.op_type == "Scan":
+        return _scan(attributes, given, values, context)
+    return several(OPERATORS[node.op_type](context.opset, attributes, *given))
 
 
 def several(result: Any) -> list[Array]:
     """All outputs of an operator; a reference gives a tuple where there may be more than one."""
     return [np.asarray(value) for value in (result if isinstance(result, tuple) else (result,))]
+
+
+def _call(function: onnx.FunctionProto, call: onnx.NodeProto, given: list[Any], context: Context) -> list[Any]:
+    known = {a.name: a for a in (*function.attribute_proto, *call.attribute)}
+    values = dict.fromkeys(function.input) | dict(zip(function.input, given, strict=False))
+    inner = context._replace(opset=_opset(function))
+    for node in function.node:
+        values.update(zip(node.output, _step(_bound(node, known), values, inner), strict=False))
+    return [values[name] for name in function.output]
+
+
+def _bound(node: onnx.NodeProto, known: Mapping[str, onnx.AttributeProto]) -> onnx.NodeProto:
+    """The operator with the attributes of the function in place of references; those nobody gives are not there."""
+    bound = onnx.NodeProto()
+    bound.CopyFrom(node)
+    del bound.attribute[:]
+    for attribute in node.attribute:
+        source = known.get(attribute.ref_attr_name) if attribute.ref_attr_name else attribute
+        if source is not None:
+            copy = bound.attribute.add()
+            copy.CopyFrom(source)
+            copy.name = attribute.name
+            inner = [_bound(n, known) for n in copy.g.node]
+            del copy.g.node[:]
+            copy.g.node.extend(inner)
+    return bound
+
+
+def _loop(body: onnx.GraphProto, given: list[Any], outer: Mapping[str, Any], context: Context) -> list[Any]:
+    trips, condition, *state = given
+    scans: list[list[Array]] = [[] for _ in body.output[1 + len(state) :]]
+    number = 0
+    while (trips is None or number < trips) and (condition is None or condition):
+        names = [value.name for value in body.input]
+        inner = {**outer, **dict(zip(names, [np.array(number), np.array(True), *state], strict=True))}
+        condition, *results = _run(body, inner, context)
+        state = results[: len(state)]
+        for scan, result in zip(scans, results[len(state) :], strict=True):
+            scan.append(result)
+        number += 1
+    return [*state, *(np.stack(scan) for scan in scans)]
+
+
+def _scan(a: dict[str, Any], given: list[Any], outer: Mapping[str, Any], context: Context) -> list[Any]:
+    """Scan over the first axis, forward (operator set 9 on)."""
+    body, count = a["body"], a["num_scan_inputs"]
+    state, sequences = given[: len(given) - count], given[len(given) - count :]
+    scans: list[list[Array]] = [[] for _ in body.output[len(state) :]]
+    for elements in zip(*sequences, strict=True):
+        names = [value.name for value in body.input]
+        results = _run(body, {**outer, **dict(zip(names, [*state, *elements], strict=True))}, context)
+        state = results[: len(state)]
+        for scan, result in zip(scans, results[len(state) :], strict=True):
+            scan.append(result)
+    return [*state, *(np.stack(scan) for scan in scans)]
+
+
+def _dense(sparse: onnx.SparseTensorProto) -> Array:
+    values, places = _wide(numpy_helper.to_array(sparse.values)), numpy_helper.to_array(sparse.indices)
+    dense = np.zeros(tuple(sparse.dims), values.dtype)
+    for value, place in zip(values, places, strict=True):
+        dense[np.unravel_index(place, dense.shape) if places.ndim == 1 else tuple(place)] = value
+    return dense
 
 
 def _wide(value: Array) -> Array:
@@ -159,8 +244,10 @@ def _legacy(function: Any) -> Any:
 
 
 def _constant(_: int, a: dict[str, Any]) -> Array:
-    value = next(v for k, v in a.items() if k.startswith("value"))
-    return _wide(numpy_helper.to_array(value) if hasattr(value, "dims") else np.asarray(value))
+    value = next(v for k, v in a.items() if k.startswith(("value", "sparse")))
+    if isinstance(value, onnx.SparseTensorProto):
+        return _dense(value)
+    return _wide(numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value))
 
 
 OPERATORS: dict[str, Any] = {
@@ -197,4 +284,6 @@ OPERATORS: dict[str, Any] = {
     ),
 }
 for _family in sorted(Path(__file__).parent.glob("evaluate_*.py")):
-    OPERATORS |= import_module(_family.stem).OPERATORS
+    _references = import_module(_family.stem).OPERATORS
+    assert not OPERATORS.keys() & _references.keys(), _family
+    OPERATORS |= _references

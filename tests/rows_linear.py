@@ -71,7 +71,6 @@ INSTANCE: list[Row] = [
     ("shift of each instance", lambda m: out(m, instance(m, affine(m, "Add", start(m), 2, 4, 1, 1))), into("InstanceNormalization")),
     ("shift within an instance", lambda m: out(m, instance(m, m.per_channel("Add", start(m), axis=2))), Kept("barrier", "axis")),
     ("before instance normalization", lambda m: out(m, instance(m, m.bn(start(m)))), into("InstanceNormalization", status="split")),
-("scale before instance normalization", lambda m: out(m, instance(m, m.per_channel("Mul", start(m)))), Kept("barrier", "epsilon")),
     ("scale before instance normalization", lambda m: out(m, instance(m, m.per_channel("Mul", start(m)))), Kept("barrier", "epsilon")),
     ("as instance normalization's bias", lambda m: out(m, m.op("InstanceNormalization", start(m), m.constant((4,)), affine(m, "Add", barrier(m, m.x(4)), 4))), Kept("barrier", "not-data-input")),
 ]  # fmt: skip

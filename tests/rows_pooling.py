@@ -148,12 +148,12 @@ REDUCTION: list[Row] = [
     ("scale before ReduceSum", lambda m: out(m, gemm(m, reduce(m, "ReduceSum", m.per_channel("Mul", start(m)), [2, 3], keepdims=0))), into("Gemm")),
     ("scale, ReduceSum of an unknown length", lambda m: unknown(m, "Mul"), into("Conv")),
     ("shift, ReduceSum of an unknown length", lambda m: unknown(m, "Add"), Kept("unknown-shape", "barrier")),
-    ("before ReduceSum, axes unknown", lambda m: out(m, m.op("ReduceSum", m.bn(start(m)), m.op("Shape", m.x(1, 2)))), Kept("barrier", "unknown-shape")),
+    ("before ReduceSum, axes unknown", lambda m: out(m, m.op("ReduceSum", m.bn(start(m)), m.op("Shape", m.x(1, 2, declare=["S", "T"])))), Kept("barrier", "unknown-shape")),
     ("CumSum", lambda m: out(m, m.per_channel("Mul", m.op("CumSum", m.conv(start(m), 6), m.constant(np.array(-1)), exclusive=1))), into("Conv")),
     ("before CumSum", lambda m: out(m, m.conv(m.op("CumSum", m.per_channel("Mul", start(m)), m.constant(np.array(2)), reverse=1), 6)), into("Conv")),
     ("CumSum, a shift", lambda m: out(m, m.per_channel("Add", m.op("CumSum", m.conv(start(m), 6), m.constant(np.array(2))))), Kept("shift-left", "barrier")),
     ("CumSum of the channels", lambda m: out(m, m.per_channel("Mul", m.op("CumSum", m.conv(start(m), 6), m.constant(np.array(1))))), Kept("axis", "barrier")),
-    ("CumSum, axis unknown", lambda m: out(m, m.per_channel("Mul", m.op("CumSum", m.conv(start(m), 6), m.op("Shape", m.x(2))))), Kept("unknown-shape", "barrier")),
+    ("CumSum, axis unknown", lambda m: out(m, m.per_channel("Mul", m.op("CumSum", m.conv(start(m), 6), m.op("Shape", m.x(2, declare=["S"]))))), Kept("unknown-shape", "barrier")),
 ]  # fmt: skip
 
 ROWS = AVERAGE + MAXIMUM + NORM + REDUCTION

@@ -100,7 +100,7 @@ BLOCKS: list[Row] = [
     ("DepthToSpace, one map", lambda m: out(m, m.op("Add", m.op("DepthToSpace", m.conv(start(m), 8), blocksize=2), m.constant(np.array(0.3)), name=SITE)), into("Conv")),
     ("before DepthToSpace, one map", lambda m: out(m, m.conv(m.op("DepthToSpace", m.op("Add", start(m, 2, 8, 2, 3), m.constant(np.array(0.3)), name=SITE), blocksize=2), 6)), into("Conv")),
     ("DepthToSpace, a map along the image", lambda m: out(m, m.per_channel("Mul", m.op("DepthToSpace", m.conv(start(m), 12), blocksize=2), axis=2)), Kept("axis", "barrier")),
-    ("DepthToSpace, a map along the batch", lambda m: out(m, m.op("Mul", m.op("DepthToSpace", m.op("Sum", m.constant((2, 8, 2, 3))), blocksize=2), m.constant((2, 2, 1, 1)), name=SITE)), into("Sum")),
+    ("DepthToSpace, a map along the batch", lambda m: out(m, m.op("Mul", m.op("DepthToSpace", m.op("Sum", m.constant((2, 8, 2, 3))), blocksize=2), m.constant((2, 2, 1, 1)), name=SITE)), into("DepthToSpace")),
     ("SpaceToDepth", lambda m: out(m, tiled(m, m.op("SpaceToDepth", m.conv(start(m, 2, 4, 6, 6), 3), blocksize=2))), into("Conv", direction="backward")),
     ("SpaceToDepth, every channel its own map", lambda m: out(m, m.bn(m.op("SpaceToDepth", m.conv(start(m, 2, 4, 6, 6), 3), blocksize=2))), Kept("axis", "barrier")),
     ("before SpaceToDepth", lambda m: out(m, m.conv(m.op("SpaceToDepth", m.bn(start(m, 2, 3, 4, 6)), blocksize=2), 6, kernel=1)), into("Conv", direction="forward")),

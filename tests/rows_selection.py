@@ -162,10 +162,10 @@ SLICE: list[Row] = [
     ("before Slice, clamped", lambda m: out(m, m.conv(cut(m, m.bn(start(m)), [-9], [-1], [1], [2]), 6)), into("Conv")),
     ("before Slice, reversed from before the start", lambda m: out(m, m.conv(cut(m, m.bn(start(m)), [-9], [LAST], [1], [-1]), 6)), into("Conv")),
     ("before Slice of the image", lambda m: out(m, m.conv(cut(m, m.bn(start(m)), [1], [-1], [2]), 6)), into("Conv")),
-    ("Slice of the image at run time", lambda m: out(m, m.bn(m.op("Slice", m.conv(start(m), 6), index(m, 0), m.op("Shape", m.x(2)), index(m, 2)))), into("Conv")),
-    ("Slice of the channels at run time", lambda m: out(m, m.conv(m.op("Slice", m.bn(start(m)), index(m, 0), m.op("Shape", m.x(2)), index(m, 1)), 6)), Kept("barrier", "unknown-shape")),
-    ("Slice along axes unknown", lambda m: out(m, m.conv(m.op("Slice", m.bn(start(m)), index(m, 0), index(m, 2), m.op("Shape", m.x(2))), 6, kernel=1)), Kept("barrier", "unknown-shape")),
-    ("Slice along axes unknown, one map", lambda m: out(m, m.conv(m.op("Slice", scalar(m, "Add", start(m)), index(m, 0), index(m, 2), m.op("Shape", m.x(2))), 6, kernel=1)), into("Conv")),
+    ("Slice of the image at run time", lambda m: out(m, m.bn(m.op("Slice", m.conv(start(m), 6), index(m, 0), m.op("Shape", m.x(2, declare=["S"])), index(m, 2)))), into("Conv")),
+    ("Slice of the channels at run time", lambda m: out(m, m.conv(m.op("Slice", m.bn(start(m)), index(m, 0), m.op("Shape", m.x(2, declare=["S"])), index(m, 1)), 6)), Kept("barrier", "unknown-shape")),
+    ("Slice along axes unknown", lambda m: out(m, m.conv(m.op("Slice", m.bn(start(m)), index(m, 0), index(m, 2), m.op("Shape", m.x(2, declare=["S"]))), 6, kernel=1)), Kept("barrier", "unknown-shape")),
+    ("Slice along axes unknown, one map", lambda m: out(m, m.conv(m.op("Slice", scalar(m, "Add", start(m)), index(m, 0), index(m, 2), m.op("Shape", m.x(2, declare=["S"]))), 6, kernel=1)), into("Conv")),
     ("Slice of channels unknown", lambda m: out(m, m.bn(cut(m, m.op("Sum", image(m), image(m)), [1], [-1], [1]))), Kept("unknown-shape", "barrier")),
 ]  # fmt: skip
 
@@ -183,7 +183,7 @@ SPLIT: list[Row] = [
     ("before Split, only one part changes", lambda m: (lambda p: join(m, out(m, m.conv(p[0], 6, kernel=1)), out(m, p[1])))(split(m, first_channel(m, start(m)), 1, 3)), into("Conv")),
     ("equal Split", lambda m: uneven(m, 3), into("Conv")),
     ("Split of a length unknown", lambda m: (lambda p: join(m, out(m, m.bn(p[0])), out(m, p[1])))(halves(m, m.op("Sum", image(m), image(m)))), Kept("unknown-shape", "barrier")),
-    ("Split into lengths unknown", lambda m: two_convs(m, lambda m, x: (lambda first: [first, f"{first}_1"])(m.op("Split", x, m.op("Shape", m.x(2, 2)), outputs=2, axis=1))), Kept("barrier", "unknown-shape")),
+    ("Split into lengths unknown", lambda m: two_convs(m, lambda m, x: (lambda first: [first, f"{first}_1"])(m.op("Split", x, m.op("Shape", m.x(2, 2, declare=["S", "T"])), outputs=2, axis=1))), Kept("barrier", "unknown-shape")),
 ]  # fmt: skip
 
 
@@ -235,7 +235,7 @@ PAD: list[Row] = [
     ("scale before Pad of channels and image", lambda m: out(m, m.conv(pad(m, m.per_channel("Mul", start(m)), [0, 1, 1, 0, 0, 0, 0, 0]), 6)), into("Conv")),
     ("Pad with a value of the caller", lambda m: out(m, m.op("Neg", m.op("Pad", m.conv(start(m), 6), index(m, *FRAME), m.x()), name=SITE)), Kept("weight-not-constant", "barrier")),
     ("as the value that Pad adds", lambda m: out(m, pad_with(m, m.op("Neg", m.op("Asinh", m.x()), name=SITE))), Kept("barrier", "not-data-input")),
-    ("Pad by amounts unknown", lambda m: out(m, m.conv(m.op("Pad", m.bn(start(m)), m.op("Shape", m.x(*[1] * 8)), mode="edge"), 6)), Kept("barrier", "unknown-shape")),
+    ("Pad by amounts unknown", lambda m: out(m, m.conv(m.op("Pad", m.bn(start(m)), m.op("Shape", m.x(*[1] * 8, declare=[*"ABCDEFGH"])), mode="edge"), 6)), Kept("barrier", "unknown-shape")),
     ("a mix of joins, cuts and pads", inception, into("Conv", "Conv")),
 ]  # fmt: skip
 
@@ -250,8 +250,8 @@ REPEAT: list[Row] = [
     ("Tile of the channels, one map for all copies", lambda m: out(m, tiled(m, m.op("Tile", m.conv(start(m), 3), index(m, 2, 2, 1, 1)), 2)), into("Conv")),
     ("Tile of the channels, one map for all elements of a copy", lambda m: out(m, tiled(m, m.op("Tile", m.conv(start(m), 3), index(m, 2, 2, 1, 1)), -2)), Kept("axis", "barrier")),
     ("before Tile", lambda m: out(m, m.conv(m.op("Tile", m.bn(start(m)), index(m, 1, 3, 2, 1)), 6)), into("Conv", direction="forward")),
-    ("before Tile, repeats unknown", lambda m: out(m, m.conv(m.op("Tile", m.bn(start(m)), m.op("Shape", m.x(1, 2, 1, 1))), 6)), Kept("barrier", "unknown-shape")),
-    ("Tile, one map", lambda m: out(m, scalar(m, "Sub", m.op("Tile", m.conv(start(m), 3), m.op("Shape", m.x(1, 2, 1, 1))))), into("Conv")),
+    ("before Tile, repeats unknown", lambda m: out(m, m.conv(m.op("Tile", m.bn(start(m)), m.op("Shape", m.x(1, 2, 1, 1, declare=[*"ABCD"]))), 6)), Kept("barrier", "unknown-shape")),
+    ("Tile, one map", lambda m: out(m, scalar(m, "Sub", m.op("Tile", m.conv(start(m), 3), m.op("Shape", m.x(1, 2, 1, 1, declare=[*"ABCD"]))))), into("Conv")),
     ("Where", lambda m: (lambda x: out(m, m.bn(m.op("Where", m.constant(m.random.random((2, 1, 3, 4)) < 0.5), m.conv(x, 6), m.conv(x, 6)))))(start(m)), into("Conv", "Conv")),
     ("Where with a constant", lambda m: where(m, (6, 1, 1)), into("Conv", "Where")),
     ("Where with a constant of full rank", lambda m: where(m, (1, 6, 1, 1)), into("Conv", "Where")),

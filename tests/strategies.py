@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import rows
+import structures
 from hypothesis import strategies as st
 from models import Model
 
@@ -274,3 +275,23 @@ def graphs(draw: st.DrawFn, steps: int = 12) -> tuple[onnx.ModelProto, dict[str,
     outputs = list(dict.fromkeys([last, *ends]))
     assert all(math.isfinite(float(np.abs(g.m.at(o)).max(initial=0))) for o in outputs)
     return g.m.build(*outputs), g.m.feeds
+
+
+@st.composite
+def wrapped(draw: st.DrawFn) -> tuple[onnx.ModelProto, dict[str, Array]]:
+    """A random graph in other clothes: in a body or a function, with Constant nodes, with open shapes."""
+    model, feeds = draw(graphs(steps=8))
+    names = [tensor.name for tensor in model.graph.initializer]
+    some = [name for name in names if draw(st.booleans())] if draw(st.booleans()) else names
+    clothes = draw(st.sampled_from(["branch", "loop", "function", "function", "constants", "sparse", "open"]))
+    if draw(st.booleans()) and clothes != "branch":
+        model = structures.with_open_shapes(model, {0} if draw(st.booleans()) else {0, 2, 3})
+    if clothes == "branch":
+        model = structures.in_branch(model, some)
+    elif clothes == "loop":
+        model = structures.in_loop(model, some)
+    elif clothes == "function":
+        model = structures.in_function(model, some, calls=draw(st.integers(1, 2)))
+    elif clothes in {"constants", "sparse"}:
+        model = structures.with_constant_nodes(model, some, sparse=clothes == "sparse")
+    return model, feeds

@@ -9,7 +9,7 @@ from dataclasses import replace
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.strategies import sampled_from
 from models import NO_VERIFY, assert_same_function, fold
-from strategies import STEPS, graphs
+from strategies import STEPS, graphs, wrapped
 
 from folding.rules import RULES
 
@@ -18,10 +18,12 @@ FIXED = "FUZZ_EXAMPLES" not in os.environ  # continuous integration sees the sam
 # A mutant needs no small example: that one was found is the answer.
 PHASES = [Phase.generate] if "MUTANT" in os.environ else list(Phase)
 DIGITS = 1e-9  # long chains of random weights reach large values in between and cancel
+OPTIONS = sampled_from([NO_VERIFY, replace(NO_VERIFY, clamp="always")])
 folded: Counter[str] = Counter()
+folded_inside: Counter[str] = Counter()
 
 
-@settings(
+gate = settings(
     max_examples=EXAMPLES,
     derandomize=FIXED,
     database=None,
@@ -29,21 +31,35 @@ folded: Counter[str] = Counter()
     phases=PHASES,
     suppress_health_check=list(HealthCheck),
 )
-@given(graphs(), sampled_from([NO_VERIFY, replace(NO_VERIFY, clamp="always")]))
-def test_random_graphs_keep_their_function(drawn, options):
-    before, feeds = drawn
+
+
+def statuses(before, feeds, options):
+    """What became of the affines of a model, once it is certain that it computes the same and folds no further."""
     after, report = fold(before, options)
     assert_same_function(before, after, feeds, DIGITS)
     again, second = fold(after, options)
     assert again == after
     assert not second.changed
-    folded.update(o.status for o in report.outcomes)
+    return [outcome.status for outcome in report.outcomes]
+
+
+@gate
+@given(graphs(), OPTIONS)
+def test_random_graphs_keep_their_function(drawn, options):
+    folded.update(statuses(*drawn, options))
+
+
+@gate
+@given(wrapped(), OPTIONS)
+def test_random_structures_keep_their_function(drawn, options):
+    folded_inside.update(statuses(*drawn, options))
 
 
 def test_random_graphs_do_fold():
     """The test before is not vacuous: of the affines it drew, a good part moved."""
     assert folded["folded"] > EXAMPLES / 8
     assert folded["kept"] > EXAMPLES / 8
+    assert folded_inside["folded"] > EXAMPLES / 8
 
 
 def test_every_operator_with_a_rule_is_drawn():

@@ -26,7 +26,7 @@ STRUCTURES = [
     ("light_resnet50.onnx", 53, 0, 0, 125),
     ("light_inception_v2.onnx", 69, 0, 138, 170),
     ("light_shufflenet.onnx", 49, 0, 0, 160),
-    ("light_densenet121.onnx", 121, 1, 242, 370),
+    ("light_densenet121.onnx", 121, 0, 242, 370),
     ("light_vgg19.onnx", 0, 0, 0, 82),
 ]
 

@@ -75,7 +75,8 @@ ELSEWHERE = {
     "annotated": "test_safety.py",
     "too-far": "test_safety.py",
     "custom-domain": "test_safety.py",
-    "in-function": "test_safety.py",
+    "in-function": "test_functions.py",
+    "attribute-reference": "test_functions.py",
     "kept-by-option": "test_safety.py",
 }
 

@@ -242,20 +242,6 @@ def test_the_other_spelling_of_the_standard_domain_is_ours():
     assert fold_model(before, NO_VERIFY)[1].bn_after == 0
 
 
-def test_functions_are_left_alone():
-    m = simple()
-    before = m.build()
-    body = [helper.make_node("BatchNormalization", list("xsbmv"), ["y"], name="inner")]
-    before.functions.append(
-        helper.make_function("my", "Norm", list("xsbmv"), ["y"], body, [helper.make_opsetid("", 17)])
-    )
-    after, report = fold_model(before, NO_VERIFY)
-    inner = next(o for o in report.outcomes if o.node == "Norm/inner")
-    judge(inner, Kept("in-function", "in-function"), {})
-    assert after.functions == before.functions
-    assert (report.bn_before, report.bn_after) == (2, 1)
-
-
 def test_a_function_may_give_a_standard_name_another_meaning():
     m = simple()
     before = m.build()

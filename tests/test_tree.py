@@ -16,13 +16,16 @@ FOLDING = ROOT / "folding"
 SOURCES = sorted(FOLDING.rglob("*.py"))
 
 # Which modules may know protobuf: the index over the message and its two readers, what writes it, and the files.
-PROTOBUF = {"api", "apply", "commit", "constants", "facts", "graph", "leftover", "pipeline", "shapes", "weights"}
+PROTOBUF = {"api", "apply", "commit", "constants", "evaluation", "facts", "functions", "graph", "leftover", "pipeline"}
+PROTOBUF |= {"shapes", "sizes", "weights"}
 LAYERS = [
     "affine",
     "plan",
     "factors",
     "weights",
+    "evaluation",
     "constants",
+    "sizes",
     "shapes",
     "graph",
     "sites",
@@ -30,7 +33,7 @@ LAYERS = [
     "rules",
     "planner",
 ]
-LAYERS += ["branches", "commit", "apply", "leftover", "pipeline", "api", "cli"]
+LAYERS += ["branches", "commit", "apply", "leftover", "functions", "pipeline", "api", "cli"]
 
 LARGEST = 350  # lines of a file one enjoys opening
 

@@ -87,6 +87,10 @@ class OnnxFile:
         self._payloads.append(payload)
         return marker(len(self._payloads) - 1)
 
+    def variant(self, model: ModelProto) -> OnnxFile:
+        """Another message, made of this one's, whose markers mean the same payloads; it is not to be closed."""
+        return OnnxFile(model, self._payloads, self._source, self._external)
+
     def close(self) -> None:
         """Close the files; payloads cannot be read any more."""
         self._external.close()

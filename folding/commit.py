@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 
+from folding import constants
 from folding.graph import Edge, Node
 from folding.shapes import FIRST_IR_WITH_DEFAULTS
 from folding.sites import data_input
-from folding.weights import Weight
+from folding.weights import FLOAT_TYPES, Weight
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +45,8 @@ def _apply(edit: Edit, site: str, dtype: np.dtype[np.generic]) -> None:
     if edit.become is not None:
         rewrite_as_affine(node, edit.become, site)
     for index, weight in edit.constants.items():
-        if not (node.is_constant(index) and node.weight(index).digest() == weight.digest()):
+        old = _old(node, index)
+        if old is None or old.digest() != weight.digest():
             set_constant(node, index, weight, site)
     for name, value in edit.attributes.items():
         kept = [attribute for attribute in node.proto.attribute if attribute.name != name]
@@ -54,6 +56,11 @@ def _apply(edit: Edit, site: str, dtype: np.dtype[np.generic]) -> None:
     if edit.leftover is not None:
         own = next((node.weight(index).dtype for index in edit.constants), dtype)
         append_affine(node, edit.leftover, own, site)
+
+
+def _old(node: Node, index: int) -> Weight | None:
+    """The constant that an input reads, None if it reads none."""
+    return constants.recipe(node.scope, node.inputs[index]) if node.is_constant(index) else None
 
 
 def _note(node: Node, names: str) -> None:
@@ -71,7 +78,7 @@ def _note(node: Node, names: str) -> None:
 def set_constant(node: Node, index: int, weight: Weight, site: str) -> None:
     """Let an input read a new constant: in place of the old one if nobody else reads that, shared with an equal one."""
     scope = _home(node.scope)
-    weight = weight.absorbing(site, node.weight(index) if node.is_constant(index) else None)
+    weight = weight.absorbing(site, _old(node, index))
     old = node.inputs[index] if node.has(index) else ""
     digest = weight.digest()
     name = scope.made.get(digest, "")
@@ -292,8 +299,14 @@ def _tensor(scope: Scope, name: str, weight: Weight, old: onnx.TensorProto | Non
     if old is not None:
         tensor.doc_string = old.doc_string
         tensor.metadata_props.extend(old.metadata_props)
-    tensor.raw_data = scope.graph.file.attach(weight)
+    floating = weight.dtype in FLOAT_TYPES
+    tensor.raw_data = scope.graph.file.attach(weight) if floating else _packed(weight)
     return tensor
+
+
+def _packed(integers: Weight) -> bytes:
+    """Integers as they are stored: those of 4 or 2 bits share a byte."""
+    return numpy_helper.from_array(integers.values().astype(integers.dtype)).raw_data
 
 
 def _replace(field: Any, items: list[Any]) -> None:

@@ -14,6 +14,7 @@ from onnx import helper, numpy_helper
 from folding.onnxfile import Span
 from folding.onnxfile.wire import header
 from folding.plan import Refused, require
+from folding.quantization import DEQUANTIZE, QUANTIZE, Grid, is_integer
 from folding.weights import FLOAT_TYPES, VALUES_LIMIT, Weight
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from folding.graph import Node, Scope
 
+QUANTIZATION = frozenset({QUANTIZE, DEQUANTIZE})
+LAYOUT = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})  # as far as constants go
 DEPTH = 64  # constant operators in a row; exporters write at most a handful
 RAW_FIELD = onnx.TensorProto.DESCRIPTOR.fields_by_name["raw_data"].number
 EXTERNAL_FIELD = onnx.TensorProto.DESCRIPTOR.fields_by_name["external_data"].number
@@ -29,6 +32,8 @@ PLAIN_FIELDS = {
     onnx.TensorProto.DESCRIPTOR.fields_by_name["float_data"].number: np.dtype(np.float32),
     onnx.TensorProto.DESCRIPTOR.fields_by_name["double_data"].number: np.dtype(np.float64),
 }
+EXACT_INTEGER = 4  # bytes of the integers that float32 does not hold exactly
+DIVIDED = frozenset({np.dtype(np.float32), np.dtype(np.float64)})  # runtimes divide narrower types in wider ones
 
 Array = NDArray[Any]
 
@@ -67,14 +72,34 @@ def weight(scope: Scope, name: str) -> Weight:
     Raises:
         Refused: "weight-not-constant", "overridable", "not-float", "too-large".
     """
+    found = recipe(scope, name)
+    require(found.dtype in FLOAT_TYPES, "not-float", f"{name!r} has the type {found.dtype}")
+    return found
+
+
+def recipe(scope: Scope, name: str) -> Weight:
+    """A constant of any type as a recipe; raises as `weight` does."""
     refusal = _why_not(scope, name, DEPTH)
     if refusal is not None:
         raise refusal
     found = _evaluate(scope, name)
-    if isinstance(found, Weight):
-        return found
-    require(found.dtype in FLOAT_TYPES, "not-float", f"{name!r} has the type {found.dtype}")
-    return Weight(found.dtype, found.shape, found)
+    return found if isinstance(found, Weight) else Weight(found.dtype, found.shape, found)
+
+
+def origin(scope: Scope, name: str) -> Node | None:
+    """The operator that quantizes or dequantizes a constant, perhaps laid out anew since: its scale is what may change.
+
+    None for every other constant, which may simply be written anew.
+    """
+    for _ in range(DEPTH):
+        owner = scope.owner(name)
+        node = owner.producers.get(name) if owner is not None else None
+        if node is None or node.op in QUANTIZATION:
+            return node
+        if node.op not in LAYOUT:
+            break
+        scope, name = node.scope, node.inputs[0]
+    return None
 
 
 def array(scope: Scope, name: str) -> Array:
@@ -262,6 +287,34 @@ def _divide(a: Array, b: Array) -> Array:
     return np.asarray(a / b)
 
 
+def _dequantize(node: Node, given: list[Weight | Array]) -> Weight | Array:
+    """``(integer - zero point) * scale`` as a recipe: the differences, and the scale as their factors."""
+    integers, scale = _array(given[0]), given[1]
+    to = dtype_of(node.attribute("output_dtype") or 0) or scale.dtype
+    grid = Grid.of(node, integers.shape, _wide(scale), _wide(given[2]) if len(given) > 2 else None)
+    exact = np.float32 if integers.dtype.itemsize < EXACT_INTEGER else np.float64
+    differences = integers.astype(exact) - grid.zeros.astype(exact)
+    return Weight(to, integers.shape, differences).scaled(integers.shape, grid.spread(grid.scale))
+
+
+def _quantize(node: Node, given: list[Weight | Array]) -> Weight | Array:
+    """The integers of a constant, where the standard leaves no choice of how to divide."""
+    values, scale = _array(given[0]), _array(given[1])
+    settled = values.dtype == scale.dtype and values.dtype in DIVIDED and not node.attribute("precision")
+    require(settled, "quantized", f"how {node.label!r} divides {values.dtype} by {scale.dtype} is up to the runtime")
+    told = dtype_of(node.attribute("output_dtype") or onnx.TensorProto.UINT8)
+    dtype = given[2].dtype if len(given) > 2 else told
+    require(dtype is not None and is_integer(dtype), "quantized", f"{node.label!r} rounds to {dtype}, no integer type")
+    assert dtype is not None  # noqa: S101  narrowed for the type checker
+    grid = Grid.of(node, values.shape, _wide(scale), _wide(given[2]) if len(given) > 2 else None)
+    return grid.quantized(values, dtype)
+
+
+def _wide(found: Weight | Array) -> Array:
+    """The values in float64, not rounded where a fold made them."""
+    return found.values() if isinstance(found, Weight) else found.astype(np.float64)
+
+
 EVALUATE: dict[str, Callable[[Node, list[Weight | Array]], Weight | Array]] = {
     "Identity": lambda _, given: given[0],
     "Reshape": _reshape,
@@ -270,6 +323,8 @@ EVALUATE: dict[str, Callable[[Node, list[Weight | Array]], Weight | Array]] = {
     "Transpose": _transpose,
     "Cast": _cast,
     "ConstantOfShape": _constant_of_shape,
+    DEQUANTIZE: _dequantize,
+    QUANTIZE: _quantize,
     "Add": _arithmetic(np.add),
     "Sub": _arithmetic(np.subtract),
     "Mul": _arithmetic(np.multiply),

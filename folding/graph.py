@@ -102,6 +102,10 @@ class Node:
         """Call after the message's operator, attributes or constants changed: what was derived of them is stale."""
         self.__dict__.pop("_attributes", None)
         self.known_site = None
+        for name in self.outputs:
+            if self.scope.evaluated.pop(name, None) is not None:
+                for edge in self.scope.uses[name]:
+                    edge.node.changed()
 
     def has(self, index: int) -> bool:
         """Whether the optional input is given."""

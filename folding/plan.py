@@ -52,6 +52,15 @@ CODES: dict[str, Code] = {
     "captured": Code("a nested graph reads the value", ""),
     "outer-scope": Code("the value comes from an enclosing graph", ""),
     "annotated": Code("a quantization annotation describes the value", "fold before quantizing"),
+    "quantized": Code("integers were rounded for the values as they are", "fold before quantizing"),
+    "quantized-axis": Code(
+        "the map varies along an axis along which the scale of a quantized weight does not",
+        "quantize weights per output channel, or fold before quantizing",
+    ),
+    "quantized-sign": Code(
+        "the scale is negative and an integer of the quantized weight has no counterpart of the other sign",
+        "quantize weights to a symmetric range, or fold before quantizing",
+    ),
     "reconvergent": Code("two ways of the move meet in one operator", ""),
     "too-far": Code("the move would visit too many operators", ""),
     "unknown-shape": Code(

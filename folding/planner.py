@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from folding import constants
 from folding.graph import Edge
 from folding.plan import Edit, Move, Plan, Refused, require
+from folding.quantization import stored
 from folding.rules import RULES
+from folding.rules.quantized import COMPUTES_WITH_INTEGERS, factor
 from folding.rules.rule import OperatorRule, Passage
 from folding.sites import MULTIDIRECTIONAL, NORMALIZATION, OPERATORS, affine_of
-from folding.weights import Weight
+from folding.weights import FLOAT_TYPES, Weight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -97,7 +100,7 @@ class Planner:
         """Make the value that `edge` reads the map `a` of itself."""
         self._count(depth, edge.node)
         scope, name = edge.node.scope, edge.node.inputs[edge.index]
-        if edge.node.is_constant(edge.index):
+        if edge.node.is_constant(edge.index) and not (a.is_linear and constants.origin(scope, name)):
             return Move(edits=(_into_constant(edge, a),))
         producer = scope.producers.get(name)
         if producer is None:
@@ -132,7 +135,7 @@ class Planner:
         refusal = _barrier(producer)
         if rule.absorb_backward is not None:
             try:
-                return Move(edits=(rule.absorb_backward(producer, a),))
+                return self._landed(rule.absorb_backward(producer, a), depth)
             except Refused as error:
                 refusal = _located(error, producer)
         if rule.pass_backward is not None:
@@ -168,6 +171,17 @@ class Planner:
     def _passing(self, node: Node, edit: Edit | None) -> Move:
         """The operator's own part in a move that passes it."""
         return Move(path=(node,), edits=() if edit is None else (replace(edit, passed=True),))
+
+    def _landed(self, edit: Edit, depth: int) -> Move:
+        """The edit of an absorber. A quantized weight is scaled where it is dequantized, so that its integers stay."""
+        factors = {index: factor(edit.node, index, weight) for index, weight in edit.constants.items()}
+        kept = {index: weight for index, weight in edit.constants.items() if factors[index] is None}
+        moved = (
+            self._backward(Edge(edit.node, index), a, depth + 1)
+            for index, a in factors.items()
+            if a is not None and not a.is_identity
+        )
+        return sum(moved, Move(edits=(replace(edit, constants=kept),)))
 
     # --- forward ----------------------------------------------------------------------------------------
 
@@ -218,12 +232,13 @@ class Planner:
 
     def _with_leftover(self, edit: Edit, depth: int) -> Move:
         """What an absorber could not hold goes on forward if it can, and stays behind it if not."""
+        landed = self._landed(replace(edit, leftover=None), depth)
         if edit.leftover is None:
-            return Move(edits=(edit,))
+            return landed
         try:
-            return Move(edits=(replace(edit, leftover=None),)) + self._forward(edit.node, edit.leftover, depth + 1)
+            return landed + self._forward(edit.node, edit.leftover, depth + 1)
         except Refused:
-            return Move(edits=(edit,))
+            return self._landed(edit, depth)
 
     # --- what every move asks ---------------------------------------------------------------------------
 
@@ -268,12 +283,15 @@ def _require_operators(graph: Graph) -> None:
 
 def _into_constant(edge: Edge, a: Affine) -> Edit:
     """``a`` of a constant is a constant."""
-    weight = edge.node.weight(edge.index)
+    weight = constants.recipe(edge.node.scope, edge.node.inputs[edge.index])
     require(weight.size <= CONSTANT_LIMIT, "too-large", f"a constant of {weight.size:,} elements would be rewritten")
     fits = len(weight.shape) == a.rank and np.broadcast_shapes(weight.shape, a.shape) == weight.shape
     require(fits, "broadcast", f"the map would change the shape {list(weight.shape)} of a constant", edge.node.label)
-    rewritten = Weight.of(a(weight.values()), weight.dtype)
-    return Edit(edge.node, {edge.index: rewritten}, passed=True)
+    values = a(weight.values())
+    if weight.dtype in FLOAT_TYPES:
+        return Edit(edge.node, {edge.index: Weight.of(values, weight.dtype)}, passed=True)
+    integers = stored(values, weight.dtype)
+    return Edit(edge.node, {edge.index: Weight(weight.dtype, weight.shape, integers)}, passed=True)
 
 
 def _never_passing(rule: OperatorRule) -> OperatorRule:
@@ -281,6 +299,9 @@ def _never_passing(rule: OperatorRule) -> OperatorRule:
 
 
 def _barrier(node: Node) -> Refused:
+    if COMPUTES_WITH_INTEGERS.match(node.op):
+        told = f"{node.op} computes with integers that were rounded for the values as they are"
+        return Refused("quantized", told, node.label)
     return Refused("barrier", f"{node.op} neither absorbs nor passes a scale and shift", node.label)
 
 

@@ -1,6 +1,6 @@
 """RULES: for every operator, what it does with an affine that comes from behind or from before."""
 
-from folding.rules import convolution, elementwise, joining, layout, linear, normalization
+from folding.rules import convolution, elementwise, joining, layout, linear, normalization, quantized
 from folding.rules.rule import OperatorRule
 
 RULES: dict[str, OperatorRule] = {
@@ -10,6 +10,7 @@ RULES: dict[str, OperatorRule] = {
     **layout.RULES,
     **joining.RULES,
     **normalization.RULES,
+    **quantized.RULES,
 }
 
 __all__ = ["RULES", "OperatorRule"]

@@ -8,7 +8,7 @@ import numpy as np
 
 from folding.affine import Affine
 from folding.plan import Edit, require
-from folding.rules.rule import OperatorRule, along
+from folding.rules.rule import OperatorRule, along, mapped
 from folding.weights import Weight
 
 if TYPE_CHECKING:
@@ -106,14 +106,14 @@ def _bias(node: Node, scale: Float64, shift: Float64, like: Weight) -> Edit:
     old = node.weight(2) if given and beta else None
     if (old is None and not shift.any()) or (np.all(scale == 1) and not shift.any()):
         return Edit(node)
-    values = shift if old is None else scale * old.values() + shift / beta
+    new = Weight.of(shift, like.dtype) if old is None else mapped(node, 2, scale, shift / beta)
     attributes: dict[str, float | int] = {"beta": 1.0} if old is None else {}
-    if values.shape[0] == 1 and len(node.weight(2).shape if given else (1,)) < MATRIX:
-        values = values.reshape(-1)
+    if new.shape[0] == 1 and len(node.weight(2).shape if given else (1,)) < MATRIX == len(new.shape):
+        new = Weight.of(new.values().reshape(-1), like.dtype)
     if node.version < LEGACY_BROADCAST:
-        require(values.ndim == 1, "old-opset", "Gemm broadcast only a row before opset 7")
+        require(len(new.shape) == 1, "old-opset", "Gemm broadcast only a row before opset 7")
         attributes["broadcast"] = 1
-    return Edit(node, {2: Weight.of(values, like.dtype)}, attributes)
+    return Edit(node, {2: new}, attributes)
 
 
 RULES = {

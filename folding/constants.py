@@ -293,8 +293,8 @@ def _dequantize(node: Node, given: list[Weight | Array]) -> Weight | Array:
     to = dtype_of(node.attribute("output_dtype") or 0) or scale.dtype
     grid = Grid.of(node, integers.shape, _wide(scale), _wide(given[2]) if len(given) > 2 else None)
     exact = np.float32 if integers.dtype.itemsize < EXACT_INTEGER else np.float64
-    differences = integers.astype(exact) - grid.zeros.astype(exact)
-    return Weight(to, integers.shape, differences).scaled(integers.shape, grid.spread(grid.scale))
+    differences = np.asarray(integers.astype(exact) - grid.zeros.astype(exact))
+    return Weight(to, integers.shape, differences).scaled(*grid.factor())
 
 
 def _quantize(node: Node, given: list[Weight | Array]) -> Weight | Array:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 STANDARD_DOMAINS = frozenset({"", "ai.onnx"})  # two spellings of one domain, see the ONNX IR specification
 SHAPE_READERS = frozenset({"Shape", "Size"})  # read no values, so a change of values is nothing to them
+KEPT_BYTES = 1 << 24  # of an evaluated constant: more than an affine operator's ever has
 
 
 @dataclass(frozen=True)
@@ -301,6 +302,12 @@ class Graph:
     def nodes(self) -> Iterator[Node]:
         """All operators of all scopes that are still there, outer scopes first."""
         return (node for scope in self.scopes for node in scope.nodes if not node.removed)
+
+    def release(self) -> None:
+        """Forget large constants that were evaluated while planning: few are asked for twice."""
+        for scope in self.scopes:
+            for name in [name for name, found in scope.evaluated.items() if found.nbytes > KEPT_BYTES]:
+                del scope.evaluated[name]
 
     def fresh_name(self, wish: str) -> str:
         """A name nothing has yet, as close to `wish` as possible; it is taken from now on."""

@@ -131,6 +131,7 @@ class _Run:
                 progress(number, len(self.sites))
             if not node.removed and self.options.selects(node.label):
                 folded |= self._try(node, planner)
+                self.graph.release()
         left = [node for node in self.sites if not node.removed]
         made = [node for node in self.graph.nodes() if node.is_made] if folded else []
         self.sites = [*left, *(node for node in made if node not in left)]

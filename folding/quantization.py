@@ -50,13 +50,11 @@ class Grid:
         if block:
             expected = (*shape[:axis], -(-shape[axis] // block), *shape[axis + 1 :])
         zero = np.zeros(1) if zero_point is None else zero_point
-        told = (
-            f"the scale has the shape {list(scale.shape)}, the zero point {list(zero.shape)}, the value {list(shape)}"
-        )
-        require(scale.shape == expected and (zero.size == 1 or zero.shape == expected), "parameters", told)
-        return Grid(
-            shape, scale, np.broadcast_to(zero.reshape(-1)[0] if zero.size == 1 else zero, expected), axis, block
-        )
+        given = f"a scale of shape {list(scale.shape)} and a zero point of shape {list(zero.shape)}"
+        fits = scale.shape == expected and (zero.size == 1 or zero.shape == expected)
+        require(fits, "parameters", f"{given} do not fit values of shape {list(shape)}")
+        same = zero.reshape(-1)[0] if zero.size == 1 else zero
+        return Grid(shape, scale, np.broadcast_to(same, expected), axis, block)
 
     @property
     def is_per_tensor(self) -> bool:
@@ -82,6 +80,15 @@ class Grid:
         if not self.is_per_tensor:
             shape[self.axis] = -1
         return values.reshape(shape)
+
+    def factor(self) -> tuple[tuple[int, ...], Float64]:
+        """The scale as a factor of the values: how to read them, and what broadcasts against that."""
+        if not self.block or self.shape[self.axis] % self.block:
+            return self.shape, self.spread(self.scale)
+        blocks = self.shape[self.axis] // self.block, self.block
+        return (*self.shape[: self.axis], *blocks, *self.shape[self.axis + 1 :]), np.expand_dims(
+            self.scale, self.axis + 1
+        )
 
     def dequantized(self, integers: Float64) -> Float64:
         """What the integers stand for."""
@@ -116,7 +123,7 @@ def saturated(values: Float64, dtype: np.dtype[Any]) -> NDArray[Any]:
     if not is_integer(dtype):  # a floating-point type of 8 bits or less
         return values.astype(dtype)
     ends = ml_dtypes.iinfo(dtype)  # type: ignore[no-untyped-call]
-    return np.clip(np.nan_to_num(values), ends.min, ends.max).astype(dtype)
+    return np.asarray(np.clip(np.nan_to_num(values), ends.min, ends.max)).astype(dtype)
 
 
 def stored(values: Float64, dtype: np.dtype[Any]) -> NDArray[Any]:

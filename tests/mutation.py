@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 ALGEBRA = [
-    *("affine.py", "regroup.py", "sites.py", "planner.py"),
+    *("affine.py", "quantization.py", "regroup.py", "sites.py", "planner.py"),
     *sorted(f"rules/{path.name}" for path in (ROOT / "folding" / "rules").glob("[!_]*.py")),
 ]
 SUITES = [

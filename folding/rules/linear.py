@@ -108,7 +108,7 @@ def _bias(node: Node, scale: Float64, shift: Float64, like: Weight) -> Edit:
         return Edit(node)
     new = Weight.of(shift, like.dtype) if old is None else mapped(node, 2, scale, shift / beta)
     attributes: dict[str, float | int] = {"beta": 1.0} if old is None else {}
-    if new.shape[0] == 1 and len(node.weight(2).shape if given else (1,)) < MATRIX == len(new.shape):
+    if len(new.shape) == MATRIX > len(node.weight(2).shape if given else (1,)) and new.shape[0] == 1:
         new = Weight.of(new.values().reshape(-1), like.dtype)
     if node.version < LEGACY_BROADCAST:
         require(len(new.shape) == 1, "old-opset", "Gemm broadcast only a row before opset 7")

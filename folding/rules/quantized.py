@@ -33,8 +33,8 @@ COMPUTES_WITH_INTEGERS = re.compile(
 def factor(node: Node, index: int, weight: Weight) -> Affine | None:
     """What a new weight is the old one times, where its quantization can take that; None where it is written anew.
 
-    One scale may become one per output channel, and not one per input channel: ONNX Runtime 1.32 takes a vector of
-    scales for the outputs', whatever the attribute `axis` says, once it computes with the integers.
+    One scale may become one per output channel, and not one per input channel: where ONNX Runtime 1.32 computes a Conv
+    or Gemm with the integers, it takes every vector of scales for the outputs', whatever the attribute `axis` says.
     """
     origin = constants.origin(node.scope, node.inputs[index]) if node.is_constant(index) else None
     if origin is None:
@@ -107,6 +107,8 @@ def _size(a: Affine) -> Affine:
 
 def _of_integers(grid: Grid, a: Affine) -> Affine:
     """The map ``sign * (q - z) + z`` of the integers."""
+    if (a.scale > 0).all():
+        return Affine.identity(a.rank)
     sign = np.sign(a.scale)
     return Affine.of(sign, (1 - sign) * grid.zeros)
 
@@ -121,8 +123,8 @@ def _rescaled(node: Node, grid: Grid, a: Affine) -> Grid:
     size = _size(a)
     if grid.block:
         first = (slice(None),) * grid.axis + (slice(None, None, grid.block),)
-        of_blocks = np.broadcast_to(size.scale, grid.shape)[first]
-        uniform = np.array_equal(grid.spread(of_blocks), np.broadcast_to(size.scale, grid.shape))
+        of_blocks = size.scale[first]
+        uniform = size.shape[grid.axis] == 1 or np.array_equal(grid.spread(of_blocks), size.scale)
         require(uniform, "quantized-axis", f"the map varies within a block of {grid.block}")
         return replace(grid, scale=grid.scale * of_blocks)
     axis = size.axes[0] if grid.is_per_tensor and size.axes else grid.axis

@@ -160,7 +160,7 @@ BIASES: list[Row] = [
     ("quantized bias of one scale", lambda m: gated(m, lambda m: bias(m, ())), into("Conv", "DequantizeLinear", "DequantizeLinear")),
     ("quantized bias at its lower end", lambda m: out(m, m.op("Mul", conv(m, per_tensor(m), bias(m, values=np.array([-(2**31), 1, 2, 3, 4, 5]))), m.constant(np.array(-0.5)), name=SITE)), Kept("quantized-sign", "barrier")),
     ("quantized C", lambda m: out(m, m.per_channel("Mul", m.op("Gemm", start(m, 3, 4), m.constant((4, 5)), weight(m, (5,), dtype=np.int32)))), into("Gemm", "DequantizeLinear")),
-    ("quantized C, a scalar", lambda m: out(m, m.op("Mul", m.op("Gemm", start(m, 3, 4), m.constant((4, 5)), weight(m, (), dtype=np.int32)), m.constant(np.array(-2.0)), name=SITE)), into("Gemm", "DequantizeLinear")),
+    ("quantized C, a scalar", lambda m: out(m, m.op("Mul", m.op("Gemm", start(m, 3, 4), m.constant((4, 5)), weight(m, (), dtype=np.int32)), m.constant(np.array(-2.0)), name=SITE)), into("Gemm")),
     ("quantized C of higher rank", lambda m: out(m, m.per_channel("Mul", m.op("Gemm", start(m, 3, 4), m.constant((4, 5)), weight(m, (3, 5), dtype=np.int32)))), into("Gemm", "DequantizeLinear")),
     ("quantized C, broadcast", lambda m: out(m, m.per_channel("Mul", m.op("Gemm", start(m, 5, 4), m.constant((4, 5)), weight(m, (5, 1), dtype=np.int32)))), into("Gemm", left=3)),
     ("quantized constant in a sum", lambda m: sum_with(m, "Sum", weight(m, (2, 6, 3, 4))), into("Conv", "DequantizeLinear")),

@@ -132,7 +132,7 @@ def _rescaled(node: Node, grid: Grid, a: Affine) -> Grid:
     told += "along none or one" if grid.is_per_tensor else f"along {axis}"
     require(set(size.axes) <= {axis}, "quantized-axis", told)
     if not size.axes:
-        return replace(grid, scale=grid.scale * size.scale.reshape(-1)[0])
+        return replace(grid, scale=grid.scale * size.scale.item())
     require(node.version >= PER_AXIS, "old-opset", f"{node.op} has one scale per tensor before opset {PER_AXIS}")
     scale = np.broadcast_to(grid.scale * size.scale.reshape(-1), grid.shape[axis])
     return replace(grid, scale=scale, zero_point=np.broadcast_to(grid.zero_point, scale.shape), axis=axis)

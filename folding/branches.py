@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from folding.affine import Float64
-    from folding.graph import Node, Scope
+    from folding.graph import Scope
+    from folding.node import Node
     from folding.options import Options
 
 SUMS = frozenset({"Add", "Sub", "Sum"})

@@ -1,218 +1,195 @@
-"""Changes of a graph, one at a time: a constant, an operator, a name; and the way back into the message."""
+"""Carry out a plan: edit the operators that absorb, take out the affines, write clamps and leftovers."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import ml_dtypes
+import numpy as np
 import onnx
 from onnx import helper
 
-from folding import constants
-from folding.graph import Edge, Node
-from folding.shapes import FIRST_IR_WITH_DEFAULTS
+from folding.node import Node
+from folding.sites import data_input
+from folding.surgery import (
+    connect,
+    copy_facts,
+    drop_if_unread,
+    drop_inputs,
+    insert_after,
+    old_constant,
+    remove,
+    set_constant,
+    set_output,
+)
+from folding.weights import Weight
 
 if TYPE_CHECKING:
-    from folding.graph import Graph, Scope
-    from folding.weights import Weight
+    from folding.affine import Affine, Float64
+    from folding.clamp import Clamp
+    from folding.plan import Edit, Merge, Plan
+
+ABSORBED = "bnfold.absorbed"  # key in an absorbing operator's metadata_props: the names of what it absorbed
+CLIP_BOUNDS_AS_INPUTS = 11
 
 
-# --- constants -------------------------------------------------------------------------------------------
+def commit(plan: Plan) -> None:
+    """Carry out a plan: edit the absorbing operators, take out the affine ones."""
+    names = ", ".join(node.label for node in plan.gone)
+    dtype = _value_type(plan.site)
+    for edit in plan.move.edits:
+        _apply(edit, plan.site.key, dtype)
+        _note(edit.node, names)
+    if plan.is_split:
+        plan.site.is_made = True
+    for node in plan.move.removed:
+        _bypass(node, keep_output=plan.direction == "backward")
 
 
-def set_constant(node: Node, index: int, weight: Weight, site: str) -> None:
-    """Let an input read a new constant: in place of the old one if nobody else reads that, shared with an equal one."""
-    scope = _home(node.scope)
-    weight = weight.absorbing(site, node.weight(index) if node.is_constant(index) else None)
-    old = node.inputs[index] if node.has(index) else ""
-    digest = weight.digest()
-    name = scope.made.get(digest, "")
-    if name not in scope.weights or scope.weights[name].digest() != digest:
-        name = old if _is_private(scope, old) else scope.graph.fresh_name(_wish(node, index, old))
-        scope.made[digest] = name
-        scope.weights[name] = weight
-    connect(node, index, name)
-    if scope is not node.scope:
-        scope.captured.add(name)
-    if old and old != name:
-        drop_if_unread(node.scope, old)
+def merge(plan: Merge) -> None:
+    """Let the convolution that stays take the place of the whole sum."""
+    stays, final = plan.edit.node, plan.root.output
+    scope, former = stays.scope, stays.output
+    _apply(plan.edit, plan.root.key, _value_type(stays))
+    names = ", ".join(node.label for node in plan.sites)
+    if names:
+        _note(stays, names)
+    set_output(stays, 0, final)  # first: nothing that goes may take along what only it read
+    for node in plan.others:
+        if not node.removed:
+            remove(node)
+    scope.producers[final] = stays
+    scope.dropped.discard(final)
+    scope.dropped.add(former)
 
 
-def _home(scope: Scope) -> Scope:
-    """Where new constants live: before IR version 4 every initializer is an input, and bodies cannot gain inputs."""
-    return scope.graph.main if scope.graph.model.ir_version < FIRST_IR_WITH_DEFAULTS else scope
+def _apply(edit: Edit, site: str, dtype: np.dtype[np.generic]) -> None:
+    node = edit.node
+    if edit.become is not None:
+        rewrite_as_affine(node, edit.become, site)
+    if edit.clamp is not None:
+        rewrite_as_clamp(node, edit.clamp, site)
+    for index, weight in edit.constants.items():
+        old = old_constant(node, index)
+        if old is None or old.digest() != weight.digest():
+            set_constant(node, index, weight, site)
+    for name, value in edit.attributes.items():
+        kept = [attribute for attribute in node.proto.attribute if attribute.name != name]
+        del node.proto.attribute[:]
+        node.proto.attribute.extend([*kept, helper.make_attribute(name, value)])
+        node.changed()
+    if edit.leftover is not None:
+        own = next((node.weight(index).dtype for index in edit.constants), dtype)
+        append_affine(node, edit.leftover, own, site)
 
 
-def _wish(node: Node, index: int, old: str) -> str:
-    return f"{old}_folded" if old else f"{node.label}.{'bias' if index else 'constant'}"
+def _note(node: Node, names: str) -> None:
+    """Remember in the operator's metadata what it absorbed."""
+    entry = next((entry for entry in node.proto.metadata_props if entry.key == ABSORBED), None)
+    if entry is None:
+        node.proto.metadata_props.add(key=ABSORBED, value=names)
+    else:
+        entry.value += f", {names}"
 
 
-def _is_private(scope: Scope, name: str) -> bool:
-    """Whether the name is an initializer of this scope that one input reads and nobody else can see."""
-    if name not in scope.initializers and name not in scope.weights:
-        return False
-    seen = scope.outputs | scope.captured | scope.pinned | scope.annotated
-    return len(scope.uses[name]) == 1 and name not in seen
+def _bypass(node: Node, *, keep_output: bool) -> None:
+    """Take an affine operator out and join its data input and its output under one of their names."""
+    scope, value, output = node.scope, node.inputs[data_input(node)], node.output
+    remove(node, spare=value)
+    if keep_output:
+        producer = scope.producers[value]
+        set_output(producer, producer.outputs.index(value), output)
+        old, new = value, output
+        scope.dropped.add(value)
+        scope.dropped.discard(output)
+    else:
+        old, new = output, value
+    for edge in list(scope.uses.pop(old, ())):
+        edge.node.inputs[edge.index] = edge.node.proto.input[edge.index] = new
+        scope.uses[new].append(edge)
 
 
-def drop_if_unread(scope: Scope, name: str) -> None:
-    """Take out a constant that lost its last reader, and the operators that only made it."""
-    owner = scope.owner(name) if constants.is_constant(scope, name) else None
-    if owner is not None and name in owner.captured and not _is_read_elsewhere(owner, name):
-        owner.captured.discard(name)
-    if owner is None or owner.uses.get(name) or name in owner.outputs | owner.captured | owner.pinned | owner.annotated:
-        return
-    owner.weights.pop(name, None)
-    owner.dropped.add(name)
-    node = owner.producers.get(name)
-    if node is not None and not node.removed and not any(owner.uses.get(output) for output in node.outputs):
-        remove(node)
+# --- what operators become ---------------------------------------------------------------------------------
 
 
-def _is_read_elsewhere(owner: Scope, name: str) -> bool:
-    """Whether another graph may still read a constant of this one; what it calls so may be a value of its own."""
-    others = (scope for scope in owner.graph.scopes if scope is not owner)
-    return any(scope.uses.get(name) or name in scope.outputs for scope in others)
+def _value_type(node: Node) -> np.dtype[np.generic]:
+    """The element type of the moved value, for the constant of an operator that a fold makes."""
+    known = node.dtype(0) or node.scope.dtype(node.output)
+    return known or next(node.weight(index).dtype for index in range(len(node.inputs)) if node.is_constant(index))
 
 
-# --- operators -------------------------------------------------------------------------------------------
-
-
-def insert_after(node: Node, new: Node) -> None:
-    """Put an operator, whose inputs are still to be connected, behind another one."""
-    scope, new.is_made = node.scope, True
-    scope.nodes.insert(scope.nodes.index(node) + 1, new)
-    scope.producers.update({name: new for name in new.outputs if name})
-    scope.restructured = True
-
-
-def remove(node: Node, spare: str = "") -> None:
-    """Take an operator out, and the constants that only it read; the input `spare` goes on to other readers."""
-    scope = node.scope
-    node.removed = scope.restructured = True
-    for name in node.outputs:
-        scope.producers.pop(name, None)
-        scope.dropped.add(name)
-    for index, name in enumerate(node.inputs):
-        if name:
-            _disconnect(node, index)
-            if name != spare:
-                drop_if_unread(scope, name)
-
-
-def drop_inputs(node: Node, first: int) -> None:
-    """Take away the inputs from number `first` on."""
-    names = node.inputs[first:]
-    for index in range(first, len(node.inputs)):
-        _disconnect(node, index)
-    del node.inputs[first:], node.proto.input[first:]
-    for name in names:
-        drop_if_unread(node.scope, name)
-
-
-def connect(node: Node, index: int, name: str) -> None:
-    """Let an input read `name`."""
-    while len(node.inputs) <= index:
-        node.inputs.append("")
-        node.proto.input.append("")
-    _disconnect(node, index)
-    node.inputs[index] = node.proto.input[index] = name
-    node.scope.uses[name].append(Edge(node, index))
+def rewrite_as_affine(node: Node, a: Affine, site: str) -> None:
+    """Turn an operator with one data input into the Mul or Add that computes `a`, a pure scale or a pure shift."""
+    dtype, data = _value_type(node), data_input(node)
+    value, constant = node.inputs[data], node.inputs[1 - data] if len(node.inputs) == 2 else ""
+    node.proto.op_type = "Mul" if a.is_linear else "Add"
+    del node.proto.attribute[:]
     node.changed()
+    drop_inputs(node, 2)
+    connect(node, 0, value)
+    if constant:
+        connect(node, 1, constant)
+    del node.proto.output[1:], node.outputs[1:]  # empty names of statistics nobody asked for
+    set_constant(node, 1, _constant_of(a, dtype), site)
 
 
-def _disconnect(node: Node, index: int) -> None:
-    uses = node.scope.uses.get(node.inputs[index])
-    if uses is not None and Edge(node, index) in uses:
-        uses.remove(Edge(node, index))
+def _constant_of(a: Affine, dtype: np.dtype[Any]) -> Weight:
+    """The constant operand of the Mul or Add that computes a pure scale or a pure shift."""
+    return Weight.of(a.scale, dtype, is_scale=True) if a.is_linear else Weight.of(a.shift, dtype)
 
 
-def set_output(node: Node, index: int, name: str) -> None:
-    """Give an output another name; who reads it is told by nobody."""
-    scope = node.scope
-    scope.producers.pop(node.outputs[index], None)
-    node.outputs[index] = node.proto.output[index] = name
-    scope.producers[name] = node
+def append_affine(node: Node, a: Affine, dtype: np.dtype[np.generic], site: str) -> None:
+    """Insert a Mul, an Add or both behind an operator; its first output's name moves to the last of them."""
+    for part in (a.shift_part(), a.linear_part()):  # each goes right behind the operator: the last comes first
+        if not part.is_identity:
+            _append(node, "Mul" if part.is_linear else "Add", _constant_of(part, dtype), site)
 
 
-def copy_facts(scope: Scope, known: str, new: str) -> None:
-    """Let a new name have the shape and type of another one."""
-    if known in scope.shapes:
-        scope.shapes[new] = scope.shapes[known]
-    if known in scope.types:
-        scope.types[new] = scope.types[known]
+def _append(node: Node, op: str, operand: Weight, site: str) -> None:
+    """Insert an operator of two operands, the second constant, behind another one, whose output's name it takes."""
+    scope, final = node.scope, node.output
+    inner, label = scope.graph.fresh_name(f"{final}_before"), scope.graph.fresh_name(f"{node.label}.{op.lower()}")
+    copy_facts(scope, final, inner)
+    set_output(node, 0, inner)
+    new = Node(onnx.NodeProto(op_type=op, output=[final], name=label), scope)
+    insert_after(node, new)
+    connect(new, 0, inner)
+    set_constant(new, 1, operand, site)
 
 
-# --- the message -----------------------------------------------------------------------------------------
+def rewrite_as_clamp(node: Node, clamp: Clamp, site: str) -> None:
+    """Turn an operator with one data input into those that compute `clamp`, see `Clamp.operators`."""
+    dtype = _value_type(node)
+    value = next(name for index, name in enumerate(node.inputs) if name and not node.is_constant(index))
+    former, (first, *second) = node.inputs[0], clamp.operators
+    node.proto.op_type = first
+    del node.proto.attribute[:]
+    node.changed()
+    connect(node, 0, value)
+    drop_inputs(node, 1)
+    if former != value:
+        drop_if_unread(node.scope, former)
+    bounds = {"Max": clamp.lower, "Min": clamp.upper}
+    if first == "Clip":
+        _set_bounds(node, clamp, dtype, site)
+    elif first != "Relu":
+        set_constant(node, 1, _bounds(bounds[first], dtype), site)
+    for op in second:
+        _append(node, op, _bounds(bounds[op], dtype), site)
 
 
-def write_back(graph: Graph) -> None:
-    """Bring the message up to date: operators, initializers with their payloads, what is said of vanished names."""
-    for scope in graph.scopes:
-        if scope.restructured:
-            nodes = [node.proto for node in scope.nodes if not node.removed]
-            _replace(scope.proto.node, nodes)
-        if scope.is_function:
-            _write_constants(scope)
-        else:
-            _write_initializers(scope)
-        gone = {name for name in scope.dropped if name not in scope.producers} | set(scope.weights)
-        if any(value.name in gone for value in scope.proto.value_info):
-            _replace(scope.proto.value_info, [value for value in scope.proto.value_info if value.name not in gone])
+def _set_bounds(node: Node, clamp: Clamp, dtype: np.dtype[Any], site: str) -> None:
+    """The scalar bounds of Clip: inputs since opset 11, attributes before."""
+    for index, (name, bound) in enumerate((("min", clamp.lower), ("max", clamp.upper)), start=1):
+        if np.isfinite(bound).all() and node.version >= CLIP_BOUNDS_AS_INPUTS:
+            set_constant(node, index, _bounds(bound.reshape(()), dtype), site)
+        elif np.isfinite(bound).all():
+            node.proto.attribute.append(helper.make_attribute(name, bound.item()))
+            node.changed()
 
 
-def _write_constants(scope: Scope) -> None:
-    """A function has no initializers: its new constants are Constant nodes before all others."""
-    tensors = [_tensor(scope, name, weight, None) for name, weight in scope.weights.items()]
-    made = [helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in tensors]
-    if made:
-        _replace(scope.proto.node, [*made, *scope.proto.node])
-
-
-def _write_initializers(scope: Scope) -> None:
-    """New constants take the place of the old ones of the same name; unread ones go, with their graph inputs."""
-    gone = (scope.dropped | set(scope.weights)) & (scope.initializers.keys() | scope.sparse.keys())
-    if not gone and not scope.weights:
-        return
-    if gone & scope.sparse.keys():
-        _replace(scope.proto.sparse_initializer, [s for name, s in scope.sparse.items() if name not in gone])
-    old_ir = scope.parent is None and scope.graph.model.ir_version < FIRST_IR_WITH_DEFAULTS
-    tensors, left = [], dict(scope.weights)
-    for tensor in scope.proto.initializer:
-        if tensor.name in left:
-            tensors.append(_tensor(scope, tensor.name, left.pop(tensor.name), tensor))
-        elif tensor.name not in gone:
-            tensors.append(tensor)
-    tensors += [_tensor(scope, name, weight, None) for name, weight in left.items()]
-    _replace(scope.proto.initializer, tensors)
-    vanished = gone - (set(scope.weights) if old_ir else set())
-    if scope.inputs & vanished:
-        _replace(scope.proto.input, [value for value in scope.proto.input if value.name not in vanished])
-    if old_ir:
-        _declare(scope)
-
-
-def _declare(scope: Scope) -> None:
-    """Before IR version 4 every initializer is a graph input too."""
-    for name, weight in scope.weights.items():
-        code = helper.np_dtype_to_tensor_dtype(weight.dtype)
-        value = helper.make_tensor_value_info(name, code, weight.shape)
-        same = next((given for given in scope.proto.input if given.name == name), None)
-        if same is None:
-            scope.proto.input.append(value)
-        else:
-            same.type.CopyFrom(value.type)
-
-
-def _tensor(scope: Scope, name: str, weight: Weight, old: onnx.TensorProto | None) -> onnx.TensorProto:
-    tensor = onnx.TensorProto(name=name, data_type=helper.np_dtype_to_tensor_dtype(weight.dtype), dims=weight.shape)
-    if old is not None:
-        tensor.doc_string = old.doc_string
-        tensor.metadata_props.extend(old.metadata_props)
-    tensor.raw_data = scope.graph.file.attach(weight)
-    return tensor
-
-
-def _replace(field: Any, items: list[Any]) -> None:
-    """Give a repeated protobuf field new contents."""
-    del field[:]
-    field.extend(items)
+def _bounds(values: Float64, dtype: np.dtype[Any]) -> Weight:
+    """Bounds as a constant; where there is none, the largest finite value of the type on that side."""
+    info = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
+    finite = np.where(np.isposinf(values), float(info.max), np.where(np.isneginf(values), float(info.min), values))
+    return Weight.of(finite, dtype)

@@ -13,12 +13,16 @@ from folding.evaluation import OPERATORS, SHAPE_READERS, array_of, dtype_of, eva
 from folding.onnxfile import Span
 from folding.onnxfile.wire import header
 from folding.plan import Refused, require
+from folding.quantization import DEQUANTIZE, QUANTIZE
 from folding.weights import FLOAT_TYPES, VALUES_LIMIT, Weight
 
 if TYPE_CHECKING:
     from folding.evaluation import Array
-    from folding.graph import Node, Scope
+    from folding.graph import Scope
+    from folding.node import Node
 
+QUANTIZATION = frozenset({QUANTIZE, DEQUANTIZE})
+LAYOUT = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})  # as far as constants go
 DEPTH = 64  # constant operators in a row; exporters write at most a handful
 RAW_FIELD = onnx.TensorProto.DESCRIPTOR.fields_by_name["raw_data"].number
 EXTERNAL_FIELD = onnx.TensorProto.DESCRIPTOR.fields_by_name["external_data"].number
@@ -60,14 +64,34 @@ def weight(scope: Scope, name: str) -> Weight:
     Raises:
         Refused: "weight-not-constant", "overridable", "not-float", "too-large".
     """
+    found = recipe(scope, name)
+    require(found.dtype in FLOAT_TYPES, "not-float", f"{name!r} has the type {found.dtype}")
+    return found
+
+
+def recipe(scope: Scope, name: str) -> Weight:
+    """A constant of any type as a recipe; raises as `weight` does."""
     refusal = _why_not(scope, name, DEPTH)
     if refusal is not None:
         raise refusal
     found = _evaluate(scope, name)
-    if isinstance(found, Weight):
-        return found
-    require(found.dtype in FLOAT_TYPES, "not-float", f"{name!r} has the type {found.dtype}")
-    return Weight(found.dtype, found.shape, found)
+    return found if isinstance(found, Weight) else Weight(found.dtype, found.shape, found)
+
+
+def origin(scope: Scope, name: str) -> Node | None:
+    """The operator that quantizes or dequantizes a constant, perhaps laid out anew since: its scale is what may change.
+
+    None for every other constant, which may simply be written anew.
+    """
+    for _ in range(DEPTH):
+        owner = scope.owner(name)
+        node = owner.producers.get(name) if owner is not None else None
+        if node is None or node.op in QUANTIZATION:
+            return node
+        if node.op not in LAYOUT:
+            break
+        scope, name = node.scope, node.inputs[0]
+    return None
 
 
 def array(scope: Scope, name: str) -> Array:

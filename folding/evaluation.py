@@ -12,14 +12,18 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper, shape_inference
 
 from folding.plan import Refused, require
+from folding.quantization import DEQUANTIZE, QUANTIZE, Grid, is_integer
 from folding.weights import FLOAT_TYPES, VALUES_LIMIT, Weight
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from folding.graph import Node
+    from folding.node import Node
 
 Array = NDArray[Any]
+
+EXACT_INTEGER = 4  # bytes of the integers that float32 does not hold exactly
+DIVIDED = frozenset({np.dtype(np.float32), np.dtype(np.float64)})  # runtimes divide narrower types in wider ones
 
 
 def dtype_of(code: int) -> np.dtype[Any] | None:
@@ -165,6 +169,34 @@ def _divide(a: Array, b: Array) -> Array:
     return np.asarray(a // b)
 
 
+def _dequantize(node: Node, given: list[Weight | Array]) -> Weight | Array:
+    """``(integer - zero point) * scale`` as a recipe: the differences, and the scale as their factors."""
+    integers, scale = array_of(given[0]), given[1]
+    to = dtype_of(node.attribute("output_dtype") or 0) or scale.dtype
+    grid = Grid.of(node, integers.shape, _wide(scale), _wide(given[2]) if len(given) > 2 else None)
+    exact = np.float32 if integers.dtype.itemsize < EXACT_INTEGER else np.float64
+    differences = np.asarray(integers.astype(exact) - grid.zeros.astype(exact))
+    return Weight(to, integers.shape, differences).scaled(*grid.factor())
+
+
+def _quantize(node: Node, given: list[Weight | Array]) -> Weight | Array:
+    """The integers of a constant, where the standard leaves no choice of how to divide."""
+    values, scale = array_of(given[0]), array_of(given[1])
+    settled = values.dtype == scale.dtype and values.dtype in DIVIDED and not node.attribute("precision")
+    require(settled, "quantized", f"how {node.label!r} divides {values.dtype} by {scale.dtype} is up to the runtime")
+    told = dtype_of(node.attribute("output_dtype") or onnx.TensorProto.UINT8)
+    dtype = given[2].dtype if len(given) > 2 else told
+    require(dtype is not None and is_integer(dtype), "quantized", f"{node.label!r} rounds to {dtype}, no integer type")
+    assert dtype is not None  # noqa: S101  narrowed for the type checker
+    grid = Grid.of(node, values.shape, _wide(scale), _wide(given[2]) if len(given) > 2 else None)
+    return grid.quantized(values, dtype)
+
+
+def _wide(found: Weight | Array) -> Array:
+    """The values in float64, not rounded where a fold made them."""
+    return found.values() if isinstance(found, Weight) else found.astype(np.float64)
+
+
 # Operators that move no value, or that stand in many files: evaluated here, and weights in the file are not read.
 OWN: dict[str, Callable[[Node, list[Weight | Array]], Weight | Array]] = {
     "Identity": lambda _, given: given[0],
@@ -174,6 +206,8 @@ OWN: dict[str, Callable[[Node, list[Weight | Array]], Weight | Array]] = {
     "Transpose": _transpose,
     "Cast": _cast,
     "ConstantOfShape": _constant_of_shape,
+    DEQUANTIZE: _dequantize,
+    QUANTIZE: _quantize,
     "Add": _arithmetic(np.add),
     "Sub": _arithmetic(np.subtract),
     "Mul": _arithmetic(np.multiply),

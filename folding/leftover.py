@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import helper
 
-from folding.apply import append_affine, rewrite_as_affine
-from folding.commit import drop_inputs, set_constant
+from folding.commit import append_affine, rewrite_as_affine
 from folding.plan import Refused
 from folding.sites import MODE_AS_ATTRIBUTE, NORMALIZATION, affine_of, in_training_mode, read_outputs
+from folding.surgery import drop_inputs, set_constant
 from folding.weights import Weight
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from folding.affine import Affine
-    from folding.graph import Node
+    from folding.node import Node
     from folding.options import Leftover
 
 TRAINING_MODE_SINCE = 14  # BatchNormalization-14 has the attribute; before it a second output meant training

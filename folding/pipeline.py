@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from folding import leftover, shapes
-from folding.apply import commit, merge
 from folding.branches import SUMS, Branches
-from folding.commit import write_back
+from folding.commit import commit, merge
 from folding.functions import count_nodes, count_normalizations, inline_where_needed, is_normalization
 from folding.graph import Graph
 from folding.plan import Plan, Refused
 from folding.planner import Planner
 from folding.report import SCALES_SHOWN, Outcome, Refusal
 from folding.sites import NORMALIZATION, OPERATORS, affine_of, is_candidate
+from folding.surgery import write_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import onnx
 
     from folding.affine import Affine
-    from folding.graph import Node
+    from folding.node import Node
     from folding.onnxfile import OnnxFile
     from folding.options import Options
     from folding.plan import Merge
@@ -164,6 +164,7 @@ class _Run:
                 progress(number, len(self.sites))
             if not node.removed and self.options.selects(node.label):
                 folded |= self._try(node, plan)
+                self.graph.release()
         left = [node for node in self.sites if not node.removed]
         made = [node for node in self.graph.nodes() if node.is_made] if folded else []
         self.sites = [*left, *(node for node in made if node not in left)]

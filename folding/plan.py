@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from folding.affine import Affine
     from folding.clamp import Clamp
-    from folding.graph import Node
+    from folding.node import Node
     from folding.weights import Weight
 
 Direction = Literal["backward", "forward"]
@@ -26,10 +26,10 @@ class Code(NamedTuple):
 CODES: dict[str, Code] = {
     "barrier": Code("an operator on the way neither absorbs nor passes a scale and shift", ""),
     "no-gain": Code("the fold would leave as many nodes as it removes", ""),
-    "axis": Code("the map varies along an axis the operator's weights do not have", ""),
+    "axis": Code("the map varies along an axis along which the operator cannot take it", ""),
     "broadcast": Code("the value is broadcast, so the map would change its shape", ""),
     "zero-padding": Code(
-        "a shift does not pass zero padding", "give the convolution explicit padding before the normalization"
+        "a shift does not pass zero padding", "put the padding before the normalization, as an operator of its own"
     ),
     "not-data-input": Code("the value is used as a weight or parameter, not as data", ""),
     "two-steps": Code("the result is neither a pure scale nor a pure shift, so one node cannot hold it", ""),
@@ -59,6 +59,15 @@ CODES: dict[str, Code] = {
     "captured": Code("a nested graph reads the value", ""),
     "outer-scope": Code("the value comes from an enclosing graph", ""),
     "annotated": Code("a quantization annotation describes the value", "fold before quantizing"),
+    "quantized": Code("integers were rounded for the values as they are", "fold before quantizing"),
+    "quantized-axis": Code(
+        "the map varies along an axis along which the scale of a quantized weight does not",
+        "quantize weights per output channel, or fold before quantizing",
+    ),
+    "quantized-sign": Code(
+        "the scale is negative and an integer of the quantized weight has no counterpart of the other sign",
+        "quantize weights to a symmetric range, or fold before quantizing",
+    ),
     "reconvergent": Code("two ways of the move meet in one operator", ""),
     "too-far": Code("the move would visit too many operators", ""),
     "unknown-shape": Code(

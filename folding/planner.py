@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from folding.graph import Edge
+from folding import constants
+from folding.node import Edge
 from folding.plan import Edit, Move, Plan, Refused, require
-from folding.rules import RULES
+from folding.rules import RULES, constant
+from folding.rules.quantized import COMPUTES_WITH_INTEGERS, factor
 from folding.rules.rule import OperatorRule, Passage
 from folding.sites import MULTIDIRECTIONAL, NORMALIZATION, OPERATORS, affine_of
-from folding.weights import Weight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from folding.affine import Affine
-    from folding.graph import Graph, Node, Scope
+    from folding.graph import Graph, Scope
+    from folding.node import Node
     from folding.options import Options
     from folding.plan import Direction
     from folding.rules.rule import Ways
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 DEPTH_LIMIT = 128  # operators in a row: a few Python frames each, of the 1,000 the interpreter allows
 VISIT_LIMIT = 4096  # operators one move may ask; sums of sums ask again for each place a shift could go
-CONSTANT_LIMIT = 1 << 22  # elements of a constant input that a move rewrites (16 MiB of float32)
+BARRIERS = {"barrier", "quantized"}  # the codes of operators that never absorb
 
 
 @dataclass
@@ -117,8 +119,8 @@ class Planner:
         """Make the value that `edge` reads the map `a` of itself."""
         self._count(depth, edge.node)
         scope, name = edge.node.scope, edge.node.inputs[edge.index]
-        if edge.node.is_constant(edge.index):
-            return Move(edits=(_into_constant(edge, a),))
+        if edge.node.is_constant(edge.index) and not (a.is_linear and constants.origin(scope, name)):
+            return Move(edits=(constant.absorb(edge, a),))
         producer = scope.producers.get(name)
         if producer is None:
             inside = name in scope.inputs
@@ -152,7 +154,7 @@ class Planner:
         refusal = _barrier(producer)
         if rule.absorb_backward is not None:
             try:
-                return Move(edits=(rule.absorb_backward(producer, a),))
+                return self._landed(rule.absorb_backward(producer, a), depth)
             except Refused as error:
                 refusal = _located(error, producer)
         if rule.pass_backward is not None:
@@ -195,6 +197,17 @@ class Planner:
             cheap = edit.clamp.is_uniform or edit.clamp.operators == (node.op,)
             require(cheap, "clamp", f"{node.op} would become {' and '.join(edit.clamp.operators)}", node.label)
         return Move(path=(node,), edits=() if edit is None else (replace(edit, passed=True),))
+
+    def _landed(self, edit: Edit, depth: int) -> Move:
+        """The edit of an absorber. A quantized weight is scaled where it is dequantized, so that its integers stay."""
+        factors = {index: factor(edit.node, index, weight) for index, weight in edit.constants.items()}
+        kept = {index: weight for index, weight in edit.constants.items() if factors[index] is None}
+        moved = (
+            self._backward(Edge(edit.node, index), a, depth + 1)
+            for index, a in factors.items()
+            if a is not None and not a.is_identity
+        )
+        return sum(moved, Move(edits=(replace(edit, constants=kept),)))
 
     # --- forward ----------------------------------------------------------------------------------------
 
@@ -245,12 +258,13 @@ class Planner:
 
     def _with_leftover(self, edit: Edit, depth: int) -> Move:
         """What an absorber could not hold goes on forward if it can, and stays behind it if not."""
+        landed = self._landed(replace(edit, leftover=None), depth)
         if edit.leftover is None:
-            return Move(edits=(edit,))
+            return landed
         try:
-            return Move(edits=(replace(edit, leftover=None),)) + self._forward(edit.node, edit.leftover, depth + 1)
+            return landed + self._forward(edit.node, edit.leftover, depth + 1)
         except Refused:
-            return Move(edits=(edit,))
+            return self._landed(edit, depth)
 
     # --- what every move asks ---------------------------------------------------------------------------
 
@@ -293,16 +307,6 @@ def _require_operators(graph: Graph) -> None:
     require(not graph.overridden & {"Add", "Mul"}, "custom-domain", "a function gives Add or Mul another meaning")
 
 
-def _into_constant(edge: Edge, a: Affine) -> Edit:
-    """``a`` of a constant is a constant."""
-    weight = edge.node.weight(edge.index)
-    require(weight.size <= CONSTANT_LIMIT, "too-large", f"a constant of {weight.size:,} elements would be rewritten")
-    fits = len(weight.shape) == a.rank and np.broadcast_shapes(weight.shape, a.shape) == weight.shape
-    require(fits, "broadcast", f"the map would change the shape {list(weight.shape)} of a constant", edge.node.label)
-    rewritten = Weight.of(a(weight.values()), weight.dtype)
-    return Edit(edge.node, {edge.index: rewritten}, passed=True)
-
-
 def _halves(a: Affine) -> Iterator[tuple[Direction, Affine, Affine]]:
     """The ways to move one half of a map: where to, which half, and what is left in its place."""
     scale, shift = a.linear_part(), a.shift_part()
@@ -321,12 +325,15 @@ def _never_passing(rule: OperatorRule) -> OperatorRule:
 
 
 def _barrier(node: Node) -> Refused:
+    if COMPUTES_WITH_INTEGERS.match(node.op):
+        told = f"{node.op} computes with integers that were rounded for the values as they are"
+        return Refused("quantized", told, node.label)
     return Refused("barrier", f"{node.op} neither absorbs nor passes a scale and shift", node.label)
 
 
 def _telling(absorbs: Refused, passes: Refused) -> Refused:
     """Why an operator does not absorb, unless it never does; then why it does not pass."""
-    return passes if absorbs.code == "barrier" else absorbs
+    return passes if absorbs.code in BARRIERS else absorbs
 
 
 def _located(refusal: Refused, node: Node) -> Refused:

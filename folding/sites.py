@@ -13,7 +13,7 @@ from folding.weights import FLOAT_TYPES
 
 if TYPE_CHECKING:
     from folding.affine import Float64
-    from folding.graph import Node
+    from folding.node import Node
     from folding.shapes import Shape
     from folding.weights import Weight
 

@@ -16,7 +16,8 @@ from folding.plan import Refused
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from folding.graph import Node, Scope
+    from folding.graph import Scope
+    from folding.node import Node
     from folding.shapes import Dimension, Shape
 
 DEPTH = 32  # operators in a row between a Shape and a Reshape; exporters write at most ten

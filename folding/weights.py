@@ -49,10 +49,10 @@ _scratch = _Scratch()
 
 @dataclass(frozen=True, eq=False)
 class Weight:
-    """A floating-point constant of a model, of `shape` and stored type `dtype`, times float64 factors.
+    """A constant of a model, of `shape` and stored type `dtype`, times float64 factors; integers have none.
 
-    `base` is a span of the model file (little-endian values of `dtype`), or an array: of `dtype` where the
-    model computes it, of float64 where it was computed here and has not been rounded yet. `site` is the key of
+    `base` is a span of the model file (little-endian values of `dtype`), or an array: of `dtype` where the model
+    computes it, of a wider type where it was computed here and has not been rounded yet. `site` is the key of
     the affine it absorbed last, `onto` what it was before. `is_scale`: every value scales a channel of its own.
     """
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 ALGEBRA = [
-    *("affine.py", "branches.py", "clamp.py", "planner.py", "regroup.py", "sites.py"),
+    *("affine.py", "branches.py", "clamp.py", "planner.py", "quantization.py", "regroup.py", "sites.py"),
     *sorted(f"rules/{path.name}" for path in (ROOT / "folding" / "rules").glob("[!_]*.py")),
 ]
 ELSEWHERE = ("api", "benchmarks", "cli", "hostile", "models", "mutation", "onnxfile", "patterns", "progress")

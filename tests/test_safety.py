@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper
 from rows import Folded, Kept, into, judge, out, start
 
 from folding import OptionError, Options, fold_model, planner
-from folding.apply import ABSORBED
+from folding.commit import ABSORBED
 
 if TYPE_CHECKING:
     from folding import Report

@@ -16,24 +16,26 @@ FOLDING = ROOT / "folding"
 SOURCES = sorted(FOLDING.rglob("*.py"))
 
 # Which modules may know protobuf: the index over the message and its two readers, what writes it, and the files.
-PROTOBUF = {"api", "apply", "commit", "constants", "evaluation", "facts", "functions", "graph", "leftover", "pipeline"}
-PROTOBUF |= {"shapes", "sizes", "weights"}
+PROTOBUF = {"api", "commit", "constants", "evaluation", "facts", "functions", "graph", "leftover", "node", "pipeline"}
+PROTOBUF |= {"shapes", "surgery", "sizes", "weights"}
 LAYERS = [
     "affine",
     "plan",
     "factors",
     "weights",
+    "quantization",
     "evaluation",
     "constants",
     "sizes",
     "shapes",
+    "node",
     "graph",
     "sites",
     "regroup",
     "rules",
     "planner",
 ]
-LAYERS += ["branches", "commit", "apply", "leftover", "functions", "pipeline", "api", "cli"]
+LAYERS += ["branches", "surgery", "commit", "leftover", "functions", "pipeline", "api", "cli"]
 
 LARGEST = 350  # lines of a file one enjoys opening
 

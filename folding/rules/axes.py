@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from folding.graph import Node
+    from folding.node import Node
     from folding.shapes import Shape
 
     Positions = Sequence[int] | NDArray[np.int64]

@@ -12,7 +12,7 @@ from folding.rules.rule import OperatorRule, Passage
 
 if TYPE_CHECKING:
     from folding.affine import Affine, Float64
-    from folding.graph import Node
+    from folding.node import Node
     from folding.rules.rule import Ways
 
 BOUNDS_AS_INPUTS = 11  # of Clip

@@ -12,7 +12,7 @@ from folding.rules.rule import OperatorRule, along, bias_edit, data_only
 
 if TYPE_CHECKING:
     from folding.affine import Affine
-    from folding.graph import Node
+    from folding.node import Node
     from folding.weights import Weight
 
 CHANNEL_AXIS = 1  # of data, in every convolution (operators Conv and ConvTranspose)

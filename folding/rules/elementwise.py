@@ -14,7 +14,7 @@ from folding.sites import MULTIDIRECTIONAL, affine_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from folding.graph import Node
+    from folding.node import Node
     from folding.rules.rule import Ways
 
 

@@ -8,12 +8,12 @@ import numpy as np
 
 from folding.affine import Affine
 from folding.plan import Edit, require
-from folding.rules.rule import OperatorRule, along, fits_input, possible
+from folding.rules.rule import OperatorRule, along, fits_input, mapped, possible
 from folding.weights import Weight
 
 if TYPE_CHECKING:
     from folding.affine import Float64
-    from folding.graph import Node
+    from folding.node import Node
     from folding.rules.rule import Ways
 
 MATRIX = 2  # rank
@@ -108,14 +108,14 @@ def _bias(node: Node, scale: Float64, shift: Float64, like: Weight) -> Edit:
     old = node.weight(2) if given and beta else None
     if (old is None and not shift.any()) or (np.all(scale == 1) and not shift.any()):
         return Edit(node)
-    values = shift if old is None else scale * old.values() + shift / beta
+    new = Weight.of(shift, like.dtype) if old is None else mapped(node, 2, scale, shift / beta)
     attributes: dict[str, float | int] = {"beta": 1.0} if old is None else {}
-    if values.shape[0] == 1 and len(node.weight(2).shape if given else (1,)) < MATRIX:
-        values = values.reshape(-1)
+    if len(new.shape) == MATRIX > len(node.weight(2).shape if given else (1,)) and new.shape[0] == 1:
+        new = Weight.of(new.values().reshape(-1), like.dtype)
     if node.version < LEGACY_BROADCAST:
-        require(values.ndim == 1, "old-opset", "Gemm broadcast only a row before opset 7")
+        require(len(new.shape) == 1, "old-opset", "Gemm broadcast only a row before opset 7")
         attributes["broadcast"] = 1
-    return Edit(node, {2: Weight.of(values, like.dtype)}, attributes)
+    return Edit(node, {2: new}, attributes)
 
 
 RULES = {

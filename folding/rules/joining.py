@@ -11,7 +11,7 @@ from folding.plan import require
 from folding.rules.rule import OperatorRule
 
 if TYPE_CHECKING:
-    from folding.graph import Node
+    from folding.node import Node
     from folding.rules.rule import Ways
 
 

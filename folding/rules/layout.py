@@ -15,7 +15,7 @@ from folding.weights import contains
 
 if TYPE_CHECKING:
     from folding.affine import Affine
-    from folding.graph import Node
+    from folding.node import Node
     from folding.rules.rule import Ways
     from folding.shapes import Dimension, Shape
 
@@ -61,7 +61,12 @@ def dropout_pass_forward(node: Node, index: int, a: Affine) -> Affine:
 
 
 def cast_pass_backward(node: Node, a: Affine) -> Ways:
-    """``a(cast(x)) = cast(a(x))`` up to one rounding, if `a` moves to a type with every value of its own."""
+    """``a(cast(x)) = cast(a(x))`` up to one rounding, if `a` moves to a type with every value of its own.
+
+    Where x is constant, so is what takes `a`: whether its type holds that is found out when it is written.
+    """
+    if node.is_constant(0):
+        return [{0: a}]
     _require_wider(node, narrow=node.scope.dtype(node.output), wide=node.dtype(0))
     return [{0: a}]
 

@@ -13,7 +13,7 @@ from folding.weights import Weight
 
 if TYPE_CHECKING:
     from folding.affine import Affine, Float64
-    from folding.graph import Node
+    from folding.node import Node
 
 CHANNEL_AXIS = 1
 SCALE, BIAS = 1, 2  # inputs of every normalization

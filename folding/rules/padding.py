@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from folding.affine import Affine, Float64
-    from folding.graph import Node
+    from folding.node import Node
     from folding.rules.rule import Ways
 
 INPUTS = 11  # since when pads and value are inputs

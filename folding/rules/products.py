@@ -15,7 +15,7 @@ from folding.rules.rule import OperatorRule, fits_input, possible
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from folding.graph import Node
+    from folding.node import Node
     from folding.rules.rule import Ways
     from folding.weights import Weight
 

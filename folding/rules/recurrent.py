@@ -12,7 +12,7 @@ from folding.weights import Weight
 
 if TYPE_CHECKING:
     from folding.affine import Affine
-    from folding.graph import Node
+    from folding.node import Node
 
 RANK = 3  # of X, whatever its layout: the features come last; and of W, (directions, gates * hidden, features)
 WEIGHTS, BIASES = 1, 3  # inputs: W, and B of (directions, 2 * gates * hidden), those of W before those of R

@@ -10,7 +10,7 @@ from folding.rules.rule import OperatorRule, commuting, data_only
 
 if TYPE_CHECKING:
     from folding.affine import Affine
-    from folding.graph import Node
+    from folding.node import Node
     from folding.rules.rule import Ways
 
 SIZES_INPUT = 3  # of Resize since 11

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from folding import constants
 from folding.affine import Affine, Float64
 from folding.plan import Edit, Refused, require
 from folding.weights import Weight
 
 if TYPE_CHECKING:
-    from folding.graph import Node
+    from folding.node import Node
     from folding.shapes import Shape
 
 
@@ -76,8 +78,16 @@ def bias_edit(node: Node, index: int, scale: Float64, shift: Float64, like: Weig
     require(
         bias.shape == shift.shape, "parameters", f"the bias has the shape {list(bias.shape)}, not {list(shift.shape)}"
     )
-    values = scale * bias.values() + shift
-    return {index: Weight.of(values, bias.dtype)}
+    return {index: mapped(node, index, scale, shift)}
+
+
+def mapped(node: Node, index: int, scale: Float64, shift: Float64) -> Weight:
+    """``scale * constant + shift``. A quantized constant that is only scaled stays a recipe: its integers can stay."""
+    old = node.weight(index)
+    shape = np.broadcast_shapes(old.shape, scale.shape)
+    if shift.any() or math.prod(shape) != old.size or constants.origin(node.scope, node.inputs[index]) is None:
+        return Weight.of(scale * old.values() + shift, old.dtype)
+    return old.scaled(old.shape, np.broadcast_to(scale, shape).reshape(old.shape))
 
 
 def possible(answer: Callable[[int], Affine], inputs: Iterable[int]) -> dict[int, Affine]:

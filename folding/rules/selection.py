@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from folding.affine import Affine
-    from folding.graph import Node
+    from folding.node import Node
     from folding.rules.rule import Ways
 
 REPEATS_FOR_ALL_AXES = 6  # Tile: before it, of one axis

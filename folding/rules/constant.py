@@ -1,0 +1,32 @@
+"""A constant absorbs any map that does not change its shape: it is computed anew."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from folding import constants
+from folding.plan import Edit, require
+from folding.quantization import stored
+from folding.weights import FLOAT_TYPES, Weight
+
+if TYPE_CHECKING:
+    from folding.affine import Affine
+    from folding.node import Edge
+
+CONSTANT_LIMIT = 1 << 22  # elements of a constant input that a move rewrites (16 MiB of float32)
+
+
+def absorb(edge: Edge, a: Affine) -> Edit:
+    """``a`` of the constant that an input reads, in the type it is stored in; the operator itself is passed."""
+    weight = constants.recipe(edge.node.scope, edge.node.inputs[edge.index])
+    require(weight.size <= CONSTANT_LIMIT, "too-large", f"a constant of {weight.size:,} elements would be rewritten")
+    fits = len(weight.shape) == a.rank and np.broadcast_shapes(weight.shape, a.shape) == weight.shape
+    require(fits, "broadcast", f"the map would change the shape {list(weight.shape)} of a constant", edge.node.label)
+    with np.errstate(all="ignore"):  # an infinite constant times zero is judged when it is written
+        values = a(weight.values())
+    if weight.dtype in FLOAT_TYPES:
+        return Edit(edge.node, {edge.index: Weight.of(values, weight.dtype)}, passed=True)
+    integers = stored(values, weight.dtype)
+    return Edit(edge.node, {edge.index: Weight(weight.dtype, weight.shape, integers)}, passed=True)

@@ -1,0 +1,156 @@
+"""A quantized weight takes a scale into the scale of its quantization: the integers stay, or turn their sign.
+
+Nothing passes an activation that is quantized or dequantized: its integers were rounded for the values as they are.
+So operators that round to integers or compute with them are barriers, which a code of their own tells.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from folding import constants
+from folding.affine import Affine
+from folding.plan import Edit, require
+from folding.quantization import DEQUANTIZE, PER_AXIS, QUANTIZE, Grid, stored
+from folding.regroup import regroup
+from folding.rules.rule import OperatorRule, Passage
+from folding.weights import Weight, rounded
+
+if TYPE_CHECKING:
+    from folding.node import Node
+    from folding.rules.rule import Ways
+
+# Operators that round to integers or compute with them, of the standard and of ONNX Runtime's domain, by their names.
+COMPUTES_WITH_INTEGERS = re.compile(
+    r"(.*::)?((Dynamic)?(Q|Deq)uantize|Q(Linear|Gemm|Attention|Embed|Ordered|MoE)|.*Integer)"
+)
+
+
+def factor(node: Node, index: int, weight: Weight) -> Affine | None:
+    """What a new weight is the old one times, where its quantization can take that; None where it is written anew.
+
+    One scale may become one per output channel, and not one per input channel: where ONNX Runtime 1.32 computes a Conv
+    or Gemm with the integers, it takes every vector of scales for the outputs', whatever the attribute `axis` says.
+    """
+    origin = constants.origin(node.scope, node.inputs[index]) if node.is_constant(index) else None
+    if origin is None:
+        return None
+    old = node.weight(index)
+    if weight.base is not old.base:
+        return None  # new values, which nothing ties to the integers
+    a = Affine.identity(len(weight.shape))
+    for part in weight.factors[len(old.factors) :]:
+        a = regroup(Affine.of(part.values, 0.0), part.view, weight.shape).after(a)
+    outputs = _output_axis(node, index)
+    fits = outputs is None or _size(a).varies_only_along(outputs) or origin.array(1).size > 1
+    require(fits, "quantized-axis", "the weight has one scale and would need one for every input channel")
+    return a
+
+
+def _output_axis(node: Node, index: int) -> int | None:
+    """The axis of a weight that runs over output channels, None where it has none."""
+    if node.op == "Gemm" and index < 2:  # A or B
+        return index ^ bool(node.attribute("transB" if index else "transA"))
+    return {("Conv", 1): 0, ("ConvTranspose", 1): 1, ("MatMul", 0): -2, ("MatMul", 1): -1}.get((node.op, index))
+
+
+def dequantize_pass_backward(node: Node, a: Affine) -> Ways:
+    """``f * s * (q - z) = abs(f) * s * (p(q) - z)`` with ``p(q) = sign(f) * (q - z) + z``, z being the zero point.
+
+    So scales stay positive, as runtimes ask for, and the integers stay where f is positive. Where f is negative they
+    are mirrored at the zero point; where it is 0 they become the zero point, and the scale stays. A bias whose scale
+    is the product of the scales of data and weight, as in QLinearConv, keeps that property.
+
+    Integers that a QuantizeLinear makes of a constant on the same grid pass on `a` itself, of what they stand for.
+    """
+    require(node.is_constant(0), "quantized", "an activation was rounded to the integers that are dequantized here")
+    grid = _grid(node, constants.recipe(node.scope, node.inputs[0]).shape)
+    edit = _edit(node, grid, _rescaled(node, grid, a))
+    pair = constants.origin(node.scope, node.inputs[0])
+    if pair is None:
+        return [Passage({0: _of_integers(grid, a)}, edit)]
+    same = pair.output == node.inputs[0] and grid.equals(_grid(pair, grid.shape))
+    require(same, "quantized", f"{pair.label!r} quantizes the weight on another grid than it is dequantized on")
+    return [Passage({0: a}, edit)]
+
+
+def quantize_absorb_backward(node: Node, a: Affine) -> Edit:
+    """The integers of a constant come to stand for f times what they stand for, as for DequantizeLinear.
+
+    The constant becomes exactly what its new integers stand for: it lies amid the values that are rounded to them,
+    so that no runtime's way to divide gives other integers.
+    """
+    weight, integers = node.weight(0), constants.array(node.scope, node.output)
+    grid = _grid(node, weight.shape)
+    new = _rescaled(node, grid, a)
+    wanted = stored(_of_integers(grid, a)(integers), integers.dtype)
+    values = new.dequantized(wanted.astype(np.float64))
+    same = np.array_equal(new.quantized(rounded(values, weight.dtype), integers.dtype), wanted)
+    require(same, "underflow", f"the quantized weight would lose its integers in {weight.dtype}")
+    edit = _edit(node, grid, new)
+    return replace(edit, constants={0: Weight.of(values, weight.dtype), **edit.constants})
+
+
+def _grid(node: Node, shape: tuple[int, ...]) -> Grid:
+    zero_point = constants.recipe(node.scope, node.inputs[2]).values() if node.has(2) else None
+    return Grid.of(node, shape, node.weight(1).values(), zero_point)
+
+
+def _size(a: Affine) -> Affine:
+    """What the scales are multiplied by: nothing where the scale of `a` is 0."""
+    return Affine.of(np.where(a.scale == 0, 1.0, np.abs(a.scale)), 0.0)
+
+
+def _of_integers(grid: Grid, a: Affine) -> Affine:
+    """The map ``sign * (q - z) + z`` of the integers."""
+    if (a.scale > 0).all():
+        return Affine.identity(a.rank)
+    sign = np.sign(a.scale)
+    return Affine.of(sign, (1 - sign) * grid.zeros)
+
+
+def _rescaled(node: Node, grid: Grid, a: Affine) -> Grid:
+    """The grid with its scales times the absolute scale of `a`.
+
+    Raises:
+        Refused: "quantized-axis" if `a` varies where the scale cannot.
+    """
+    assert a.is_linear, "a constant that is shifted is written anew"  # noqa: S101  by the planner
+    size = _size(a)
+    if grid.block:
+        first = (slice(None),) * grid.axis + (slice(None, None, grid.block),)
+        of_blocks = size.scale[first]
+        uniform = size.shape[grid.axis] == 1 or np.array_equal(grid.spread(of_blocks), size.scale)
+        require(uniform, "quantized-axis", f"the map varies within a block of {grid.block}")
+        return replace(grid, scale=grid.scale * of_blocks)
+    axis = size.axes[0] if grid.is_per_tensor and size.axes else grid.axis
+    told = f"the map varies along axes {list(size.axes)} of the weight, its quantization "
+    told += "along none or one" if grid.is_per_tensor else f"along {axis}"
+    require(set(size.axes) <= {axis}, "quantized-axis", told)
+    if not size.axes:
+        return replace(grid, scale=grid.scale * size.scale.item())
+    require(node.version >= PER_AXIS, "old-opset", f"{node.op} has one scale per tensor before opset {PER_AXIS}")
+    scale = np.broadcast_to(grid.scale * size.scale.reshape(-1), grid.shape[axis])
+    return replace(grid, scale=scale, zero_point=np.broadcast_to(grid.zero_point, scale.shape), axis=axis)
+
+
+def _edit(node: Node, old: Grid, new: Grid) -> Edit:
+    """What changes at an operator that gets another grid."""
+    edited = {}
+    if not np.array_equal(old.scale, new.scale):
+        edited[1] = Weight.of(new.scale, node.weight(1).dtype, is_scale=True)
+    if node.has(2) and old.scale.shape != new.scale.shape:
+        zero_point = stored(new.zero_point, node.array(2).dtype)
+        edited[2] = Weight(zero_point.dtype, zero_point.shape, zero_point)
+    moved = new.axis != old.axis or (old.is_per_tensor and not new.is_per_tensor)
+    return Edit(node, edited, {"axis": new.axis} if moved else {})
+
+
+RULES = {
+    DEQUANTIZE: OperatorRule(pass_backward=dequantize_pass_backward),
+    QUANTIZE: OperatorRule(absorb_backward=quantize_absorb_backward),
+}

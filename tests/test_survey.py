@@ -5,18 +5,15 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
+import pytest
 from onnx import helper, numpy_helper
 
 from benchmarks.architectures import families, survey, table
 from benchmarks.architectures.families import FAMILIES, QUICK, Network
 from benchmarks.architectures.survey import Fold, Row, Stay, Survey
-
-if TYPE_CHECKING:
-    import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 STAYS = (Stay("barrier Relu", "zero-padding Conv", 3), Stay("graph-input", "graph-output", 1))
@@ -173,3 +170,25 @@ def test_an_export_is_made_once_for_each_request(tmp_path: Path, monkeypatch: py
     ]
     here._export(Network("benchmarks.x:Net", (1, 2, 8, 8)), "dynamo", path)
     assert len(made) == 2
+
+
+@pytest.mark.parametrize("has_clamps", [False, True])
+def test_clamps_are_asked_for_where_the_option_exists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_clamps: bool
+) -> None:
+    asked = []
+
+    def fold(self: Survey, path: Path, options: tuple[str, ...] = ()) -> Fold:
+        asked.append(options)
+        return Fold(2)
+
+    def export(self: Survey, network: Network, exporter: str, path: Path) -> int:
+        write_model(path)
+        return 3
+
+    monkeypatch.setattr(survey, "option_fields", lambda: {"clamp": {}} if has_clamps else {})
+    monkeypatch.setattr(Survey, "fold", fold)
+    monkeypatch.setattr(Survey, "_export", export)
+    row = Survey(tmp_path, timeout=60).row("F", "n", Network(f"{families.OWN}:Net", (1, 2, 4, 4)), "dynamo")
+    assert asked == ([(), ("--clamp", "always")] if has_clamps else [()])
+    assert row == Row("F", "n", f"{families.OWN}:Net", "dynamo", 3, 2, Fold(2), Fold(2) if has_clamps else None)

@@ -84,6 +84,9 @@ def train(network: nn.Module, shape: Sequence[int]) -> None:
     With statistics that have nothing to do with the activations, these would vanish or grow within some layers, and
     rounding with them: a comparison would show little.
     """
+    for name, buffer in network.named_buffers():
+        if name.endswith(".index"):  # the channels that CondenseNet's training selects; without it, all are channel 0
+            buffer.copy_(torch.randperm(len(buffer)))
     parts = normalizations(network)
     momenta = [part.momentum for part in parts]
     for part in parts:

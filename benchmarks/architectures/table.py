@@ -140,7 +140,10 @@ def _reasons(rows: Sequence[Row]) -> str:
         return ""
     ranked = sorted(families, key=lambda pair: -max(default[pair], clamped[pair]))
     shown, rest = ranked[:PAIRS_SHOWN], ranked[PAIRS_SHOWN:]
-    lines = [("backward", "forward", "by default", "with clamps", "families"), ("---", "---", "---:", "---:", "---")]
+    lines: list[tuple[str, ...]] = [
+        ("backward", "forward", "by default", "with clamps", "families"),
+        ("---", "---", "---:", "---:", "---"),
+    ]
     lines += [(*pair, str(default[pair]), str(clamped[pair]), ", ".join(families[pair])) for pair in shown]
     if rest:
         counts = (str(sum(counter[pair] for pair in rest)) for counter in (default, clamped))

@@ -66,15 +66,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _shown(row: Row) -> Row:
     told = row.failure or row.default.failure
     if not told:
-        clamps = "" if row.clamps is None else f", {row.clamps.failure or row.clamps.left} with clamps"
-        told = f"{row.in_module} -> {row.in_file} -> {row.default.left}{clamps}; {row.default.verdict}"
+        clamps = row.clamps.failure or f"{row.clamps.left} with clamps, {row.clamps.verdict}"
+        told = f"{row.in_module} -> {row.in_file} -> {row.default.left}, {row.default.verdict}; {clamps}"
     print(f"{row.network:>24} {row.exporter:12} {told}", flush=True)
     return row
 
 
 def _is_bad(row: Row) -> bool:
-    folds = [fold for fold in (row.default, row.clamps) if fold is not None]
-    return any(fold.failure or fold.verdict == "failed" for fold in folds)
+    return any(fold.failure or fold.verdict == "failed" for fold in (row.default, row.clamps))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from folding.options import option_fields
 from folding.pipeline import count_normalizations
 from folding.report import BATCH_NORMALIZATION
 
@@ -61,7 +60,7 @@ class Row:
     in_module: int = 0  # BatchNormalizations of the PyTorch module
     in_file: int = 0  # of the exported file
     default: Fold = Fold()
-    clamps: Fold | None = None  # None: bnfold has no such option
+    clamps: Fold = Fold()
     failure: str = ""
 
 
@@ -82,14 +81,8 @@ class Survey:
             in_module = self._export(network, exporter, path)
         except ProcessError as error:
             return Row(*known, failure=str(error))
-        has_clamps = "clamp" in option_fields()
-        return Row(
-            *known,
-            in_module,
-            count_normalizations(onnx.load(path)),
-            self.fold(path),
-            self.fold(path, CLAMPS) if has_clamps else None,
-        )
+        in_file = count_normalizations(onnx.load(path))
+        return Row(*known, in_module, in_file, self.fold(path), self.fold(path, CLAMPS))
 
     def _export(self, network: Network, exporter: str, path: Path) -> int:
         """Write `path` unless the same request did; the number of BatchNormalizations in the module."""

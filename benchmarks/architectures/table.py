@@ -85,10 +85,10 @@ def _cells(row: Row) -> tuple[str, ...]:
         str(row.in_file),
         "" if fold.failure else str(fold.left),
         ", ".join(f"{count} {status}" for status, count in fold.gone.items()),
-        "" if clamps is None or clamps.failure else str(clamps.left),
+        "" if clamps.failure else str(clamps.left),
         "; ".join(f"{stay.count} {stay.backward} / {stay.forward}" for stay in fold.stays),
         _verdict(fold),
-        "" if clamps is None else _verdict(clamps),
+        _verdict(clamps),
     )
 
 
@@ -107,17 +107,16 @@ def _figure(value: float | None) -> str:
 def total(rows: Sequence[Row], exporter: str) -> str:
     """Of the BatchNormalizations that an exporter leaves, how many go: one sentence."""
     chosen = [row for row in rows if row.exporter == exporter]
-    good = [row for row in chosen if not row.failure and not row.default.failure]
+    good = [row for row in chosen if not (row.failure or row.default.failure or row.clamps.failure)]
     in_module, in_file = sum(row.in_module for row in good), sum(row.in_file for row in good)
-    left = sum(row.default.left for row in good)
+    gone = in_file - sum(row.default.left for row in good)
+    with_clamps = in_file - sum(row.clamps.left for row in good)
     sentence = (
         f"{exporter}: {len(good)} of {len(chosen)} networks, {in_module:,} BatchNormalizations in the modules; "
-        f"of the {in_file:,} that the exporter leaves, {_percent(in_file - left, in_file)} go by default"
+        f"of the {in_file:,} that the exporter leaves, {_percent(gone, in_file)} go by default, "
+        f"{_percent(with_clamps, in_file)} with clamps"
     )
-    if all(row.clamps is not None and not row.clamps.failure for row in good):
-        with_clamps = sum(row.clamps.left for row in good if row.clamps is not None)
-        sentence += f", {_percent(in_file - with_clamps, in_file)} with clamps"
-    failed = [row for row in good if "failed" in {row.default.verdict, row.clamps and row.clamps.verdict}]
+    failed = [row for row in good if "failed" in {row.default.verdict, row.clamps.verdict}]
     return f"{sentence}; {len(failed)} failed verification."
 
 
@@ -131,7 +130,7 @@ def _reasons(rows: Sequence[Row]) -> str:
     clamped: Counter[tuple[str, str]] = Counter()
     families: dict[tuple[str, str], dict[str, None]] = {}
     for row in rows:
-        for stays, counter in ((row.default.stays, default), (row.clamps.stays if row.clamps else (), clamped)):
+        for stays, counter in ((row.default.stays, default), (row.clamps.stays, clamped)):
             for stay in stays:
                 pair = (stay.backward, stay.forward)
                 counter[pair] += stay.count

@@ -28,15 +28,15 @@ METHOD = """\
 Every network is made from a Python package or a paper, with weights from a fixed seed: nothing is downloaded. Its \
 BatchNormalizations get parameters and statistics as training leaves them (most scales near 1, a few negative; the \
 statistics of one random batch, disturbed), and its output is finite and depends on the input. It is exported in \
-inference mode by both exporters of PyTorch, `torch.onnx.export(..., dynamo=False)` at opset 17 and `dynamo=True` with \
-its default optimizer; both fold some BatchNormalizations themselves. What they leave is folded by `bnfold fold`, and \
-again with `--clamp always`, which turns Relu and Clip into Max and Min with bounds of each channel. Each fold is \
-verified: both models run in ONNX Runtime on generated inputs, and the error must stay below a tolerance derived from the original's own \
-rounding noise. Input shapes are fixed.
+inference mode by both exporters of PyTorch, `torch.onnx.export(..., dynamo=False)` at opset 17 and `dynamo=True` \
+with its default optimizer; both fold some BatchNormalizations themselves. What they leave is folded by `bnfold \
+fold`, and again with `--clamp always`, which turns Relu and Clip into Max and Min with bounds of each channel. Each \
+fold is verified: both models run in ONNX Runtime on generated inputs, and the error must stay below a tolerance \
+derived from the original's own rounding noise. Input shapes are fixed.
 
 "left" counts BatchNormalizations; "gone" says what became of the others: folded into weights, split (a fold that \
-leaves an Add or a Mul), merged into another one, or removed. A reason is the code of `docs/codes.md` and the operator \
-that refused."""
+leaves an Add or a Mul), merged into another one, or removed. A reason is the code of `docs/codes.md` and the \
+operator that refused."""
 
 
 def write(rows: Sequence[Row], folder: Path) -> None:

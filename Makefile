@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: test lint types unit fuzz mutate patterns bench serve clean
+.PHONY: test lint types unit fuzz mutate patterns bench survey serve clean
 
 ## test: install what the tests need, then lint, types, and the suite with branch coverage
 test: lint types unit
@@ -36,6 +36,10 @@ patterns: $(STAMP)
 bench: $(VENV)/.bench-installed
 	$(BIN)/python -m benchmarks
 
+## survey: export some 60 families of networks from PyTorch, fold them, tell what stays and why
+survey: $(VENV)/.survey-installed
+	$(BIN)/python -m benchmarks.architectures
+
 ## serve: start the HTTP service on loopback
 serve: $(STAMP)
 	$(BIN)/bnfold serve
@@ -47,6 +51,13 @@ $(STAMP): pyproject.toml
 
 $(VENV)/.bench-installed: $(STAMP)
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	touch $@
+
+# Without dependencies: timm and pytorchcv name torchvision, which the survey does not need and which brings another torch.
+SURVEYED = import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["survey"])
+$(VENV)/.survey-installed: $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[torch]'
+	$(BIN)/python -c '$(SURVEYED)' | xargs $(BIN)/python -m pip install --quiet --no-deps
 	touch $@
 
 clean:

@@ -83,7 +83,7 @@ def test_affine_imports_numpy_only():
     }
 
 
-@pytest.mark.parametrize("path", [*SOURCES, *sorted((ROOT / "benchmarks").glob("*.py"))], ids=str)
+@pytest.mark.parametrize("path", [*SOURCES, *sorted((ROOT / "benchmarks").rglob("*.py"))], ids=str)
 def test_files_are_small_and_begin_with_their_purpose(path):
     text = path.read_text()
     assert len(text.splitlines()) <= LARGEST

@@ -1,0 +1,1 @@
+"""What real architectures leave: exported, folded, counted; ``python -m benchmarks.architectures --help``."""

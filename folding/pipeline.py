@@ -241,7 +241,7 @@ def unrepresentable(folded: Folded) -> dict[str, Refused]:
 
 def _moved(node: Node, a: Affine, plan: Plan) -> Outcome:
     move = plan.move
-    absorbing = [edit.node for edit in move.edits if edit.clamp is None and edit.node is not plan.site]
+    absorbing = [edit.node for edit in move.edits if edit.node is not plan.site]
     merged = all(absorber.op in OPERATORS for absorber in absorbing)
     split = plan.is_split or any(edit.leftover is not None for edit in move.edits)
     status = "removed" if not move.edits else "split" if split else "merged" if merged else "folded"

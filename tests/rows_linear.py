@@ -346,6 +346,11 @@ def positive(m: Model, x: str) -> str:
     return m.op("Mul", x, m.constant(np.array([0.5, 2, 0, 3]).reshape(4, 1, 1)), name=SITE)
 
 
+def sloped(m: Model, x: str, slope: float) -> str:
+    """A PRelu with one slope."""
+    return m.op("PRelu", x, m.constant(np.array([slope])))
+
+
 def bent(m: Model, op: str, x: str) -> str:
     return m.op(op, x, *([m.constant((4, 1, 1))] if op == "PRelu" else []))
 
@@ -362,7 +367,16 @@ BENT: list[Row] = [
     ]
 ] + [
     ("negative scale before LeakyRelu", lambda m: out(m, m.conv(bent(m, "LeakyRelu", m.per_channel("Mul", start(m))), 6)), Kept("barrier", "sign")),
-    ("negative scale before PRelu", lambda m: out(m, m.conv(bent(m, "PRelu", m.op("Neg", start(m), name=SITE)), 6)), Kept("barrier", "sign")),
+    ("negative scale before PRelu", lambda m: out(m, m.conv(bent(m, "PRelu", m.op("Neg", start(m), name=SITE)), 6)), into("Conv", "PRelu", direction="forward")),
+    ("mixed scales before PRelu", lambda m: out(m, m.conv(bent(m, "PRelu", m.per_channel("Mul", start(m))), 6)), into("Conv", "PRelu", direction="forward")),
+    ("bn before PRelu and a padded conv", lambda m: out(m, m.conv(bent(m, "PRelu", m.bn(start(m))), 6, pads=[1] * 4)), into("Conv", "PRelu", status="split", left=5)),
+    ("mixed scales before PRelu of one slope", lambda m: out(m, m.conv(sloped(m, m.per_channel("Mul", start(m)), -0.25), 6)), into("Conv", "PRelu")),
+    ("mixed scales before PRelu of no slope", lambda m: out(m, m.conv(sloped(m, m.per_channel("Mul", start(m)), 0.0), 6)), Kept("barrier", "sign")),
+    ("mixed scales before PRelu of a computed slope", lambda m: out(m, m.conv(m.op("PRelu", m.per_channel("Mul", start(m)), m.x(4, 1, 1)), 6)), Kept("barrier", "weight-not-constant")),
+    ("mixed scales before PRelu per position", lambda m: out(m, m.conv(m.op("PRelu", m.per_channel("Mul", start(m)), m.constant((4, 5, 6))), 6)), Kept("barrier", "axis")),
+    ("mixed scales behind PRelu", lambda m: out(m, m.per_channel("Mul", sloped(m, m.conv(start(m), 6), 0.25))), into("Conv", "PRelu", direction="backward")),
+    ("mixed scales behind PRelu of a negative slope", lambda m: out(m, m.per_channel("Mul", sloped(m, m.conv(start(m), 6), -0.25))), Kept("sign", "barrier")),
+    ("shift behind PRelu", lambda m: out(m, m.per_channel("Add", sloped(m, m.conv(start(m), 6), 0.25))), Kept("shift-left", "barrier")),
     ("negative scale before Abs", lambda m: out(m, m.conv(m.op("Abs", m.per_channel("Mul", start(m))), 6)), into("Conv")),
     ("PRelu by a computed slope", lambda m: out(m, positive(m, m.op("PRelu", *convs(m, 4), m.x(5, 6)))), into("Conv")),
     ("as PRelu's slope", lambda m: out(m, m.op("PRelu", m.x(2, 4, 5, 6), positive(m, start(m, 4, 1, 1)))), Kept("barrier", "not-data-input")),

@@ -1,4 +1,4 @@
-"""Activations that scale with their input: LeakyRelu and PRelu by factors that are not negative, Abs by any."""
+"""Activations that scale with their input: LeakyRelu by factors that are not negative, PRelu and Abs by others too."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from folding.affine import Affine
-from folding.plan import require
-from folding.rules.rule import OperatorRule, data_only
+from folding.plan import Edit, require
+from folding.rules.rule import OperatorRule, Passage, data_only
+from folding.sites import MULTIDIRECTIONAL
+from folding.weights import Weight
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from folding.affine import Float64
     from folding.node import Node
     from folding.rules.rule import Ways
 
@@ -33,6 +38,48 @@ def pass_forward(node: Node, index: int, a: Affine) -> Affine:
     return a
 
 
+def prelu_pass_backward(node: Node, a: Affine) -> Ways:
+    """As LeakyRelu; where the scale is negative, ``scale * f(x, k) = f(scale * k * x, 1 / k)`` for a slope k > 0."""
+    if np.all(a.scale >= 0):
+        return pass_backward(node, a)
+    _require_scale(node, a)
+    turned, slope = np.broadcast_arrays(a.scale < 0, _slope(node, a))
+    require(np.all(slope[turned] > 0), "sign", "a slope that is not positive cannot exchange the two sides of zero")
+    return [Passage({0: _scaled(a, turned, slope)}, _turned(node, turned, slope))]
+
+
+def prelu_pass_forward(node: Node, index: int, a: Affine) -> Affine | Passage:
+    """As LeakyRelu; where the scale is negative, ``f(scale * x, k) = scale * k * f(x, 1 / k)`` for a slope k != 0."""
+    data_only(index)
+    if np.all(a.scale >= 0):
+        return pass_forward(node, index, a)
+    _require_scale(node, a)
+    turned, slope = np.broadcast_arrays(a.scale < 0, _slope(node, a))
+    require(np.all(slope[turned] != 0), "sign", "with a slope of zero one side of zero is lost")
+    return Passage({0: _scaled(a, turned, slope)}, _turned(node, turned, slope))
+
+
+def _slope(node: Node, a: Affine) -> Float64:
+    """The slope of PRelu as an array of the value's rank."""
+    require(node.version >= MULTIDIRECTIONAL, "old-opset", "the slope of PRelu did not broadcast before opset 7")
+    weight = node.weight(1)
+    require(len(weight.shape) <= a.rank, "parameters", f"its slope has the shape {list(weight.shape)}")
+    return weight.values().reshape((1,) * (a.rank - len(weight.shape)) + weight.shape)
+
+
+def _scaled(a: Affine, turned: NDArray[np.bool_], slope: Float64) -> Affine:
+    return Affine.of(np.where(turned, a.scale * slope, a.scale), 0.0)
+
+
+def _turned(node: Node, turned: NDArray[np.bool_], slope: Float64) -> Edit:
+    """PRelu with the inverse slope where the two sides of zero are exchanged."""
+    values = np.where(turned, 1 / np.where(turned, slope, 1.0), slope)
+    old = node.weight(1)
+    while values.ndim > len(old.shape) and values.shape[0] == 1:
+        values = values[0]
+    return Edit(node, {1: Weight.of(values, old.dtype)})
+
+
 def abs_pass_forward(node: Node, index: int, a: Affine) -> Affine:
     """``|scale * x| = |scale| * |x|``."""
     data_only(index)
@@ -52,6 +99,6 @@ BENT = OperatorRule(pass_backward=pass_backward, pass_forward=pass_forward)
 
 RULES = {
     "LeakyRelu": BENT,
-    "PRelu": BENT,
+    "PRelu": OperatorRule(pass_backward=prelu_pass_backward, pass_forward=prelu_pass_forward),
     "Abs": OperatorRule(pass_backward=pass_backward, pass_forward=abs_pass_forward),
 }

@@ -360,7 +360,7 @@ BENT: list[Row] = [
     for op in ("LeakyRelu", "PRelu", "Abs")
     for row in [
         (f"scale after {op}", lambda m, op=op: out(m, positive(m, bent(m, op, *convs(m, 4)))), into("Conv", direction="backward")),
-        (f"negative scale after {op}", lambda m, op=op: out(m, m.per_channel("Mul", bent(m, op, *convs(m, 4)))), Kept("sign", "barrier")),
+        (f"negative scale after {op}", lambda m, op=op: out(m, m.per_channel("Mul", bent(m, op, *convs(m, 4)))), into("Conv", "PRelu") if op == "PRelu" else Kept("sign", "barrier")),
         (f"shift after {op}", lambda m, op=op: out(m, m.per_channel("Add", bent(m, op, *convs(m, 4)))), Kept("shift-left", "barrier")),
         (f"scale before {op}", lambda m, op=op: out(m, m.conv(bent(m, op, positive(m, start(m))), 6)), into("Conv", direction="forward")),
         (f"shift before {op}", lambda m, op=op: out(m, m.conv(bent(m, op, m.per_channel("Add", start(m))), 6)), Kept("barrier", "shift-left")),

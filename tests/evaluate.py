@@ -260,7 +260,7 @@ OPERATORS: dict[str, Any] = {
     "Neg": lambda _, a, x: -x,
     "Sum": lambda _, a, *xs: sum(xs),
     "Relu": lambda _, a, x: np.maximum(x, 0),
-    "Sigmoid": lambda _, a, x: 1 / (1 + np.exp(-x)),
+    "Sigmoid": lambda _, a, x: 0.5 * (1 + np.tanh(x / 2)),
     "Sqrt": lambda _, a, x: np.sqrt(x),
     "Identity": lambda _, a, x: x,
     "Dropout": lambda _, a, x, *rest: x,

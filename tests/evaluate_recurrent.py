@@ -11,7 +11,7 @@ Array = NDArray[Any]
 
 
 def _sigmoid(x: Array) -> Array:
-    return 1 / (1 + np.exp(-x))
+    return 0.5 * (1 + np.tanh(x / 2))  # the same as 1 / (1 + exp(-x)), and does not overflow
 
 
 def _lstm(x: Array, h: Array, c: Array, w: Array, r: Array, b: Array, _: dict[str, Any]) -> tuple[Array, Array]:

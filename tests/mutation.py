@@ -125,7 +125,7 @@ def killer(mutant: Mutant) -> str | None:
         child = os.fork()
         if child == 0:
             try:
-                _judge(folder)
+                _judge(folder, mutant.file)
             finally:
                 os._exit(0)
         deadline = time.monotonic() + SECONDS
@@ -150,10 +150,10 @@ class _First:
             self.file = report.nodeid.split("::")[0].removeprefix("tests/")
 
 
-def _judge(folder: str) -> None:
+def _judge(folder: str, file: str) -> None:
     """In the child: run the suites and leave the name of the first that fails in the file `KILLER`."""
     os.chdir(folder)
-    os.environ["MUTANT"] = "1"
+    os.environ["MUTANT"] = Path(file).stem  # the tests look at it: its own rows come first, each once
     sys.dont_write_bytecode = True
     sys.path[:] = [folder, *(path for path in sys.path if Path(path) not in {ROOT, HERE})]
     nothing = os.open(os.devnull, os.O_WRONLY)
@@ -181,10 +181,10 @@ def sample(count: int) -> list[Mutant]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sample", type=int, help="try a fixed choice of this many mutants")
+    parser.add_argument("--sample", type=int, help="try a fixed choice of this many mutants (default: all)")
     parser.add_argument("--file", help="only mutants of this file")
     given = parser.parse_args()
-    chosen = sample(given.sample) if given.sample else list(mutants())
+    chosen = sample(given.sample or len(list(mutants())))
     chosen = [mutant for mutant in chosen if given.file in (None, mutant.file)]
     left = survivors(chosen)
     print(f"{len(chosen) - len(left)} of {len(chosen)} mutants killed")

@@ -13,7 +13,7 @@ from strategies import STEPS, graphs, wrapped
 
 from folding.rules import RULES
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "500"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200" if "MUTANT" in os.environ else "500"))
 FIXED = "FUZZ_EXAMPLES" not in os.environ  # continuous integration sees the same graphs every time
 # A mutant needs no small example: that one was found is the answer.
 PHASES = [Phase.generate] if "MUTANT" in os.environ else list(Phase)

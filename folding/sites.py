@@ -48,6 +48,8 @@ def data_input(node: Node) -> int:
 def affine_of(node: Node) -> Site:
     """The affine that an operator computes; asked often, so the node keeps the answer until it is changed.
 
+    But for an unknown shape: a fold nearby may make it known.
+
     Raises:
         Refused: it is none, or one that must not be touched.
     """
@@ -55,6 +57,8 @@ def affine_of(node: Node) -> Site:
         try:
             node.known_site = _affine_of(node)
         except Refused as refusal:
+            if refusal.code == "unknown-shape":
+                raise
             node.known_site = refusal
     if isinstance(node.known_site, Site):
         return node.known_site

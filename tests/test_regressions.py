@@ -6,6 +6,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
+import structures
 from models import DIGITS, NO_VERIFY, SITE, Model, assert_same_function, fold
 from onnx import helper, numpy_helper
 from rows import Kept, into, judge, out, start
@@ -336,3 +337,39 @@ def test_two_versions_of_the_standard_operators_are_a_contradiction():
     before.opset_import.add(domain="ai.onnx", version=13)
     with pytest.raises(ModelError, match="versions"):
         fold_model(before, NO_VERIFY)
+
+
+def test_a_scalar_has_no_axis_to_normalize():
+    m = Model()
+    x = m.op("ReduceSum", start(m), keepdims=0)
+    x = m.op("Mul", x, m.constant(np.array(2.0)), name=SITE)
+    out(m, m.op("LayerNormalization", x, m.constant(np.array(1.0)), like=x))
+    _, report = fold_model(m.build(), NO_VERIFY)
+    assert status(report) == "kept"
+
+
+def test_what_is_chosen_may_vary_less():
+    """Two of four channels, whose maps are the same along the height: the map that follows has fewer entries."""
+    m = Model()
+    values = np.arange(1.0, 21).reshape(4, 5, 1)
+    values[1:3] = [[[2.0]], [[3.0]]]
+    x = m.op("Mul", start(m), m.constant(values), name=SITE)
+    out(m, m.conv(m.op("Gather", x, m.constant(np.array([1, 2])), axis=1), 6))
+    before = m.build()
+    after, report = fold(before)
+    assert status(report) == "folded"
+    assert_same_function(before, after, m.feeds, DIGITS[m.dtype])
+
+
+def test_a_fold_may_make_a_shape_known():
+    """In a function nothing is inferred; the Add hides the rank that the convolution's weight tells."""
+    m = Model()
+    x = m.per_channel("Add", m.conv(start(m), 4), name="between")
+    y = m.op("Mul", m.op("Abs", m.bn(x, name="bn")), m.constant(np.array(2.0)), name=SITE)
+    m.op("Concat", out(m, x), out(m, y), axis=1)
+    before = structures.in_function(m.build(), list(m.initializers))
+    after, report = fold(before)
+    again, second = fold(after)
+    assert again == after
+    assert not second.changed
+    assert {o.node: o.status for o in report.outcomes}[f"wrapped/{SITE}"] == "merged"

@@ -8,6 +8,7 @@ import numpy as np
 
 from folding.affine import Affine
 from folding.plan import require
+from folding.rules.axes import axes_of
 from folding.rules.rule import OperatorRule
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ FORMER_AXIS = 1  # what Concat-1 joins along where the attribute is absent
 
 def _axis(node: Node, rank: int) -> int:
     axis = node.attribute("axis")
-    return (FORMER_AXIS if axis is None else int(axis)) % rank
+    return axes_of([FORMER_AXIS if axis is None else int(axis)], rank)[0]
 
 
 def _lengths(node: Node, axis: int) -> list[int]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from folding.plan import Refused, require
 from folding.regroup import regroup
+from folding.rules.axes import axes_of
 from folding.rules.rule import OperatorRule, data_only
 from folding.sites import MODE_AS_ATTRIBUTE
 from folding.weights import contains
@@ -167,7 +168,7 @@ def _axes(node: Node, rank: int) -> list[int] | None:
         require(axes is not None, "unknown-shape", "its axes are computed at run time")
     else:
         axes = None if node.version >= AXES_AS_INPUT else node.attribute("axes")
-    return None if axes is None else sorted(axis % rank for axis in axes)
+    return None if axes is None else sorted(axes_of(axes, rank))
 
 
 def _squeezed(node: Node) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from folding.plan import Edit, require
+from folding.rules.axes import axes_of
 from folding.rules.rule import OperatorRule, along, bias_edit, data_only
 from folding.sites import affine_of
 from folding.weights import Weight
@@ -133,7 +134,7 @@ def rms_absorb_backward(node: Node, a: Affine) -> Edit:
 
 def _first_axis(node: Node, rank: int) -> int:
     """The first of the normalized axes, which go on to the last one."""
-    return int(node.attribute("axis")) % rank
+    return axes_of([node.attribute("axis")], rank)[0]
 
 
 def _require_vanishing(a: Affine, *axes: int) -> None:

@@ -56,6 +56,7 @@ def along(a: Affine, axis: int, length: int, what: str) -> tuple[Float64, Float6
     Raises:
         Refused: "axis" if it varies elsewhere, "broadcast" if its own length there is another one.
     """
+    require(-a.rank <= axis < a.rank, "axis", f"a value of rank {a.rank} has no axis {axis}")
     require(
         a.varies_only_along(axis), "axis", f"the map varies along axes {list(a.axes)}, {what} along {axis % a.rank}"
     )

@@ -124,13 +124,12 @@ def gather_pass_forward(node: Node, index: int, a: Affine) -> Affine:
     """``a(x)[indices] = a[indices](x[indices])``."""
     data_only(index)
     axis = axes_of([node.attribute("axis")], a.rank)[0]
-    before, after = a.shape[:axis], a.shape[axis + 1 :]
     if a.shape[axis] == 1:
-        return a.reshape((*before, *(1,) * node.rank(1), *after))
+        return a.reshape((*a.shape[:axis], *(1,) * node.rank(1), *a.shape[axis + 1 :]))
     indices = _indices(node, a.shape[axis])
     chosen = taken(a, axis, indices.reshape(-1))
     inner = indices.shape if axis in chosen.axes else (1,) * indices.ndim
-    return chosen.reshape((*before, *inner, *after))
+    return chosen.reshape((*chosen.shape[:axis], *inner, *chosen.shape[axis + 1 :]))  # what is chosen may vary less
 
 
 def _indices(node: Node, length: int) -> NDArray[np.int64]:

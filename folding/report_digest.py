@@ -118,14 +118,27 @@ def is_bn(outcome: Outcome) -> bool:
 class Tally(NamedTuple):
     """How many affines of a kind went, and how many there were."""
 
-    gone: int
+    whole: int  # gone with nothing left
+    split: int  # gone, one operator left in their place
     total: int
+
+    @property
+    def stay(self) -> int:
+        """Those that are what they were."""
+        return self.total - self.whole - self.split
+
+    def told(self, noun: str, verb: str) -> str:
+        """``5 of 9 maps folded, 1 split, 3 stay``."""
+        split = f", {self.split:,} split (one Mul or Add is left of each)" if self.split else ""
+        rest = f", {self.stay:,} stay{'s' if self.stay == 1 else ''}" if self.stay else ""
+        return f"{self.whole:,} of {self.total:,} {noun} {verb}{split}{rest}"
 
 
 def tally(outcomes: Iterable[Outcome], *, bn: bool) -> Tally:
     """Count the BatchNormalization nodes (`bn`), or the decomposed affines."""
-    chosen = [outcome.status != "kept" for outcome in outcomes if is_bn(outcome) == bn]
-    return Tally(sum(chosen), len(chosen))
+    chosen = [outcome.status for outcome in outcomes if is_bn(outcome) == bn]
+    split, kept = chosen.count("split"), chosen.count("kept")
+    return Tally(len(chosen) - split - kept, split, len(chosen))
 
 
 def duration(seconds: float) -> str:
@@ -158,11 +171,8 @@ def headline(report: Report) -> str:
     verb = "can be folded" if report.target is None else "folded"
     lost = ", but the result is wrong and was thrown away" if report.verification.status == "failed" else ""
     if not bn.total:
-        return f"No BatchNormalization; {other.gone:,} of {other.total:,} {OTHER} {verb}{lost}"
-    noun = "BatchNormalization" if bn.total == 1 else "BatchNormalizations"
-    stay = bn.total - bn.gone
-    rest = f", {stay:,} stay{'s' if stay == 1 else ''}" if stay else ""
-    return f"{bn.gone:,} of {bn.total:,} {noun} {verb}{rest}{lost}"
+        return f"No BatchNormalization; {other.told(OTHER, verb)}{lost}"
+    return bn.told("BatchNormalization" if bn.total == 1 else "BatchNormalizations", verb) + lost
 
 
 def worst_output(outputs: Sequence[OutputError]) -> OutputError:

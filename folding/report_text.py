@@ -205,12 +205,12 @@ def _others(report: Report, page: Page) -> Iterator[list[str]]:
     gone = tally(others, bn=False)
     if not others:
         return
-    heading = f"{OTHER.capitalize()} (Mul, Add, ...): {gone.gone:,} of {gone.total:,} folded"
+    heading = f"{OTHER.capitalize()} (Mul, Add, ...): {gone.whole + gone.split:,} of {gone.total:,} folded"
     lines = [page.paint(heading, "bold")]
     for group in fold_groups(others):
         lines += [f"{INDENT}{group.title}: {len(group.outcomes):,}"]
         lines += [INDENT + line for line in _fold_lines(group, OTHER_ROWS_SHOWN, Page(page.width - 2, page.colour))]
-    yield lines + page.wrap(f"{INDENT}Stay: ", _codes(others)) if gone.gone < gone.total else lines
+    yield lines + page.wrap(f"{INDENT}Stay: ", _codes(others)) if gone.stay else lines
 
 
 def _codes(others: Iterable[Outcome]) -> str:

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: test lint types unit fuzz mutate patterns bench survey serve clean
+.PHONY: test lint types unit fuzz mutate nightly patterns bench survey serve clean
 
 ## test: install what the tests need, then lint, types, and the suite with branch coverage
 test: lint types unit
@@ -24,9 +24,12 @@ FUZZ_EXAMPLES ?= 10000
 fuzz: $(STAMP)
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest tests/test_gate.py -k random
 
-## mutate: break every line of algebra in turn; the gate must notice each time
+## mutate: break every line of algebra in turn; the tests must notice each time
 mutate: $(STAMP)
 	$(BIN)/python tests/mutation.py
+
+## nightly: what takes hours
+nightly: fuzz mutate
 
 ## patterns: write docs/patterns.md, what becomes of every pattern of the rule tables
 patterns: $(STAMP)

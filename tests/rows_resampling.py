@@ -93,6 +93,7 @@ BLOCKS: list[Row] = [
     (f"DepthToSpace, {mode}", lambda m, mode=mode: out(m, m.bn(m.op("DepthToSpace", m.conv(start(m), 12), blocksize=2, mode=mode))), into("Conv", direction="backward"))
     for mode in ("DCR", "CRD")
 ] + [
+    ("DepthToSpace of blocks of one", lambda m: out(m, m.bn(m.op("DepthToSpace", m.conv(start(m), 6), blocksize=1))), into("Conv")),
     ("before DepthToSpace, DCR", lambda m: out(m, m.conv(m.op("DepthToSpace", tiled(m, start(m, 2, 8, 2, 3)), blocksize=2), 6)), into("Conv", direction="forward")),
     ("before DepthToSpace, CRD", lambda m: out(m, m.conv(m.op("DepthToSpace", tiled(m, start(m, 2, 8, 2, 3), -4), blocksize=2, mode="CRD"), 6)), into("Conv", direction="forward")),
     ("before DepthToSpace, the other order", lambda m: out(m, m.conv(m.op("DepthToSpace", tiled(m, start(m, 2, 8, 2, 3)), blocksize=2, mode="CRD"), 6)), Kept("barrier", "axis")),

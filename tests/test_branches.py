@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 from models import DIGITS, NO_VERIFY, SITE, Model, assert_same_function, fold
 from rows import barrier, out, start
 
-from folding import Options
+from folding import Options, fold_model
 
 
 def check(m: Model, *, one: bool = True, options: Options = NO_VERIFY, outputs: tuple[str, ...] = ()) -> list[str]:
@@ -137,6 +138,18 @@ def test_branches_that_stay(name):
     left = check(m, one=False)
     assert "Conv" in left
     assert {"Add", "Sub"} & set(left)
+
+
+def test_a_malformed_convolution_stays():
+    m = Model()
+    x = start(m)
+    y = m.conv(x, 4, kernel=1)
+    out(m, m.op("Add", y, m.bn(x)))
+    before = m.build()
+    conv = next(n for n in before.graph.node if n.op_type == "Conv")
+    conv.attribute.append(onnx.helper.make_attribute("pads", [0, 0, 0]))
+    _, report = fold_model(before, NO_VERIFY)
+    assert {o.node: o.status for o in report.outcomes}[SITE] == "kept"
 
 
 def test_a_branch_that_another_reads_stays():

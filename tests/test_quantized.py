@@ -241,6 +241,19 @@ def test_a_map_that_varies_between_or_within_blocks(scale, folds):
         assert codes(before) == ("barrier", "quantized-axis")
 
 
+@pytest.mark.parametrize("rows", [6, 7])
+def test_a_shift_through_blocks(rows):
+    """What the shift adds is computed of the values that the blocks stand for."""
+    m = Model(21)
+    w = weight(m, (rows, 4), (-(-rows // 3), 4), axis=0, block_size=3)
+    y = m.op("MatMul", m.per_channel("Add", start(m, 2, rows)), w)
+    out(m, m.op("Add", y, m.constant((4,))))
+    before = m.build()
+    after, report = fold(before)
+    assert report.outcomes[0].status != "kept"
+    assert_same_function(before, after, m.feeds, 1e-12)
+
+
 def test_blocks_that_do_not_fit():
     m = Model(21)
     given = [m.constant(np.ones((7, 4), np.int8)), m.constant((2, 4))]

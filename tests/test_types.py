@@ -235,6 +235,21 @@ def test_layout_operators_before_their_parameters_became_inputs(opset):
     check(m, into("Conv") if opset == 9 else Kept("unknown-shape", "barrier" if opset == 5 else "unknown-shape"))
 
 
+@pytest.mark.parametrize(("is_test", "expected"), [(1, into("Conv")), (0, Kept("barrier", "barrier"))])
+def test_the_mode_of_dropout_was_an_attribute(is_test, expected):
+    m = Model(6)
+    out(m, m.bn(m.op("Dropout", m.conv(start(m), 6), is_test=is_test)))
+    check(m, expected)
+
+
+def test_a_legacy_constant_that_does_not_fit_is_refused():
+    m = Model(6)
+    x = m.conv(start(m), 6)
+    out(m, m.op("Mul", x, m.constant((3, 4)), axis=3, broadcast=1, name=SITE, like=x))
+    _, report = fold_model(m.build(), NO_VERIFY)
+    assert report.outcomes[0].backward.code == "broadcast"
+
+
 def test_legacy_broadcasting_of_a_sum_is_refused():
     m = Model(6)
     x = start(m)

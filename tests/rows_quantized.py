@@ -116,6 +116,7 @@ WEIGHTS: list[Row] = [
     ("quantized per channel", after(lambda m: weight(m, SHAPE, (6,), np.int8, 0, axis=0)), BOTH),
     ("quantized per channel, axis from the end", after(lambda m: weight(m, SHAPE, (6,), np.int8, -20, axis=-4)), BOTH),
     ("quantized without a sign", after(lambda m: weight(m, SHAPE, (), np.uint8, 100)), BOTH),
+    ("quantized, dead channels and positive ones", scaled(lambda m: weight(m, SHAPE, (6,), np.int8, 0, axis=0), np.array([0, 1.5, 0, 2, 0.5, 0]).reshape(6, 1, 1)), into("Conv", "DequantizeLinear")),
     ("quantized along another axis", scaled(lambda m: weight(m, SHAPE, (4,), axis=1), np.arange(1.0, 7).reshape(6, 1, 1)), Kept("quantized-axis", "barrier")),
     ("quantized along another axis, one factor", scaled(lambda m: weight(m, SHAPE, (4,), axis=1), 1.5), BOTH),
     ("quantized to all integers, positive", scaled(lambda m: weight(m, SHAPE, values=all_of(-128, 127)), 1.5), BOTH),

@@ -33,7 +33,7 @@ class Product:
 
 def absorb_backward(node: Node, a: Affine) -> Edit:
     """``scale * sum(x * W) + shift = sum(x * (scale * W)) + shift``, scale along axes of W; the shift is left over."""
-    side = 0 if node.is_constant(0) and not node.is_constant(1) else 1
+    side = 0 if node.is_constant(0) else 1
     weight, product = _weight(node, side), _product(node)
     scale = _held(weight, _relabelled(a.linear_part(), product.output, product.operands[side])).scale
     return Edit(node, {side: weight.scaled(weight.shape, scale)}, leftover=None if a.is_linear else a.shift_part())

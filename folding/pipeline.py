@@ -111,6 +111,9 @@ class _Run:
         self.changed = False
         self.frozen = 0
         self.normalized: set[Node] = set()  # what absorbed a normalization
+        self.became: dict[str, tuple[str, ...]] = {}  # labels of operators that are gone: who took what they held
+        self.clamped: set[str] = set()  # labels of clamps that got a bound per channel
+        self.branches = 0  # sums that became one convolution
 
     def everything(self, progress: Callable[[int, int], None] | None) -> None:
         """Fold until nothing folds any more, then tell why the rest stays and write it as the options say."""
@@ -129,6 +132,26 @@ class _Run:
         self.ended.update({node.key: self._kept(node, planner) for node in left})
         if self.options.leftover != "keep" and self._rewrite([node for node in left if node.op == NORMALIZATION]):
             self._until_nothing_folds(progress)
+        self.ended = {
+            key: replace(end, absorbed_by=tuple(self._present(end.absorbed_by))) for key, end in self.ended.items()
+        }
+        self._tell()
+
+    def _present(self, labels: Iterable[str]) -> dict[str, None]:
+        """The operators that hold today what these absorbed, in order."""
+        found: dict[str, None] = {}
+        for label in labels:
+            found |= self._present(self.became[label]) if label in self.became else {label: None}
+        return found
+
+    def _tell(self) -> None:
+        """What else a user should know."""
+        if self.clamped:
+            self.notes.append(f"{len(self.clamped)} Relu or Clip became Max or Min, with a bound for every channel")
+        if self.branches:
+            plural = "sums of parallel branches became one convolution each"
+            told = plural if self.branches > 1 else "sum of parallel branches became one convolution"
+            self.notes.append(f"{self.branches} {told}")
 
     def _rewrite(self, left: list[Node]) -> bool:
         """Write the normalizations that stay in the form asked for; whether there were any."""
@@ -181,6 +204,8 @@ class _Run:
             if plan is not None:
                 self.ended.update({site.key: _merged(site, plan) for site in plan.sites if not site.is_made})
                 self.normalized.add(plan.edit.node)
+                self.became.update(dict.fromkeys((n.label for n in plan.others), (plan.edit.node.label,)))
+                self.branches += 1
                 merge(plan)
                 merged = True
         self.sites = [node for node in self.sites if not node.removed]
@@ -211,6 +236,9 @@ class _Run:
                 self.ended[gone.key] = _moved(gone, affine_of(gone).affine, plan)
         if any(gone.op == NORMALIZATION for gone in plan.gone):
             self.normalized.update(edit.node for edit in plan.move.edits)
+        absorbers = tuple(dict.fromkeys(edit.node.label for edit in plan.move.edits))
+        self.became.update(dict.fromkeys((n.label for n in plan.move.removed), absorbers))
+        self.clamped |= {e.node.label for e in plan.move.edits if e.clamp is not None and not e.clamp.is_uniform}
         commit(plan)
         return True
 

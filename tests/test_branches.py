@@ -185,3 +185,13 @@ def test_a_sum_that_does_not_fit_its_type_stays():
     assert report.bn_after == 1
     assert {o.node: o.status for o in report.outcomes}[SITE] == "kept"
     assert "Add" in {n.op_type for n in after.graph.node}
+
+
+def test_the_report_names_what_is_there():
+    """Three branches absorbed their normalizations before they became one: all are told to be in that one."""
+    m = Model()
+    repvgg(m)
+    after, report = fold(m.build())
+    present = {node.name for node in after.graph.node}
+    assert all(set(outcome.absorbed_by) <= present for outcome in report.outcomes)
+    assert report.notes == ("1 sum of parallel branches became one convolution",)

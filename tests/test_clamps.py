@@ -159,3 +159,10 @@ def test_unused_bound_constants_go():
     after, _ = fold(m.build())
     read = {name for node in after.graph.node for name in node.input}
     assert {t.name for t in after.graph.initializer} <= read
+
+
+def test_the_report_says_how_many_clamps_changed():
+    m = Model()
+    out(m, m.conv(m.op("Relu", m.bn(start(m), gamma=1.0)), 3))
+    _, report = fold(m.build(), ALWAYS)
+    assert report.notes == ("1 Relu or Clip became Max or Min, with a bound for every channel",)

@@ -63,8 +63,6 @@ def _spread(node: Node, a: Affine) -> Affine:
     """The map on the C * positions channels that hold the C channels of `a` in blocks of positions."""
     positions = _positions(node, a)
     batch, channels = a.shape[:2]
-    if channels == 1:
-        return a
     require_small((batch, channels, positions))
     one = a.reshape(_grouped(node, batch, channels, 1))
     return one.expand(_grouped(node, batch, channels, positions)).reshape((batch, channels * positions, 1, 1))

@@ -246,8 +246,8 @@ class Planner:
         except Refused as error:
             raise _telling(refusal, _located(error, node)) from None
         maps, edit = passed if isinstance(passed, Passage) else ({0: passed}, None)
-        several = len(maps) > 1
-        read = {n: part for n, part in maps.items() if not several or (self._is_read(node, n) and not part.is_identity)}
+        changed = {output: part for output, part in maps.items() if not part.is_identity}
+        read = {output: part for output, part in changed.items() if len(maps) == 1 or self._is_read(node, output)}
         branches = (self._forward(node, part, depth + 1, output) for output, part in read.items())
         return sum(branches, self._passing(node, edit))
 

@@ -367,6 +367,7 @@ BENT: list[Row] = [
     ]
 ] + [
     ("negative scale before LeakyRelu", lambda m: out(m, m.conv(bent(m, "LeakyRelu", m.per_channel("Mul", start(m))), 6)), Kept("barrier", "sign")),
+    ("Neg before Abs", lambda m: out(m, m.op("Abs", m.op("Neg", start(m), name=SITE))), into(status="removed")),
     ("negative scale before PRelu", lambda m: out(m, m.conv(bent(m, "PRelu", m.op("Neg", start(m), name=SITE)), 6)), into("Conv", "PRelu", direction="forward")),
     ("mixed scales before PRelu", lambda m: out(m, m.conv(bent(m, "PRelu", m.per_channel("Mul", start(m))), 6)), into("Conv", "PRelu", direction="forward")),
     ("bn before PRelu and a padded conv", lambda m: out(m, m.conv(bent(m, "PRelu", m.bn(start(m))), 6, pads=[1] * 4)), into("Conv", "PRelu", status="split", left=5)),

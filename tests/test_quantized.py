@@ -241,6 +241,16 @@ def test_a_map_that_varies_between_or_within_blocks(scale, folds):
         assert codes(before) == ("barrier", "quantized-axis")
 
 
+def test_blocks_along_the_last_axis():
+    m = Model(21)
+    w = weight(m, (4, 7), (4, 3), axis=1, block_size=3)
+    out(m, m.bn(m.op("Gemm", start(m, 2, 7), w, transB=1)))
+    before = m.build()
+    after, report = fold(before)
+    assert report.bn_after == 0
+    assert_same_function(before, after, m.feeds, 1e-12)
+
+
 @pytest.mark.parametrize("rows", [6, 7])
 def test_a_shift_through_blocks(rows):
     """What the shift adds is computed of the values that the blocks stand for."""

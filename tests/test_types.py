@@ -242,10 +242,11 @@ def test_the_mode_of_dropout_was_an_attribute(is_test, expected):
     check(m, expected)
 
 
-def test_a_legacy_constant_that_does_not_fit_is_refused():
+@pytest.mark.parametrize("attributes", [{"axis": 3, "broadcast": 1}, {"axis": 2}])
+def test_a_legacy_constant_that_does_not_fit_is_refused(attributes):
     m = Model(6)
     x = m.conv(start(m), 6)
-    out(m, m.op("Mul", x, m.constant((3, 4)), axis=3, broadcast=1, name=SITE, like=x))
+    out(m, m.op("Mul", x, m.constant((3, 4)), name=SITE, like=x, **attributes))
     _, report = fold_model(m.build(), NO_VERIFY)
     assert report.outcomes[0].backward.code == "broadcast"
 

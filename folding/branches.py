@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from folding import constants
 from folding.affine import Affine
 from folding.plan import Edit, Merge, Refused, require
 from folding.rules.rule import along
@@ -130,7 +131,7 @@ class Branches:
     def _is_inner(self, scope: Scope, name: str, node: Node) -> bool:
         """Whether nothing but the sum sees the value, and the operator may go."""
         seen = scope.outputs | scope.shadowing | scope.captured | scope.pinned | scope.annotated
-        alone = len(scope.readers(name)) == 1 and name == node.output and name not in seen
+        alone = len(scope.uses[name]) == 1 and name == node.output and name not in seen
         return alone and not self.options.keeps(node.label)
 
 
@@ -227,6 +228,8 @@ def _taps(own: Geometry, whole: Geometry) -> slice:
 def _kernel(term: _Term, outputs: int, inputs: int, rank: int) -> Float64:
     """The term's kernel; the identity's is 1 where an output meets its own input, counted within the group."""
     if term.conv is not None:
+        quantized = constants.origin(term.conv.scope, term.conv.inputs[1]) is not None
+        require(not quantized, "quantized", "the integers of a weight would be lost in the sum")
         return term.conv.weight(1).values()
     identity = np.zeros((outputs, inputs, *(1,) * (rank - 2)))
     rows = np.arange(outputs)

@@ -10,7 +10,7 @@ import onnx
 from onnx import helper
 
 from folding.node import Node
-from folding.sites import data_input
+from folding.sites import data_input, value_type
 from folding.surgery import (
     connect,
     copy_facts,
@@ -36,9 +36,8 @@ CLIP_BOUNDS_AS_INPUTS = 11
 def commit(plan: Plan) -> None:
     """Carry out a plan: edit the absorbing operators, take out the affine ones."""
     names = ", ".join(node.label for node in plan.gone)
-    dtype = _value_type(plan.site)
     for edit in plan.move.edits:
-        _apply(edit, plan.site.key, dtype)
+        _apply(edit, plan.site.key)
         _note(edit.node, names)
     if plan.is_split:
         plan.site.is_made = True
@@ -50,7 +49,7 @@ def merge(plan: Merge) -> None:
     """Let the convolution that stays take the place of the whole sum."""
     stays, final = plan.edit.node, plan.root.output
     scope, former = stays.scope, stays.output
-    _apply(plan.edit, plan.root.key, _value_type(stays))
+    _apply(plan.edit, plan.root.key)
     names = ", ".join(node.label for node in plan.sites)
     if names:
         _note(stays, names)
@@ -63,7 +62,7 @@ def merge(plan: Merge) -> None:
     scope.dropped.add(former)
 
 
-def _apply(edit: Edit, site: str, dtype: np.dtype[np.generic]) -> None:
+def _apply(edit: Edit, site: str) -> None:
     node = edit.node
     if edit.become is not None:
         rewrite_as_affine(node, edit.become, site)
@@ -79,8 +78,7 @@ def _apply(edit: Edit, site: str, dtype: np.dtype[np.generic]) -> None:
         node.proto.attribute.extend([*kept, helper.make_attribute(name, value)])
         node.changed()
     if edit.leftover is not None:
-        own = next((node.weight(index).dtype for index in edit.constants), dtype)
-        append_affine(node, edit.leftover, own, site)
+        append_affine(node, edit.leftover, site)
 
 
 def _note(node: Node, names: str) -> None:
@@ -112,15 +110,16 @@ def _bypass(node: Node, *, keep_output: bool) -> None:
 # --- what operators become ---------------------------------------------------------------------------------
 
 
-def _value_type(node: Node) -> np.dtype[np.generic]:
-    """The element type of the moved value, for the constant of an operator that a fold makes."""
-    known = node.dtype(0) or node.scope.dtype(node.output)
-    return known or next(node.weight(index).dtype for index in range(len(node.inputs)) if node.is_constant(index))
+def _type(node: Node) -> np.dtype[Any]:
+    """The type of the constants that go with an operator's result; the planner asked whether it is known."""
+    dtype = value_type(node)
+    assert dtype is not None, f"the type of {node.label!r} is unknown"  # noqa: S101
+    return dtype
 
 
 def rewrite_as_affine(node: Node, a: Affine, site: str) -> None:
     """Turn an operator with one data input into the Mul or Add that computes `a`, a pure scale or a pure shift."""
-    dtype, data = _value_type(node), data_input(node)
+    dtype, data = _type(node), data_input(node)
     value, constant = node.inputs[data], node.inputs[1 - data] if len(node.inputs) == 2 else ""
     node.proto.op_type = "Mul" if a.is_linear else "Add"
     del node.proto.attribute[:]
@@ -138,11 +137,11 @@ def _constant_of(a: Affine, dtype: np.dtype[Any]) -> Weight:
     return Weight.of(a.scale, dtype, is_scale=True) if a.is_linear else Weight.of(a.shift, dtype)
 
 
-def append_affine(node: Node, a: Affine, dtype: np.dtype[np.generic], site: str) -> None:
+def append_affine(node: Node, a: Affine, site: str) -> None:
     """Insert a Mul, an Add or both behind an operator; its first output's name moves to the last of them."""
     for part in (a.shift_part(), a.linear_part()):  # each goes right behind the operator: the last comes first
         if not part.is_identity:
-            _append(node, "Mul" if part.is_linear else "Add", _constant_of(part, dtype), site)
+            _append(node, "Mul" if part.is_linear else "Add", _constant_of(part, _type(node)), site)
 
 
 def _append(node: Node, op: str, operand: Weight, site: str) -> None:
@@ -159,7 +158,7 @@ def _append(node: Node, op: str, operand: Weight, site: str) -> None:
 
 def rewrite_as_clamp(node: Node, clamp: Clamp, site: str) -> None:
     """Turn an operator with one data input into those that compute `clamp`, see `Clamp.operators`."""
-    dtype = _value_type(node)
+    dtype = _type(node)
     value = next(name for index, name in enumerate(node.inputs) if name and not node.is_constant(index))
     former, (first, *second) = node.inputs[0], clamp.operators
     node.proto.op_type = first

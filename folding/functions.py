@@ -17,6 +17,8 @@ from folding.sites import NORMALIZATION
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
+TRIALS = 24  # how often a model is folded to find out which functions to inline
+
 Name = tuple[str, str]  # domain and name: all overloads of a function are inlined together
 
 
@@ -30,8 +32,12 @@ def inline_where_needed(
     known = dict.fromkeys((f.domain, f.name) for f in model.functions if f.name not in kept)
     names = [name for name in known if all(_can_inline(model, f) for f in model.functions if _name(f) == name)]
 
+    tried = 0
+
     def left(chosen: list[Name]) -> int:
         """The normalizations that are left to run, those of a function once for every call."""
+        nonlocal tried
+        tried += 1
         candidate = inlined(model, chosen)
         fold(candidate)
         return count_normalizations(inlined(candidate, names))
@@ -42,7 +48,8 @@ def inline_where_needed(
     fewest = left(names) if most and names else most
     if fewest >= most:
         return model, []
-    needed = _needed(names, [], lambda chosen: left(chosen) <= fewest)
+    # Each trial folds the whole model. Where there are too many functions for that, more are inlined than it takes.
+    needed = _needed(names, [], lambda chosen: tried < TRIALS and left(chosen) <= fewest)
     return inlined(model, needed), sorted(name for _, name in needed)
 
 

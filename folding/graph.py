@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 # Since when an operator broadcasts as NumPy does; all the others here have no operand to broadcast
 BROADCASTS = {"Add": 7, "Mul": 7, "Max": 8, "Min": 8}
+# Since when ONNX Runtime's CPU provider (1.32) computes an operator in a type that the standard allows before; or never
+COMPUTED = {("Clip", "float64"): 12, ("Conv", "float64"): math.inf}
 KEPT_BYTES = 1 << 24  # of an evaluated constant: more than an affine operator's ever has
 
 
@@ -166,7 +169,8 @@ class Graph:
 
     def computes(self, op: str, dtype: np.dtype[Any]) -> bool:
         """Whether an operator, with NumPy's broadcasting, exists for a type in the model's operator set."""
-        if self.opset < BROADCASTS.get(op, 1) or op in self.overridden:
+        since = max(BROADCASTS.get(op, 1), COMPUTED.get((op, dtype.name), 1))
+        if self.opset < since or op in self.overridden:
             return False
         name = {"float32": "float", "float64": "double"}.get(dtype.name, dtype.name)
         return any(f"tensor({name})" in c.allowed_type_strs for c in self.schema(op).type_constraints)
@@ -221,4 +225,5 @@ def _training_names(model: onnx.ModelProto) -> Iterator[str]:
 
 def _all_names(scope: Scope) -> Iterator[str]:
     yield from (*scope.inputs, *scope.outputs, *scope.initializers, *scope.sparse, *scope.producers, *scope.uses)
+    yield from (node.proto.name for node in scope.nodes)  # what a fold adds gets a name of its own
     yield from (value.name for value in scope.proto.value_info)

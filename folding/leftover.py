@@ -9,7 +9,7 @@ from onnx import helper
 
 from folding.commit import append_affine, rewrite_as_affine
 from folding.plan import Refused
-from folding.sites import MODE_AS_ATTRIBUTE, NORMALIZATION, affine_of, in_training_mode, read_outputs
+from folding.sites import MODE_AS_ATTRIBUTE, NORMALIZATION, affine_of, in_training_mode, read_outputs, value_type
 from folding.surgery import drop_inputs, set_constant
 from folding.weights import Weight
 
@@ -59,7 +59,9 @@ def rewrite(node: Node, form: Leftover) -> bool:
         affine = affine_of(node).affine
     except Refused:
         return False
-    dtype = node.dtype(0) or node.weight(1).dtype
+    dtype = value_type(node)
+    if dtype is None:
+        return False
     node.is_made = _as_convolution(node, affine, dtype) if form == "conv" else _as_affine(node, affine, dtype)
     return node.is_made
 
@@ -71,7 +73,7 @@ def _as_affine(node: Node, a: Affine, dtype: np.dtype[Any]) -> bool:
     first = a.shift_part() if a.is_shift else a.linear_part()
     rewrite_as_affine(node, first, node.key)
     if not a.is_shift and not a.is_linear:
-        append_affine(node, a.shift_part(), dtype, node.key)
+        append_affine(node, a.shift_part(), node.key)
     return True
 
 

@@ -113,6 +113,7 @@ class _Run:
         self.normalized: set[Node] = set()  # what absorbed a normalization
         self.became: dict[str, tuple[str, ...]] = {}  # labels of operators that are gone: who took what they held
         self.clamped: set[str] = set()  # labels of clamps that got a bound per channel
+        self.today: dict[str, str] = {}
         self.branches = 0  # sums that became one convolution
 
     def everything(self, progress: Callable[[int, int], None] | None) -> None:
@@ -132,6 +133,8 @@ class _Run:
         self.ended.update({node.key: self._kept(node, planner) for node in left})
         if self.options.leftover != "keep" and self._rewrite([node for node in left if node.op == NORMALIZATION]):
             self._until_nothing_folds(progress)
+        # An operator without a name goes by its output, which a fold may have renamed.
+        self.today = {n.label: n.scope.prefix + n.output for n in self.graph.nodes() if not n.proto.name and n.output}
         self.ended = {
             key: replace(end, absorbed_by=tuple(self._present(end.absorbed_by))) for key, end in self.ended.items()
         }
@@ -140,8 +143,15 @@ class _Run:
     def _present(self, labels: Iterable[str]) -> dict[str, None]:
         """The operators that hold today what these absorbed, in order."""
         found: dict[str, None] = {}
-        for label in labels:
-            found |= self._present(self.became[label]) if label in self.became else {label: None}
+        seen: set[str] = set()
+        waiting = list(labels)
+        while waiting:
+            label = waiting.pop(0)
+            if label in self.became and label not in seen:  # two operators may have one name
+                seen.add(label)
+                waiting = [*self.became[label], *waiting]
+            else:
+                found[self.today.get(label, label)] = None
         return found
 
     def _tell(self) -> None:

@@ -74,6 +74,10 @@ CODES: dict[str, Code] = {
         "a shape that decides the fold is unknown",
         "export the model with fixed input shapes",
     ),
+    "unknown-type": Code(
+        "the type of a constant that the fold would add is unknown", "export the model with its types"
+    ),
+    "constant-input": Code("the value is a constant", "run constant folding on the model first"),
     "training-mode": Code("it was exported in training mode", "call eval() before exporting, or use --freeze-training"),
     "extra-outputs": Code("its running statistics or mask are used as outputs", "export in inference mode"),
     "parameters": Code("its parameters have lengths or types the operator does not allow", "check the exporter"),

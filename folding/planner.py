@@ -13,8 +13,8 @@ from folding.node import Edge
 from folding.plan import Edit, Move, Plan, Refused, require
 from folding.rules import RULES, constant
 from folding.rules.quantized import COMPUTES_WITH_INTEGERS, factor
-from folding.rules.rule import OperatorRule, Passage
-from folding.sites import MULTIDIRECTIONAL, NORMALIZATION, OPERATORS, affine_of
+from folding.rules.rule import OperatorRule, Passage, asked
+from folding.sites import MULTIDIRECTIONAL, NORMALIZATION, OPERATORS, affine_of, value_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -103,8 +103,10 @@ class Planner:
         (normalizations, operators) shrinks with every commit and planning ends.
         """
         parts = [*(edit.node for edit in move.edits if not edit.passed), *move.path, *move.removed]
-        if any(edit.become is not None or edit.leftover is not None for edit in move.edits):
-            _require_operators(site.node.scope.graph)
+        for edit in move.edits:
+            if edit.become is not None or edit.leftover is not None:
+                _require_operators(site.node.scope.graph)
+                require(value_type(edit.node), "unknown-type", "the type of the value is unknown", edit.node.label)
         twice = next((node for node in parts if parts.count(node) > 1), None)
         require(twice is None, "reconvergent", "two ways of the move meet here", twice.label if twice else "")
         gain = len(move.removed) - move.added
@@ -154,11 +156,11 @@ class Planner:
         refusal = _barrier(producer)
         if rule.absorb_backward is not None:
             try:
-                return self._landed(rule.absorb_backward(producer, a), depth)
+                return self._landed(asked(producer, rule.absorb_backward, a), depth)
             except Refused as error:
                 refusal = _located(error, producer)
         if rule.pass_backward is not None:
-            return self._any_way(producer, partial(rule.pass_backward, producer, a), depth, refusal)
+            return self._any_way(producer, partial(asked, producer, rule.pass_backward, a), depth, refusal)
         if rule.part_backward is not None:
             return self._through_part(producer, 0, a, depth)
         raise refusal
@@ -168,7 +170,7 @@ class Planner:
         rule = self._rule(producer)
         require(rule.part_backward, "barrier", f"it is output {output}, not the first", producer.label)
         assert rule.part_backward is not None  # noqa: S101  narrowed for the type checker
-        answer = partial(rule.part_backward, producer, output, a)
+        answer = partial(asked, producer, rule.part_backward, output, a)
         return self._any_way(producer, answer, depth, _barrier(producer))
 
     def _any_way(self, producer: Node, answer: Callable[[], Ways], depth: int, first: Refused) -> Move:
@@ -236,13 +238,13 @@ class Planner:
         refusal = _barrier(node)
         if rule.absorb_forward is not None:
             try:
-                return self._with_leftover(rule.absorb_forward(node, edge.index, a), depth)
+                return self._with_leftover(asked(node, rule.absorb_forward, edge.index, a), depth)
             except Refused as error:
                 refusal = _located(error, node)
         if rule.pass_forward is None:
             raise refusal
         try:
-            passed = rule.pass_forward(node, edge.index, a)
+            passed = asked(node, rule.pass_forward, edge.index, a)
         except Refused as error:
             raise _telling(refusal, _located(error, node)) from None
         maps, edit = passed if isinstance(passed, Passage) else ({0: passed}, None)
@@ -286,7 +288,7 @@ class Planner:
         """The node's rule. An affine operator never passes another one, and absorbs one only as the last resort."""
         rule = RULES.get(node.op, OperatorRule())
         if self.merge or node.op not in OPERATORS:
-            return rule if self._companion(node) is None else _never_passing(rule)
+            return rule if self._companion(node) is None else rule.never_passing()
         return replace(rule, absorb_backward=None, absorb_forward=None)
 
     def _require_unobserved(self, scope: Scope, name: str, node: Node) -> None:
@@ -318,10 +320,6 @@ def _halves(a: Affine) -> Iterator[tuple[Direction, Affine, Affine]]:
         if early.is_finite:
             yield "forward", scale, early
             yield "backward", early, scale
-
-
-def _never_passing(rule: OperatorRule) -> OperatorRule:
-    return replace(rule, pass_backward=None, part_backward=None, pass_forward=None)
 
 
 def _barrier(node: Node) -> Refused:

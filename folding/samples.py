@@ -160,8 +160,8 @@ def generate(specs: Iterable[Spec], guess: Guess, number: int) -> Feeds:
 def _values(spec: Spec, shape: tuple[int, ...], guess: Guess, number: int, rng: np.random.Generator) -> Array:
     if spec.dtype == object:
         return np.full(shape, "a", object)
-    if spec.dtype == np.bool_:
-        return rng.integers(0, 2, shape).astype(np.bool_)
+    if spec.dtype == np.bool_:  # a single one chooses a branch: every second sample takes the other
+        return np.full(shape, number % 2 == 0) if math.prod(shape) == 1 else rng.integers(0, 2, shape).astype(np.bool_)
     if np.issubdtype(spec.dtype, np.integer):
         limits = np.iinfo(spec.dtype)
         whole = spec.dtype.name in BYTE_TYPES and guess.bound == BOUNDS[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,8 @@ OPERATORS = ELEMENTWISE | {NORMALIZATION}
 
 AFFINE_LIMIT = 1 << 20  # elements of a constant operand: a per-channel one has thousands, a larger one is data
 MODE_AS_ATTRIBUTE = 7  # before BatchNormalization-7 (and Dropout-7) the attribute is_test told the mode, 0 by default
+TYPES_APART = 15  # before BatchNormalization-15 gamma and beta had the type of the data
+ONE_TYPE = OPERATORS | {"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"}  # all their inputs have one type
 MULTIDIRECTIONAL = 7  # NumPy's broadcasting since opset 7, the attributes `broadcast` and `axis` before
 
 
@@ -33,6 +35,15 @@ class Site:
     node: Node
     data: int
     affine: Affine
+
+
+def value_type(node: Node) -> np.dtype[Any] | None:
+    """The element type of an operator's result; None if neither inference nor a constant of that type tells it."""
+    known = node.scope.dtype(node.output) or node.dtype(data_input(node))
+    if known is not None or (node.op == NORMALIZATION and node.version >= TYPES_APART) or node.op not in ONE_TYPE:
+        return known
+    constants = (node.dtype(index) for index in range(len(node.inputs)) if node.is_constant(index))
+    return next((dtype for dtype in constants if dtype in FLOAT_TYPES), None)
 
 
 def is_candidate(node: Node) -> bool:
@@ -69,6 +80,7 @@ def affine_of(node: Node) -> Site:
 def _affine_of(node: Node) -> Site:
     if node.op in OPERATORS:
         _ = node.schema  # refuses an operator set whose meaning is unknown
+        require(not node.is_constant(data_input(node)), "constant-input", "it computes a constant")
     if node.op == NORMALIZATION:
         return Site(node, 0, _of_normalization(node))
     data = _data_input(node) if node.op in ELEMENTWISE else None

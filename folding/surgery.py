@@ -70,7 +70,8 @@ def drop_if_unread(scope: Scope, name: str) -> None:
     owner.weights.pop(name, None)
     owner.dropped.add(name)
     node = owner.producers.get(name)
-    if node is not None and not node.removed and not any(owner.uses.get(output) for output in node.outputs):
+    seen = owner.outputs | owner.captured | owner.pinned | owner.annotated
+    if node is not None and not node.removed and not any(o in seen or owner.uses.get(o) for o in node.outputs):
         remove(node)
 
 
@@ -153,7 +154,8 @@ def copy_facts(scope: Scope, known: str, new: str) -> None:
 
 def write_back(graph: Graph) -> None:
     """Bring the message up to date: operators, initializers with their payloads, what is said of vanished names."""
-    for scope in graph.scopes:
+    # Bodies before what holds them: protobuf copies the operators that are put back, bodies and all.
+    for scope in reversed(graph.scopes):
         if scope.restructured:
             nodes = [node.proto for node in scope.nodes if not node.removed]
             _replace(scope.proto.node, nodes)

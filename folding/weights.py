@@ -106,6 +106,8 @@ class Weight:
         """The same weight with its values rounded to its type already; None if they are, or do not fit it."""
         if self.factors or not isinstance(self.base, np.ndarray) or self.base.dtype == self.dtype:
             return None
+        if self.dtype not in FLOAT_TYPES:
+            return None
         with np.errstate(all="ignore"):
             stored = rounded(self.base, self.dtype).astype(np.float64)
         lost = np.abs(self.base) < float(ml_dtypes.finfo(self.dtype).smallest_normal)  # type: ignore[no-untyped-call]

@@ -69,7 +69,7 @@ def test_operators(lower, upper, expected):
 @pytest.mark.parametrize("opset", [6, 7, 10, 11, 12])
 @pytest.mark.parametrize(("attributes", "behind"), [({"min": -0.5}, True), ({"max": 0.5}, False), ({}, True)])
 def test_bounds_of_clip_in_every_operator_set(opset, attributes, behind):
-    m = Model(opset, ir=4)
+    m = Model(opset, np.float32, ir=4)
     x = m.conv(start(m), 3)
     bounds = [m.constant(np.array(attributes[n])) if n in attributes else "" for n in ("min", "max")]
     x = m.op("Clip", x, **attributes) if opset < 11 else m.op("Clip", x, *(bounds if attributes else []))
@@ -81,7 +81,7 @@ def test_bounds_of_clip_in_every_operator_set(opset, attributes, behind):
 
 
 def test_relu_becomes_clip_with_attributes():
-    m = Model(10)
+    m = Model(10, np.float32)
     out(m, scalar(m, "Add", m.op("Relu", m.conv(start(m), 3)), 2.0))
     after, _ = fold(m.build())
     (node,) = [n for n in after.graph.node if n.op_type == "Clip"]

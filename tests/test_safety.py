@@ -338,4 +338,4 @@ def test_nameless_nodes_are_told_by_their_outputs():
         node.name = ""
     _, report = fold(m.build())
     assert report.outcomes[0].node == m.nodes[2].output[0]
-    assert report.outcomes[0].absorbed_by == (m.nodes[1].output[0],)
+    assert report.outcomes[0].absorbed_by == (m.nodes[2].output[0],)

@@ -66,8 +66,9 @@ def _bound(node: Node, index: int, sign: int) -> float:
     else:
         given = node.attribute("min" if index == 1 else "max")
         found = sign * np.inf if given is None else float(given)
-    require(not np.isnan(found), "non-finite", "a bound is not a number")
-    return sign * np.inf if sign * found >= UNBOUNDED else found
+    limit = UNBOUNDED if node.version < BOUNDS_AS_INPUTS else np.inf
+    require(not np.isnan(found) and found != -sign * np.inf, "non-finite", f"{found} is no bound on that side")
+    return sign * np.inf if sign * found >= limit else found
 
 
 def _operand(node: Node, rank: int) -> tuple[int, Float64]:
@@ -82,7 +83,8 @@ def _operand(node: Node, rank: int) -> tuple[int, Float64]:
     fits = all(length in (1, size) for length, size in zip(aligned, shape, strict=True))
     require(fits, "broadcast", f"its constant of shape {list(weight.shape)} may broadcast the value")
     bound = weight.values().reshape(aligned)
-    require(not np.isnan(bound).any(), "non-finite", "a bound is not a number")
+    beyond = np.inf if node.op == "Max" else -np.inf
+    require(not (np.isnan(bound) | (bound == beyond)).any(), "non-finite", "a bound leaves no number")
     return data, bound
 
 

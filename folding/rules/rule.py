@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from folding.weights import Weight
 if TYPE_CHECKING:
     from folding.node import Node
     from folding.shapes import Shape
+
+_Answer = TypeVar("_Answer")
 
 
 class Passage(NamedTuple):
@@ -48,6 +50,23 @@ class OperatorRule:
     pass_backward: Callable[[Node, Affine], Ways] | None = None
     part_backward: Callable[[Node, int, Affine], Ways] | None = None
     pass_forward: Callable[[Node, int, Affine], Affine | Passage] | None = None
+
+    def never_passing(self) -> OperatorRule:
+        """The same rule for an operator that may absorb and not pass."""
+        return replace(self, pass_backward=None, part_backward=None, pass_forward=None)
+
+
+def asked(node: Node, question: Callable[..., _Answer], *given: object) -> _Answer:
+    """What a rule answers; a refusal where the model breaks the operator's own rules, which no rule looks for."""
+    _ = node.schema  # its inputs and attributes are those that the operator asks for
+    try:  # NumPy's and Python's words for shapes that do not fit
+        return question(node, *given)
+    except (
+        ValueError,
+        IndexError,
+        ZeroDivisionError,
+    ) as error:
+        raise Refused("parameters", f"its inputs do not fit one another: {error}", node.label) from None
 
 
 def along(a: Affine, axis: int, length: int, what: str) -> tuple[Float64, Float64]:

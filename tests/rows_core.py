@@ -214,6 +214,7 @@ LAYOUT: list[Row] = [
     ("Reshape, channels kept", lambda m: out(m, m.bn(m.op("Reshape", m.conv(fixed_batch(m, "image"), 6), m.constant(np.array([0, 0, -1]))))), into("Conv")),
     ("Reshape, channels split", lambda m: out(m, m.op("Mul", m.op("Reshape", m.conv(fixed_batch(m, "image"), 6), m.constant(np.array([-1, 2, 3, 12]))), m.constant((2, 3, 1)), name=SITE)), into("Conv")),
     ("Reshape, channels split, one number left out", lambda m: out(m, m.op("Mul", m.op("Reshape", m.conv(start(m), 6), m.constant(np.array([0, -1, 2, 12]))), m.constant((3, 2, 1)), name=SITE)), into("Conv")),
+    ("Reshape of an open batch, channels split, one number left out", lambda m: out(m, m.op("Mul", m.op("Reshape", m.conv(fixed_batch(m, "image"), 6), m.constant(np.array([0, -1, 2, 12]))), m.constant((3, 2, 1)), name=SITE)), into("Conv")),
     ("Reshape, groups merged", lambda m: out(m, m.bn(m.op("Reshape", m.conv(fixed_batch(m, "image"), 6), m.constant(np.array([0, 3, 2, 12]))))), into("Conv")),
     ("Reshape across the channel", lambda m: out(m, m.bn(m.op("Reshape", m.conv(start(m), 6), m.constant(np.array([2, 4, 18]))))), Kept("axis", "barrier")),
     ("channel shuffle", lambda m: out(m, m.bn(m.op("Reshape", m.op("Transpose", m.op("Reshape", m.conv(fixed_batch(m, "image"), 6), m.constant(np.array([0, 2, 3, 3, 4]))), perm=[0, 2, 1, 3, 4]), m.constant(np.array([0, 6, 3, 4]))))), into("Conv")),

@@ -123,6 +123,8 @@ KEPT = {
     "of different length": lambda m: (lambda x: out(m, m.op("Add", m.conv(x, 4, kernel=(5, 6)), m.bn(x))))(start(m)),
     "with a stride and an identity": lambda m: (lambda x: out(m, m.op("Add", m.conv(x, 4, kernel=1, strides=[5, 6]), m.bn(x))))(start(m)),
     "of one channel and many": lambda m: (lambda x: out(m, m.op("Add", m.conv(x, 1, pads=[1] * 4), m.bn(x))))(start(m)),
+    "of one output channel and many": lambda m: (lambda x: out(m, m.op("Add", m.conv(x, 1, kernel=1), m.bn(m.conv(x, 4, kernel=1)))))(start(m)),
+    "of different strides": lambda m: (lambda x: out(m, m.op("Add", m.conv(x, 4, kernel=1, strides=[2, 2]), m.bn(m.conv(x, 4)))))(start(m, 2, 4, 5, 5)),
     "that vary in space": lambda m: (lambda x: out(m, m.op("Add", m.per_channel("Mul", m.op("Sub", m.conv(x, 4, pads=[1] * 4), m.bn(x)), name="rows", axis=2), m.conv(x, 4, kernel=1))))(start(m)),
     "with a barrier": lambda m: (lambda x: out(m, m.op("Add", barrier(m, m.conv(x, 4, pads=[1] * 4)), m.bn(x))))(start(m)),
     "of different groups": lambda m: (lambda x: out(m, m.op("Add", m.op("Add", m.conv(x, 4, pads=[1] * 4, group=2), m.conv(x, 4, kernel=1)), m.bn(x))))(start(m)),

@@ -96,8 +96,8 @@ class Client:
         with workspace(place) as folder:
             model = self._download(told, progress).into(folder)
             report = self._report(job)
-            put(model, place, changed=report.get("changed") is True)
-        return report | {"source": str(source), "target": str(target)}
+            written = put(model, place, changed=report.get("changed") is True)
+        return report | {"source": str(source), "target": str(target), "bytes_after": written}
 
     def inspect(self, source: str | os.PathLike[str], options: Options = DEFAULTS) -> Json:
         """What `fold` would do with a model, and why not more, as `Report.as_dict` tells it; nothing is kept.

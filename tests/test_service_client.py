@@ -1,0 +1,445 @@
+"""The client: what it brings is what a fold here gives, however the network behaves, or an error and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import zipfile
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import numpy as np
+import onnx
+import pytest
+from fake_service import Fake, Wire, problem, serving
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+from models import Model
+from onnxfiles import names
+from test_rules import out, start
+
+import folding
+from folding.errors import FoldingError, ModelError, OptionError, ServiceError
+from folding.options import Options
+from service import client_requests
+from service.archives import ArchiveError
+from service.client import Client, Retries
+from service.client_requests import retry_after
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NO_VERIFY = Options(verify=False)
+QUICK = Retries(attempts=4, first=0.001, longest=0.002)
+HEADERS = 2000  # bytes of an answer's head and a little of its body, or more than that
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[tuple[list[Fake], str]]:
+    current = [Fake(Path())]
+    with serving(current) as url:
+        yield current, url
+
+
+@pytest.fixture
+def fake(running, tmp_path) -> Fake:
+    folder = tmp_path / "service"
+    folder.mkdir()
+    running[0][0] = Fake(folder)
+    return running[0][0]
+
+
+@pytest.fixture
+def url(running, fake) -> str:
+    return running[1]
+
+
+@pytest.fixture
+def here(tmp_path) -> Path:
+    """The folder of the user: a model, one with external data, and one in which nothing folds."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    onnx.save(convolutions(), folder / "model.onnx")
+    onnx.save(convolutions(), folder / "large.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    m = Model(dtype=np.float32)
+    m.op("Relu", start(m, 1, 3))
+    onnx.save(m.build(), folder / "none.onnx")
+    return folder
+
+
+def convolutions() -> onnx.ModelProto:
+    m = Model(dtype=np.float32)
+    x = m.conv(start(m, 1, 8, 6, 6), 64)
+    x = out(m, m.bn(m.conv(x, 64), name="bn"))
+    return m.build(x)
+
+
+def client(url: str, key: str | None = None) -> Client:
+    return Client(url, key, retries=QUICK)
+
+
+@contextmanager
+def unchanged(folder: Path) -> Iterator[None]:
+    """Nothing in a folder, hidden or not, is another one afterwards."""
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    yield
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+# What it brings is what a fold here gives
+
+
+@pytest.mark.parametrize("source", ["model.onnx", "large.onnx", "none.onnx"])
+@pytest.mark.parametrize("options", [NO_VERIFY, Options(verify=False, keep=("b*",), leftover="affine")])
+def test_the_same_files_and_report_as_here(url, here, tmp_path, source, options):
+    if source == "none.onnx":
+        options = replace(options, keep=())
+    both = {}
+    for name in ("local", "remote"):
+        folder = tmp_path / name
+        shutil.copytree(here, folder)
+        if name == "local":
+            both[name] = folding.fold(folder / source, folder / "out.onnx", options).as_dict()
+        else:
+            with client(url) as service:
+                both[name] = service.fold(folder / source, folder / "out.onnx", options)
+        both[name] |= {"seconds": 0, "source": "", "target": Path(both[name]["target"]).name}
+    assert both["remote"] == both["local"]
+    assert content(tmp_path / "remote") == content(tmp_path / "local")
+
+
+def test_a_model_may_be_its_own_target(url, here):
+    with client(url) as service:
+        service.fold(here / "model.onnx", here / "model.onnx", NO_VERIFY)
+        service.fold(here / "large.onnx", here / "large.onnx", NO_VERIFY)
+    for name in ("model.onnx", "large.onnx"):
+        assert "BatchNormalization" not in {node.op_type for node in onnx.load(here / name).graph.node}
+    assert names(here) == ["large.onnx", "large.onnx.data", "model.onnx", "none.onnx", "w.bin"]
+
+
+def test_inspect_is_that_of_here(url, here):
+    for name in ("model.onnx", "large.onnx"):
+        with client(url) as service, unchanged(here):
+            told = service.inspect(here / name, Options(keep=("bn",)))
+        expected = folding.inspect(here / name, Options(keep=("bn",))).as_dict()
+        assert told | {"seconds": 0} == expected | {"seconds": 0}
+
+
+def test_jobs_can_be_asked_for_and_cancelled(url, fake, here):
+    with client(url) as service:
+        service.fold(here / "model.onnx", here / "out.onnx", NO_VERIFY)
+        job = next(iter(fake.jobs))
+        assert service.job(job)["status"] == "done"
+        service.cancel(job)
+        assert service.job(job)["status"] == "cancelled"
+        with pytest.raises(ServiceError) as caught:
+            service.job("abc")
+    assert caught.value.slug == "not-found"
+
+
+def test_progress_names_the_stages_in_bytes_and_percent(url, fake, here):
+    heard: list[tuple[str, int, int]] = []
+    fake.held = True
+
+    def progress(*told: Any) -> None:
+        heard.append(told)
+        fake.held = told[0] == "uploading"
+
+    with client(url) as service:
+        service.fold(here / "model.onnx", here / "out.onnx", NO_VERIFY, progress)
+    size = (here / "model.onnx").stat().st_size
+    assert list(dict.fromkeys(stage for stage, _, _ in heard)) == ["uploading", "folding", "downloading"]
+    assert ("uploading", size, size) in heard
+    assert ("folding", 25, 100) in heard
+    assert heard[-1][1] == heard[-1][2] == (here / "out.onnx").stat().st_size
+
+
+def test_the_key_is_sent(url, fake, here):
+    with client(url, "secret") as service:
+        service.fold(here / "model.onnx", here / "out.onnx", NO_VERIFY)
+    assert {request.headers["Authorization"] for _, request in fake.requests} == {"Bearer secret"}
+
+
+# However the network behaves
+
+
+@pytest.mark.parametrize("called", ["POST /v1/fold", "GET /v1/jobs/{job}", "GET /v1/jobs/{job}/result"])
+def test_a_busy_service_is_asked_again_when_it_said(url, fake, here, monkeypatch, called):
+    slept: list[float] = []
+    monkeypatch.setattr(client_requests.time, "sleep", slept.append)
+    fake.failures[called] = [problem("busy", 503, **{"Retry-After": "7"}), HTMLResponse("gateway", 502)]
+    with client(url) as service:
+        service.fold(here / "model.onnx", here / "out.onnx", NO_VERIFY)
+    assert [7 <= seconds < 7.1 for seconds in slept if seconds > 1] == [True]
+    assert len({request.headers["Idempotency-Key"] for request in fake.named("POST /v1/fold")}) == 1
+
+
+def test_a_connection_that_breaks_during_the_upload_is_made_again(url, fake, here):
+    size = (here / "model.onnx").stat().st_size
+    wire = Wire(url, [(size // 2, None), (0, None), (size // 3, None)])
+    try:
+        with client(wire.url) as service:
+            service.fold(here / "model.onnx", here / "out.onnx", NO_VERIFY)
+    finally:
+        wire.close()
+    assert wire.connections >= 4
+    assert len(fake.jobs) == 1
+
+
+def cut_downloads(url: str, service: Client, here: Path, cuts: list[int]) -> None:
+    """Fold through connections that break so many bytes into the result."""
+    wires: list[Wire] = []
+    once = service._requests.once
+
+    @contextmanager
+    def cut(method: str, path: str, **request: Any) -> Iterator[httpx.Response]:
+        if not path.endswith("/result") or not cuts:
+            with once(method, path, **request) as response:
+                yield response
+            return
+        wires.append(Wire(url, [(None, cuts.pop(0))]))
+        with client(wires[-1].url) as broken, broken._requests.once(method, path, **request) as response:
+            yield response
+
+    service._requests.once = cut  # type: ignore[method-assign]
+    try:
+        with service:
+            service.fold(here / "model.onnx", here / "out.onnx", NO_VERIFY)
+    finally:
+        for wire in wires:
+            wire.close()
+
+
+def test_a_download_goes_on_where_it_broke(url, fake, here):
+    folding.fold(here / "model.onnx", here / "expected.onnx", NO_VERIFY)
+    cut_downloads(url, client(url), here, [50_000, 100, 30_000, 60_000])
+    ranges = [request.headers.get("Range") for request in fake.named("GET /v1/jobs/{job}/result")]
+    assert ranges[0] is None
+    assert all(asked.startswith("bytes=") for asked in ranges[1:])
+    assert len(ranges) == 5
+    assert (here / "out.onnx").read_bytes() == (here / "expected.onnx").read_bytes()
+
+
+def test_a_result_that_became_another_one_is_fetched_anew(url, fake, here):
+    folding.fold(here / "model.onnx", here / "expected.onnx", NO_VERIFY)
+    expected = (here / "expected.onnx").read_bytes()
+    fake.instead = [expected[::-1]]
+    cut_downloads(url, client(url), here, [50_000])
+    asked = fake.named("GET /v1/jobs/{job}/result")
+    assert ["Range" in request.headers for request in asked] == [False, True]
+    assert (here / "out.onnx").read_bytes() == expected
+
+
+def test_a_service_that_stays_busy_is_given_up(url, fake, here):
+    fake.failures["POST /v1/fold"] = [problem("busy", 503) for _ in range(QUICK.attempts)]
+    with client(url) as service, unchanged(here), pytest.raises(ServiceError) as caught:
+        service.fold(here / "model.onnx", here / "out.onnx", NO_VERIFY)
+    assert (caught.value.slug, caught.value.is_unavailable) == ("busy", True)
+    assert fake.failures["POST /v1/fold"] == []
+
+
+def test_a_service_that_asks_for_too_much_patience_is_given_up_at_once(url, fake, here):
+    fake.failures["POST /v1/fold"] = [problem("quota-exceeded", 429, **{"Retry-After": "86400"})]
+    with client(url) as service, unchanged(here), pytest.raises(ServiceError) as caught:
+        service.fold(here / "model.onnx", here / "out.onnx", NO_VERIFY)
+    assert (caught.value.slug, len(fake.requests)) == ("quota-exceeded", 1)
+
+
+def test_nobody_there(here):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    with client(nobody) as service, unchanged(here), pytest.raises(ServiceError) as caught:
+        service.fold(here / "model.onnx", here / "out.onnx")
+    assert (caught.value.slug, caught.value.is_unavailable) == ("unreachable", True)
+    assert nobody in str(caught.value)
+
+
+# An error, and nothing else
+
+
+def test_a_wrong_digest_is_noticed(url, fake, here):
+    fake.digest = "AAAA" * 10 + "AAA="
+    with client(url) as service, unchanged(here), pytest.raises(ServiceError) as caught:
+        service.fold(here / "model.onnx", here / "out.onnx", NO_VERIFY)
+    assert (caught.value.slug, caught.value.is_unavailable) == ("digest-mismatch", True)
+
+
+PROBLEMS = [
+    ("invalid-model", 422, False),
+    ("unsafe-archive", 422, False),
+    ("too-large", 413, False),
+    ("unsupported-media-type", 415, False),
+    ("invalid-option", 422, False),
+    ("unauthorized", 401, False),
+    ("forbidden", 403, False),
+    ("timed-out", 422, False),
+    ("out-of-memory", 422, False),
+    ("crashed", 422, False),
+    ("idempotency-conflict", 422, False),
+    ("internal", 500, True),
+    ("insufficient-storage", 507, True),
+    ("cancelled", 409, True),
+]
+
+
+@pytest.mark.parametrize(("slug", "status", "unavailable"), PROBLEMS)
+def test_every_problem_is_an_error_with_its_slug(url, fake, here, slug, status, unavailable):
+    for called in ("POST /v1/fold", "GET /v1/jobs/{job}", "GET /v1/jobs/{job}/result", "GET /v1/jobs/{job}/report"):
+        fake.failures = {called: [problem(slug, status, "because")]}
+        with client(url) as service, unchanged(here), pytest.raises(ServiceError) as caught:
+            service.fold(here / "model.onnx", here / "out.onnx", NO_VERIFY)
+        error = caught.value
+        assert (error.slug, error.status, str(error), error.detail) == (slug, status, "because", "because")
+        assert (error.title, error.is_unavailable) == (slug.title(), unavailable)
+
+
+def test_a_job_that_fails_is_an_error_with_its_report(url, here):
+    with client(url) as service, unchanged(here), pytest.raises(ServiceError) as caught:
+        service.fold(here / "none.onnx", here / "out.onnx", Options(require_change=True))
+    assert caught.value.slug == "nothing-to-fold"
+    assert caught.value.report["changed"] is False
+
+
+def test_a_job_that_was_cancelled_elsewhere(url, fake, here):
+    def progress(stage: str, *_: int) -> None:
+        if stage == "folding":
+            (job,) = fake.jobs.values()
+            job["status"] = "cancelled"
+
+    fake.held = True
+    with client(url) as service, unchanged(here), pytest.raises(ServiceError) as caught:
+        service.fold(here / "model.onnx", here / "out.onnx", NO_VERIFY, progress)
+    assert caught.value.slug == "cancelled"
+
+
+@pytest.mark.parametrize("stage", ["uploading", "folding", "downloading"])
+def test_an_interruption_cancels_the_job_and_leaves_nothing(url, fake, here, stage):
+    def progress(now: str, *_: int) -> None:
+        fake.held = stage != "downloading"
+        if now == stage:
+            raise KeyboardInterrupt
+
+    fake.held = True
+    with client(url) as service, unchanged(here), pytest.raises(KeyboardInterrupt):
+        service.fold(here / "model.onnx", here / "out.onnx", NO_VERIFY, progress)
+    statuses = [job["status"] for job in fake.jobs.values()]
+    assert statuses == {"uploading": [], "folding": ["cancelled"], "downloading": ["done"]}[stage]
+
+
+JOB: dict[str, Any] = {"id": "ab", "status": "done", "report": None}
+NO_SERVICE = [
+    (HTMLResponse("<h1>hello</h1>", 404), "answers 404 .Not Found. and not as"),
+    (HTMLResponse("<h1>hello</h1>"), "no JSON"),
+    (JSONResponse([1]), "no JSON object"),
+    (JSONResponse({"id": "../../admin"}), "names no job"),
+    (JSONResponse({}), "names no job"),
+    (RedirectResponse("https://example.com/v1/fold"), "sends to https://example.com"),
+]
+
+
+@pytest.mark.parametrize(("answer", "said"), NO_SERVICE)
+def test_what_is_no_service_is_told_so(url, fake, here, answer, said):
+    fake.failures["POST /v1/fold"] = [answer]
+    with client(url) as service, unchanged(here), pytest.raises(ServiceError, match=said) as caught:
+        service.fold(here / "model.onnx", here / "out.onnx", NO_VERIFY)
+    assert caught.value.slug == "protocol"
+
+
+@pytest.mark.parametrize(
+    "result", [None, {"sha256": "no", "bytes": 1}, {"sha256": "a" * 64}, {"sha256": "a" * 64, "bytes": "1"}]
+)
+def test_a_job_without_a_proper_result_is_no_job(url, fake, here, result):
+    fake.failures["GET /v1/jobs/{job}"] = [JSONResponse(JOB | {"result": result})]
+    with client(url) as service, unchanged(here), pytest.raises(ServiceError, match="service's answer"):
+        service.fold(here / "model.onnx", here / "out.onnx", NO_VERIFY)
+
+
+def hostile(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("../../evil.onnx", b"")
+
+
+@pytest.mark.parametrize(
+    ("source", "spoil", "error"),
+    [("large.onnx", hostile, ArchiveError), ("model.onnx", lambda path: path.write_bytes(b"no model"), ModelError)],
+)
+def test_a_result_is_not_trusted(url, fake, here, source, spoil, error):
+    fake.spoil = spoil
+    with client(url) as service, unchanged(here), unchanged_names(here.parent), pytest.raises(error):
+        service.fold(here / source, here / "out.onnx", NO_VERIFY)
+
+
+@contextmanager
+def unchanged_names(folder: Path) -> Iterator[None]:
+    before = names(folder)
+    yield
+    assert names(folder) == before
+
+
+# What is noticed before anything is sent
+
+
+@pytest.mark.parametrize("address", ["", "127.0.0.1:8000", "ftp://a", "http://", "http://a/?b=c", "http://u:p@a", "\0"])
+def test_addresses(address):
+    with pytest.raises(OptionError, match="no address of a service"):
+        Client(address)
+
+
+@pytest.mark.parametrize("key", ["", "a b", "a\nb", "é"])
+def test_keys(key):
+    with pytest.raises(OptionError, match="API key"):
+        Client("http://127.0.0.1:1", key)
+
+
+def test_ids_of_jobs():
+    with client("http://127.0.0.1:1") as service, pytest.raises(OptionError, match="no id of a job"):
+        service.job("../readyz")
+
+
+def test_what_cannot_succeed_is_not_sent(url, fake, here):
+    refused = [
+        (here / "missing.onnx", here / "out.onnx", NO_VERIFY, ModelError),
+        (here / "model.onnx", here / "no" / "out.onnx", NO_VERIFY, FoldingError),
+        (here / "model.onnx", here, NO_VERIFY, FoldingError),
+        (here / "large.onnx", here / "w.bin", NO_VERIFY, FoldingError),
+        (here / "model.onnx", here / "out.onnx", Options(inputs="samples.npz"), OptionError),
+        (here / "w.bin", here / "out.onnx", NO_VERIFY, ModelError),
+    ]
+    with client(url) as service, unchanged(here):
+        for source, target, options, error in refused:
+            with pytest.raises(error):
+                service.fold(source, target, options)
+    assert fake.requests == []
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        (None, None),
+        ("3", 3.0),
+        ("-1", 0.0),
+        ("nan", None),
+        ("inf", None),
+        ("soon", None),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+        ("Wed, 21 Oct 2015 07:28:00", 0.0),
+    ],
+)
+def test_retry_after(text, seconds):
+    headers = {} if text is None else {"Retry-After": text}
+    assert retry_after(httpx.Response(503, headers=headers)) == seconds
+
+
+def test_pauses_grow_and_are_bounded():
+    retries = Retries(first=1.0, longest=4.0)
+    for attempt, most in ((1, 1), (2, 2), (3, 4), (9, 4)):
+        pauses = [retries.pause(attempt, None) for _ in range(200)]
+        assert 0 <= min(pauses) < most / 4
+        assert most * 3 / 4 < max(pauses) <= most
+    assert 30 <= retries.pause(1, 30.0) <= 31

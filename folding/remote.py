@@ -89,4 +89,4 @@ def _report(plain: dict[str, Any]) -> Report:
         return Report.from_dict(plain)
     except ValueError as error:
         detail = f"the service's report cannot be read: {error}; is the service of another version?"
-        raise ServiceError("protocol", "The service answers unexpectedly", detail) from None
+        raise ServiceError(ServiceError.PROTOCOL, "The service answers unexpectedly", detail) from None

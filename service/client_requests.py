@@ -30,7 +30,6 @@ LARGEST_JSON = 256 * MIB  # a report of 100,000 maps takes about 60
 # What another try may change: the server is busy, starting, or behind a proxy that does not find it.
 _PASSING = {429, 502, 503, 504}
 _CONNECT_SECONDS, _READ_SECONDS, _WRITE_SECONDS = 10.0, 90.0, 60.0  # the server answers long polls within 30
-_PROTOCOL = "protocol"  # the slug of an answer that no bnfold service gives
 
 
 @dataclass(frozen=True)
@@ -162,10 +161,12 @@ def problem(response: httpx.Response) -> ServiceError:
             return from_problem(told, status, response.headers.get(JOB_HEADER))
     if response.is_redirect:
         where = response.headers.get("Location", "another address")
-        return ServiceError(_PROTOCOL, "The service has moved", f"the server sends to {where}; give that address")
+        return ServiceError(
+            ServiceError.PROTOCOL, "The service has moved", f"the server sends to {where}; give that address"
+        )
     phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "unknown"
     detail = f"{response.url.copy_with(query=None)} answers {status} ({phrase}) and not as a bnfold service does"
-    return ServiceError(_PROTOCOL, "This is no answer of a bnfold service", detail, status=status)
+    return ServiceError(ServiceError.PROTOCOL, "This is no answer of a bnfold service", detail, status=status)
 
 
 def from_problem(told: Json, status: int | None = None, job: str | None = None) -> ServiceError:
@@ -197,7 +198,7 @@ def retry_after(response: httpx.Response) -> float | None:
 
 def unexpected(what: str) -> ServiceError:
     """The error for an answer that says something else than the service's documentation."""
-    return ServiceError(_PROTOCOL, "The service answers unexpectedly", f"the service's answer {what}")
+    return ServiceError(ServiceError.PROTOCOL, "The service answers unexpectedly", f"the service's answer {what}")
 
 
 def _body(response: httpx.Response) -> bytes:

@@ -53,6 +53,7 @@ class Fake:
     held: bool = False
     spoil: Any = None  # called with the path of a result before it is offered
     instead: list[bytes] = field(default_factory=list)  # results to offer before the true one
+    after: dict[str, Any] = field(default_factory=dict)  # what becomes of a job instead
     digest: str | None = None  # what Repr-Digest says instead of the truth
 
     def named(self, path: str) -> list[Any]:
@@ -185,7 +186,7 @@ def work(fake: Fake, job: str, data: bytes, request: Request) -> dict[str, Any]:
         made["report"] = api.fold(source, target, options(request))
     except (VerificationError, NothingToFoldError) as error:
         slug = "verification-failed" if isinstance(error, VerificationError) else "nothing-to-fold"
-        body = json.loads(problem(slug, 422, str(error)).body)
+        body = json.loads(problem(slug, 422, str(error).replace(f"{source.parent}/", "")).body)
         return made | {"status": "failed", "problem": body, "report": error.report}
     made["path"] = target
     if source.parent.name == "in":
@@ -193,7 +194,7 @@ def work(fake: Fake, job: str, data: bytes, request: Request) -> dict[str, Any]:
         write_archive(target, made["path"])
     if fake.spoil is not None:
         fake.spoil(made["path"])
-    return made
+    return made | fake.after
 
 
 def told(fake: Fake, job: str) -> dict[str, Any]:

@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 
 PROBLEM_TYPE = "https://bnfold.dev/problems/"
 JOB_HEADER = "Bnfold-Job"
+JOBS = "/v1/jobs/"
 MIB = 1 << 20
 LARGEST_JSON = 256 * MIB  # a report of 100,000 maps takes about 60
 # What another try may change: the server is busy, starting, or behind a proxy that does not find it.
 _PASSING = {429, 502, 503, 504}
+_BROKEN_UPLOAD = "digest-mismatch"  # the network changed what was sent: it is sent again
 _CONNECT_SECONDS, _READ_SECONDS, _WRITE_SECONDS = 10.0, 90.0, 60.0  # the server answers long polls within 30
 
 
@@ -113,7 +115,7 @@ class Requests:
             with self._http.stream(method, path, **request) as response:
                 if not response.is_success:
                     error = problem(response)
-                    if response.status_code in _PASSING:
+                    if response.status_code in _PASSING or error.slug == _BROKEN_UPLOAD:
                         raise PassingError(error, retry_after(response))
                     raise error
                 yield response
@@ -172,13 +174,13 @@ def problem(response: httpx.Response) -> ServiceError:
 def from_problem(told: Json, status: int | None = None, job: str | None = None) -> ServiceError:
     """The error for a problem document: that of an answer, or of a job."""
     slug = str(told.get("type", "")).removeprefix(PROBLEM_TYPE)
-    known = told.get("status")
+    known, instance = told.get("status"), str(told.get("instance", ""))
     return ServiceError(
         slug,
         str(told.get("title", slug)),
         str(told.get("detail", "")),
         status=known if isinstance(known, int) else status,
-        job=job,
+        job=job or (instance.removeprefix(JOBS) if instance.startswith(JOBS) else None),
     )
 
 

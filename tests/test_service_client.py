@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import zipfile
@@ -234,6 +235,33 @@ def test_a_result_that_became_another_one_is_fetched_anew(url, fake, here):
     asked = fake.named("GET /v1/jobs/{job}/result")
     assert ["Range" in request.headers for request in asked] == [False, True]
     assert (here / "out.onnx").read_bytes() == expected
+
+
+def test_an_upload_that_the_network_changed_is_sent_again(url, fake, here):
+    fake.failures["POST /v1/fold"] = [problem("digest-mismatch", 400)]
+    with client(url) as service:
+        service.fold(here / "model.onnx", here / "out.onnx", NO_VERIFY)
+    assert len(fake.named("POST /v1/fold")) == 2
+
+
+def test_the_work_may_be_done_already(url, fake, here):
+    with client(url) as service:
+        first = service.fold(here / "model.onnx", here / "one.onnx", NO_VERIFY)
+        (job,) = fake.jobs
+        fake.failures["POST /v1/fold"] = [JSONResponse(first, 200, {"Bnfold-Job": job})]
+        service.fold(here / "model.onnx", here / "two.onnx", NO_VERIFY)
+    assert (here / "one.onnx").read_bytes() == (here / "two.onnx").read_bytes()
+
+
+def test_the_report_of_work_that_failed_already(url, fake, here):
+    with client(url) as service:
+        service.fold(here / "model.onnx", here / "one.onnx", NO_VERIFY)
+        (job,) = fake.jobs
+        body = json.loads(problem("verification-failed", 422).body) | {"instance": f"/v1/jobs/{job}"}
+        fake.failures["POST /v1/fold"] = [JSONResponse(body, 422)]
+        with pytest.raises(ServiceError) as caught:
+            service.fold(here / "model.onnx", here / "two.onnx", NO_VERIFY)
+    assert caught.value.report["bn_before"] == 1
 
 
 def test_a_service_that_stays_busy_is_given_up(url, fake, here):

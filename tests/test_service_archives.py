@@ -155,3 +155,15 @@ def test_a_file_that_changes_while_it_is_packed_is_noticed(tmp_path):
 def test_external_data_named_with_a_dot_are_the_same_file(tmp_path):
     assert unpacked(zipped(("model.onnx", referring("./w.bin")), ("w.bin", DATA)), tmp_path)["w.bin"] == DATA
     assert onnx.load_from_string(referring("./w.bin")).graph.initializer
+
+
+def test_files_take_their_places_together_or_not_at_all(tmp_path, monkeypatch):
+    def rename(self: Path, target: Path) -> Path:
+        if self.suffix == ".onnx":
+            raise OSError(28, "No space left on device")
+        return move(self, target)
+
+    move = Path.rename
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(OSError, match="No space"):
+        unpacked(good(), tmp_path)

@@ -10,6 +10,7 @@ import zlib
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from archives import ALONE, DATA, MIB, MODEL, examples, good, info, referring, unpacked, zipped
@@ -17,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from folding.errors import ModelError
-from service.archives import ARCHIVE_LIMITS, ArchiveError, ArchiveLimits, read_archive
+from service import zip_writer
+from service.archives import ARCHIVE_LIMITS, ArchiveError, ArchiveLimits, read_archive, write_archive
 
 PEAK = 6 * MIB  # blocks of one, read, inflated and written, and what the model takes
 
@@ -59,7 +61,7 @@ def directory(data: bytes) -> int:
     return int(struct.unpack_from("<L", data, len(data) - 6)[0])
 
 
-def changed(data: bytes, offset: int, form: str, *to: int) -> bytes:
+def changed(data: bytes, offset: int, form: str, *to: Any) -> bytes:
     made = bytearray(data)
     struct.pack_into(form, made, offset, *to)
     return bytes(made)
@@ -96,16 +98,37 @@ def with_gap() -> bytes:
     return changed(whole[:start] + b"hidden" + whole[start:], len(whole), "<L", start + len("hidden"))
 
 
-def trailing() -> bytes:
-    """A deflate stream that ends before the entry does."""
-    packer = zlib.compressobj(wbits=-15)
-    stream = packer.compress(ALONE) + packer.flush() + b"more"
+def deflated(stream: bytes, *, extra: bytes = b"", disk: int = 0, size: int = len(ALONE)) -> bytes:
+    """An archive of the model alone, packed as told."""
     name = b"model.onnx"
-    sizes = zlib.crc32(ALONE), len(stream), len(ALONE), len(name)
+    sizes = zlib.crc32(ALONE), len(stream), size, len(name)
     local = struct.pack("<4s5H3L2H", b"PK\3\4", 20, 0, 8, 0, 33, *sizes, 0) + name
-    central = struct.pack("<4s6H3L5H2L", b"PK\1\2", 20, 20, 0, 8, 0, 33, *sizes, 0, 0, 0, 0, 0, 0) + name
+    central = struct.pack("<4s6H3L5H2L", b"PK\1\2", 20, 20, 0, 8, 0, 33, *sizes, len(extra), 0, disk, 0, 0, 0)
+    central += name + extra
     start = len(local) + len(stream)
     return local + stream + central + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, len(central), start, 0)
+
+
+def stream(data: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(data) + packer.flush()
+
+
+STREAM = stream(ALONE)
+
+
+def wide(index: int, value: int) -> bytes:
+    """An archive whose last records are the wide ones, one number of them changed."""
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zip_writer, "_WIDE_FROM", 1)
+        path = Path(folder, "model.onnx")
+        path.write_bytes(ALONE)
+        write_archive(path, Path(folder, "a.zip"))
+        data = Path(folder, "a.zip").read_bytes()
+    record = len(data) - 22 - 20 - 56
+    fields = list(struct.unpack_from("<4sQ2H2L4Q", data, record))
+    fields[index] = value
+    return changed(data, record, "<4sQ2H2L4Q", *fields)
 
 
 SECOND = 30 + len("model.onnx") + len(MODEL)  # where the second local header is
@@ -141,7 +164,20 @@ REFUSED = {
     "size too large": (in_both(22, 24, "<L", 9999, zipped(("model.onnx", ALONE), method=8)), "not what"),
     "stored with two sizes": (in_both(22, 24, "<L", 9999), "two sizes"),
     "no deflate": (in_both(8, 10, "<H", 8), "inflated"),
-    "trailing data": (trailing(), "goes on"),
+    "trailing data": (deflated(STREAM + b"more"), "goes on"),
+    "trailing block": (deflated(STREAM + bytes(MIB)), "goes on"),
+    "half a stream": (deflated(STREAM[:-9]), "ends early"),
+    "a bomb that says it is none": (deflated(stream(bytes(50 * MIB))), "not what its header says"),
+    "damaged extra field": (deflated(STREAM, extra=b"\1\0\xff\0"), "extra fields"),
+    "half an extra field": (deflated(STREAM, extra=b"\1\0\0"), "extra fields"),
+    "an extra field twice": (deflated(STREAM, extra=b"\7\7\0\0" * 2), "extra fields"),
+    "another name in Unicode": (deflated(STREAM, extra=struct.pack("<2HBL", 0x7075, 6, 1, 0) + b"x"), "second name"),
+    "in another part": (deflated(STREAM, disk=1), "split"),
+    "no size": (deflated(STREAM, size=0xFFFFFFFF), "no size"),
+    "wide records of two opinions": (wide(1, 45), "contradict"),
+    "wide records of another directory": (wide(9, 1), "no file"),
+    "wide records of two counts": (wide(6, 2), "several"),
+    "wide records of many files": (wide(7, 1 << 60), "several"),
     "split": (changed(good(), len(good()) - 18, "<H", 1), "parts|several"),
     "one entry too many": (changed(good(), len(good()) - 14, "<HH", 3, 3), "directory"),
     "one entry too few": (changed(good(), len(good()) - 14, "<HH", 1, 1), "directory"),

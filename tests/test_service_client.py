@@ -10,6 +10,7 @@ from typing import Any
 import onnx
 import pytest
 from clients import NO_VERIFY, client, content, unchanged
+from fastapi.responses import JSONResponse
 from onnxfiles import names
 
 import folding
@@ -83,6 +84,23 @@ def test_progress_names_the_stages_in_bytes_and_percent(url, fake, here):
     assert ("uploading", size, size) in heard
     assert ("folding", 25, 100) in heard
     assert heard[-1][1] == heard[-1][2] == (here / "out.onnx").stat().st_size
+
+
+def test_a_job_that_waits_is_told_so(url, fake, here):
+    heard: list[tuple[str, int, int]] = []
+    fake.failures["GET /v1/jobs/{job}"] = [JSONResponse({"status": "queued", "stage": None, "progress": 0.0})]
+    with client(url) as service:
+        service.fold(here / "model.onnx", here / "out.onnx", NO_VERIFY, lambda *told: heard.append(told))
+    assert ("waiting", 0, 1) in heard
+
+
+@pytest.mark.parametrize("name", ["a\\b.onnx", "m" * 130 + ".onnx", "tab\t.onnx"])
+def test_a_name_that_the_service_would_not_take_is_not_told(url, fake, here, name):
+    (here / "model.onnx").rename(here / name)
+    with client(url.replace("127.0.0.1", "localhost")) as service:
+        service.fold(here / name, here / "out.onnx", NO_VERIFY)
+    (request,) = fake.named("POST /v1/fold")
+    assert "name" not in request.query_params
 
 
 def test_the_key_is_sent(url, fake, here):

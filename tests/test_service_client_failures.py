@@ -12,7 +12,7 @@ import httpx
 import pytest
 from clients import NO_VERIFY, QUICK, client, unchanged
 from fake_service import Wire, problem
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from onnxfiles import names
 
 import folding
@@ -124,6 +124,36 @@ def test_the_report_of_work_that_failed_already(url, fake, here):
         with pytest.raises(ServiceError) as caught:
             service.fold(here / "model.onnx", here / "two.onnx", NO_VERIFY)
     assert caught.value.report["bn_before"] == 1
+
+
+@pytest.mark.parametrize(
+    "odd", [Response(b"short"), Response(bytes(10**6)), Response(b"", 206, {"Content-Range": "bytes 7-8/9"})]
+)
+def test_a_result_of_another_length_is_fetched_again(url, fake, here, odd):
+    fake.failures["GET /v1/jobs/{job}/result"] = [odd]
+    with client(url) as service:
+        service.fold(here / "model.onnx", here / "out.onnx", NO_VERIFY)
+    assert len(fake.named("GET /v1/jobs/{job}/result")) == 2
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        (Response(b"x", headers={"Repr-Digest": "sha-256=:A:"}), "Repr-Digest that cannot be read"),
+        (Response(b"x", 206), "does not tell which"),
+    ],
+)
+def test_a_result_that_cannot_be_understood_is_given_up(url, fake, here, odd, said):
+    fake.failures["GET /v1/jobs/{job}/result"] = [odd]
+    with client(url) as service, unchanged(here), pytest.raises(ServiceError, match=said):
+        service.fold(here / "model.onnx", here / "out.onnx", NO_VERIFY)
+
+
+def test_an_answer_without_end_is_cut_off(url, fake, here, monkeypatch):
+    monkeypatch.setattr(client_requests, "LARGEST_JSON", 1000)
+    fake.failures["POST /v1/fold"] = [Response(bytes(5000))]
+    with client(url) as service, unchanged(here), pytest.raises(ServiceError, match="1,000 bytes where a few"):
+        service.fold(here / "model.onnx", here / "out.onnx", NO_VERIFY)
 
 
 def test_a_service_that_stays_busy_is_given_up(url, fake, here):

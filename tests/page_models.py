@@ -8,7 +8,7 @@ from models import Model
 HOSTILE = "<img src=x onerror=alert(1)></script>\x1b[31m\u202e'\"`&amp;"
 
 
-def varied() -> bytes:
+def varied(remark: str = "") -> bytes:
     """Folds into the node before and after, through others, into several at once; one stays, one leaves a map."""
     m = Model(dtype=np.float32)
     x = m.op("Relu", m.bn(m.conv(m.x(1, 3, 8, 8), 6), name="/stem/bn1/BatchNormalization"))
@@ -20,7 +20,9 @@ def varied() -> bytes:
     x = m.bn(m.op("Asinh", x, name="/head/act/Asinh"), name="/head/bn_stays/BatchNormalization")
     x = m.op("Asinh", x)
     x = m.per_channel("Mul", m.op("Transpose", m.conv(x, 5, 1), perm=[0, 2, 3, 1]), name="/head/scale/Mul", axis=3)
-    return m.build().SerializeToString()
+    model = m.build()
+    model.doc_string = remark
+    return model.SerializeToString()
 
 
 def hostile() -> bytes:

@@ -37,6 +37,7 @@ STATIC = Path(__file__).resolve().parent.parent / "service" / "static"
 POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 SLOW_STEP = 0.08  # seconds between two steps of a slow fold: visible to a test, bearable for who waits
 STEPS = 5
+SHARES = {"folding": (0.0, 0.3), "writing": (0.3, 0.3), "verifying": (0.6, 0.4)}  # where a stage begins, its part
 DEADLINE = 60.0  # seconds a started server may take to listen, and a slow fold at most
 SLUGS = {
     ModelError: "invalid-model",
@@ -160,16 +161,17 @@ class Fake:
 
     @staticmethod
     def _take_time(job: Job) -> None:
-        for stage in ("folding", "writing", "verifying"):
+        for stage, (begins, part) in SHARES.items():
             for step in range(1, STEPS):
-                job.change(status="running", stage=stage, progress=step / STEPS)
+                job.change(status="running", stage=stage, progress=begins + part * step / STEPS)
                 if job.stopped.wait(SLOW_STEP * (50 if "very" in job.name else 1)):
                     return
 
     @staticmethod
     def _progress(job: Job) -> Any:
         def tell(stage: str, done: int, total: int) -> None:
-            job.change(stage=stage, progress=done / total if total else 0.0)
+            begins, part = SHARES[stage]
+            job.change(stage=stage, progress=begins + part * (done / total if total else 0))
 
         return tell
 

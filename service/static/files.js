@@ -1,9 +1,12 @@
 // The files a user chose: what cannot be a model is told before it is uploaded; a model with data files becomes a zip.
 
+import { printable } from "./words.js";
 import { zipped } from "./zip.js";
 
 const MODEL = /\.(onnx|zip)$/i;
 const ONNX = /\.onnx$/i;
+const ZIP = /\.zip$/i;
+const NAME_BYTES = 120; // of a name, at most: what the service adds to it must fit a file system
 const OTHERS = [
   [/\.(pt|pth|ckpt|safetensors)$/i, "is a checkpoint of weights, without a graph. Export the model first, with torch.onnx.export."],
   [/\.(tflite|pb|h5|keras)$/i, "is a TensorFlow model. Convert it first, with tf2onnx."],
@@ -23,6 +26,14 @@ export function refused(files) {
   if (other) return `${name} ${other[1]}`;
   if (size === 0) return `${name} is empty, or a folder. Choose an .onnx file, or a .zip that holds one.`;
   return MODEL.test(name) ? "" : `${name} does not end in .onnx or .zip. Choose an ONNX model, or a .zip that holds one.`;
+}
+
+/** The name to send with a file: plain characters, and no longer than the service takes. */
+export function nameToSend(file) {
+  const ending = ZIP.test(file.name) ? ".zip" : ".onnx";
+  const letters = [...printable(file.name).replaceAll("\\", "_").replace(MODEL, "")];
+  while (new TextEncoder().encode(letters.join("")).length > NAME_BYTES - ending.length) letters.pop();
+  return letters.join("") + ending;
 }
 
 /** A model and its data files as one zip, named after the model. */

@@ -1,7 +1,7 @@
 // The form of options, made from what the service says of its own parameters, so that none is typed twice.
 
 import { h } from "./dom.js";
-import { printable, titled } from "./words.js";
+import { printable, sentence, titled } from "./words.js";
 
 const FOLD = "/v1/fold";
 const NOT_AN_OPTION = new Set(["name"]); // the file's name is the file's
@@ -47,7 +47,7 @@ function control(option, onChange) {
   const about = { "aria-describedby": `about-${option.name}` };
   const common = { id: `option-${option.name}`, name: option.name, ...about, oninput: onChange };
   const label = h("label", { for: common.id }, titled(option.name));
-  const line = h("p", { id: `about-${option.name}`, class: "soft" }, printable(option.about));
+  const line = h("p", { id: `about-${option.name}`, class: "soft" }, sentence(printable(option.about)));
   if (option.kind === "flag") {
     const box = h("input", { type: "checkbox", ...common });
     box.checked = option.initial === true;

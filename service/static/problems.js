@@ -12,7 +12,7 @@ export const ADVICE = {
   "unsafe-archive": ["This archive is not accepted", "Put one .onnx file and the data files it refers to into a zip, with no folders and no links."],
   "too-large": ["This model is too large for this server", `Fold it on your own machine with the bnfold command, which needs little memory. ${OPERATOR}`],
   "unsupported-media-type": ["This kind of file is not accepted", "Choose an .onnx file, or a .zip that holds one together with its external data."],
-  "invalid-option": ["An option does not fit", "Change it below and fold again."],
+  "invalid-option": ["An option does not fit", "The sentence above says which, and what it may be. Change it and fold again."],
   "verification-failed": ["The folded model computes something else, so it was thrown away", "Your original is as good as before. Leave nodes alone with the option keep to find the one that matters, and please report it: this should not happen."],
   "nothing-to-fold": ["Nothing could be folded", "Why is told below, node by node. Without the option require change you get the model back as it is."],
   "not-found": ["This is no longer here", "The server keeps models for a while only. Upload it again: the same model with the same options gives the same result."],
@@ -22,13 +22,20 @@ export const ADVICE = {
   "timed-out": ["It took too long and was stopped", "Fold it on your own machine with the bnfold command, or ask whoever runs this server for more time."],
   "out-of-memory": ["It needed more memory than one fold may take", `Fold it on your own machine with the bnfold command, or turn verification off: running both models is what takes memory. ${OPERATOR}`],
   crashed: ["The process that folded it died", "It was tried more than once. Nothing of yours is lost; please report the model if you can share it."],
+  "in-use": ["A job still needs it", "Wait until that job has ended, or cancel it."],
+  "bad-request": ["The server could not make sense of the request", "Reload this page and try again: it may be older than the server."],
+  "method-not-allowed": ["The server could not make sense of the request", "Reload this page and try again: it may be older than the server."],
+  "upload-timeout": ["The upload took too long", "Try again over a faster connection, or fold it on your own machine with the bnfold command."],
+  "not-ready": ["It is not finished yet", "Wait a moment, then try again."],
+  "range-not-satisfiable": ["There is no such part of the file", "Download it once more, from its beginning."],
+  internal: ["The server made a mistake", AGAIN],
   busy: ["The server is busy", "Nothing is wrong with your model: try again in a moment."],
   "insufficient-storage": ["The server's disk is full", AGAIN],
   cancelled: ["Cancelled", "Nothing was kept. You can fold it again whenever you like."],
   "digest-mismatch": ["The file did not arrive as it was sent", "Upload it once more."],
   "idempotency-conflict": ["The same request key was used for something else", "Upload it once more."],
   unreachable: ["The server does not answer", "Check the connection, then try again. What was already accepted goes on without this page."],
-  "not-a-model": ["That is not an ONNX model", "Choose an .onnx file, or a .zip that holds one together with its external data."],
+  unreadable: ["A file could not be read", "It was moved or changed since you chose it: choose it once more."],
 };
 const UNKNOWN = ["Something went wrong", AGAIN];
 const KEYS = new Set(["unauthorized", "forbidden"]);
@@ -45,7 +52,7 @@ export function problemCard(problem, buttons, onKey) {
   const soon = problem.retryAfter ? ` The server suggests to wait ${problem.retryAfter} seconds.` : "";
   return h(
     "section",
-    { class: `card problem ${CALM.has(problem.slug) ? "calm" : ""}`.trim(), "aria-labelledby": "problem-title" },
+    { class: CALM.has(problem.slug) ? "card problem calm" : "card problem", "aria-labelledby": "problem-title" },
     h("h1", { id: "problem-title" }, title),
     problem.detail ? h("p", { class: "detail" }, printable(problem.detail)) : null,
     h("p", { class: "advice" }, advice + soon),
@@ -74,7 +81,7 @@ function keyForm(onKey) {
 function technical(problem) {
   const facts = [["Type", problem.slug], ["Status", problem.status], ["Title", problem.title], ["Instance", problem.instance]];
   const known = facts.filter(([, value]) => value);
-  if (known.length < 2) return null;
+  if (known.length < 2 || CALM.has(problem.slug)) return null;
   const list = known.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, h("code", {}, printable(value)))]);
   return h("details", { class: "technical" }, h("summary", {}, "For a bug report"), h("dl", {}, list));
 }

@@ -1,6 +1,6 @@
 // What happens to a model between the upload and the report: the steps, how far, how long, and how to stop it.
 
-import { announce, fill, h } from "./dom.js";
+import { announce, fill, focusOn, h } from "./dom.js";
 import { fileSize, percent, printable } from "./words.js";
 
 const STEPS = [
@@ -12,8 +12,9 @@ const STEPS = [
 const QUEUED = "Waiting for a free worker";
 const SECOND = 1000;
 
-/** The panel of a running fold: `{ element, heading, uploaded, show, silent, close }`. */
-export function progressPanel(file, onCancel) {
+/** The panel of a running fold: its element and heading, and what to call when something happens. */
+export function progressPanel(file) {
+  let stop = () => {};
   const began = Date.now();
   const steps = h("ol", { class: "steps" });
   const bar = h("progress", { max: 1, "aria-labelledby": "progress-title" });
@@ -21,7 +22,13 @@ export function progressPanel(file, onCancel) {
   const elapsed = h("span", { class: "soft" });
   const lost = h("p", { class: "lost", hidden: true }, "The server does not answer just now. Your fold goes on there; this page keeps asking.");
   const heading = h("h1", { id: "progress-title" }, printable(file.name));
-  const cancel = h("button", { type: "button", onclick: onCancel }, "Cancel");
+  const cancel = h("button", { type: "button" }, "Cancel");
+  cancel.addEventListener("click", () => {
+    cancel.disabled = true;
+    fill(cancel, "Cancelling …");
+    focusOn(heading);
+    stop();
+  });
   const element = h(
     "section",
     { class: "card working", "aria-labelledby": "progress-title" },
@@ -39,6 +46,7 @@ export function progressPanel(file, onCancel) {
 
   function at(stage, share, text) {
     const current = planned.findIndex(([name]) => name === stage);
+    steps.hidden = current < 0;
     fill(steps, planned.map(([, title], i) => step(title, i, current)));
     const isOpen = share === null;
     if (isOpen) bar.removeAttribute("value");
@@ -48,11 +56,16 @@ export function progressPanel(file, onCancel) {
     announce(text);
   }
 
+  at("", null, "One moment");
   return {
     element,
     heading,
+    /** What the button does. */
+    onCancel: (stopping) => {
+      stop = stopping;
+    },
     /** How much of the upload went, 0 to 1. */
-    uploaded: (share) => (share < 1 ? at("uploading", share, "Uploading") : at("uploading", null, "Uploaded, waiting for the answer")),
+    uploaded: (share) => (share < 1 ? at("uploading", share, "Uploading") : at("uploading", null, "Uploaded, waiting for the server")),
     /** What the service says of the job. */
     show: (job) => {
       planned = STEPS.filter(([name]) => name !== "verifying" || job.options?.verify !== false);
@@ -64,11 +77,6 @@ export function progressPanel(file, onCancel) {
     silent: (isSilent) => {
       if (isSilent && lost.hidden) announce("The server does not answer just now.");
       lost.hidden = !isSilent;
-    },
-    /** Something that is no fold and has no steps. */
-    wait: (text) => {
-      steps.hidden = true;
-      at("", null, text);
     },
     close: () => clearInterval(timer),
   };

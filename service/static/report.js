@@ -11,8 +11,8 @@ const ROWS_OPEN = 40; // a longer table of decomposed affines is closed too: sel
 const REASONS_SHOWN = 3;
 const MARKS = { verified: "✓", failed: "✗", "not verified": "!" };
 
-/** The whole report of the model called `name`; `buttons` stand below its headline. */
-export function reportView(report, name, buttons) {
+/** The whole report of the model called `name`; `buttons` stand below its headline, which is a heading of that level. */
+export function reportView(report, name, buttons, level = "h1") {
   const bn = report.outcomes.filter(isBn);
   const others = report.outcomes.filter((outcome) => !isBn(outcome));
   const groups = [...keptGroups(bn), ...keptGroups(others)];
@@ -24,17 +24,17 @@ export function reportView(report, name, buttons) {
     groups.length ? section("What stays, and why", "stays", groups.map((group, i) => stay(group, `stay-${i + 1}`))) : null,
     report.notes.length ? section("Notes", "notes", h("ul", {}, report.notes.map((note) => h("li", {}, printable(note))))) : null,
   ].filter(Boolean);
-  return h("article", { class: "report", "aria-labelledby": "report-title" }, header(report, name, buttons), tiles(report), contents(sections), sections);
+  return h("article", { class: "report", "aria-labelledby": "report-title" }, header(report, name, buttons, level), tiles(report), contents(sections), sections);
 }
 
-function header(report, name, buttons) {
+function header(report, name, buttons, level) {
   const { status } = report.verification;
   const time = report.seconds ? `, ${duration(report.seconds)}` : "";
   return h(
     "header",
     { class: "card" },
     h("p", { class: "soft" }, code(name), time),
-    h("h1", { id: "report-title" }, headline(report)),
+    h(level, { id: "report-title" }, headline(report)),
     h("p", { class: `verdict ${status.replace(" ", "-")}` }, h("span", { "aria-hidden": "true" }, `${MARKS[status] ?? ""} `), printable(verdict(report.verification))),
     h("div", { class: "buttons" }, buttons),
   );
@@ -64,7 +64,7 @@ function changed(before, after) {
 }
 
 function signed(number) {
-  return number > 0 ? `+${grouped(number)}` : `−${grouped(-number)}`;
+  return number > 0 ? `+${grouped(number)}` : grouped(number);
 }
 
 function margin(outputs) {

@@ -9,6 +9,7 @@ import { counted, figure, grouped, percent, printable } from "./words.js";
 const ROWS_SHOWN = 60; // of a long table at first; the rest on request
 const FILTER_FROM = 16; // rows on, a field to find a node is worth its place
 const COLUMNS = 5;
+const NUMBERS = new Set(["|scale|", "Largest error", "Tolerated", "Relative to the output", "Rounding noise"]); // columns
 
 /** The name as code that may be broken before each of its scopes. */
 export function code(name) {
@@ -55,7 +56,7 @@ function filter(prefix, state, draw) {
 }
 
 function table(caption, heads, body, kind) {
-  const columns = heads.map((head) => h("th", { scope: "col", class: head === "|scale|" ? "number" : "" }, head));
+  const columns = heads.map((head) => h("th", { scope: "col", class: NUMBERS.has(head) ? "number" : null }, head));
   return h(
     "div",
     { class: "table", tabindex: 0, role: "group", "aria-label": "Table, may be scrolled sideways" },
@@ -72,7 +73,7 @@ function affineRow(outcome, axis, anchors, prefix, i) {
     h("th", { scope: "row" }, code(outcome.node), isBn(outcome) ? null : soft(printable(outcome.operator))),
     h("td", { class: "outcome" }, isKept ? why(outcome, anchors.get(outcome)) : gone(outcome), isKept ? null : toggle(outcome, place)),
     h("td", { class: "to" }, isKept ? [soft("backward: ", outcome.backward?.code), soft("forward: ", outcome.forward?.code)] : destination(outcome)),
-    h("td", { class: "number" }, scaleRange(outcome), outcome.channels ? soft(counted(outcome.channels, "channel")) : null),
+    h("td", { class: "number", "data-label": "|scale|" }, scaleRange(outcome), outcome.channels ? soft(counted(outcome.channels, "channel")) : null),
     h("td", { class: "picture" }, histogram(outcome, axis)),
   );
   return isKept ? [row] : [row, place];
@@ -125,7 +126,7 @@ function outputRow(output) {
   const part = strain(output);
   const used = Number.isFinite(part) ? percent(part) : "no figure";
   const told = part > 1 ? "more than is tolerated" : `${used} of what is tolerated`;
-  const cells = [["Largest error", output.max_absolute], ["Tolerated", output.tolerance], ["Relative", output.max_relative], ["Noise", output.noise]];
+  const cells = [["Largest error", output.max_absolute], ["Tolerated", output.tolerance], ["Relative to the output", output.max_relative], ["Rounding noise", output.noise]];
   return h(
     "tr",
     {},

@@ -71,6 +71,12 @@ export function percent(share) {
   return `${share >= 1 ? 100 : Math.min(Math.floor(share * 100), 99)} %`;
 }
 
+/** A remark as a sentence: `as it is` is `As it is.` */
+export function sentence(text) {
+  const whole = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?)]$/.test(whole) || !whole ? whole : `${whole}.`;
+}
+
 /** An option's name as a label: `merge_branches` is `Merge branches`. */
 export function titled(name) {
   const words = name.replaceAll("_", " ");

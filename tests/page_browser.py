@@ -1,4 +1,4 @@
-"""A browser for the tests of the page: Chromium without a screen, each test in a profile of its own.
+"""A browser for the tests of the page: Chromium without a screen, each test as if nobody had been here before.
 
 Whatever a test does, two things hold at its end: nothing was asked of any other server, and nothing went wrong in the
 page that the test did not announce.
@@ -7,18 +7,18 @@ page that the test did not announce.
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from page_server import serving
+from page_visit import SCREEN, Visit
 from playwright.sync_api import sync_playwright
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from page_server import Fake
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser
 
 COMMANDS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [  # as root in a container, and without a call home
@@ -31,8 +31,6 @@ FLAGS = [  # as root in a container, and without a call home
     "--disable-sync",
 ]
 PATIENCE = 20_000  # milliseconds until a page that does not get there fails its test
-WIDTH, HEIGHT = 1280, 900
-REFUSED = "Failed to load resource"  # how the console tells an answer that is no 2xx
 
 # What the progress panel said, in order: a test could miss what is on the page for a moment only.
 RECORD = """
@@ -42,33 +40,6 @@ new MutationObserver(() => {
   if (text && window.said.at(-1) !== text) window.said.push(text);
 }).observe(document, { subtree: true, childList: true, characterData: true });
 """
-
-
-@dataclass
-class Visit:
-    """One user's visit: the page, the service behind it, and what the browser complained about."""
-
-    fake: Fake
-    context: BrowserContext
-    page: Page
-    complaints: list[str] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
-    may_be_refused: bool = False
-
-    def choose(self, name: str, data: bytes) -> None:
-        """Choose a file, as its dialog would."""
-        self.page.set_input_files("#file", {"name": name, "mimeType": "", "buffer": data})
-
-    def fold(self, name: str, data: bytes) -> None:
-        """Choose a model and fold it; wait for the report."""
-        self.choose(name, data)
-        self.page.click("#fold")
-        self.page.wait_for_selector("#report-title")
-
-    def module(self, name: str, expression: str, argument: Any = None) -> Any:
-        """What an expression makes of a module of the page, called `m`, and an argument, called `x`."""
-        code = f"async (x) => {{ const m = await import('/static/{name}.js'); return {expression}; }}"
-        return self.page.evaluate(code, argument)
 
 
 def chromium() -> str:
@@ -98,31 +69,48 @@ def fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fake]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def tabs(browser: Browser, fake: Fake) -> Iterator[Callable[..., Visit]]:
+    """Tabs by what their screen is; one is used again, since a new one takes the browser as long as a test."""
+    opened: dict[str, Visit] = {}
+
+    def tab(**settings: Any) -> Visit:
+        if (name := repr(settings)) not in opened:
+            opened[name] = _opened(browser, fake, SCREEN | settings)
+        return opened[name]
+
+    yield tab
+    for visit in opened.values():
+        visit.context.close()
+
+
 @pytest.fixture
-def settings() -> dict[str, Any]:
-    """What the browser is asked for; a test that wants another screen parametrizes it."""
+def screen() -> dict[str, Any]:
+    """What kind of screen a visitor has; a test for another one parametrizes it."""
     return {}
 
 
 @pytest.fixture
-def visit(browser: Browser, fake: Fake, settings: dict[str, Any]) -> Iterator[Visit]:
-    screen = {"viewport": {"width": WIDTH, "height": HEIGHT}, "color_scheme": "light"} | settings
-    context = browser.new_context(base_url=fake.url, **screen)
+def visit(tabs: Callable[..., Visit], screen: dict[str, Any]) -> Iterator[Visit]:
+    """A visit at the start page, by a browser that was never here."""
+    visit = tabs(**screen)
+    visit.begin()
+    yield visit
+    visit.fake.key = None
+    visit.page.unroute_all()
+    visit.page.evaluate("localStorage.clear(); sessionStorage.clear()")
+    visit.page.goto("about:blank")  # ends what the page still asks
+    own = (f"{visit.fake.url}/", f"blob:{visit.fake.url}/", "about:blank")
+    assert visit.complaints == []
+    assert [url for url in visit.asked if not url.startswith(own)] == []
+
+
+def _opened(browser: Browser, fake: Fake, settings: dict[str, Any]) -> Visit:
+    context = browser.new_context(base_url=fake.url, **settings)
     context.set_default_timeout(PATIENCE)
     context.add_init_script(RECORD)
-    seen = Visit(fake, context, context.new_page())
-    seen.page.on("pageerror", lambda error: seen.complaints.append(str(error)))
-    seen.page.on("console", lambda message: _heard(seen, message.type, message.text))
-    context.on("request", lambda request: seen.asked.append(request.url))
-    seen.page.goto("/")
-    seen.page.wait_for_selector(".option", state="attached")
-    yield seen
-    context.close()
-    fake.key = None
-    assert seen.complaints == []
-    assert [url for url in seen.asked if not url.startswith((f"{fake.url}/", f"blob:{fake.url}/"))] == []
-
-
-def _heard(visit: Visit, kind: str, text: str) -> None:
-    if kind in {"error", "warning"} and not (visit.may_be_refused and text.startswith(REFUSED)):
-        visit.complaints.append(text)
+    visit = Visit(fake, context, context.new_page())
+    visit.page.on("pageerror", lambda error: visit.complaints.append(str(error)))
+    visit.page.on("console", lambda message: visit.hear(message.type, message.text))
+    context.on("request", lambda request: visit.asked.append(request.url))
+    return visit

@@ -20,10 +20,13 @@ SLOWLY = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThrou
 NOT_FOUND, UNREACHABLE = "This is no longer here", "The server does not answer"
 
 
+@pytest.fixture
 def slow_network(visit):
     session = visit.context.new_cdp_session(visit.page)
     session.send("Network.enable")
     session.send("Network.emulateNetworkConditions", SLOWLY)
+    yield
+    session.detach()
 
 
 def only_job(visit):
@@ -50,8 +53,7 @@ def test_a_model_is_uploaded_folded_told_about_and_downloaded(visit):
     assert download.value.path().read_bytes() == job.target.read_bytes() != MODEL
 
 
-def test_progress_is_told_from_the_upload_to_the_verification(visit):
-    slow_network(visit)
+def test_progress_is_told_from_the_upload_to_the_verification(visit, slow_network):
     visit.fold("slow.onnx", varied(remark="long " * 60_000))
     said = visit.page.evaluate("window.said")
     for stage in ("Uploading", "Folding", "Writing the folded model", "Running both models side by side"):
@@ -249,8 +251,7 @@ def test_a_fold_can_be_cancelled(visit):
     assert only_job(visit).status == "cancelled"
 
 
-def test_an_upload_can_be_cancelled(visit):
-    slow_network(visit)
+def test_an_upload_can_be_cancelled(visit, slow_network):
     visit.choose("large.onnx", bytes(3_000_000))
     jobs = len(visit.fake.jobs)
     visit.page.click("#fold")
@@ -333,7 +334,7 @@ def test_a_job_that_is_gone_can_be_removed_from_the_list(visit):
     expect(visit.page.locator(".past li")).to_have_count(0)
 
 
-@pytest.mark.parametrize("stored", ["not json", "[1, null, {\"id\": \"<img>\"}]", '{"id": "aa"}'])
+@pytest.mark.parametrize("stored", ["not json", '[1, null, {"id": "<img>"}]', '{"id": "aa"}'])
 def test_a_history_that_is_not_ours_is_passed_over(visit, stored):
     visit.page.evaluate("text => localStorage.setItem('bnfold.jobs', text)", stored)
     visit.page.reload()

@@ -131,6 +131,11 @@ function listen() {
   const drop = byId("drop");
   const carries = (event) => event.dataTransfer?.types.includes("Files") && !byId("start").hidden;
   picked.addEventListener("change", () => picked.files.length && choose([...picked.files]));
+  picked.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter") return; // browsers open the dialog for the space bar only, or send the form
+    event.preventDefault();
+    picked.click();
+  });
   window.addEventListener("dragover", (event) => {
     event.preventDefault(); // a model dropped beside the zone must not replace the page
     drop.classList.toggle("over", carries(event));

@@ -43,12 +43,16 @@ const CALM = new Set(["cancelled", "nothing-to-fold", "busy", "quota-exceeded", 
 
 /** The heading a person reads. */
 export function heading(problem) {
-  return (ADVICE[problem.slug] ?? UNKNOWN)[0];
+  return adviceOn(problem)[0];
+}
+
+function adviceOn(problem) {
+  return Object.hasOwn(ADVICE, problem.slug) ? ADVICE[problem.slug] : UNKNOWN;
 }
 
 /** The problem as a card: what, why, what to do, and the buttons for it; `onKey` gets a key that was entered. */
 export function problemCard(problem, buttons, onKey) {
-  const [title, advice] = ADVICE[problem.slug] ?? UNKNOWN;
+  const [title, advice] = adviceOn(problem);
   const soon = problem.retryAfter ? ` The server suggests to wait ${problem.retryAfter} seconds.` : "";
   return h(
     "section",
@@ -70,7 +74,7 @@ function keyForm(onKey) {
   };
   return h(
     "form",
-    { class: "key", onsubmit: submitted },
+    { class: "key", "aria-label": "API key", onsubmit: submitted },
     h("label", { for: "key" }, "API key"),
     input,
     h("button", { type: "submit", class: "primary" }, "Use this key"),

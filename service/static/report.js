@@ -100,8 +100,8 @@ function stay(group, id) {
   const names = h("ul", { class: "names" }, group.map((outcome) => h("li", {}, code(outcome.node), places(outcome))));
   return h(
     "article",
-    { class: "card stay", id },
-    h("h3", {}, `${grouped(group.length)} ${operators}`),
+    { class: "card stay", id, "aria-labelledby": `${id}-title` },
+    h("h3", { id: `${id}-title` }, `${grouped(group.length)} ${operators}`),
     h("dl", {}, ways, todo),
     closable(names, group.length, group.length <= NAMES_OPEN),
   );

@@ -143,6 +143,12 @@ def test_numbers_are_told_alike(visit: Visit):
     assert visit.module("words", "x.map((n) => m.counted(n, 'node'))", counts) == [counted(n, "node") for n in counts]
 
 
+def test_flags_of_the_command_are_told_as_options_of_the_page(visit: Visit):
+    flags = ["use --clamp always", "drop the --keep or --only pattern", "(--no-verify)", "a--b c -- d"]
+    told = ['use "Clamp" always', 'drop the "Keep" or "Only" pattern', '("Verify")', 'a"B" c -- d']
+    assert visit.module("words", "x.map(m.labelled)", flags) == told
+
+
 def test_names_are_made_safe_alike(visit: Visit):
     texts = [*CHARACTERS, HOSTILE, "", "plain", "größe/卷积"]
     assert visit.module("words", "x.map(m.printable)", texts) == [printable(text) for text in texts]

@@ -46,6 +46,11 @@ export function heading(problem) {
   return adviceOn(problem)[0];
 }
 
+/** Whether its card has a place to enter a key. */
+export function asksForKey(problem) {
+  return KEYS.has(problem.slug);
+}
+
 function adviceOn(problem) {
   return Object.hasOwn(ADVICE, problem.slug) ? ADVICE[problem.slug] : UNKNOWN;
 }
@@ -58,9 +63,9 @@ export function problemCard(problem, buttons, onKey) {
     "section",
     { class: CALM.has(problem.slug) ? "card problem calm" : "card problem", "aria-labelledby": "problem-title" },
     h("h1", { id: "problem-title" }, title),
-    problem.detail ? h("p", { class: "detail" }, printable(problem.detail)) : null,
+    problem.detail && !asksForKey(problem) ? h("p", { class: "detail" }, printable(problem.detail)) : null,
     h("p", { class: "advice" }, advice + soon),
-    KEYS.has(problem.slug) ? keyForm(onKey) : null,
+    asksForKey(problem) ? keyForm(onKey) : null,
     h("div", { class: "buttons" }, buttons),
     technical(problem),
   );

@@ -4,7 +4,7 @@ import { goTo, h } from "./dom.js";
 import { OTHER, hintsOf, headline, isBn, keptGroups, reasons, sizes, tally, told, verdict, waysOf, worstOutput } from "./digest.js";
 import { share } from "./pictures.js";
 import { affineTable, code, outputTable } from "./tables.js";
-import { counted, duration, figure, grouped, printable } from "./words.js";
+import { counted, duration, figure, grouped, labelled, printable, sentence } from "./words.js";
 
 const NAMES_OPEN = 12; // longer lists of names are closed until a reader asks
 const ROWS_OPEN = 40; // a longer table of decomposed affines is closed too: seldom what the reader looks for
@@ -28,14 +28,14 @@ export function reportView(report, name, buttons, level = "h1") {
 }
 
 function header(report, name, buttons, level) {
-  const { status } = report.verification;
+  const status = report.target === null ? "planned" : report.verification.status;
   const time = report.seconds ? `, ${duration(report.seconds)}` : "";
   return h(
     "header",
     { class: "card" },
     h("p", { class: "soft" }, code(name), time),
     h(level, { id: "report-title" }, headline(report)),
-    h("p", { class: `verdict ${status.replace(" ", "-")}` }, h("span", { "aria-hidden": "true" }, `${MARKS[status] ?? ""} `), printable(verdict(report.verification))),
+    h("p", { class: `verdict ${status.replace(" ", "-")}` }, h("span", { "aria-hidden": "true" }, `${MARKS[status] ?? ""} `), labelled(printable(verdict(report.verification)))),
     h("div", { class: "buttons" }, buttons),
   );
 }
@@ -96,7 +96,7 @@ function stay(group, id) {
     h("dt", {}, way.charAt(0).toUpperCase() + way.slice(1)),
     h("dd", {}, printable(reasons(refusals, REASONS_SHOWN)), " ", h("code", { class: "code" }, refusals[0].code)),
   ]);
-  const todo = hintsOf(group).flatMap((hint) => [h("dt", {}, "What to do"), h("dd", { class: "todo" }, printable(hint))]);
+  const todo = hintsOf(group).flatMap((hint) => [h("dt", {}, "What to do"), h("dd", { class: "todo" }, sentence(labelled(printable(hint))))]);
   const names = h("ul", { class: "names" }, group.map((outcome) => h("li", {}, code(outcome.node), places(outcome))));
   return h(
     "article",

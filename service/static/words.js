@@ -77,6 +77,11 @@ export function sentence(text) {
   return /[.!?)]$/.test(whole) || !whole ? whole : `${whole}.`;
 }
 
+/** The text with a command's flags as the labels that the options have on this page: `--no-verify` is `"Verify"`. */
+export function labelled(text) {
+  return text.replace(/--(?:no-)?([a-z]+(?:-[a-z]+)*)/g, (_, flag) => `"${titled(flag.replaceAll("-", "_"))}"`);
+}
+
 /** An option's name as a label: `merge_branches` is `Merge branches`. */
 export function titled(name) {
   const words = name.replaceAll("_", " ");

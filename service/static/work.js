@@ -5,7 +5,7 @@ import { headline } from "./digest.js";
 import { announce, byId, fill, focusOn, h } from "./dom.js";
 import { downloads, reports } from "./downloads.js";
 import { forget, remember } from "./past.js";
-import { heading, problemCard } from "./problems.js";
+import { asksForKey, heading, problemCard } from "./problems.js";
 import { progressPanel } from "./progress.js";
 import { reportView } from "./report.js";
 import { printable } from "./words.js";
@@ -116,8 +116,8 @@ export class Work {
       rememberKey(key);
       again();
     };
-    const first = isGone ? button("Remove it from my list", drop) : button("Try again", again, "primary");
-    view(problemCard(problem, [first, this.#other()], withKey));
+    const retry = asksForKey(problem) ? null : button("Try again", again, "primary");
+    view(problemCard(problem, [isGone ? button("Remove it from my list", drop) : retry, this.#other()], withKey));
     told(heading(problem), "");
   }
 

@@ -67,7 +67,9 @@ def lie() -> None:
     os._exit(0)
 
 
-FAULTS = {fault.__name__.upper().encode(): fault for fault in (hang, burn, bomb, abort, leave, fill, flood, orphan, lie)}
+FAULTS = {
+    fault.__name__.upper().encode(): fault for fault in (hang, burn, bomb, abort, leave, fill, flood, orphan, lie)
+}
 SLOW = b"SLOW"  # seconds, a line, then a model: folded after so long
 
 

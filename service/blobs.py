@@ -6,7 +6,6 @@ complete and on the disk. Blocks are written in a thread: the event loop never w
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import hashlib
 import os
@@ -15,12 +14,13 @@ import shutil
 import stat
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 from service.problems import Problem
+from service.threads import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -29,9 +29,6 @@ LOOK_EVERY = 64 * BLOCK  # bytes between two looks at the free disk space
 READ_ONLY = 0o400
 MAGIC_BYTES = 4
 DIGEST_LENGTH = 64
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -62,8 +59,8 @@ class BlobStore(Protocol):
         """
         ...
 
-    async def adopt(self, path: Path) -> Blob:
-        """Take a file of the same file system as a blob; `path` is gone then.
+    async def adopt(self, path: Path) -> Draft:
+        """Make a draft of a file on the same file system, durably; committing it takes the file away.
 
         Raises:
             Problem: insufficient-storage.
@@ -89,6 +86,10 @@ class BlobStore(Protocol):
         Raises:
             FileNotFoundError: (at the first block) there is no such blob.
         """
+        ...
+
+    def addresses(self) -> Iterator[str]:
+        """All that there are; may block."""
         ...
 
     async def size(self, sha256: str) -> int | None:
@@ -129,22 +130,23 @@ class DirectoryBlobs:
                     raise Problem("too-large", f"the upload is larger than {limit:,} bytes, the most that is taken")
                 if growing.size % LOOK_EVERY < len(block):
                     self.require_space(len(block))
-                await _in_thread(growing.write, block)
-            yield await _in_thread(growing.finish)
+                await in_thread(growing.write, block)
+            yield await in_thread(growing.finish)
         except OSError as error:
             raise full(error) from error
         finally:
             growing.discard()
 
-    async def adopt(self, path: Path) -> Blob:
+    async def adopt(self, path: Path) -> Draft:
         """See `BlobStore`."""
-        blob = await asyncio.to_thread(_hashed, path)
-        await asyncio.to_thread(self._take, path, blob)
-        return blob
+        try:
+            return await in_thread(_adopted, path)
+        except OSError as error:
+            raise full(error) from error
 
     async def commit(self, draft: Draft) -> None:
         """See `BlobStore`."""
-        await asyncio.to_thread(self._take, draft.path, draft.blob)
+        await in_thread(self._take, draft.path, draft.blob)
 
     def _take(self, path: Path, blob: Blob) -> None:
         place = self._path(blob.sha256)
@@ -161,18 +163,23 @@ class DirectoryBlobs:
 
     async def place(self, sha256: str, path: Path) -> None:
         """See `BlobStore`."""
-        await asyncio.to_thread(os.link, self._path(sha256), path)
+        await in_thread(os.link, self._path(sha256), path)
 
     async def read(self, sha256: str, start: int, end: int) -> AsyncIterator[bytes]:
         """See `BlobStore`."""
         with self._path(sha256).open("rb", buffering=0) as file:
             file.seek(start)
             while start < end:
-                block = await _in_thread(file.read, min(BLOCK, end - start))
+                block = await in_thread(file.read, min(BLOCK, end - start))
                 if not block:
                     raise OSError(f"blob {sha256} ends before its size")
                 start += len(block)
                 yield block
+
+    def addresses(self) -> Iterator[str]:
+        """See `BlobStore`."""
+        for folder in self._blobs.iterdir():
+            yield from (folder.name + file.name for file in folder.iterdir())
 
     async def size(self, sha256: str) -> int | None:
         """See `BlobStore`."""
@@ -182,7 +189,7 @@ class DirectoryBlobs:
 
     async def delete(self, sha256: str) -> None:
         """See `BlobStore`."""
-        await asyncio.to_thread(self._path(sha256).unlink, missing_ok=True)
+        await in_thread(self._path(sha256).unlink, missing_ok=True)
 
     def require_space(self, coming: int = 0) -> None:
         """See `BlobStore`."""
@@ -219,16 +226,6 @@ class _Growing:
         self._path.unlink(missing_ok=True)
 
 
-async def _in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """`asyncio.to_thread`, but a cancellation waits for the thread: it holds a file that is closed next."""
-    work = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await asyncio.wait([work])
-        raise
-
-
 async def _blocks(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
     """The chunks joined to whole blocks; the last is what is left."""
     held: list[bytes] = []
@@ -243,15 +240,15 @@ async def _blocks(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
         yield b"".join(held)
 
 
-def _hashed(path: Path) -> Blob:
-    """The address of a file, which is on the disk afterwards. A child wrote it: it may be anything."""
+def _adopted(path: Path) -> Draft:
+    """The draft that a file is, which is on the disk afterwards. A child wrote it: it may be anything."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(fd, "rb", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise ValueError(f"{path.name} is no regular file")
         digest = hashlib.file_digest(file, "sha256")
         os.fsync(fd)
-        return Blob(digest.hexdigest(), os.fstat(fd).st_size)
+        return Draft(Blob(digest.hexdigest(), os.fstat(fd).st_size), path, os.pread(fd, MAGIC_BYTES, 0))
 
 
 def _sync(folder: Path) -> None:

@@ -19,7 +19,7 @@ class Jobs(Protocol):
     """The jobs of all keys."""
 
     def submit(self, job: Job, quota: Quota, queue: int, request: Idempotency | None = None) -> tuple[Job, bool]:
-        """Accept a job and hold its input for its key; what is known already is handed back as it is.
+        """Accept a job and hold its input for its key; what is known is handed back, under the newest name.
 
         A job that ended in a way that another try can change is queued again. The second value tells whether the job
         must be delivered to the engine. `queue` is how many may wait.
@@ -57,7 +57,11 @@ class Jobs(Protocol):
         ...
 
     def unfinished(self) -> list[tuple[str, str]]:
-        """Key and id of every open job, the oldest first. All of them are queued then: their engine has ended."""
+        """Key and id of every open job, the oldest first."""
+        ...
+
+    def interrupted(self) -> None:
+        """Make every running job queued again: their engine has ended, and their attempts count."""
         ...
 
     def queue(self) -> tuple[int, float | None]:
@@ -70,6 +74,10 @@ class Holdings(Protocol):
 
     def holding(self, key: str, sha256: str) -> Blob | None:
         """The blob, if the key holds it."""
+        ...
+
+    def is_held(self, sha256: str) -> bool:
+        """Whether any key holds the blob."""
         ...
 
     def use(self, key: str, addresses: Iterable[str]) -> None:
@@ -107,7 +115,7 @@ class Keys(Protocol):
         """Remember a key."""
         ...
 
-    def keys(self) -> list[Key]:
+    def all_keys(self) -> list[Key]:
         """All keys, the oldest first."""
         ...
 

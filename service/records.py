@@ -48,6 +48,7 @@ class Job:
     key: str
     name: str  # of the model, a plain file name
     input: Blob
+    archive: bool  # whether the input is a zip
     options: str  # canonical
     engine: str
     created: float  # seconds since 1970, as all times here

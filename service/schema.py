@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Double, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, MetaData, String, Table, Text
 
 DIGEST = String(64)
 
@@ -28,6 +28,7 @@ jobs = Table(
     Column("name", Text, nullable=False),
     Column("input_sha256", DIGEST, nullable=False),
     Column("input_bytes", BigInteger, nullable=False),
+    Column("archive", Boolean, nullable=False),  # whether the input is a zip
     Column("options", Text, nullable=False),
     Column("engine", Text, nullable=False),
     Column("created", Double, nullable=False),

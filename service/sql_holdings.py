@@ -33,6 +33,11 @@ class SqlHoldings:
             row = connection.execute(select(holdings).where(_is(key, sha256))).one_or_none()
             return None if row is None else Blob(row.sha256, row.bytes)
 
+    def is_held(self, sha256: str) -> bool:
+        """See `service.ledger.Holdings`."""
+        with self._database.read() as connection:
+            return _is_held(connection, sha256)
+
     def use(self, key: str, addresses: Iterable[str]) -> None:
         """See `service.ledger.Holdings`."""
         mine = and_(holdings.c.key == key, holdings.c.sha256.in_(list(addresses)))
@@ -94,7 +99,11 @@ def _release(connection: Connection, key: str, sha256: str) -> bool:
     output = or_(jobs.c.result_sha256 == sha256, jobs.c.report_sha256 == sha256, jobs.c.page_sha256 == sha256)
     connection.execute(delete(jobs).where(jobs.c.key == key, output))
     connection.execute(delete(holdings).where(_is(key, sha256)))
-    return not connection.execute(select(exists().where(holdings.c.sha256 == sha256))).scalar_one()
+    return not _is_held(connection, sha256)
+
+
+def _is_held(connection: Connection, sha256: str) -> bool:
+    return bool(connection.execute(select(exists().where(holdings.c.sha256 == sha256))).scalar_one())
 
 
 def _total(connection: Connection) -> int:

@@ -39,7 +39,8 @@ class SqlJobs:
             known = _locked(connection, job.key, job.id)
             if known is not None and not _is_worth_a_retry(known):
                 hold(connection, job.key, [job.input])
-                return known, False
+                connection.execute(update(jobs).where(_is(job.key, job.id)).values(name=job.name))
+                return replace(known, name=job.name), False
             _require_room(connection, job, quota, queue)
             hold(connection, job.key, [job.input])
             if known is None:
@@ -102,11 +103,15 @@ class SqlJobs:
 
     def unfinished(self) -> list[tuple[str, str]]:
         """See `service.ledger.Jobs`."""
-        with self._database.write() as connection:
-            running = update(jobs).where(jobs.c.status == "running")
-            connection.execute(running.values(status="queued", stage=None, progress=0.0))
-            found = select(jobs.c.key, jobs.c.id).where(jobs.c.status == "queued").order_by(jobs.c.created)
+        found = select(jobs.c.key, jobs.c.id).where(jobs.c.status.in_(OPEN)).order_by(jobs.c.created)
+        with self._database.read() as connection:
             return [(row.key, row.id) for row in connection.execute(found)]
+
+    def interrupted(self) -> None:
+        """See `service.ledger.Jobs`."""
+        running = update(jobs).where(jobs.c.status == "running")
+        with self._database.write() as connection:
+            connection.execute(running.values(status="queued", stage=None, progress=0.0))
 
     def queue(self) -> tuple[int, float | None]:
         """See `service.ledger.Jobs`."""
@@ -174,6 +179,7 @@ def _row(job: Job) -> dict[str, Any]:
         "name": job.name,
         "input_sha256": job.input.sha256,
         "input_bytes": job.input.bytes,
+        "archive": job.archive,
         "options": job.options,
         "engine": job.engine,
         "created": job.created,

@@ -30,7 +30,7 @@ class SqlKeys:
         with self._database.write() as connection:
             connection.execute(insert(keys).values(row))
 
-    def keys(self) -> list[Key]:
+    def all_keys(self) -> list[Key]:
         """See `service.ledger.Keys`."""
         with self._database.read() as connection:
             return [_key(row) for row in connection.execute(select(keys).order_by(keys.c.created))]

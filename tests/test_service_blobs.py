@@ -143,8 +143,10 @@ def test_a_file_is_adopted_by_its_content(tmp_path):
         store = DirectoryBlobs(tmp_path)
         for _ in range(2):
             (tmp_path / "result").write_bytes(b"folded")
-            blob = await store.adopt(tmp_path / "result")
-            assert blob == blobs.Blob(hashlib.sha256(b"folded").hexdigest(), 6)
+            draft = await store.adopt(tmp_path / "result")
+            assert draft.blob == blobs.Blob(hashlib.sha256(b"folded").hexdigest(), 6)
+            await store.commit(draft)
+            assert list(store.addresses()) == [draft.blob.sha256]
         assert len(files(tmp_path)) == 1
 
     asyncio.run(story())

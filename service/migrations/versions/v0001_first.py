@@ -32,6 +32,7 @@ def upgrade() -> None:
         sa.Column("name", sa.Text, nullable=False),
         sa.Column("input_sha256", DIGEST, nullable=False),
         sa.Column("input_bytes", sa.BigInteger, nullable=False),
+        sa.Column("archive", sa.Boolean, nullable=False),
         sa.Column("options", sa.Text, nullable=False),
         sa.Column("engine", sa.Text, nullable=False),
         sa.Column("created", sa.Double, nullable=False),

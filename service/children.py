@@ -25,7 +25,7 @@ from service.work import ANSWER, OUT, REQUEST, TEMPORARY, UNPACKED, Answer
 
 if TYPE_CHECKING:
     from service.sandbox import Sandbox
-    from service.work import Request
+    from service.work import Bounds, Request
 
 OnProgress = Callable[[Stage, float], None]
 
@@ -52,6 +52,22 @@ class _Ended:
     status: int
     errors: bytes  # the last it wrote
     in_time: bool
+    seconds: float  # that it had
+
+
+class _Clock:
+    """The wall clock of a child, which gets more time when it begins to verify; passes the progress on."""
+
+    def __init__(self, bounds: Bounds, on_progress: OnProgress) -> None:
+        self.seconds, self._more, self._on_progress = bounds.seconds, bounds.verification, on_progress
+        self._began = asyncio.get_running_loop().time()
+        self.timeout = asyncio.timeout_at(self._began + self.seconds)
+
+    def __call__(self, stage: Stage, progress: float) -> None:
+        if stage == "verifying" and self._more and not self.timeout.expired():
+            self.seconds, self._more = self.seconds + self._more, 0
+            self.timeout.reschedule(self._began + self.seconds)
+        self._on_progress(stage, progress)
 
 
 class Children:
@@ -69,13 +85,13 @@ class Children:
             (folder / name).mkdir()
         request = replace(request, parent=0 if self._sandbox else os.getpid())
         (folder / REQUEST).write_text(json.dumps(asdict(request)))
-        ended = await self._end(folder, request.bounds.seconds, on_progress)
+        ended = await self._end(folder, request.bounds, on_progress)
         answer = _answer(folder / OUT / ANSWER)
         if ended.in_time and ended.status == 0 and answer is not None:
             return answer
-        return _death(ended, request.bounds.seconds)
+        return _death(ended)
 
-    async def _end(self, folder: Path, seconds: float, on_progress: OnProgress) -> _Ended:
+    async def _end(self, folder: Path, bounds: Bounds, on_progress: OnProgress) -> _Ended:
         place = FOLDER if self._sandbox else folder
         command = [sys.executable, "-P", "-m", self._program.module, str(place)]
         child = await asyncio.create_subprocess_exec(
@@ -89,10 +105,10 @@ class Children:
         )
         assert child.stdout is not None  # noqa: S101  both were asked for
         assert child.stderr is not None  # noqa: S101
-        listening = asyncio.create_task(_listen(child.stdout, on_progress)), asyncio.create_task(_tail(child.stderr))
-        in_time = True
+        clock, in_time = _Clock(bounds, on_progress), True
+        listening = asyncio.create_task(_listen(child.stdout, clock)), asyncio.create_task(_tail(child.stderr))
         try:
-            async with asyncio.timeout(seconds):
+            async with clock.timeout:
                 await child.wait()
         except TimeoutError:
             in_time = False
@@ -103,7 +119,7 @@ class Children:
         _, unheard = await asyncio.wait(listening, timeout=LISTEN_SECONDS)
         for task in unheard:  # something that got away holds the pipe
             task.cancel()
-        return _Ended(status, b"" if unheard else listening[1].result(), in_time)
+        return _Ended(status, b"" if unheard else listening[1].result(), in_time, clock.seconds)
 
     def _environment(self, place: Path) -> dict[str, str]:
         """Nothing of the server's own, which may hold secrets."""
@@ -151,9 +167,9 @@ def _answer(path: Path) -> Answer | None:
     return answer if plain and (answer.slug is None or answer.slug in KINDS) else None
 
 
-def _death(ended: _Ended, seconds: float) -> Answer:
+def _death(ended: _Ended) -> Answer:
     if not ended.in_time or _signal(ended.status) == signal.SIGXCPU:
-        said = f"it was not done after {seconds:g} seconds, the most that this server gives to one fold"
+        said = f"it was not done after {ended.seconds:g} seconds, the most that this server gives to one fold"
         return Answer(slug="timed-out", detail=said)
     if _signal(ended.status) == signal.SIGKILL or any(word in ended.errors for word in NO_MEMORY):
         return Answer(slug="out-of-memory", detail=OUT_OF_MEMORY)

@@ -22,7 +22,7 @@ def confine(bounds: Bounds, parent: int) -> None:
     die_with(parent)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    seconds = int(bounds.seconds) + GRACE_SECONDS
+    seconds = int(bounds.seconds + bounds.verification) + GRACE_SECONDS
     for kind, soft, hard in (
         (resource.RLIMIT_CORE, 0, 0),
         (resource.RLIMIT_AS, bounds.memory, bounds.memory),

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("bnfold")
 FOLDERS = "jobs"  # in the data folder: one for every child
+VERIFICATION_GRACE = 10.0  # seconds for a verification to notice that its time is over
 STORE_EVERY = 1.0  # seconds between two writes of a job's progress: each waits for the disk
 LOOK_EVERY = 1.0  # seconds between two looks at the free disk space while a fold runs
 INSPECTION_FILE_BYTES = 64 << 20  # of the report of an inspection, which is answered from memory
@@ -138,10 +139,15 @@ class LocalEngine:
     def request(self, job: Job, kind: Literal["fold", "inspect"] = "fold") -> Request:
         """What a child is asked to do for a job."""
         settings, options = self._settings, json.loads(job.options)
-        seconds = settings.fold_seconds
-        if kind == "fold" and options["verify"]:
-            seconds += options["verify_timeout"]
-        bounds = Bounds(seconds, settings.child_memory, settings.child_file_bytes, settings.child_open_files)
+        verifies = kind == "fold" and options["verify"]
+        verification = options["verify_timeout"] + VERIFICATION_GRACE if verifies else 0.0
+        bounds = Bounds(
+            settings.fold_seconds,
+            verification,
+            settings.child_memory,
+            settings.child_file_bytes,
+            settings.child_open_files,
+        )
         return Request(kind, job.name, job.archive, options, settings.limits, bounds)
 
     async def _deliver(self) -> None:

@@ -20,7 +20,8 @@ MODEL_TYPE, ARCHIVE_TYPE = "application/octet-stream", "application/zip"
 class Bounds:
     """What one process may take."""
 
-    seconds: float
+    seconds: float  # of wall clock
+    verification: float  # seconds more once it verifies
     memory: int  # bytes of address space
     file: int  # bytes
     open_files: int

@@ -33,6 +33,7 @@ PATIENCE = 60.0  # seconds for anything in these tests to happen: loops end when
 MIB = 1 << 20
 # Small and quick, and without bubblewrap, whose tests are those of the children.
 SMALL: dict[str, Any] = {"port": 0, "sandbox": "off", "low_water_bytes": 0, "workers": 2, "child_memory_bytes": 2 << 30}
+SMALL["shutdown_seconds"] = 0.0
 
 
 def model_bytes(seed: int = 0, channels: int = 6) -> bytes:
@@ -94,16 +95,21 @@ class Process:
 
         until(listens)
         assert found, (self._data.parent / "log").read_text()
-        return httpx.Client(base_url=found[0], timeout=PATIENCE)
+        self._client = httpx.Client(base_url=found[0], timeout=PATIENCE)
+        return self._client
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait()
-        self._log.close()
+        self._ended()
 
     def stop(self) -> int:
+        """End it gracefully; its exit code."""
         self.process.send_signal(signal.SIGTERM)
+        return self._ended()
+
+    def _ended(self) -> int:
         code = self.process.wait(PATIENCE)
+        self._client.close()
         self._log.close()
         return code
 
@@ -111,11 +117,9 @@ class Process:
 @contextlib.contextmanager
 def serving(data: Path, **environment: str) -> Iterator[tuple[Process, httpx.Client]]:
     process = Process(data, **environment)
-    client = process.start()
     try:
-        yield process, client
+        yield process, process.start()
     finally:
-        client.close()
         if process.process.poll() is None:
             process.kill()
 

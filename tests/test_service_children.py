@@ -28,7 +28,7 @@ from service.work import ANSWER, IN, MODEL_TYPE, OUT, PAGE, REPORT, REQUEST, Ans
 TESTS = Path(__file__).resolve().parent
 FAULTY = Program("service_faults", (*Program().paths, TESTS))
 GIB = 1 << 30
-BOUNDS = Bounds(seconds=60, memory=4 * GIB, file=1 << 26, open_files=256)
+BOUNDS = Bounds(seconds=60, verification=30, memory=4 * GIB, file=1 << 26, open_files=256)
 PATIENCE = 30  # seconds
 
 
@@ -122,7 +122,7 @@ BURN = """
 from service import confine
 from service.work import Bounds
 confine.GRACE_SECONDS = 0
-confine.confine(Bounds(1, 1 << 33, 1 << 20, 99), 0)
+confine.confine(Bounds(1, 0, 1 << 33, 1 << 20, 99), 0)
 while True: pass
 """
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, Program().paths))}
@@ -133,12 +133,36 @@ def test_processor_time_is_bounded_too():
     assert burned.returncode == -signal.SIGXCPU
 
 
+ENDLESS = """<ir_version: 8, opset_import: ["" : 17]> g (float[2] x) => (float[2] y)
+    <int64 n = {1000000000000}, bool c = {1}, float[2] a = {2, 3}, float[2] b = {4, 5}> {
+    z = Mul(x, a) w = Mul(z, b)
+    y = Loop (n, c, w) <body = body (int64 i, bool ci, float[2] xi) => (bool co, float[2] xo) {
+        co = Identity(ci) xo = Relu(xi) }> }"""
+
+
+def test_verification_has_time_of_its_own(sandbox, tmp_path):
+    options = json.loads(canonical(Options(verify_timeout=2)))
+    request = job(tmp_path / "job", onnx.parser.parse_model(ENDLESS).SerializeToString(), options=options)
+    bounds = replace(BOUNDS, seconds=3)  # 3 for all that comes before; without more time it would be over too soon
+    answer, _ = run(sandbox, tmp_path / "job", replace(request, bounds=bounds))
+    assert answer == Answer("result", MODEL_TYPE, report=True)
+    report = json.loads((tmp_path / "job" / OUT / REPORT).read_text())
+    assert report["verification"]["status"] == "not verified"
+    assert "after 2 seconds" in report["verification"]["reason"]
+    (tmp_path / "again").mkdir()
+    request = job(tmp_path / "again" / "job", onnx.parser.parse_model(ENDLESS).SerializeToString(), options=options)
+    answer, _ = run(
+        sandbox, tmp_path / "again" / "job", replace(request, bounds=replace(bounds, verification=0.5, seconds=2))
+    )
+    assert (answer.slug, "2.5 seconds" in answer.detail) == ("timed-out", True)
+
+
 def confined() -> str:
     return "\n".join(
         [
             "import json, resource, sys",
             "from service.confine import confine; from service.work import Bounds",
-            "confine(Bounds(50, 1 << 33, 1 << 20, 99), 0)",
+            "confine(Bounds(45, 5, 1 << 33, 1 << 20, 99), 0)",
             "names = ['CORE', 'AS', 'FSIZE', 'NOFILE', 'CPU']",
             "told = {n: resource.getrlimit(getattr(resource, 'RLIMIT_' + n)) for n in names}",
             "told['privileges'] = [l.split()[1] for l in open('/proc/self/status') if l.startswith('NoNewPrivs')]",
@@ -200,7 +224,7 @@ from service.work import Bounds, Request
 folder, tests, program = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 from service.sandbox import PACKAGES
 sandbox = Sandbox(program, (*PACKAGES, tests)) if program else None
-bounds = Bounds(60, 1 << 32, 1 << 20, 99)
+bounds = Bounds(60, 0, 1 << 32, 1 << 20, 99)
 request = Request("fold", "model.onnx", False, {}, {}, bounds)
 asyncio.run(Children(sandbox, Program("service_faults", (*Program().paths, tests))).run(folder, request, print))
 """

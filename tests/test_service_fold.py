@@ -148,7 +148,7 @@ def test_an_inspection_keeps_nothing(server):
     assert answer.json()["target"] is None
     assert server.client.get(f"/v1/blobs/{sha256(data)}").status_code == 404
     page = server.client.post("/v1/inspect", content=data, headers={"Accept": "text/html"})
-    assert page.text.startswith("<!DOCTYPE html>")
+    assert page.text.startswith("<!doctype html>")
 
 
 def test_a_part_of_a_result(server):
@@ -221,13 +221,13 @@ def test_every_refusal_is_a_problem(hostile, path, data, sent, status, slug):
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    bounds = {"fold_seconds": 2, "verify_seconds": 300, "child_memory_bytes": 1 << 30, "max_upload_bytes": 3_000_000}
+    bounds = {"fold_seconds": 5, "verify_seconds": 300, "child_memory_bytes": 1 << 30, "max_upload_bytes": 3_000_000}
     with Running(tmp_path_factory.mktemp("hostile") / "data", **bounds) as running:
         yield running
 
 
 def test_a_hostile_model_harms_no_neighbour(tmp_path):
-    with Running(tmp_path / "data", fold_seconds=3, child_memory_bytes=1 << 30) as running:
+    with Running(tmp_path / "data", fold_seconds=6, child_memory_bytes=1 << 30) as running:
         bad = [submit(running.client, name, verify=False) for name in (b"HANG", b"BOMB", b"ABORT")]
         good = [submit(running.client, model_bytes(seed)) for seed in range(3)]
         assert [ended(running.client, job)["status"] for job in good] == ["done"] * 3

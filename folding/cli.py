@@ -1,4 +1,4 @@
-"""The command ``bnfold``: fold, inspect, verify. What a command needs is imported inside it, so help is instant.
+"""The command ``bnfold``: fold, inspect, verify, serve, keys. Imports are inside, so help is instant.
 
 Exit codes: 0 done; 2 bad input or usage; 3 the folded model differs; 4 nothing to fold (``--require-change``);
 5 the service that ``--server`` names cannot be reached, or has no room; 130 interrupted. A report that was asked for is
@@ -38,6 +38,7 @@ DONE, BAD_INPUT, DIFFERENT, UNCHANGED, UNAVAILABLE = 0, 2, 3, 4, 5
 INTERRUPTED = 130  # what a shell reports for a process ended by SIGINT: 128 + 2
 
 WIDTH_CAP = 120  # wider lines are hard to read
+SERVICE_COMMANDS = {"serve": "serve folds over HTTP", "keys": "the API keys of the service: add, list, revoke"}
 VERIFICATION_OPTIONS = ("verify", "inputs", "verify_timeout")
 
 DESCRIPTION = "Fold BatchNormalization and other per-channel affine maps into the weights of an ONNX model."
@@ -63,9 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a name may hold what the terminal's encoding lacks
+    given = sys.argv[1:] if argv is None else list(argv)
+    if given and given[0] in SERVICE_COMMANDS:
+        return _serve(given)
     parser = build_parser()
-    arguments, unknown = parser.parse_known_args(argv)
-    if unknown and arguments.command != "serve":
+    arguments, unknown = parser.parse_known_args(given)
+    if unknown:
         parser.error(f"unrecognized arguments: {' '.join(map(printable, unknown))}")
     end_cleanly_when_told_to()
     try:
@@ -105,8 +109,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_fold(commands)
     _add_inspect(commands)
     _add_verify(commands)
-    serve = commands.add_parser("serve", help="the HTTP service (not part of this version)", add_help=False)
-    serve.set_defaults(run=_serve)
+    for name, what in SERVICE_COMMANDS.items():
+        commands.add_parser(name, help=what, add_help=False)
     return parser
 
 
@@ -284,8 +288,13 @@ def _verdict_code(verification: Verification) -> int:
     return {"verified": DONE, "failed": DIFFERENT, "not verified": BAD_INPUT}[verification.status]
 
 
-def _serve(_: argparse.Namespace) -> int:
-    return complain("serve: the service is not part of this version yet; use bnfold fold", BAD_INPUT)
+def _serve(argv: Sequence[str]) -> int:
+    try:
+        from service.command import main as run
+    except ModuleNotFoundError as error:
+        said = f"{argv[0]}: the service is not installed ({error.name} is missing); pip install 'bnfold[service]'"
+        return complain(said, BAD_INPUT)
+    return run(argv)
 
 
 def exit_code(error: Exception) -> int:

@@ -47,12 +47,12 @@ class VerificationError(ReportedError):
 class ServiceError(FoldingError):
     """A bnfold service refused the work, failed, or could not be reached. Nothing was written.
 
-    `slug` is the stable name of the problem ("unreachable" where no answer came), `status` the HTTP status if there is
-    one, `job` the id of the job it is about, `report` the report, as JSON, of a fold that ended without an output.
+    `slug` is the stable name of the problem, `title` and `detail` are sentences, `status` is the HTTP status if there
+    was one, `job` the id of the job it is about, `report` the report, as JSON, of a fold that ended without an output.
     """
 
-    UNREACHABLE = "unreachable"
-    _LATER = frozenset({UNREACHABLE, "busy", "quota-exceeded", "cancelled", "digest-mismatch"})
+    UNREACHABLE, PROTOCOL = "unreachable", "protocol"  # no answer, and one that no bnfold service gives
+    _NOT_THE_MODEL = frozenset({UNREACHABLE, PROTOCOL, "busy", "quota-exceeded", "cancelled", "digest-mismatch"})
 
     def __init__(
         self, slug: str, title: str, detail: str, *, status: int | None = None, job: str | None = None
@@ -63,5 +63,5 @@ class ServiceError(FoldingError):
 
     @property
     def is_unavailable(self) -> bool:
-        """Whether the service is what failed, so that the same request may succeed another time."""
-        return self.slug in self._LATER or (self.status is not None and self.status >= _SERVER_ERRORS)
+        """Whether the service is what failed: the same model may be folded another time, or at another address."""
+        return self.slug in self._NOT_THE_MODEL or (self.status is not None and self.status >= _SERVER_ERRORS)

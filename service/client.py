@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from folding.errors import OptionError, ServiceError
 from folding.options import Options, option_fields
 from service.client_files import Download, place_for, put, upload, workspace
-from service.client_requests import JOB_HEADER, Requests, Retries, from_problem, unexpected
+from service.client_requests import JOB_HEADER, JOBS, Requests, Retries, from_problem, unexpected
 
 if TYPE_CHECKING:
     import os
@@ -96,8 +96,8 @@ class Client:
         with workspace(place) as folder:
             model = self._download(told, progress).into(folder)
             report = self._report(job)
-            put(model, place, changed=report.get("changed") is True)
-        return report | {"source": str(source), "target": str(target)}
+            written = put(model, place, changed=report.get("changed") is True)
+        return report | {"source": str(source), "target": str(target), "bytes_after": written}
 
     def inspect(self, source: str | os.PathLike[str], options: Options = DEFAULTS) -> Json:
         """What `fold` would do with a model, and why not more, as `Report.as_dict` tells it; nothing is kept.
@@ -199,7 +199,7 @@ class Client:
 def _path(job: str) -> str:
     if not _ID.fullmatch(job):
         raise OptionError(f"{job!r} is no id of a job; it has digits and the letters a to f")
-    return f"/v1/jobs/{job}"
+    return f"{JOBS}{job}"
 
 
 def _known(value: object, form: re.Pattern[str], otherwise: str) -> str:

@@ -126,14 +126,14 @@ def workspace(place: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def put(model: Path, place: Path, *, changed: bool) -> None:
-    """Give a result its place, named as a fold on this machine would name its data file.
+def put(model: Path, place: Path, *, changed: bool) -> int:
+    """Give a result its place, its data file named as a fold on this machine would; the bytes of both.
 
     Raises:
         FoldingError: it is no model, or cannot be written there.
     """
     with onnxfile.read(model) as file:
-        (onnxfile.write if changed else onnxfile.copy)(file, place)
+        return (onnxfile.write if changed else onnxfile.copy)(file, place)
 
 
 class Download:
@@ -191,7 +191,7 @@ class Download:
         self._tag = response.headers.get("ETag", "")
         self._media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
         self._expected |= repr_digest(response)
-        for block in response.iter_raw(BLOCK):
+        for block in response.iter_raw():  # as it arrives: what httpx gathers for larger blocks, a broken line loses
             file.write(block)
             self._digest.update(block)
             attempts.progressed()

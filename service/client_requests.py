@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 
 PROBLEM_TYPE = "https://bnfold.dev/problems/"
 JOB_HEADER = "Bnfold-Job"
+JOBS = "/v1/jobs/"
 MIB = 1 << 20
 LARGEST_JSON = 256 * MIB  # a report of 100,000 maps takes about 60
 # What another try may change: the server is busy, starting, or behind a proxy that does not find it.
 _PASSING = {429, 502, 503, 504}
+_BROKEN_UPLOAD = "digest-mismatch"  # the network changed what was sent: it is sent again
 _CONNECT_SECONDS, _READ_SECONDS, _WRITE_SECONDS = 10.0, 90.0, 60.0  # the server answers long polls within 30
-_PROTOCOL = "protocol"  # the slug of an answer that no bnfold service gives
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Requests:
             with self._http.stream(method, path, **request) as response:
                 if not response.is_success:
                     error = problem(response)
-                    if response.status_code in _PASSING:
+                    if response.status_code in _PASSING or error.slug == _BROKEN_UPLOAD:
                         raise PassingError(error, retry_after(response))
                     raise error
                 yield response
@@ -162,22 +163,24 @@ def problem(response: httpx.Response) -> ServiceError:
             return from_problem(told, status, response.headers.get(JOB_HEADER))
     if response.is_redirect:
         where = response.headers.get("Location", "another address")
-        return ServiceError(_PROTOCOL, "The service has moved", f"the server sends to {where}; give that address")
+        return ServiceError(
+            ServiceError.PROTOCOL, "The service has moved", f"the server sends to {where}; give that address"
+        )
     phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "unknown"
     detail = f"{response.url.copy_with(query=None)} answers {status} ({phrase}) and not as a bnfold service does"
-    return ServiceError(_PROTOCOL, "This is no answer of a bnfold service", detail, status=status)
+    return ServiceError(ServiceError.PROTOCOL, "This is no answer of a bnfold service", detail, status=status)
 
 
 def from_problem(told: Json, status: int | None = None, job: str | None = None) -> ServiceError:
     """The error for a problem document: that of an answer, or of a job."""
     slug = str(told.get("type", "")).removeprefix(PROBLEM_TYPE)
-    known = told.get("status")
+    known, instance = told.get("status"), str(told.get("instance", ""))
     return ServiceError(
         slug,
         str(told.get("title", slug)),
         str(told.get("detail", "")),
         status=known if isinstance(known, int) else status,
-        job=job,
+        job=job or (instance.removeprefix(JOBS) if instance.startswith(JOBS) else None),
     )
 
 
@@ -197,7 +200,7 @@ def retry_after(response: httpx.Response) -> float | None:
 
 def unexpected(what: str) -> ServiceError:
     """The error for an answer that says something else than the service's documentation."""
-    return ServiceError(_PROTOCOL, "The service answers unexpectedly", f"the service's answer {what}")
+    return ServiceError(ServiceError.PROTOCOL, "The service answers unexpectedly", f"the service's answer {what}")
 
 
 def _body(response: httpx.Response) -> bytes:

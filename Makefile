@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: test lint types unit fuzz mutate patterns bench survey serve chaos clean
+.PHONY: test lint types unit browser fuzz mutate patterns bench survey serve chaos clean
 
 ## test: install what the tests need, then lint, types, and the suite with branch coverage
 test: lint types unit
@@ -16,8 +16,12 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
-unit: $(STAMP)
+unit: $(STAMP) browser
 	$(BIN)/pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+## browser: install Chromium for the tests of the page, where it is missing
+browser:
+	sh tests/install_browser.sh
 
 ## fuzz: the random-graph gate at length (FUZZ_EXAMPLES graphs)
 FUZZ_EXAMPLES ?= 10000

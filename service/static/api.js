@@ -1,0 +1,154 @@
+// What the page asks the service: uploads with their progress, jobs until they end, reports; and what can go wrong.
+
+const KEY = "bnfold.key"; // in sessionStorage: an API key is forgotten when the tab is closed
+const WAIT = 20; // seconds a poll may be held back by the service
+const PAUSE = 250; // milliseconds between two polls at least
+const PATIENCE = [1000, 2000, 4000, 8000]; // milliseconds before asking again where nobody answered
+const ENDED = new Set(["done", "failed", "cancelled"]);
+const BUSY = new Set([429, 502, 503, 504]);
+const ACCEPTED = 202;
+
+/** An answer that says no, as RFC 9457 tells it; `slug` is the last part of its type. */
+export class Problem extends Error {
+  constructor(told, { retryAfter = null } = {}) {
+    super(told.detail || told.title || "The service gave no reason.");
+    this.slug = String(told.type ?? "").split("/").at(-1);
+    this.title = told.title ?? "";
+    this.detail = told.detail ?? "";
+    this.status = told.status ?? 0;
+    this.instance = told.instance ?? "";
+    this.retryAfter = retryAfter;
+  }
+}
+
+/** Nobody answered: no network, or no server. */
+export const UNREACHABLE = { type: "unreachable" };
+/** The user stopped it. */
+export const STOPPED = { type: "cancelled" };
+
+/** The path of a job. */
+export function jobPath(id) {
+  return `/v1/jobs/${encodeURIComponent(id)}`;
+}
+
+/** Whether nothing more will happen to a job. */
+export function hasEnded(job) {
+  return ENDED.has(job.status);
+}
+
+/** Keep the API key for this tab; "" forgets it. */
+export function rememberKey(key) {
+  if (key) sessionStorage.setItem(KEY, key);
+  else sessionStorage.removeItem(KEY);
+}
+
+/** Whether requests carry a key, which a plain link cannot. */
+export function hasKey() {
+  return Boolean(sessionStorage.getItem(KEY));
+}
+
+function authorization() {
+  const key = sessionStorage.getItem(KEY);
+  return key ? { Authorization: `Bearer ${key}` } : {};
+}
+
+/** An answer that is no refusal.
+ *
+ * Throws a Problem where the service refuses or is not there, an AbortError where `signal` ended it. */
+export async function ask(path, { method = "GET", accept = "application/json", signal } = {}) {
+  let answer;
+  try {
+    answer = await fetch(path, { method, signal, headers: { Accept: accept, ...authorization() } });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem(UNREACHABLE);
+  }
+  if (answer.ok) return answer;
+  throw problemOf(answer.status, await answer.text(), answer.headers.get("Retry-After"));
+}
+
+/** The JSON at a path; throws as `ask`. */
+export async function askJson(path, options) {
+  return (await ask(path, options)).json();
+}
+
+function problemOf(status, text, retryAfter) {
+  let told = {};
+  try {
+    told = JSON.parse(text) ?? {};
+  } catch {
+    // A proxy in between may answer for itself, in HTML: its status is all there is to tell.
+  }
+  const seconds = Number.parseInt(retryAfter ?? "", 10);
+  return new Problem({ status, ...told }, { retryAfter: Number.isNaN(seconds) ? null : seconds });
+}
+
+/** Send a file, telling how much of it went, 0 to 1; the answer is JSON, or the job where there is one.
+ *
+ * Returns `{ sent, stop }`: `sent` rejects with a Problem, `stop` ends the upload. */
+export function upload(path, file, onShare) {
+  const request = new XMLHttpRequest();
+  const sent = new Promise((resolve, reject) => {
+    request.open("POST", path);
+    const headers = { Accept: "application/json", Prefer: "respond-async", "Content-Type": typeOf(file) };
+    for (const [name, value] of Object.entries({ ...headers, ...authorization() })) request.setRequestHeader(name, value);
+    request.upload.addEventListener("progress", ({ loaded, total }) => onShare(total ? loaded / total : 1));
+    request.upload.addEventListener("load", () => onShare(1));
+    request.addEventListener("load", () => resolve(request));
+    request.addEventListener("error", () => reject(new Problem(UNREACHABLE)));
+    request.addEventListener("abort", () => reject(new Problem(STOPPED)));
+    request.send(file);
+  });
+  return { sent: sent.then(answerOf), stop: () => request.abort() };
+}
+
+function typeOf(file) {
+  return file.name.toLowerCase().endsWith(".zip") ? "application/zip" : "application/octet-stream";
+}
+
+function answerOf(request) {
+  if (request.status < 200 || request.status >= 300) {
+    throw problemOf(request.status, request.responseText, request.getResponseHeader("Retry-After"));
+  }
+  const id = request.getResponseHeader("Bnfold-Job");
+  return id && request.status !== ACCEPTED ? askJson(jobPath(id)) : JSON.parse(request.responseText);
+}
+
+/** Follow a job until it has ended; `onJob` gets each state, `onSilence` whether the service just did not answer.
+ *
+ * Throws a Problem where the service knows no such job, an AbortError where `signal` ended it. */
+export async function follow(id, { onJob, onSilence, signal }) {
+  let job = await patiently(() => askJson(jobPath(id), { signal }), onSilence, signal);
+  for (;;) {
+    onJob(job);
+    if (hasEnded(job)) return job;
+    const paused = pause(PAUSE, signal);
+    job = await patiently(() => askJson(`${jobPath(id)}?wait=${WAIT}`, { signal }), onSilence, signal);
+    await paused;
+  }
+}
+
+async function patiently(question, onSilence, signal) {
+  for (let tries = 0; ; tries += 1) {
+    try {
+      const answer = await question();
+      onSilence(false);
+      return answer;
+    } catch (error) {
+      if (!(error instanceof Problem) || !(error.slug === UNREACHABLE.type || BUSY.has(error.status))) throw error;
+      onSilence(true);
+      await pause((error.retryAfter ?? 0) * 1000 || PATIENCE[Math.min(tries, PATIENCE.length - 1)], signal);
+    }
+  }
+}
+
+/** Wait that many milliseconds; an aborted signal ends it at once, and the next question throws. */
+function pause(milliseconds, signal) {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, milliseconds);
+    signal.addEventListener("abort", () => {
+      clearTimeout(timer);
+      resolve();
+    });
+  });
+}

@@ -1,0 +1,124 @@
+// What a report says before it is drawn: its sentences and groups, as the library's report_digest.py tells them.
+
+import { counted, duration, figure, fileSize, grouped, sizeChange } from "./words.js";
+
+export const OTHER = "other per-channel maps";
+export const STATUS_WORDS = {
+  folded: "folded",
+  split: "folded in part",
+  merged: "merged",
+  removed: "removed",
+  kept: "kept",
+};
+const BATCH_NORMALIZATION = "BatchNormalization";
+
+/** Whether the affine is a BatchNormalization node, not a decomposed one. */
+export function isBn(outcome) {
+  return outcome.operator === BATCH_NORMALIZATION;
+}
+
+/** How many affines of a kind went whole, how many in part, and how many there were. */
+export function tally(outcomes, bn) {
+  const chosen = outcomes.filter((outcome) => isBn(outcome) === bn);
+  const split = chosen.filter((outcome) => outcome.status === "split").length;
+  const stay = chosen.filter((outcome) => outcome.status === "kept").length;
+  return { whole: chosen.length - split - stay, split, stay, total: chosen.length };
+}
+
+/** `5 of 9 maps folded, 1 split, 3 stay`. */
+export function told(count, noun, verb) {
+  const split = count.split ? `, ${grouped(count.split)} split (one Mul or Add is left of each)` : "";
+  const rest = count.stay ? `, ${grouped(count.stay)} stay${count.stay === 1 ? "s" : ""}` : "";
+  return `${grouped(count.whole)} of ${grouped(count.total)} ${noun} ${verb}${split}${rest}`;
+}
+
+/** Whether a folded model exists, not only the plan of one or one that was thrown away. */
+export function isWritten(report) {
+  return report.target !== null && report.verification.status !== "failed";
+}
+
+/** The size before, the size after and the change; the last two "" where no file tells them. */
+export function sizes(report) {
+  const { bytes_before: before, bytes_after: after } = report;
+  return [fileSize(before), ...(isWritten(report) ? [fileSize(after), sizeChange(before, after)] : ["", ""])];
+}
+
+/** The one sentence a reader takes away: how many went, in the tense of what was done. */
+export function headline(report) {
+  const [bn, other] = [tally(report.outcomes, true), tally(report.outcomes, false)];
+  if (!bn.total && !other.total) {
+    return "Nothing to fold: the model holds no BatchNormalization and no other per-channel map";
+  }
+  const verb = report.target === null ? "can be folded" : "folded";
+  const lost = report.verification.status === "failed" ? ", but the result is wrong and was thrown away" : "";
+  if (!bn.total) return `No BatchNormalization; ${told(other, OTHER, verb)}${lost}`;
+  return told(bn, bn.total === 1 ? "BatchNormalization" : "BatchNormalizations", verb) + lost;
+}
+
+/** The smallest and largest |scale|, or the one value they share; "" where the outcome tells no channels. */
+export function scaleRange(outcome) {
+  if (!outcome.channels) return "";
+  const [low, high] = [figure(outcome.scale_min), figure(outcome.scale_max)];
+  return low === high ? low : `${low} .. ${high}`;
+}
+
+/** How much of what is tolerated an output's error is; infinite where that cannot be said. */
+export function strain(output) {
+  const { max_absolute: error, tolerance } = output;
+  if (error === null || tolerance === null) return Infinity;
+  return tolerance ? error / tolerance : error && Infinity;
+}
+
+/** The output that came closest to its tolerance or went beyond it; a failed one before any other. */
+export function worstOutput(outputs) {
+  const badness = (output) => [output.ok ? 0 : 1, strain(output)];
+  return outputs.reduce((worst, output) => {
+    const [[failed, most], [fails, more]] = [badness(worst), badness(output)];
+    return fails > failed || (fails === failed && more > most) ? output : worst;
+  });
+}
+
+/** The verdict in one sentence, with the figures of the worst output where it ran. */
+export function verdict(verification) {
+  const { status, reason, outputs, samples, seconds } = verification;
+  if (status !== "verified") {
+    const lead = status === "failed" ? "Verification failed" : "Not verified";
+    return reason ? `${lead}: ${reason}` : lead;
+  }
+  const ran = `${counted(samples, "sample")}, ${duration(seconds)}`;
+  if (!outputs.length) return reason ? `Verified: ${reason}` : `Verified (${ran})`;
+  const worst = worstOutput(outputs);
+  const error = `${figure(worst.max_absolute)} where ${figure(worst.tolerance)} is tolerated`;
+  return `Verified: the largest error is ${error} (${counted(outputs.length, "output")}, ${ran})`;
+}
+
+/** What stayed, by the codes of its two refusals, the most frequent first. */
+export function keptGroups(outcomes) {
+  const groups = new Map();
+  for (const outcome of outcomes.filter(({ status }) => status === "kept")) {
+    const key = JSON.stringify([outcome.backward?.code ?? "", outcome.forward?.code ?? ""]);
+    groups.set(key, [...(groups.get(key) ?? []), outcome]);
+  }
+  return [...groups.values()].sort((a, b) => b.length - a.length);
+}
+
+/** Per way, its name and the refusals met there; one way, "both ways", where they never differ. */
+export function waysOf(group) {
+  const met = (way) => group.map((outcome) => outcome[way]).filter((refusal) => refusal !== null);
+  const [backward, forward] = [met("backward"), met("forward")];
+  if (JSON.stringify(backward) === JSON.stringify(forward)) return backward.length ? [["both ways", backward]] : [];
+  return [["backward", backward], ["forward", forward]].filter(([, refusals]) => refusals.length);
+}
+
+/** The different sentences of refusals that share a code, at most `shown` of them. */
+export function reasons(refusals, shown) {
+  const different = [...new Set(refusals.map((refusal) => refusal.reason))];
+  const more = different.length - shown;
+  return different.slice(0, shown).join("; ") + (more > 0 ? `; and ${more} more such` : "");
+}
+
+/** What a user can do, each piece of advice once. */
+export function hintsOf(group) {
+  const hints = waysOf(group).flatMap(([, refusals]) => refusals.map((refusal) => refusal.hint));
+  return [...new Set(hints.filter(Boolean))];
+}

@@ -1,0 +1,44 @@
+// What a user takes along: the folded model and its report, by a plain link, or by a request where a key must go along.
+
+import { Problem, ask, hasKey } from "./api.js";
+import { announce, h } from "./dom.js";
+import { heading } from "./problems.js";
+
+/** The button that downloads the folded model. */
+export function downloads(job) {
+  const name = nameOf(job, job.name.toLowerCase().endsWith(".zip") ? ".zip" : ".onnx");
+  const text = "Download the folded model";
+  if (!hasKey()) return h("a", { class: "button primary", href: job.result.href, download: name }, text);
+  return saving(text, "primary", job.result.href, "*/*", name);
+}
+
+/** The buttons that download the report in its two forms. */
+export function reports(job) {
+  return [
+    saving("Report as HTML", "link", job.report.href, "text/html", nameOf(job, ".report.html")),
+    saving("Report as JSON", "link", job.report.href, "application/json", nameOf(job, ".report.json")),
+  ];
+}
+
+function nameOf(job, suffix) {
+  return `${job.name.replace(/\.(onnx|zip)$/i, "")}.folded${suffix}`;
+}
+
+function saving(text, kind, href, accept, name) {
+  const button = h("button", { type: "button", class: kind, onclick: () => save(button, href, accept, name) }, text);
+  return button;
+}
+
+/** Hand the answer to the browser's downloads; what goes wrong is told beside the button. */
+async function save(button, href, accept, name) {
+  button.parentElement.querySelector(".complaint")?.remove();
+  try {
+    const url = URL.createObjectURL(await (await ask(href, { accept })).blob());
+    h("a", { href: url, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(url));
+  } catch (error) {
+    const text = error instanceof Problem ? `${heading(error)}. ${error.detail}` : "The download broke off. Try again.";
+    button.after(h("span", { class: "complaint" }, text));
+    announce(text);
+  }
+}

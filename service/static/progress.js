@@ -1,0 +1,95 @@
+// What happens to a model between the upload and the report: the steps, how far, how long, and how to stop it.
+
+import { announce, fill, focusOn, h } from "./dom.js";
+import { fileSize, percent, printable } from "./words.js";
+
+const STEPS = [
+  ["uploading", "Upload", "Uploading"],
+  ["folding", "Fold", "Folding"],
+  ["writing", "Write", "Writing the folded model"],
+  ["verifying", "Verify", "Running both models side by side"],
+];
+const QUEUED = "Waiting for a free worker";
+const SECOND = 1000;
+
+/** The panel of a running fold: its element and heading, and what to call when something happens. */
+export function progressPanel(file) {
+  let stop = () => {};
+  const began = Date.now();
+  const steps = h("ol", { class: "steps" });
+  const bar = h("progress", { max: 1, "aria-labelledby": "progress-title" });
+  const doing = h("p", { class: "doing" });
+  const elapsed = h("span", { class: "soft" });
+  const lost = h("p", { class: "lost", hidden: true }, "The server does not answer just now. Your fold goes on there; this page keeps asking.");
+  const heading = h("h1", { id: "progress-title" }, printable(file.name));
+  const cancel = h("button", { type: "button" }, "Cancel");
+  cancel.addEventListener("click", () => {
+    cancel.disabled = true;
+    fill(cancel, "Cancelling …");
+    focusOn(heading);
+    stop();
+  });
+  const element = h(
+    "section",
+    { class: "card working", "aria-labelledby": "progress-title" },
+    h("div", { class: "title" }, heading, h("span", { class: "soft" }, file.size === null ? "" : fileSize(file.size))),
+    steps,
+    bar,
+    h("div", { class: "below" }, doing, elapsed),
+    lost,
+    h("div", { class: "buttons" }, cancel),
+  );
+  const tick = () => fill(elapsed, clock((Date.now() - began) / SECOND));
+  const timer = setInterval(tick, SECOND);
+
+  let planned = STEPS;
+
+  function at(stage, share, text) {
+    const current = planned.findIndex(([name]) => name === stage);
+    steps.hidden = current < 0;
+    fill(steps, planned.map(([, title], i) => step(title, i, current)));
+    const isOpen = share === null;
+    if (isOpen) bar.removeAttribute("value");
+    else bar.value = share;
+    fill(doing, isOpen ? text : `${text}, ${percent(share)}`);
+    document.title = `${isOpen ? "…" : percent(share)} ${printable(file.name)} · bnfold`;
+    announce(text);
+  }
+
+  at("", null, "One moment");
+  return {
+    element,
+    heading,
+    /** What the button does. */
+    onCancel: (stopping) => {
+      stop = stopping;
+    },
+    /** How much of the upload went, 0 to 1. */
+    uploaded: (share) => (share < 1 ? at("uploading", share, "Uploading") : at("uploading", null, "Uploaded, waiting for the server")),
+    /** What the service says of the job. */
+    show: (job) => {
+      planned = STEPS.filter(([name]) => name !== "verifying" || job.options?.verify !== false);
+      if (job.status === "queued" || !job.stage) return at("folding", null, QUEUED);
+      const text = STEPS.find(([name]) => name === job.stage)?.[2] ?? printable(job.stage);
+      return at(job.stage, job.progress > 0 && job.progress < 1 ? job.progress : null, text);
+    },
+    /** Whether the service just does not answer. */
+    silent: (isSilent) => {
+      if (isSilent && lost.hidden) announce("The server does not answer just now.");
+      lost.hidden = !isSilent;
+    },
+    close: () => clearInterval(timer),
+  };
+}
+
+function step(title, i, current) {
+  const state = i < current ? "done" : i === current ? "now" : "later";
+  const spoken = { done: ", done", now: "", later: ", not yet" }[state];
+  const attributes = state === "now" ? { class: state, "aria-current": "step" } : { class: state };
+  return h("li", attributes, title, h("span", { class: "hidden" }, spoken));
+}
+
+function clock(seconds) {
+  const whole = Math.floor(seconds);
+  return whole < 60 ? `${whole} s` : `${Math.floor(whole / 60)} min ${whole % 60} s`;
+}

@@ -59,7 +59,7 @@ def measure(client: httpx.Client, pid: int, *, verify: bool) -> None:
     print(f"upload of 1 GiB: {took:.1f} s; server {before / MIB:.0f} MiB before, {resident(pid) / MIB:.0f} MiB at most")
     for name, values in (("idle", idle), ("during the upload", busy)):
         p50, p99, worst = np.percentile(values, [50, 99, 100]) * 1000
-        print(f"GET /readyz {name}: median {p50:.1f} ms, p99 {p99:.1f} ms, worst {worst:.1f} ms ({len(values)} requests)")
+        print(f"GET /readyz {name}: median {p50:.1f} ms, p99 {p99:.1f} ms, worst {worst:.1f} ms of {len(values)}")
     for name, (channels, layers, count) in CHAINS.items():
         models = [chain(channels, layers, number) for number in range(count)]
         size = len(models[0])

@@ -19,6 +19,7 @@ from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from folding.errors import FoldingError, NothingToFoldError, OptionError, ReportedError, ServiceError, VerificationError
+from folding.handover import SERVICE_COMMANDS, run_service
 from folding.options import Options, option_fields
 from folding.progress import Bars
 from folding.remote import Service, add_server
@@ -38,7 +39,6 @@ DONE, BAD_INPUT, DIFFERENT, UNCHANGED, UNAVAILABLE = 0, 2, 3, 4, 5
 INTERRUPTED = 130  # what a shell reports for a process ended by SIGINT: 128 + 2
 
 WIDTH_CAP = 120  # wider lines are hard to read
-SERVICE_COMMANDS = {"serve": "serve folds over HTTP", "keys": "the API keys of the service: add, list, revoke"}
 VERIFICATION_OPTIONS = ("verify", "inputs", "verify_timeout")
 
 DESCRIPTION = "Fold BatchNormalization and other per-channel affine maps into the weights of an ONNX model."
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a name may hold what the terminal's encoding lacks
     given = sys.argv[1:] if argv is None else list(argv)
     if given and given[0] in SERVICE_COMMANDS:
-        return _serve(given)
+        return run_service(given)
     parser = build_parser()
     arguments, unknown = parser.parse_known_args(given)
     if unknown:
@@ -286,15 +286,6 @@ def _verify(arguments: argparse.Namespace) -> int:
 def _verdict_code(verification: Verification) -> int:
     """A comparison that could not be made is neither proof nor failure: it is the input that did not allow it."""
     return {"verified": DONE, "failed": DIFFERENT, "not verified": BAD_INPUT}[verification.status]
-
-
-def _serve(argv: Sequence[str]) -> int:
-    try:
-        from service.command import main as run
-    except ModuleNotFoundError as error:
-        said = f"{argv[0]}: the service is not installed ({error.name} is missing); pip install 'bnfold[service]'"
-        return complain(said, BAD_INPUT)
-    return run(argv)
 
 
 def exit_code(error: Exception) -> int:

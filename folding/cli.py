@@ -16,10 +16,12 @@ import sys
 from dataclasses import asdict
 from importlib import import_module
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any
 
+from folding.cli_options import add_options, chosen_options
 from folding.errors import FoldingError, NothingToFoldError, OptionError, ReportedError, ServiceError, VerificationError
-from folding.options import Options, option_fields
+from folding.handover import SERVICE_COMMANDS, run_service
+from folding.options import option_fields
 from folding.progress import Bars
 from folding.remote import Service, add_server
 from folding.report import json_ready
@@ -29,7 +31,7 @@ from folding.report_text import render_text, render_verification
 from folding.signals import Terminated, end_cleanly_when_told_to
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from folding.report import Report, Verification
@@ -38,7 +40,6 @@ DONE, BAD_INPUT, DIFFERENT, UNCHANGED, UNAVAILABLE = 0, 2, 3, 4, 5
 INTERRUPTED = 130  # what a shell reports for a process ended by SIGINT: 128 + 2
 
 WIDTH_CAP = 120  # wider lines are hard to read
-SERVICE_COMMANDS = {"serve": "serve folds over HTTP", "keys": "the API keys of the service: add, list, revoke"}
 VERIFICATION_OPTIONS = ("verify", "inputs", "verify_timeout")
 
 DESCRIPTION = "Fold BatchNormalization and other per-channel affine maps into the weights of an ONNX model."
@@ -66,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a name may hold what the terminal's encoding lacks
     given = sys.argv[1:] if argv is None else list(argv)
     if given and given[0] in SERVICE_COMMANDS:
-        return _serve(given)
+        return run_service(given)
     parser = build_parser()
     arguments, unknown = parser.parse_known_args(given)
     if unknown:
@@ -132,7 +133,7 @@ def _add_fold(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     fold.add_argument("--dry-run", action="store_true", help="report what would be done and write no model")
     _add_presentation(fold)
     add_server(fold)
-    _add_options(fold.add_argument_group("how to fold and judge"), option_fields())
+    add_options(fold.add_argument_group("how to fold and judge"), option_fields())
     fold.set_defaults(run=_fold, usage=fold.error)
 
 
@@ -145,7 +146,7 @@ def _add_inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_presentation(inspect)
     add_server(inspect)
     chosen = (name for name in option_fields() if name not in VERIFICATION_OPTIONS)
-    _add_options(inspect.add_argument_group("how to fold"), chosen)
+    add_options(inspect.add_argument_group("how to fold"), chosen)
     inspect.set_defaults(run=_inspect)
 
 
@@ -157,7 +158,7 @@ def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     verify.add_argument("before", metavar="A", help="the original model")
     verify.add_argument("after", metavar="B", help="the model to judge")
     verify.add_argument("--json", action="store_true", help="print the verdict as JSON")
-    _add_options(verify, (name for name in VERIFICATION_OPTIONS if name != "verify"))
+    add_options(verify, (name for name in VERIFICATION_OPTIONS if name != "verify"))
     verify.set_defaults(run=_verify)
 
 
@@ -175,33 +176,6 @@ def _add_presentation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-q", "--quiet", action="store_true", help="print errors and warnings only")
 
 
-def _add_options(group: argparse._ActionsContainer, names: Iterable[str]) -> None:
-    declared, types = option_fields(), get_type_hints(Options)
-    for name in names:
-        given = argparse.SUPPRESS  # what is not given is left to Options, the one place for defaults
-        flag, form = f"--{name.replace('_', '-')}", _form(types[name], declared[name]["default"])
-        if "metavar" in declared[name]:
-            form["metavar"] = declared[name]["metavar"]
-        group.add_argument(flag, dest=name, default=given, help=_help(declared[name]), **form)
-
-
-def _form(kind: object, default: Any) -> dict[str, Any]:
-    if kind is bool:
-        return {"action": argparse.BooleanOptionalAction if default else "store_true"}
-    if get_origin(kind) is tuple:
-        return {"action": "append", "type": get_args(kind)[0]}
-    if get_origin(kind) is Literal:
-        return {"choices": get_args(kind)}
-    return {"type": next((part for part in get_args(kind) if part is not type(None)), kind)}
-
-
-def _help(declared: dict[str, Any]) -> str:
-    text, default = declared["help"], declared["default"]
-    shown = "yes" if default is True else f"{default:g}" if isinstance(default, float) else default
-    told = f"{text} (default: {shown})" if shown else f"{text}"
-    return told.replace("%", "%%")  # argparse formats it
-
-
 def _report_path(text: str) -> Path:
     try:
         return report_path(text)
@@ -209,15 +183,10 @@ def _report_path(text: str) -> Path:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def _options(arguments: argparse.Namespace) -> Options:
-    given = vars(arguments)
-    return Options(**{name: given[name] for name in option_fields() if name in given})
-
-
 def _fold(arguments: argparse.Namespace) -> int:
     if arguments.output is None and not arguments.dry_run:
         arguments.usage("give -o OUT to write the folded model, or --dry-run to see what would be done")
-    options, library = _options(arguments), _library(arguments)
+    options, library = chosen_options(arguments), _library(arguments)
     target = None if arguments.dry_run else arguments.output
 
     def work() -> Report:
@@ -229,7 +198,7 @@ def _fold(arguments: argparse.Namespace) -> int:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    options, library = _options(arguments), _library(arguments)
+    options, library = chosen_options(arguments), _library(arguments)
     return _told(lambda: library.inspect(arguments.model, options), arguments)
 
 
@@ -272,7 +241,7 @@ def _publish(report: Report, arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    options = _options(arguments)
+    options = chosen_options(arguments)
     from folding.verification import verify
 
     verification = verify(arguments.before, arguments.after, inputs=options.inputs, timeout=options.verify_timeout)
@@ -286,15 +255,6 @@ def _verify(arguments: argparse.Namespace) -> int:
 def _verdict_code(verification: Verification) -> int:
     """A comparison that could not be made is neither proof nor failure: it is the input that did not allow it."""
     return {"verified": DONE, "failed": DIFFERENT, "not verified": BAD_INPUT}[verification.status]
-
-
-def _serve(argv: Sequence[str]) -> int:
-    try:
-        from service.command import main as run
-    except ModuleNotFoundError as error:
-        said = f"{argv[0]}: the service is not installed ({error.name} is missing); pip install 'bnfold[service]'"
-        return complain(said, BAD_INPUT)
-    return run(argv)
 
 
 def exit_code(error: Exception) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
     from service.settings import Settings
 
-LOG = logging.getLogger("bnfold")
 STATIC = Path(__file__).parent / "static"
 THREADS = 32  # blocks, commits and reads that may wait for the disk at the same time
 CLIENT_LEFT = 499  # what nginx logs for it; nobody reads the answer
@@ -73,7 +71,6 @@ def create_app(settings: Settings, program: Program | None = None) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _of_the_framework)
     app.add_exception_handler(ClientDisconnect, _left)
-    app.add_exception_handler(Exception, _mistake)
     app.add_middleware(Around, names=settings.allowed_hosts or (LOOPBACK_NAMES if settings.is_loopback else ()))
     return app
 
@@ -114,9 +111,3 @@ async def _of_the_framework(request: Request, error: Exception) -> Response:
 
 async def _left(_: Request, __: Exception) -> Response:
     return Response(status_code=CLIENT_LEFT)
-
-
-async def _mistake(request: Request, error: Exception) -> Response:
-    LOG.error("a request failed", exc_info=error, extra={"request": request.state.request_id})
-    said = f"the server made a mistake; its log tells more under the request id {request.state.request_id}"
-    return await _problem(request, Problem("internal", said))

@@ -48,8 +48,11 @@ class Around:
         request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
 
+        begun = False
+
         async def sending(message: Message) -> None:
-            nonlocal status
+            nonlocal begun, status
+            begun = True
             if message["type"] == "http.response.start":
                 status = message["status"]
                 told = MutableHeaders(scope=message)
@@ -64,6 +67,12 @@ class Around:
             else:
                 said = "this server does not go by that name; the operator can add it to allowed_hosts"
                 await respond(Problem("forbidden", said))(scope, receive, sending)
+        except Exception as error:  # whatever it is, the client gets an answer, and the log the reason
+            LOG.exception("a request failed", exc_info=error, extra={"request": request_id})
+            if begun:
+                raise
+            said = f"the server made a mistake; its log tells more under the request id {request_id}"
+            await respond(Problem("internal", said))(scope, receive, sending)
         finally:
             seconds = time.monotonic() - began
             method = scope["method"] if scope["method"] in METHODS else "other"

@@ -78,9 +78,8 @@ def _done(request: Request, folder: Path, progress: Progress) -> Answer:
     if request.archive:
         from service.archives import ArchiveError, ArchiveLimits, read_archive  # noqa: PLC0415  few need it
 
-        bounds = ArchiveLimits(total_bytes=request.bounds.file, model=limits)
         try:
-            source = read_archive(folder / IN / ARCHIVE, folder / UNPACKED, bounds)
+            source = read_archive(folder / IN / ARCHIVE, folder / UNPACKED, ArchiveLimits(model=limits))
         except ArchiveError as error:
             return Answer(slug="unsafe-archive", detail=str(error))
     os.chdir(source.parent)  # sentences name the model, not our folders

@@ -76,6 +76,15 @@ def test_a_request_has_an_id(server):
     assert len(made) == 16
 
 
+def test_a_mistake_of_the_server_is_a_problem_too(server, monkeypatch, caplog):
+    monkeypatch.setattr(server.app.state.service.ledger, "queue", lambda: 1 / 0)
+    answer = server.client.get("/metrics")
+    assert (answer.status_code, slug(answer)) == (500, "internal")
+    assert answer.headers["X-Request-ID"] in answer.json()["detail"]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert "ZeroDivisionError" in caplog.text
+
+
 def test_health(server):
     assert server.client.get("/livez").json() == {"status": "alive"}
     assert server.client.get("/readyz").json() == {"status": "ready", "disk": "ok", "ledger": "ok", "engine": "ok"}

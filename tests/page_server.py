@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 STATIC = Path(__file__).resolve().parent.parent / "service" / "static"
 POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-SLOW_STEP = 0.08  # seconds between two steps of a slow fold: visible to a test, bearable for who waits
+SLOW_STEP = 0.12  # seconds between two steps of a slow fold: visible to a test, bearable for who waits
 STEPS = 5
 POLL = 0.01  # seconds between two looks at a job that somebody waits for
 LONG = 50  # times as slow: what is very slow is cancelled, not waited for
@@ -152,7 +152,7 @@ class Fake:
             if job.stopped.is_set():
                 job.change(status="cancelled", problem=told("cancelled", 409, "You stopped it."))
                 return
-            job.change(status="running", stage="folding")
+            job.change(status="running")
             report = self._folded(job)
             if "wrong" in job.name:
                 report = self._damaged(job, report)
@@ -168,7 +168,8 @@ class Fake:
         """Fold it, or take what came of the same model with the same options before, as the service does."""
         known = (digest(job.source), job.options)
         if known not in self._done:
-            report = folding.fold(job.source, job.target, job.options, progress=self._progress(job))
+            progress = None if "slow" in job.name else self._progress(job)  # it has told it all
+            report = folding.fold(job.source, job.target, job.options, progress=progress)
             self._done[known] = (report, job.target.read_bytes())
         report, data = self._done[known]
         job.target.write_bytes(data)

@@ -220,6 +220,8 @@ class Fake:
         answer: Response = await call_next(request)
         answer.headers["Content-Security-Policy"] = POLICY
         answer.headers["X-Content-Type-Options"] = "nosniff"
+        if request.url.path.startswith("/static"):
+            answer.headers["Cache-Control"] = "max-age=600"  # one test after the other loads them
         return answer
 
     async def page(self) -> FileResponse:

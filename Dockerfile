@@ -5,7 +5,7 @@ WORKDIR /opt/bnfold
 COPY pyproject.toml README.md LICENSE ./
 COPY folding folding
 COPY service service
-RUN pip install --no-cache-dir .
+RUN pip install --no-cache-dir '.[service]'
 RUN useradd --create-home bnfold
 USER bnfold
 WORKDIR /models

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: test lint types unit browser fuzz mutate patterns bench survey serve clean
+.PHONY: test lint types unit browser fuzz mutate patterns bench survey serve chaos clean
 
 ## test: install what the tests need, then lint, types, and the suite with branch coverage
 test: lint types unit
@@ -44,13 +44,25 @@ bench: $(VENV)/.bench-installed
 survey: $(VENV)/.survey-installed
 	$(BIN)/python -m benchmarks.architectures
 
-## serve: start the HTTP service on loopback
-serve: $(STAMP)
-	$(BIN)/bnfold serve
+## serve: install the service and start it on loopback: PORT, DATA
+PORT ?= 8000
+DATA ?= bnfold-data
+serve: $(VENV)/.service-installed
+	$(BIN)/bnfold serve --port $(PORT) --data $(DATA)
+
+## chaos: kill the server at random, many times, while jobs run; nothing accepted may be lost
+chaos: $(STAMP)
+	CHAOS_KILLS=$(CHAOS_KILLS) $(BIN)/pytest tests/test_service_chaos.py
+CHAOS_KILLS ?= 20
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --editable '.[test,service]'
+	touch $@
+
+$(VENV)/.service-installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[service]'
 	touch $@
 
 $(VENV)/.bench-installed: $(STAMP)

@@ -1,7 +1,8 @@
-"""The command ``bnfold``: fold, inspect, verify. What a command needs is imported inside it, so help is instant.
+"""The command ``bnfold``: fold, inspect, verify, serve, keys. Imports are inside, so help is instant.
 
 Exit codes: 0 done; 2 bad input or usage; 3 the folded model differs; 4 nothing to fold (``--require-change``);
-130 interrupted. A report that was asked for is written in every case in which there is one.
+5 the service that ``--server`` names cannot be reached, or has no room; 130 interrupted. A report that was asked for is
+written in every case in which there is one.
 """
 
 # ruff: noqa: PLC0415  a command imports what it needs when it runs, or every --help would wait for onnx
@@ -13,12 +14,15 @@ import json
 import os
 import sys
 from dataclasses import asdict
+from importlib import import_module
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-from folding.errors import FoldingError, NothingToFoldError, OptionError, ReportedError, VerificationError
+from folding.errors import FoldingError, NothingToFoldError, OptionError, ReportedError, ServiceError, VerificationError
+from folding.handover import SERVICE_COMMANDS, run_service
 from folding.options import Options, option_fields
 from folding.progress import Bars
+from folding.remote import Service, add_server
 from folding.report import json_ready
 from folding.report_digest import printable
 from folding.report_file import REPORT_SUFFIXES, report_path, write_report
@@ -31,7 +35,7 @@ if TYPE_CHECKING:
 
     from folding.report import Report, Verification
 
-DONE, BAD_INPUT, DIFFERENT, UNCHANGED = 0, 2, 3, 4
+DONE, BAD_INPUT, DIFFERENT, UNCHANGED, UNAVAILABLE = 0, 2, 3, 4, 5
 INTERRUPTED = 130  # what a shell reports for a process ended by SIGINT: 128 + 2
 
 WIDTH_CAP = 120  # wider lines are hard to read
@@ -44,9 +48,11 @@ examples:
   bnfold fold model.onnx -o folded.onnx         fold, compare the results, write
   bnfold fold model.onnx -o folded.onnx --report report.html --keep 'head.*'
   bnfold verify model.onnx folded.onnx          run both side by side
+  bnfold fold model.onnx -o folded.onnx --server http://127.0.0.1:8000
 
 exit codes:
   0 done    2 bad input or usage    3 the folded model differs    4 nothing to fold, with --require-change
+  5 with --server: the service cannot be reached, or has no room or time now
   130 interrupted    `verify` also ends with 2 where it could not compare
 """
 
@@ -58,9 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a name may hold what the terminal's encoding lacks
+    given = sys.argv[1:] if argv is None else list(argv)
+    if given and given[0] in SERVICE_COMMANDS:
+        return run_service(given)
     parser = build_parser()
-    arguments, unknown = parser.parse_known_args(argv)
-    if unknown and arguments.command != "serve":
+    arguments, unknown = parser.parse_known_args(given)
+    if unknown:
         parser.error(f"unrecognized arguments: {' '.join(map(printable, unknown))}")
     end_cleanly_when_told_to()
     try:
@@ -100,8 +109,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_fold(commands)
     _add_inspect(commands)
     _add_verify(commands)
-    serve = commands.add_parser("serve", help="the HTTP service (not part of this version)", add_help=False)
-    serve.set_defaults(run=_serve)
+    for name, what in SERVICE_COMMANDS.items():
+        commands.add_parser(name, help=what, add_help=False)
     return parser
 
 
@@ -122,6 +131,7 @@ def _add_fold(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     fold.add_argument("-o", "--output", metavar="OUT", help="where to write the folded model; may be IN itself")
     fold.add_argument("--dry-run", action="store_true", help="report what would be done and write no model")
     _add_presentation(fold)
+    add_server(fold)
     _add_options(fold.add_argument_group("how to fold and judge"), option_fields())
     fold.set_defaults(run=_fold, usage=fold.error)
 
@@ -133,6 +143,7 @@ def _add_inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     inspect.add_argument("model", metavar="IN", help="the ONNX model to look at")
     _add_presentation(inspect)
+    add_server(inspect)
     chosen = (name for name in option_fields() if name not in VERIFICATION_OPTIONS)
     _add_options(inspect.add_argument_group("how to fold"), chosen)
     inspect.set_defaults(run=_inspect)
@@ -206,23 +217,29 @@ def _options(arguments: argparse.Namespace) -> Options:
 def _fold(arguments: argparse.Namespace) -> int:
     if arguments.output is None and not arguments.dry_run:
         arguments.usage("give -o OUT to write the folded model, or --dry-run to see what would be done")
-    options = _options(arguments)
-    from folding.api import fold
-
+    options, library = _options(arguments), _library(arguments)
     target = None if arguments.dry_run else arguments.output
 
     def work() -> Report:
         with Bars(enabled=_shows_bars(arguments)) as bars:  # gone before the report appears
-            return fold(arguments.model, target, options, progress=bars)
+            report: Report = library.fold(arguments.model, target, options, progress=bars)
+        return report
 
     return _told(work, arguments)
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    options = _options(arguments)
-    from folding.api import inspect
+    options, library = _options(arguments), _library(arguments)
+    return _told(lambda: library.inspect(arguments.model, options), arguments)
 
-    return _told(lambda: inspect(arguments.model, options), arguments)
+
+def _library(arguments: argparse.Namespace) -> Any:
+    """What folds: this machine, or the service that was named."""
+    if arguments.server is not None:
+        return Service(arguments.server, arguments.key)
+    if arguments.key is not None:
+        raise OptionError("--key belongs to --server; without it no service is asked")
+    return import_module("folding.api")
 
 
 def _told(work: Callable[[], Report], arguments: argparse.Namespace) -> int:
@@ -271,12 +288,11 @@ def _verdict_code(verification: Verification) -> int:
     return {"verified": DONE, "failed": DIFFERENT, "not verified": BAD_INPUT}[verification.status]
 
 
-def _serve(_: argparse.Namespace) -> int:
-    return complain("serve: the service is not part of this version yet; use bnfold fold", BAD_INPUT)
-
-
 def exit_code(error: Exception) -> int:
     """The exit code of an error that ended a command."""
+    if isinstance(error, ServiceError):
+        otherwise = UNAVAILABLE if error.is_unavailable else BAD_INPUT
+        return {"verification-failed": DIFFERENT, "nothing-to-fold": UNCHANGED}.get(error.slug, otherwise)
     if isinstance(error, VerificationError):
         return DIFFERENT
     return UNCHANGED if isinstance(error, NothingToFoldError) else BAD_INPUT
@@ -288,7 +304,8 @@ def sentence(error: Exception, arguments: argparse.Namespace) -> str:
     if isinstance(error, OSError):
         return f"{error.filename or model}: {_cause(error)}".removeprefix(": ")
     text, files = str(error), [named[key] for key in ("model", "output") if named.get(key)]
-    is_told = isinstance(error, OptionError) or not files or text.startswith(tuple(files))
+    is_own = isinstance(error, OptionError) or (isinstance(error, ServiceError) and error.is_unavailable)
+    is_told = is_own or not files or text.startswith(tuple(files))
     return text if is_told else f"{model}: {text}"
 
 

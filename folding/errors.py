@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from folding.report import Report
+
+_SERVER_ERRORS = 500  # RFC 9110, 15.6: from here on a status blames the server
 
 
 class FoldingError(Exception):
@@ -38,3 +42,26 @@ class NothingToFoldError(ReportedError):
 
 class VerificationError(ReportedError):
     """The folded model does not compute what the original computes. Nothing was written."""
+
+
+class ServiceError(FoldingError):
+    """A bnfold service refused the work, failed, or could not be reached. Nothing was written.
+
+    `slug` is the stable name of the problem, `title` and `detail` are sentences, `status` is the HTTP status if there
+    was one, `job` the id of the job it is about, `report` the report, as JSON, of a fold that ended without an output.
+    """
+
+    UNREACHABLE, PROTOCOL = "unreachable", "protocol"  # no answer, and one that no bnfold service gives
+    _NOT_THE_MODEL = frozenset({UNREACHABLE, PROTOCOL, "busy", "quota-exceeded", "cancelled", "digest-mismatch"})
+
+    def __init__(
+        self, slug: str, title: str, detail: str, *, status: int | None = None, job: str | None = None
+    ) -> None:
+        super().__init__(detail or title)
+        self.slug, self.title, self.detail, self.status, self.job = slug, title, detail, status, job
+        self.report: dict[str, Any] | None = None
+
+    @property
+    def is_unavailable(self) -> bool:
+        """Whether the service is what failed: the same model may be folded another time, or at another address."""
+        return self.slug in self._NOT_THE_MODEL or (self.status is not None and self.status >= _SERVER_ERRORS)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 BAR_AFTER_SECONDS = 0.5  # shorter work leaves the terminal alone
-BYTE_STAGES = ("writing",)  # the stages whose steps are bytes
+BYTE_STAGES = ("writing", "uploading", "downloading")  # the stages whose steps are bytes
 
 
 class Bars:

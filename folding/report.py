@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 Status = Literal["folded", "split", "merged", "kept", "removed"]
 VerificationStatus = Literal["verified", "failed", "not verified"]
@@ -93,6 +94,16 @@ class Report:
         plain: dict[str, Any] = json_ready(asdict(self))
         return plain
 
+    @classmethod
+    def from_dict(cls, plain: object) -> Report:
+        """The report that `as_dict` told; NaN for a figure that was not finite. Keys it does not know are ignored.
+
+        Raises:
+            ValueError: it is no report: a key is missing or has a value of another type; the message names it.
+        """
+        report: Report = _built(cls, plain, "report")
+        return report
+
     def to_json(self) -> str:
         """The report as one JSON document (RFC 8259, ASCII only, so no name can reach a terminal as a command)."""
         return json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n"
@@ -105,3 +116,34 @@ def json_ready(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [json_ready(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _built(kind: Any, plain: Any, where: str) -> Any:
+    """The value of an annotated type that `json_ready` made `plain` of."""
+    if isinstance(kind, type) and is_dataclass(kind):
+        return _dataclass(kind, plain, where)
+    if get_origin(kind) is UnionType:
+        chosen = next(part for part in get_args(kind) if part is not NoneType)
+        return None if plain is None else _built(chosen, plain, where)
+    if get_origin(kind) is tuple and isinstance(plain, list):
+        item = get_args(kind)[0]
+        return tuple(_built(item, value, f"{where}[{index}]") for index, value in enumerate(plain))
+    if get_origin(kind) is Literal and isinstance(plain, str) and plain in get_args(kind):
+        return plain
+    if kind is float and (plain is None or (isinstance(plain, (int, float)) and not isinstance(plain, bool))):
+        return math.nan if plain is None else float(plain)
+    if kind in {str, bool, int} and type(plain) is kind:
+        return plain
+    raise ValueError(f"{where} is {plain!r:.100}, which a report cannot hold there")
+
+
+def _dataclass(kind: type, plain: Any, where: str) -> Any:
+    if not isinstance(plain, dict):
+        raise ValueError(f"{where} is {plain!r:.100}; it should be an object")  # noqa: TRY004  as for all that it holds
+    types, values = get_type_hints(kind), {}
+    for declared in fields(kind):
+        if declared.name in plain:
+            values[declared.name] = _built(types[declared.name], plain[declared.name], f"{where}.{declared.name}")
+        elif declared.default is MISSING and declared.default_factory is MISSING:
+            raise ValueError(f"{where}.{declared.name} is missing")
+    return kind(**values)

@@ -65,7 +65,8 @@ def verify(
         limit = _default_memory() if memory is None else memory
         needed = COPIES * max(model.nbytes for model in known)
         epsilon, quantizes = max(model.epsilon for model in known), any(model.quantizes for model in known)
-        job = Job(_absolute(before), _absolute(after), given, label, timeout, limit, epsilon, quantizes)
+        paths = _absolute(before), _absolute(after)
+        job = Job(*paths, given, label, timeout, limit, epsilon, quantizes, os.getpid())
         verdict = _too_large(needed, limit) or _run(folder, job)
     return replace(verdict, seconds=time.monotonic() - began)
 

@@ -11,6 +11,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from folding.bounds import die_with, lower
 from folding.compare import Comparison
 from folding.errors import OptionError
 from folding.job import JOB, RESULT, Job
@@ -23,6 +24,7 @@ if sys.platform != "win32":
 def main(folder: Path) -> None:
     """Do the job in `folder` and leave result.json there, complete or not at all."""
     job = Job(**json.loads((folder / JOB).read_text()))
+    die_with(job.parent)
     _limit(job)
     try:
         answer = asdict(Comparison(job, folder).verdict())
@@ -36,17 +38,10 @@ def main(folder: Path) -> None:
 def _limit(job: Job) -> None:
     """Bound this process, what it holds so far included. The processor time is for when the parent is gone."""
     if sys.platform != "win32":
-        _lower(resource.RLIMIT_CORE, 0)
-        _lower(resource.RLIMIT_CPU, int(job.seconds * THREADS) + 1)
+        lower(resource.RLIMIT_CORE, 0)
+        lower(resource.RLIMIT_CPU, int(job.seconds * THREADS) + 1)
         if job.memory is not None:
-            _lower(resource.RLIMIT_AS, job.memory)
-
-
-if sys.platform != "win32":
-
-    def _lower(kind: int, value: int) -> None:
-        hard = resource.getrlimit(kind)[1]
-        resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
+            lower(resource.RLIMIT_AS, job.memory)
 
 
 if __name__ == "__main__":

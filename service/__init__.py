@@ -1,1 +1,1 @@
-"""The HTTP service of bnfold. It does not exist yet: ``bnfold serve`` says so and exits with 2."""
+"""The HTTP service of bnfold: a model comes in, is folded in a limited child process, and its address comes back."""

@@ -29,7 +29,6 @@ WRONG = VerificationError("the folded model differs", report(bn(), verification=
 NOTHING = NothingToFoldError("nothing could be folded", EMPTY)
 FOLD = ["fold", "in.onnx", "-o", "out.onnx"]
 TOO_SHORT = "bnfold: verify_timeout is 0.0; give a number of seconds above 0\n"
-NO_SERVICE = "bnfold: serve: the service is not part of this version yet; use bnfold fold\n"
 
 
 @dataclass
@@ -103,7 +102,6 @@ def exit_code(argv: list[str]) -> int:
         (["verify", "a", "b"], MISSING, (2, "bnfold: in.onnx: no such file or directory\n")),
         (["verify", "a", "b"], FULL, (2, "bnfold: no space left on device\n")),
         ([*FOLD, "--verify-timeout", "0"], VARIED, (2, TOO_SHORT)),
-        (["serve", "--port", "80"], VARIED, (2, NO_SERVICE)),
     ],
 )
 def test_exit_codes_and_messages(
@@ -341,3 +339,14 @@ def test_the_bar_is_gone_before_the_report_appears(library: Library, monkeypatch
     monkeypatch.setattr(cli, "show", lambda _: events.append("report shown"))
     assert exit_code(FOLD) == 0
     assert events == ["bar gone", "report shown"]
+
+
+@pytest.mark.parametrize("command", ["serve", "keys"])
+def test_without_the_service_its_commands_say_how_to_get_it(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "service.command", raising=False)
+    assert cli.main([command, "--help"]) == 2
+    said = "the service is not installed (uvicorn is missing); pip install 'bnfold[service]'"
+    assert capsys.readouterr().err == f"bnfold: {command}: {said}\n"

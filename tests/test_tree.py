@@ -10,6 +10,8 @@ import pytest
 
 from folding.options import option_fields
 from folding.plan import CODES
+from service.metrics import Metrics
+from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDING = ROOT / "folding"
@@ -83,7 +85,10 @@ def test_affine_imports_numpy_only():
     }
 
 
-@pytest.mark.parametrize("path", [*SOURCES, *sorted((ROOT / "benchmarks").rglob("*.py"))], ids=str)
+OTHERS = [path for folder in ("benchmarks", "service") for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *OTHERS], ids=str)
 def test_files_are_small_and_begin_with_their_purpose(path):
     text = path.read_text()
     assert len(text.splitlines()) <= LARGEST
@@ -111,3 +116,31 @@ def test_every_option_is_in_the_readme():
     text = (ROOT / "README.md").read_text()
     for name in option_fields():
         assert f"--{name.replace('_', '-')}" in text
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=str)
+def test_the_library_knows_the_service_only_where_it_is_asked_for(path):
+    assert not any(name.split(".")[0] == "service" for name in imported(path))
+
+
+@pytest.mark.parametrize("name", ["worker", "work", "confine"])
+def test_the_process_of_a_fold_starts_without_the_server(name):
+    """It needs no web framework, no database and no pydantic: they cost a second, and have no business there."""
+    seen, ahead = set(), {f"service.{name}"}
+    while ahead:
+        seen |= ahead
+        paths = [ROOT / "service" / f"{one.split('.')[1]}.py" for one in ahead if one.startswith("service.")]
+        ahead = {found for path in paths if path.is_file() for found in imported(path)} - seen
+    assert not {one.split(".")[0] for one in seen} & {"fastapi", "starlette", "sqlalchemy", "pydantic", "uvicorn"}
+
+
+def test_every_setting_is_documented():
+    rows = re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", (ROOT / "docs" / "operating.md").read_text(), re.MULTILINE)
+    settings = {name: field.description for name, field in Settings.model_fields.items()}
+    assert {name: told for name, told in rows if name in settings} == settings
+
+
+def test_every_metric_is_documented():
+    text = (ROOT / "docs" / "operating.md").read_text()
+    for metric in Metrics().registry.collect():
+        assert f"`{metric.name}" in text

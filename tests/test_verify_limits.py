@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,10 +18,15 @@ from folding.verification import _default_memory, verify
 from tests.verification_models import saved
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
 GIB = 1 << 30
 MEMINFO = "MemTotal: 16777216 kB\nMemAvailable: 8388608 kB\n"
+ENDLESS = """(float[2] x) => (float[2] y) <int64 n = {1000000000000}, bool c = {1}> {
+    y = Loop (n, c, x) <body = b (int64 i, bool ci, float[2] xi) => (bool co, float[2] xo) {
+        co = Identity(ci) xo = Relu(xi) }> }"""
+ROOT = Path(__file__).resolve().parents[1]
+PATIENCE = 30  # seconds
 RELU = "(float[N,4] x) => (float[N,4] y) { y = Relu(x) }"
 
 
@@ -88,3 +96,25 @@ def test_the_environment_leaves_the_child_its_address_space(
     monkeypatch.setattr(subprocess, "Popen", Recorded)
     assert verify(*saved(tmp_path, RELU)).status == "verified"
     assert [environment["OPENBLAS_NUM_THREADS"] for environment in environments] == ["1"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone can tie a process to its parent")
+@pytest.mark.parametrize("seconds", [0.0, 1.0])  # before and after the child asked for it
+def test_the_child_does_not_outlive_a_parent_that_is_killed(seconds: float, tmp_path: Path) -> None:
+    code = "import sys; from folding import verify; verify(*sys.argv[1:])"
+    paths = [str(path) for path in saved(tmp_path, ENDLESS)]
+    parent = subprocess.Popen([sys.executable, "-c", code, *paths], env=os.environ | {"PYTHONPATH": str(ROOT)})
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+    _wait_until(lambda: bool(children.read_text()))
+    child = Path(f"/proc/{int(children.read_text())}")
+    time.sleep(seconds)
+    parent.kill()
+    parent.wait()
+    _wait_until(lambda: not child.exists())
+
+
+def _wait_until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)

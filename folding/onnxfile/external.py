@@ -88,7 +88,7 @@ class ExternalFiles:
 
 def _resolve(folder: Path, location: str, label: str, *, allow_links: bool) -> Path:
     """The file that a location names, once every folder on the way to it is a real one."""
-    parts = _plain_parts(location, label)
+    parts = plain_parts(location, label)
     path = folder
     for index, part in enumerate(parts):
         path = path / part
@@ -111,7 +111,12 @@ def _resolve(folder: Path, location: str, label: str, *, allow_links: bool) -> P
     return path
 
 
-def _plain_parts(location: str, label: str) -> tuple[str, ...]:
+def plain_parts(location: str, label: str) -> tuple[str, ...]:
+    """The folders and the file a location names, from the model's folder on; `label` is the tensor's, for the error.
+
+    Raises:
+        ModelError: it names none, or something outside the model's folder.
+    """
     if not location:
         raise ModelError(f"{label}: its data are external, but no location says in which file")
     parts = PurePosixPath(location).parts

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import mmap
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnx import AttributeProto
 
 from folding.errors import ModelError
-from folding.onnxfile.external import ExternalFiles
+from folding.onnxfile.external import ExternalFiles, plain_parts
 from folding.onnxfile.graphs import GraphCheck
 from folding.onnxfile.limits import Limits
 from folding.onnxfile.skeleton import Walk, marked, marker, parse
@@ -113,15 +113,11 @@ def read(path: str | os.PathLike[str], limits: Limits = _DEFAULT_LIMITS) -> Onnx
         ModelError: it is missing, no ONNX model, truncated, corrupt, inconsistent or unsafe.
         LimitError: it exceeds one of `limits`.
     """
-    path = Path(path)
-    try:
-        source = FileSource(path)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be opened: {getattr(error, 'strerror', error)}") from error
+    source = _opened(Path(path))
     external = ExternalFiles(source, limits)
     try:
         with source.opened() as fd, _mapped(fd, source.size) as data:
-            return _build(data, source, external, limits, path.name)
+            return _build(data, source, external, limits, source.path.name)
     except BaseException:
         external.close()
         source.close()
@@ -137,7 +133,40 @@ def from_bytes(data: bytes, limits: Limits = _DEFAULT_LIMITS) -> OnnxFile:
     return _build(data, BytesSource(data), ExternalFiles(None, limits), limits, "the model")
 
 
+def external_locations(path: str | os.PathLike[str], limits: Limits = _DEFAULT_LIMITS) -> tuple[str, ...]:
+    """The files a model refers to for its data, as paths relative to its folder; they need not be there yet.
+
+    Raises:
+        ModelError, LimitError: as in `read`, as far as it concerns the model file itself.
+    """
+    with closing(_opened(Path(path))) as source, source.opened() as fd, _mapped(fd, source.size) as data:
+        model, _ = _parsed(data, source, limits, source.path.name)
+    graphs = GraphCheck(model, limits)
+    graphs.run()
+    found: dict[str, None] = {}
+    for tensor, label in ((place.tensor, place.label) for place in graphs.places):
+        if tensor.data_location == tensor.EXTERNAL:
+            entries = {entry.key: entry.value for entry in tensor.external_data}
+            found["/".join(plain_parts(entries.get("location", ""), label))] = None
+            limits.hold("external_files", len(found))
+    return tuple(found)
+
+
+def _opened(path: Path) -> FileSource:
+    try:
+        return FileSource(path)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be opened: {getattr(error, 'strerror', error)}") from error
+
+
 def _build(data: Bytes, source: Source, external: ExternalFiles, limits: Limits, name: str) -> OnnxFile:
+    model, payloads = _parsed(data, source, limits, name)
+    file = OnnxFile(model, payloads, source, external)
+    _check(file, external, limits)
+    return file
+
+
+def _parsed(data: Bytes, source: Source, limits: Limits, name: str) -> tuple[ModelProto, list[Payload]]:
     if not len(data):
         raise ModelError(f"{name} is empty; it is not an ONNX model")
     try:
@@ -147,9 +176,7 @@ def _build(data: Bytes, source: Source, external: ExternalFiles, limits: Limits,
         raise ModelError(f"{name} {error}") from error
     if not model.HasField("graph"):
         raise ModelError(f"{name} has no graph; it is not an ONNX model")
-    file = OnnxFile(model, list(walk.payloads), source, external)
-    _check(file, external, limits)
-    return file
+    return model, list(walk.payloads)
 
 
 def _check(file: OnnxFile, external: ExternalFiles, limits: Limits) -> None:

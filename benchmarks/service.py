@@ -1,0 +1,135 @@
+"""What the HTTP service takes: memory and latency during a large upload, and folds a second.
+
+`python -m benchmarks.service` starts a server of its own on loopback, in a temporary folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import numpy as np
+from onnx import helper, numpy_helper
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MIB = 1 << 20
+LARGE = 1 << 30
+PORT = 8971
+CHAINS = {"14 MB": (256, 6, 24), "100 MB": (512, 11, 8)}  # channels, layers, folds
+CLIENTS = 4
+SIDE = 14  # of the square that a model computes with
+PAUSE = 0.01  # seconds between two requests of which the latency is taken
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--no-verify", action="store_true", help="fold without verification")
+    verify = not parser.parse_args().no_verify
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "folding.cli", "serve", "--port", str(PORT), "--data", f"{folder}/data"]
+        with (Path(folder) / "log").open("w") as log, subprocess.Popen(command, stderr=log) as server:
+            try:
+                with httpx.Client(base_url=f"http://127.0.0.1:{PORT}", timeout=600) as client:
+                    measure(client, server.pid, verify=verify)
+            finally:
+                server.terminate()
+
+
+def measure(client: httpx.Client, pid: int, *, verify: bool) -> None:
+    while True:
+        try:
+            client.get("/readyz")
+            break
+        except httpx.TransportError:
+            time.sleep(0.1)
+    idle, before = latencies(client, lambda: time.sleep(3)), resident(pid)
+    began = time.perf_counter()
+    busy = latencies(client, lambda: client.post("/v1/inspect", content=zeros(LARGE)))
+    took = time.perf_counter() - began
+    print(f"upload of 1 GiB: {took:.1f} s; server {before / MIB:.0f} MiB before, {resident(pid) / MIB:.0f} MiB at most")
+    for name, values in (("idle", idle), ("during the upload", busy)):
+        p50, p99, worst = np.percentile(values, [50, 99, 100]) * 1000
+        print(f"GET /readyz {name}: median {p50:.1f} ms, p99 {p99:.1f} ms, worst {worst:.1f} ms of {len(values)}")
+    for name, (channels, layers, count) in CHAINS.items():
+        models = [chain(channels, layers, number) for number in range(count)]
+        size = len(models[0])
+
+        def fold(data: bytes) -> int:
+            answer = client.post("/v1/fold", content=data, params={"verify": verify}, headers={"Prefer": "wait=25"})
+            return answer.status_code
+
+        began = time.perf_counter()
+        with ThreadPoolExecutor(CLIENTS) as clients:
+            codes = set(clients.map(fold, models))
+        took = time.perf_counter() - began
+        print(f"{name} ({size / 1e6:.0f} MB): {count / took:.2f} folds/s with {CLIENTS} clients, answers {codes}")
+        print(f"server {resident(pid) / MIB:.0f} MiB at most")
+
+
+def latencies(client: httpx.Client, work: object) -> list[float]:
+    """Seconds that other requests take while the work goes on."""
+    found, done = [], threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=client.base_url, timeout=600) as other:
+            while not done.is_set():
+                began = time.perf_counter()
+                other.get("/readyz")
+                found.append(time.perf_counter() - began)
+                time.sleep(PAUSE)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    work()  # type: ignore[operator]
+    done.set()
+    asking.join()
+    return found
+
+
+def resident(pid: int) -> int:
+    """The most memory that the process ever had, in bytes."""
+    fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return int(fields["VmHWM"].split()[0]) * 1024
+
+
+def zeros(size: int) -> Iterator[bytes]:
+    for _ in range(size // MIB):
+        yield bytes(MIB)
+
+
+def chain(channels: int, layers: int, number: int) -> bytes:
+    """Conv -> BatchNormalization -> Relu, again and again; no two numbers give the same bytes."""
+    rng, shape = np.random.default_rng(number), (channels, channels, 3, 3)
+    weight = (rng.standard_normal(shape, dtype=np.float32)) / np.sqrt(9 * channels)
+    nodes, constants, value = [], [], "x"
+    for layer in range(layers):
+        kernel = numpy_helper.from_array(np.roll(weight, layer, 0).astype(np.float32), f"w{layer}")
+        constants.append(kernel)
+        for letter in "sbmv":
+            values = rng.uniform(0.5, 1.5, channels).astype(np.float32)
+            constants.append(numpy_helper.from_array(values, f"{letter}{layer}"))
+        nodes.append(helper.make_node("Conv", [value, f"w{layer}"], [f"c{layer}"], pads=[1] * 4))
+        names = [f"{letter}{layer}" for letter in "sbmv"]
+        nodes.append(helper.make_node("BatchNormalization", [f"c{layer}", *names], [f"n{layer}"]))
+        value = f"r{layer}"
+        nodes.append(helper.make_node("Relu", [f"n{layer}"], [value]))
+    kind, sizes = 1, [1, channels, SIDE, SIDE]
+    ends = [helper.make_tensor_value_info(name, kind, sizes) for name in ("x", value)]
+    graph = helper.make_graph(nodes, "chain", [ends[0]], [ends[1]], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    data: bytes = model.SerializeToString()
+    return data
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""The application: the routes under one roof, everything that goes wrong as a problem, and the life of the server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.staticfiles import StaticFiles
+
+from service import routes_blobs, routes_fold, routes_health, routes_jobs
+from service.children import Program
+from service.middleware import LOOPBACK_NAMES, Around
+from service.problems import Problem, respond
+from service.state import lock, make_service
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from service.settings import Settings
+
+STATIC = Path(__file__).parent / "static"
+THREADS = 32  # blocks, commits and reads that may wait for the disk at the same time
+CLIENT_LEFT = 499  # what nginx logs for it; nobody reads the answer
+DESCRIPTION = """\
+Fold BatchNormalization and other per-channel affine maps into the weights of an ONNX model.
+
+    curl -T model.onnx http://127.0.0.1:8000/v1/fold -o folded.onnx
+"""
+OF_THE_FRAMEWORK = {404: "not-found", 405: "method-not-allowed", 416: "range-not-satisfiable"}
+
+
+def create_app(settings: Settings, program: Program | None = None) -> FastAPI:
+    """The service as an ASGI application; it holds the data folder from its start-up to its shutdown.
+
+    `program` is what folds run, for tests. Start-up raises RuntimeError where the folder is used by another server, or
+    a sandbox that is required does not work.
+    """
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncGenerator[None]:
+        right = lock(settings.data)
+        try:
+            with ThreadPoolExecutor(THREADS, "bnfold") as threads:
+                asyncio.get_running_loop().set_default_executor(threads)
+                app.state.service = service = make_service(settings, program or Program())
+                await service.engine.start()
+                yield
+                service.changes.close()
+                await service.engine.stop(settings.shutdown_seconds)
+                service.ledger.close()
+        finally:
+            os.close(right)
+
+    app = FastAPI(title="bnfold", version=version("bnfold"), description=DESCRIPTION, lifespan=life,
+                  docs_url=None, redoc_url=None, redirect_slashes=False)  # fmt: skip
+    for routes in (routes_fold, routes_jobs, routes_blobs, routes_health):
+        app.include_router(routes.router)
+    _add_page(app)
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _of_the_framework)
+    app.add_exception_handler(ClientDisconnect, _left)
+    app.add_middleware(Around, names=settings.allowed_hosts or (LOOPBACK_NAMES if settings.is_loopback else ()))
+    return app
+
+
+def _add_page(app: FastAPI) -> None:
+    if not STATIC.is_dir():
+        return
+    app.mount("/static", StaticFiles(directory=STATIC))
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    problem = error if isinstance(error, Problem) else Problem("internal", "")
+    request.app.state.service.metrics.refusals.labels(problem.slug).inc()
+    return respond(problem)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    """What the framework found wrong with the parameters, in one sentence."""
+    found = error.errors() if isinstance(error, RequestValidationError) else []
+    said = "; ".join(f"{'.'.join(str(part) for part in e['loc'][1:])}: {e['msg'].lower()}" for e in found)
+    return await _problem(request, Problem("invalid-option", said))
+
+
+async def _of_the_framework(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    slug = OF_THE_FRAMEWORK.get(status, "bad-request" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "internal")
+    said = {
+        "not-found": f"there is nothing at {request.url.path}; /openapi.json tells what there is",
+        "method-not-allowed": f"{request.method} is not allowed here; {headers.get('allow', 'another method')} is",
+    }
+    return await _problem(request, Problem(slug, said.get(slug, HTTPStatus(status).phrase), headers=headers))
+
+
+async def _left(_: Request, __: Exception) -> Response:
+    return Response(status_code=CLIENT_LEFT)

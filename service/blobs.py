@@ -1,0 +1,271 @@
+"""Blobs: files under the address of their content, `sha256/ab/cd...`; whole and durable, or not there.
+
+An upload grows in a file of its own on the same file system, hashed as it is written, and takes its name when it is
+complete and on the disk. Blocks are written in a thread: the event loop never waits for a disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+import stat
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from service.problems import Problem
+from service.threads import in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+BLOCK = 1 << 20  # bytes hashed, written and read at a time
+LOOK_EVERY = 64 * BLOCK  # bytes between two looks at the free disk space
+READ_ONLY = 0o400
+MAGIC_BYTES = 4
+DIGEST_LENGTH = 64
+
+
+@dataclass(frozen=True)
+class Blob:
+    """The address and size of a content."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass
+class Draft:
+    """A complete content that has no name yet."""
+
+    blob: Blob
+    path: Path
+    magic: bytes  # its first bytes
+
+
+class BlobStore(Protocol):
+    """Where contents are kept."""
+
+    def receive(self, chunks: AsyncIterable[bytes], limit: int) -> AbstractAsyncContextManager[Draft]:
+        """A context with what the chunks hold; whatever was not committed is gone when it ends.
+
+        Raises:
+            Problem: too-large (more than `limit` bytes), insufficient-storage.
+        """
+        ...
+
+    async def adopt(self, path: Path) -> Draft:
+        """Make a draft of a file on the same file system, durably; committing it takes the file away.
+
+        Raises:
+            Problem: insufficient-storage.
+            ValueError: it is no regular file.
+        """
+        ...
+
+    async def commit(self, draft: Draft) -> None:
+        """Give a draft its name, durably."""
+        ...
+
+    async def place(self, sha256: str, path: Path) -> None:
+        """Make a blob a file at `path` that stays when the blob is deleted.
+
+        Raises:
+            FileNotFoundError: there is no such blob.
+        """
+        ...
+
+    def read(self, sha256: str, start: int, end: int) -> AsyncIterator[bytes]:
+        """The bytes from `start` up to `end`, in blocks.
+
+        Raises:
+            FileNotFoundError: (at the first block) there is no such blob.
+        """
+        ...
+
+    def addresses(self) -> Iterator[str]:
+        """All that there are; may block."""
+        ...
+
+    async def size(self, sha256: str) -> int | None:
+        """How many bytes it has; None where there is none."""
+        ...
+
+    async def delete(self, sha256: str) -> None:
+        """Remove it, if it is there."""
+        ...
+
+    def require_space(self, coming: int = 0) -> None:
+        """Check that `coming` bytes leave more free than the low-water mark.
+
+        Raises:
+            Problem: insufficient-storage.
+        """
+        ...
+
+
+class DirectoryBlobs:
+    """A `BlobStore` in a folder, for one server at a time."""
+
+    def __init__(self, root: Path, low_water: int = 0) -> None:
+        self._blobs, self._partial, self._low_water = root / "sha256", root / "partial", low_water
+        for folder in (self._blobs, self._partial):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for left in self._partial.iterdir():  # what a server that was killed had begun
+            left.unlink()
+
+    @asynccontextmanager
+    async def receive(self, chunks: AsyncIterable[bytes], limit: int) -> AsyncGenerator[Draft]:
+        """See `BlobStore`."""
+        self.require_space()
+        growing = _Growing(self._partial / secrets.token_hex(16))
+        try:
+            async for block in _blocks(chunks):
+                if growing.size + len(block) > limit:
+                    raise Problem("too-large", f"the upload is larger than {limit:,} bytes, the most that is taken")
+                if growing.size % LOOK_EVERY < len(block):
+                    self.require_space(len(block))
+                await in_thread(growing.write, block)
+            yield await in_thread(growing.finish)
+        except OSError as error:
+            raise full(error) from error
+        finally:
+            growing.discard()
+
+    async def adopt(self, path: Path) -> Draft:
+        """See `BlobStore`."""
+        try:
+            return await in_thread(_adopted, path)
+        except OSError as error:
+            raise full(error) from error
+
+    async def commit(self, draft: Draft) -> None:
+        """See `BlobStore`."""
+        await in_thread(self._take, draft.path, draft.blob)
+
+    def _take(self, path: Path, blob: Blob) -> None:
+        place = self._path(blob.sha256)
+        if place.exists():
+            path.unlink()
+            return
+        new = not place.parent.exists()
+        place.parent.mkdir(exist_ok=True, mode=0o700)
+        path.chmod(READ_ONLY)
+        path.rename(place)
+        _sync(place.parent)
+        if new:
+            _sync(self._blobs)
+
+    async def place(self, sha256: str, path: Path) -> None:
+        """See `BlobStore`."""
+        await in_thread(os.link, self._path(sha256), path)
+
+    async def read(self, sha256: str, start: int, end: int) -> AsyncIterator[bytes]:
+        """See `BlobStore`."""
+        with self._path(sha256).open("rb", buffering=0) as file:
+            file.seek(start)
+            while start < end:
+                block = await in_thread(file.read, min(BLOCK, end - start))
+                if not block:
+                    raise OSError(f"blob {sha256} ends before its size")
+                start += len(block)
+                yield block
+
+    def addresses(self) -> Iterator[str]:
+        """See `BlobStore`."""
+        for folder in self._blobs.iterdir():
+            yield from (folder.name + file.name for file in folder.iterdir())
+
+    async def size(self, sha256: str) -> int | None:
+        """See `BlobStore`."""
+        with suppress(FileNotFoundError):
+            return self._path(sha256).stat().st_size
+        return None
+
+    async def delete(self, sha256: str) -> None:
+        """See `BlobStore`."""
+        await in_thread(self._path(sha256).unlink, missing_ok=True)
+
+    def require_space(self, coming: int = 0) -> None:
+        """See `BlobStore`."""
+        if shutil.disk_usage(self._partial).free - coming < self._low_water:
+            raise Problem("insufficient-storage", "the server has too little disk space left; try again later")
+
+    def _path(self, sha256: str) -> Path:
+        if not is_digest(sha256):
+            raise FileNotFoundError(f"{sha256!r} is no address")
+        return self._blobs / sha256[:2] / sha256[2:]
+
+
+class _Growing:
+    """The file of an upload, hashed as it grows."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._hash, self.size, self._magic = path, hashlib.sha256(), 0, b""
+        self._file = path.open("xb", buffering=0)
+
+    def write(self, block: bytes) -> None:
+        self._hash.update(block)
+        rest = memoryview(block)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+        self._magic = self._magic or block[:MAGIC_BYTES]
+        self.size += len(block)
+
+    def finish(self) -> Draft:
+        os.fsync(self._file.fileno())
+        return Draft(Blob(self._hash.hexdigest(), self.size), self._path, self._magic)
+
+    def discard(self) -> None:
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+
+async def _blocks(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """The chunks joined to whole blocks; the last is what is left."""
+    held: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        held.append(chunk)
+        size += len(chunk)
+        if size >= BLOCK:
+            yield b"".join(held)
+            held, size = [], 0
+    if size:
+        yield b"".join(held)
+
+
+def _adopted(path: Path) -> Draft:
+    """The draft that a file is, which is on the disk afterwards. A child wrote it: it may be anything."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(fd, "rb", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise ValueError(f"{path.name} is no regular file")
+        digest = hashlib.file_digest(file, "sha256")
+        os.fsync(fd)
+        return Draft(Blob(digest.hexdigest(), os.fstat(fd).st_size), path, os.pread(fd, MAGIC_BYTES, 0))
+
+
+def _sync(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def full(error: OSError) -> Exception:
+    """The problem behind an error of writing; the error itself where the disk is not to blame."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return Problem("insufficient-storage", "the server's disk is full; try again later")
+    return error
+
+
+def is_digest(text: str) -> bool:
+    """Whether it is the address of a content: 64 digits, lower case."""
+    return len(text) == DIGEST_LENGTH and set(text) <= set("0123456789abcdef")

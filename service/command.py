@@ -1,0 +1,168 @@
+"""The commands `bnfold serve` and `bnfold keys`, which `folding.cli` hands over."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from limits import parse
+from pydantic import ValidationError
+
+from service.app import create_app
+from service.keys import SCOPES, new_key
+from service.logs import log_to_stderr
+from service.records import Quota
+from service.settings import Settings
+from service.sql_ledger import open_ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import FrameType
+
+    from service.ledger import Ledger
+
+DONE, BAD_INPUT = 0, 2
+GRACE_SECONDS = 5  # after running folds had theirs: for connections that still read an answer
+BACKLOG = 512
+KEEP_ALIVE_SECONDS = 15
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one of the two commands and return its exit code; usage errors leave through `SystemExit` with code 2."""
+    arguments = _parser().parse_args(argv)
+    given = {name: value for name, value in vars(arguments).items() if name in Settings.model_fields}
+    try:
+        settings = Settings(**given)
+        code: int = arguments.run(settings, arguments)
+    except ValidationError as error:
+        said = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors())
+        return _complain(said)
+    except (RuntimeError, OSError, ValueError) as error:
+        return _complain(str(error))
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("bnfold", allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    about = "Serve folds over HTTP. All other settings are environment variables: BNFOLD_WORKERS, BNFOLD_TTL_SECONDS..."
+    serve = commands.add_parser("serve", description=about, allow_abbrev=False)
+    _add_settings(serve, "host", "port", "data")
+    serve.set_defaults(run=_serve)
+    keys = commands.add_parser("keys", description="The API keys of a data folder.", allow_abbrev=False)
+    actions = keys.add_subparsers(required=True, metavar="ACTION")
+    _add_actions(actions)
+    return parser
+
+
+def _add_actions(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    add = actions.add_parser("add", help="make a key and print it; it is not shown again", allow_abbrev=False)
+    add.add_argument("name", help="whose it is, or what for")
+    add.add_argument("--scope", action="append", choices=SCOPES, help="what it may do (repeatable; default: all)")
+    add.add_argument("--rate", metavar="60/minute", help="requests in a time (default: any)")
+    add.add_argument("--open-jobs", type=int, metavar="N", help="jobs that have not ended (default: any)")
+    add.add_argument("--bytes", type=int, metavar="N", help="bytes that are kept for it (default: any)")
+    listing = actions.add_parser("list", help="show the keys, without their secrets", allow_abbrev=False)
+    revoke = actions.add_parser("revoke", help="refuse a key from now on", allow_abbrev=False)
+    revoke.add_argument("id", help="the middle part of the key, as `list` shows it")
+    for parser, run in ((add, _add), (listing, _list), (revoke, _revoke)):
+        _add_settings(parser, "data")
+        parser.set_defaults(run=run)
+
+
+def _add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
+    for name in names:
+        field = Settings.model_fields[name]
+        kind: Callable[[str], Any] = int if field.annotation is int else str
+        told = f"{field.description} (default: {field.default})"
+        parser.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS, help=told)
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which tells the application at once that it is to end: nobody waits for a job then."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end."""
+        service = getattr(self.config.app.state, "service", None)  # type: ignore[union-attr]
+        if service is not None:
+            service.changes.close()
+        super().handle_exit(sig, frame)
+
+
+def _serve(settings: Settings, _: argparse.Namespace) -> int:
+    _require_keys(settings)
+    log_to_stderr()
+    config = uvicorn.Config(
+        create_app(settings),
+        settings.host,
+        settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=int(settings.shutdown_seconds) + GRACE_SECONDS,
+    )
+    server = Server(config)
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when all has ended, and all is well then
+    signal.signal(signal.SIGINT, lambda *_: None)
+    server.run()
+    return DONE if server.started else BAD_INPUT
+
+
+def _require_keys(settings: Settings) -> None:
+    if not settings.asks_for_keys:
+        return
+    ledger = open_ledger(settings.data)
+    try:
+        if not any(key.revoked is None for key in ledger.all_keys()):
+            where = f"{settings.host} can be reached from elsewhere, so API keys are needed, and there are none"
+            raise RuntimeError(f"serve: {where}; make one: bnfold keys add NAME --data {settings.data}")
+    finally:
+        ledger.close()
+
+
+def _add(settings: Settings, arguments: argparse.Namespace) -> int:
+    if arguments.rate is not None:
+        parse(arguments.rate)
+    quota = Quota(arguments.rate, arguments.open_jobs, arguments.bytes)
+    key, text = new_key(arguments.name, tuple(arguments.scope or SCOPES), quota)
+    code = _with_ledger(settings, lambda ledger: ledger.add_key(key))
+    print(text)
+    return code
+
+
+def _list(settings: Settings, _: argparse.Namespace) -> int:
+    def show(ledger: Ledger) -> None:
+        for key in ledger.all_keys():
+            made = datetime.fromtimestamp(key.created, UTC).isoformat(timespec="seconds")
+            state = "active" if key.revoked is None else "revoked"
+            print(f"{key.id}  {state:<7}  {made}  {','.join(key.scopes)}  {key.name!a}")
+
+    return _with_ledger(settings, show)
+
+
+def _revoke(settings: Settings, arguments: argparse.Namespace) -> int:
+    def revoke(ledger: Ledger) -> None:
+        if not ledger.revoke_key(arguments.id):
+            raise RuntimeError(f"keys: there is no active key {arguments.id!a}; see `bnfold keys list`")
+
+    return _with_ledger(settings, revoke)
+
+
+def _with_ledger(settings: Settings, act: Callable[[Ledger], object]) -> int:
+    ledger = open_ledger(settings.data)
+    try:
+        act(ledger)
+    finally:
+        ledger.close()
+    return DONE
+
+
+def _complain(text: str) -> int:
+    print(f"bnfold: {text}", file=sys.stderr)
+    return BAD_INPUT

@@ -1,0 +1,120 @@
+"""Headers of requests, as far as this service understands them; what it does not understand counts as not sent."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from service.problems import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+DIGEST = re.compile(r"(?:^|,)\s*sha-256\s*=\s*:([A-Za-z0-9+/=]*):")
+DIGEST_HEADERS = ("repr-digest", "content-digest", "digest")
+HASH_BYTES = 32
+
+
+def preferred(accept: str | None, offered: Sequence[str]) -> str:
+    """The media type to answer with, RFC 9110: the first of `offered` that the client likes best, the first of all
+    where it likes none."""  # noqa: D205, D209  one sentence
+    if not accept:
+        return offered[0]
+    wanted = dict(_weighted(part) for part in accept.lower().split(","))
+
+    def weight(media: str) -> float:
+        kind = media.split("/", maxsplit=1)[0]
+        return next((wanted[name] for name in (media, f"{kind}/*", "*/*") if name in wanted), 0.0)
+
+    return max(offered, key=weight)
+
+
+def _weighted(part: str) -> tuple[str, float]:
+    media, *parameters = (piece.strip() for piece in part.split(";"))
+    for parameter in parameters:
+        if parameter.startswith("q="):
+            try:
+                return media, float(parameter[2:])
+            except ValueError:
+                return media, 0.0
+    return media, 1.0
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """What `Prefer` asks for, RFC 7240."""
+
+    respond_async: bool
+    wait: float | None  # seconds
+
+
+def preferences(text: str | None) -> Preferences:
+    """The preferences of a request."""
+    given = {
+        name.strip().lower(): value.strip() for name, _, value in (p.partition("=") for p in (text or "").split(","))
+    }
+    wait = given.get("wait", "")
+    return Preferences("respond-async" in given, float(wait) if wait.isdecimal() else None)
+
+
+def etag(sha256: str) -> str:
+    """The entity tag of a content: its address."""
+    return f'"{sha256}"'
+
+
+def repr_digest(sha256: str) -> str:
+    """The Repr-Digest of a content, RFC 9530."""
+    return f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:"
+
+
+def claimed_digest(headers: Mapping[str, str]) -> str | None:
+    """The SHA-256 that the client says its upload has, hex; None where it says none.
+
+    Raises:
+        Problem: bad-request: it is no SHA-256.
+    """
+    for name in DIGEST_HEADERS:
+        found = DIGEST.search(headers.get(name, ""))
+        if found is None:
+            continue
+        try:
+            digest = base64.b64decode(found[1], validate=True)
+        except binascii.Error:
+            digest = b""
+        if len(digest) != HASH_BYTES:
+            raise Problem("bad-request", f"{name}: this is no SHA-256; send sha-256=:BASE64:, RFC 9530")
+        return digest.hex()
+    return None
+
+
+def matches(header: str | None, tag: str) -> bool:
+    """Whether an If-None-Match or If-Match names this entity tag."""
+    if header is None:
+        return False
+    return header.strip() == "*" or tag in {part.strip().removeprefix("W/") for part in header.split(",")}
+
+
+def requested_range(headers: Mapping[str, str], size: int, tag: str) -> tuple[int, int] | None:
+    """The first byte and the end of the one range that is asked for; None to send all, RFC 9110.
+
+    Raises:
+        Problem: range-not-satisfiable.
+    """
+    found = RANGE.fullmatch(headers.get("range", "").replace(" ", ""))
+    if found is None or found[0] == "bytes=-" or headers.get("if-range", tag) != tag:
+        return None
+    first, last = found.groups()
+    if not first:
+        start, end = max(size - int(last), 0), size
+    else:
+        start, end = int(first), min(int(last) + 1, size) if last else size
+        if last and int(last) < int(first):
+            return None  # not valid, so it counts as not sent
+    if start >= size or (not first and int(last) == 0):
+        said = f"the content has {size} bytes"
+        raise Problem("range-not-satisfiable", said, headers={"Content-Range": f"bytes */{size}"})
+    return start, end

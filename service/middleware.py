@@ -1,0 +1,86 @@
+"""Middleware: what holds for every request: its id, the names of this server, safe headers, a line in the log."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import Headers, MutableHeaders
+
+from service.problems import Problem, respond
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LOG = logging.getLogger("bnfold")
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
+SAFE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'; object-src 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "SAMEORIGIN",
+}
+
+
+class Around:
+    """The outermost layer of the application; the state of the service is known when a request comes."""
+
+    def __init__(self, app: ASGIApp, names: tuple[str, ...]) -> None:
+        self._app, self._names = app, names
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers, began, status = Headers(scope=scope), time.monotonic(), 500
+        given = headers.get("x-request-id", "")
+        request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun, status
+            begun = True
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                told = MutableHeaders(scope=message)
+                told["X-Request-ID"] = request_id
+                for name, value in SAFE_HEADERS.items():
+                    told.setdefault(name, value)
+            await send(message)
+
+        try:
+            if self._knows(headers.get("host", "")):
+                await self._app(scope, receive, sending)
+            else:
+                said = "this server does not go by that name; the operator can add it to allowed_hosts"
+                await respond(Problem("forbidden", said))(scope, receive, sending)
+        except Exception as error:  # whatever it is, the client gets an answer, and the log the reason
+            LOG.error("a request failed", exc_info=error, extra={"request": request_id})
+            if begun:
+                raise
+            said = f"the server made a mistake; its log tells more under the request id {request_id}"
+            await respond(Problem("internal", said))(scope, receive, sending)
+        finally:
+            seconds = time.monotonic() - began
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            scope["app"].state.service.metrics.requests.labels(method, status).observe(seconds)
+            told = {"request": request_id, "method": method, "path": scope["path"], "status": status}
+            LOG.info("request", extra={**told, "seconds": round(seconds, 4), "key": scope["state"].get("key", "")})
+
+    def _knows(self, host: str) -> bool:
+        """Whether a Host header names this server: a page elsewhere may have made its own name mean this machine."""
+        name = host if host.endswith("]") else host.rpartition(":")[0] or host
+        return not self._names or name.lower() in self._names

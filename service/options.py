@@ -1,0 +1,90 @@
+"""The options of a fold as query parameters: names, defaults and explanations are those of `folding.Options`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from folding.errors import OptionError
+from folding.options import Clamps, Leftover, Options, option_fields
+from service.problems import Problem
+
+NAME_BYTES = 120  # of a model's name: with what folding adds it must stay below the 255 of a file system
+PATTERNS = 1000  # of `keep` and of `only`
+PATTERN_LENGTH = 500  # characters of one
+FORBIDDEN_IN_NAMES = {"/", "\\", "\0"}
+DECLARED = option_fields()
+
+
+def _option(name: str, **bounds: Any) -> Any:
+    default = DECLARED[name]["default"]
+    return Field(list(default) if isinstance(default, tuple) else default, description=DECLARED[name]["help"], **bounds)
+
+
+class FoldQuery(BaseModel):
+    """What a request may say of a fold. `inputs` is a file of the caller's machine and has no parameter."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    keep: list[str] = _option("keep", max_length=PATTERNS)
+    only: list[str] = _option("only", max_length=PATTERNS)
+    freeze_initializers: bool = _option("freeze_initializers")
+    freeze_training: bool = _option("freeze_training")
+    leftover: Leftover = _option("leftover")
+    clamp: Clamps = _option("clamp")
+    merge_branches: bool = _option("merge_branches")
+    verify: bool = _option("verify")
+    verify_timeout: float = _option("verify_timeout", gt=0, allow_inf_nan=False)
+    require_change: bool = _option("require_change")
+    name: str = Field("model.onnx", description="the file name of the model, as reports and downloads tell it")
+
+    def options(self, longest_verification: float) -> Options:
+        """The options as the library takes them.
+
+        Raises:
+            Problem: invalid-option, with what is allowed.
+        """
+        if self.verify_timeout > longest_verification:
+            said = f"verify_timeout is {self.verify_timeout:g}; this server gives {longest_verification:g} s at most"
+            raise Problem("invalid-option", said)
+        for option in ("keep", "only"):
+            if any(len(pattern) > PATTERN_LENGTH for pattern in getattr(self, option)):
+                raise Problem("invalid-option", f"a pattern of {option} is longer than {PATTERN_LENGTH} characters")
+        chosen = self.model_dump(exclude={"name"})
+        try:
+            return Options(**chosen)
+        except OptionError as error:
+            raise Problem("invalid-option", str(error)) from error
+
+    def file_name(self) -> str:
+        """The name of the model as one plain file name.
+
+        Raises:
+            Problem: invalid-option: it is a path, or holds what no file name holds.
+        """
+        if (
+            not self.name.isprintable()
+            or FORBIDDEN_IN_NAMES & set(self.name)
+            or self.name.strip() in {"", ".", ".."}
+            or len(self.name.encode()) > NAME_BYTES
+        ):
+            raise Problem("invalid-option", f"name must be a plain file name of at most {NAME_BYTES} bytes")
+        return self.name
+
+
+def canonical(options: Options) -> str:
+    """The options in the one form that is hashed: what has the same meaning has the same text."""
+    plain = asdict(options)
+    del plain["inputs"]
+    for name in ("keep", "only"):
+        plain[name] = sorted(set(plain[name]))
+    plain["verify_timeout"] = float(plain["verify_timeout"])
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"))
+
+
+def from_canonical(text: str) -> Options:
+    """The options that `canonical` wrote."""
+    return Options(**json.loads(text))

@@ -1,0 +1,53 @@
+"""/v1/blobs: contents by their address. Only a key that sent or made one can read it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from service.access import Caller, may
+from service.blobs import Blob, is_digest
+from service.delivery import deliver
+from service.docs import content, part, problems
+from service.problems import Problem
+from service.state import Here, Service
+from service.threads import in_thread
+from service.work import MODEL_TYPE
+
+router = APIRouter(prefix="/v1/blobs/{sha256}", tags=["blobs"])
+
+FILE = content("The content", MODEL_TYPE)
+OF_BLOBS = problems("unauthorized", "forbidden", "not-found", "quota-exceeded")
+
+MayRead = Annotated[Caller, Depends(may("read"))]
+MayDelete = Annotated[Caller, Depends(may("delete"))]
+
+
+@router.head("", include_in_schema=False)
+@router.get("", operation_id="blob", response_class=Response, responses={**FILE, **part(), **OF_BLOBS})
+async def read_blob(request: Request, sha256: str, caller: MayRead, here: Here) -> Response:
+    """A content, or a part of it."""
+    blob = await _held(here, caller, sha256)
+    await in_thread(here.ledger.use, caller.key, [sha256])
+    return await deliver(request, here.storage.blobs, blob, MODEL_TYPE, {"Content-Disposition": "attachment"})
+
+
+@router.delete(
+    "",
+    operation_id="delete_blob",
+    status_code=204,
+    response_class=Response,
+    responses={**OF_BLOBS, **problems("in-use")},
+)
+async def delete_blob(sha256: str, caller: MayDelete, here: Here) -> None:
+    """Remove a content, and the jobs that made it. What a job that has not ended needs stays: 409."""
+    await _held(here, caller, sha256)
+    await here.storage.release(caller.key, sha256)
+
+
+async def _held(here: Service, caller: Caller, sha256: str) -> Blob:
+    blob = await in_thread(here.ledger.holding, caller.key, sha256) if is_digest(sha256) else None
+    if blob is None:
+        raise Problem("not-found", "this key has no such content")
+    return blob

@@ -1,0 +1,119 @@
+"""POST /v1/fold and /v1/inspect: a model comes in, and what was asked of it comes back."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import JSONResponse
+
+from service.access import Caller, may
+from service.changes import Address
+from service.delivery import deliver
+from service.docs import BODY, FOLDED, HTML_TYPE, JSON_TYPE, OF_UPLOADS, content, problems
+from service.headers import preferences, preferred
+from service.options import FoldQuery, canonical
+from service.problems import Problem
+from service.records import Idempotency, Job, job_id
+from service.routes_jobs import HTML_HEADERS, ended_badly, waited
+from service.state import Here, Service
+from service.threads import in_thread
+from service.uploads import uploaded
+from service.views import disposition, job_json, job_path, result_name
+from service.work import OUT, PAGE, REPORT
+
+if TYPE_CHECKING:
+    from service.blobs import Blob
+
+router = APIRouter(prefix="/v1", tags=["fold"])
+
+TOKEN_LENGTH = 255  # of an Idempotency-Key
+ANSWERS = {**FOLDED, **problems(*OF_UPLOADS)}
+INSPECTED = {**content("The report of what a fold would do", JSON_TYPE, HTML_TYPE), **problems(*OF_UPLOADS)}
+
+Query_ = Annotated[FoldQuery, Query()]
+MayFold = Annotated[Caller, Depends(may("fold"))]
+
+
+@router.post("/fold", operation_id="fold", openapi_extra=BODY, response_class=Response, responses=ANSWERS)
+async def fold(request: Request, query: Query_, caller: MayFold, here: Here) -> Response:
+    """Fold a model: the body is an ONNX file, or a zip of one with its external data.
+
+    The answer is the folded model. What takes longer than a request should, or is sent with `Prefer: respond-async`, is
+    answered with a job. The same model with the same options is folded once: sending it again is free.
+    """
+    options, name = query.options(here.settings.verify_seconds), query.file_name()
+    wishes, chosen = preferences(request.headers.get("prefer")), canonical(options)
+    token = _token(request)
+    async with uploaded(request, here) as (draft, is_archive):
+        job = _job(here, caller, name, draft.blob, chosen, is_archive=is_archive)
+        asked = None if token is None else Idempotency(token, hashlib.sha256(f"{job.id} {name}".encode()).hexdigest())
+        job, is_new = await here.storage.accept(draft, job, caller.quota, here.settings.max_queue, asked)
+    if is_new:
+        here.engine.submit(Address(job.key, job.id))
+    seconds = here.settings.sync_seconds if wishes.wait is None else min(wishes.wait, here.settings.sync_seconds)
+    if not wishes.respond_async:
+        job = await waited(here, job, seconds)
+    if wishes.respond_async or job.is_open:
+        return _accepted(here, job, is_preferred=wishes.respond_async)
+    return await _folded(request, here, job)
+
+
+@router.put("/fold", operation_id="fold_put", openapi_extra=BODY, response_class=Response, responses=ANSWERS)
+async def fold_put(request: Request, query: Query_, caller: MayFold, here: Here) -> Response:
+    """Fold a model, as POST does: for `curl -T model.onnx`."""
+    return await fold(request, query, caller, here)
+
+
+@router.post("/inspect", operation_id="inspect", openapi_extra=BODY, response_class=Response, responses=INSPECTED)
+async def inspect(request: Request, query: Query_, caller: MayFold, here: Here) -> Response:
+    """What folding this model would do, and what stands in the way of the rest. Nothing is kept."""
+    options, name = query.options(here.settings.verify_seconds), query.file_name()
+    async with uploaded(request, here) as (draft, is_archive):
+        job = _job(here, caller, name, draft.blob, canonical(options), is_archive=is_archive)
+        async with here.engine.inspected(draft, here.engine.request(job, "inspect")) as (answer, folder):
+            if answer.slug is not None and not answer.report:
+                raise Problem(answer.slug, answer.detail)
+            html = preferred(request.headers.get("accept"), (JSON_TYPE, HTML_TYPE)) == HTML_TYPE
+            data = await in_thread((folder / OUT / (PAGE if html else REPORT)).read_bytes)
+    return Response(data, 200, HTML_HEADERS if html else None, HTML_TYPE if html else JSON_TYPE)
+
+
+def _job(here: Service, caller: Caller, name: str, blob: Blob, options: str, *, is_archive: bool) -> Job:
+    now, engine = time.time(), here.engine_version
+    made = job_id(blob.sha256, options, engine)
+    return Job(made, caller.key, name, blob, is_archive, options, engine, created=now, updated=now)
+
+
+def _token(request: Request) -> str | None:
+    token = request.headers.get("idempotency-key")
+    if token is not None and not (0 < len(token) <= TOKEN_LENGTH and token.isprintable()):
+        raise Problem("bad-request", f"Idempotency-Key must have 1 to {TOKEN_LENGTH} printable characters")
+    return token
+
+
+def _accepted(here: Service, job: Job, *, is_preferred: bool) -> Response:
+    headers = {"Location": job_path(job), "Bnfold-Job": job.id}
+    if is_preferred:
+        headers["Preference-Applied"] = "respond-async"
+    return JSONResponse(job_json(here.engine.live(job)), 202, headers)
+
+
+async def _folded(request: Request, here: Service, job: Job) -> Response:
+    """The result of a job that has ended, or its report where that is preferred."""
+    path, output = job_path(job), job.output
+    headers = {
+        "Bnfold-Job": job.id,
+        "Link": f'<{path}/report>; rel="describedby"',
+        "Content-Location": f"{path}/result",
+    }
+    if output.result is None:
+        raise ended_badly(job)
+    await in_thread(here.ledger.use, job.key, [blob.sha256 for blob in output.blobs])
+    if output.report and preferred(request.headers.get("accept"), (output.media, JSON_TYPE)) == JSON_TYPE:
+        told = headers | {"Content-Location": f"{path}/report"}
+        return await deliver(request, here.storage.blobs, output.report, JSON_TYPE, told)
+    named = {"Content-Disposition": disposition(result_name(job)), "Content-Location": f"{path}/result"}
+    return await deliver(request, here.storage.blobs, output.result, output.media, headers | named)

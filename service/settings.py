@@ -1,0 +1,106 @@
+"""Settings: everything an operator can choose, with its default; each is an environment variable BNFOLD_NAME."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from folding.onnxfile import Limits
+
+MIB, GIB = 1 << 20, 1 << 30
+DAY = 24 * 60 * 60
+MEMORY_SHARE = 0.75  # of the machine, for all folds together; the rest is for the server and the page cache
+LEAST_CHILD_MEMORY = 2 * GIB  # below it ONNX Runtime does not load a model of ordinary size
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _machine_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+class Settings(BaseSettings):
+    """How the service runs.
+
+    Raises:
+        ValueError: (as pydantic's ValidationError) a value is out of its range; the message names it.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="BNFOLD_", frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", description="the address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="the port to listen on; 0 takes a free one")
+    data: Path = Field(Path("bnfold-data"), description="the folder that holds the blobs and the ledger")
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description="names under which clients reach the server; empty: on loopback its own names, else any"
+    )
+    require_keys: bool | None = Field(None, description="ask for an API key; default: on every bind but loopback")
+
+    workers: int = Field(default_factory=_cores, ge=1, description="folds that run at the same time")
+    max_queue: int = Field(1000, ge=1, description="jobs that may wait; more are refused as busy")
+    attempts: int = Field(3, ge=1, description="starts of a job before it counts as failed: crashed")
+    sandbox: Literal["auto", "require", "off"] = Field("auto", description="run folds in bubblewrap, where it works")
+    fold_seconds: float = Field(600, gt=0, description="wall clock of a fold, verification not counted")
+    verify_seconds: float = Field(300, gt=0, description="the longest verify_timeout a request may ask for")
+    child_memory_bytes: int = Field(
+        0, ge=0, description="address space of one process of a fold; 0: three quarters of the machine over `workers`"
+    )
+    child_file_bytes: int = Field(16 * GIB, ge=MIB, description="the largest file that a fold may write")
+    child_open_files: int = Field(4096, ge=64, description="files that a fold may have open")
+    limits: dict[str, int] = Field({}, description="bounds of folding.onnxfile.Limits to raise, by name, as JSON")
+
+    max_upload_bytes: int = Field(8 * GIB, ge=1, description="the largest upload")
+    upload_seconds: float = Field(3600, gt=0, description="an upload that takes longer is refused")
+    upload_stall_seconds: float = Field(30, gt=0, description="an upload of which nothing arrives so long is refused")
+    upload_rate: float = Field(1024, ge=0, description="an upload of fewer bytes a second than this is refused")
+    low_water_bytes: int = Field(GIB, ge=0, description="free disk space below which nothing is accepted")
+
+    sync_seconds: float = Field(25, gt=0, description="a request is answered with 202 after waiting so long")
+    wait_seconds: float = Field(30, gt=0, description="the longest wait of a long poll")
+    shutdown_seconds: float = Field(20, ge=0, description="running folds may take so long when the server ends")
+
+    ttl_seconds: float = Field(7 * DAY, gt=0, description="what was not used for so long is removed")
+    cap_bytes: int = Field(50 * GIB, ge=0, description="more than this is not kept: the least recently used goes first")
+    sweep_seconds: float = Field(60, gt=0, description="time between two looks at what can be removed")
+
+    @field_validator("limits")
+    @classmethod
+    def _known(cls, value: dict[str, int]) -> dict[str, int]:
+        known = {field.name for field in fields(Limits) if field.type == "int"}
+        if unknown := value.keys() - known:
+            raise ValueError(f"there is no limit {', '.join(sorted(unknown))}; choose of {', '.join(sorted(known))}")
+        return value
+
+    @model_validator(mode="after")
+    def _absolute(self) -> Self:
+        object.__setattr__(self, "data", self.data.absolute())  # children have folders of their own
+        return self
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """Whether a request without an API key is refused."""
+        return not self.is_loopback if self.require_keys is None else self.require_keys
+
+    @property
+    def child_memory(self) -> int:
+        """Bytes of address space of one process of a fold."""
+        share = int(_machine_memory() * MEMORY_SHARE) // self.workers
+        return self.child_memory_bytes or max(share, LEAST_CHILD_MEMORY)

@@ -1,0 +1,89 @@
+"""State: the parts of a running server, made once, for every request to use."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import Depends, Request
+from limits.aio.storage import MemoryStorage
+from limits.aio.strategies import MovingWindowRateLimiter
+
+from service.blobs import DirectoryBlobs
+from service.changes import Changes
+from service.children import Children, Program
+from service.engine import LocalEngine
+from service.metrics import Metrics
+from service.sandbox import find_sandbox
+from service.settings import Settings
+from service.sql_ledger import open_ledger
+from service.storage import Storage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from service.ledger import Ledger
+
+BLOBS, LOCK = "blobs", "lock"  # in the data folder
+
+
+@dataclass
+class Service:
+    """All that a request needs."""
+
+    settings: Settings
+    ledger: Ledger
+    storage: Storage
+    engine: LocalEngine
+    changes: Changes
+    metrics: Metrics
+    rates: MovingWindowRateLimiter
+    engine_version: str  # part of the content address of every job
+    is_sandboxed: bool
+
+
+def lock(data: Path) -> int:
+    """The right to use a data folder, until it is closed or this process ends.
+
+    Raises:
+        RuntimeError: another server has it.
+    """
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    fd = os.open(data / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise RuntimeError(f"{data} is used by another server; give this one a folder of its own") from None
+    return fd
+
+
+def make_service(settings: Settings, program: Program) -> Service:
+    """The parts, joined; the engine does not run yet."""
+    ledger, changes, metrics = open_ledger(settings.data), Changes(), Metrics()
+    storage = Storage(DirectoryBlobs(settings.data / BLOBS, settings.low_water_bytes), ledger)
+    sandbox = find_sandbox(settings.sandbox, settings.data)
+    engine = LocalEngine(settings, ledger, storage, Children(sandbox, program), changes, metrics)
+    return Service(
+        settings=settings,
+        ledger=ledger,
+        storage=storage,
+        engine=engine,
+        changes=changes,
+        metrics=metrics,
+        rates=MovingWindowRateLimiter(MemoryStorage()),
+        engine_version=f"bnfold {version('bnfold')}",
+        is_sandboxed=sandbox is not None,
+    )
+
+
+def here(request: Request) -> Service:
+    """The service that a request came to."""
+    service: Service = request.app.state.service
+    return service
+
+
+Here = Annotated[Service, Depends(here)]

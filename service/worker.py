@@ -1,0 +1,153 @@
+"""The process of one fold: `python -m service.worker FOLDER` does what request.json there says; see `service.work`.
+
+It bounds itself before it looks at the model. Progress goes to standard output, one JSON object a line. It answers with
+a file that appears whole or not at all; a process that ends without one has died.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from service.confine import confine
+from service.work import (
+    ANSWER,
+    ARCHIVE,
+    ARCHIVE_TYPE,
+    IN,
+    MODEL_TYPE,
+    OUT,
+    PAGE,
+    REPORT,
+    REQUEST,
+    UNPACKED,
+    Answer,
+    Bounds,
+    Request,
+)
+
+if TYPE_CHECKING:
+    from folding.report import Report
+
+TELL_EVERY = 0.05  # seconds between two lines of progress
+SHARES = {"folding": (0.0, 0.3), "writing": (0.3, 0.3), "verifying": (0.6, 0.4)}  # where each stage begins, its part
+
+
+def main(folder: Path) -> None:
+    """Do what the request in `folder` says, and leave the answer there."""
+    plain = json.loads((folder / REQUEST).read_text())
+    request = Request(**plain | {"bounds": Bounds(**plain["bounds"])})
+    confine(request.bounds, request.parent)
+    progress = Progress()
+    answer = answered(request, folder.absolute(), progress)
+    draft = folder / OUT / f"{ANSWER}.draft"
+    draft.write_text(json.dumps(asdict(answer)))
+    draft.rename(folder / OUT / ANSWER)
+
+
+def answered(request: Request, folder: Path, progress: Progress) -> Answer:
+    """Do it; everything that is known to go wrong becomes an answer."""
+    from folding.errors import FoldingError, ReportedError  # noqa: PLC0415  after this process is confined
+
+    try:
+        return _done(request, folder, progress)
+    except ReportedError as error:
+        write_reports(error.report, folder)
+        return Answer(slug=slug(error), detail=str(error), report=True)
+    except FoldingError as error:
+        return Answer(slug=slug(error), detail=str(error))
+    except MemoryError:
+        return Answer(slug="out-of-memory", detail=f"it needs more than {request.bounds.memory:,} bytes of memory")
+    except OSError as error:
+        return Answer(slug=_slug_of_system(error), detail=f"the result cannot be written: {error.strerror or error}")
+
+
+def _done(request: Request, folder: Path, progress: Progress) -> Answer:
+    from folding.api import fold, inspect  # noqa: PLC0415
+    from folding.onnxfile import Limits  # noqa: PLC0415
+    from folding.options import Options  # noqa: PLC0415
+
+    options, limits = Options(**request.options), Limits(**{**vars(Limits()), **request.limits})
+    source = folder / IN / request.name
+    if request.archive:
+        from service.archives import ArchiveError, ArchiveLimits, read_archive  # noqa: PLC0415  few need it
+
+        try:
+            source = read_archive(folder / IN / ARCHIVE, folder / UNPACKED, ArchiveLimits(model=limits))
+        except ArchiveError as error:
+            return Answer(slug="unsafe-archive", detail=str(error))
+    os.chdir(source.parent)  # sentences name the model, not our folders
+    if request.kind == "inspect":
+        write_reports(inspect(source.name, options, limits=limits), folder)
+        return Answer(report=True)
+    target = folder / OUT / "model" / source.name
+    target.parent.mkdir()
+    write_reports(fold(source.name, target, options, progress=progress, limits=limits), folder)
+    if request.archive or len(list(target.parent.iterdir())) > 1:
+        from service.archives import write_archive  # noqa: PLC0415
+
+        write_archive(target, folder / OUT / ARCHIVE)
+        return Answer(ARCHIVE, ARCHIVE_TYPE, report=True)
+    target.rename(folder / OUT / "result")
+    return Answer("result", MODEL_TYPE, report=True)
+
+
+def write_reports(report: Report, folder: Path) -> None:
+    """Leave the report in both forms; the paths in it are names only."""
+    from folding.report_file import write_report  # noqa: PLC0415
+
+    target = None if report.target is None else Path(report.target).name
+    report = replace(report, source=Path(report.source).name, target=target)
+    for name in (REPORT, PAGE):
+        write_report(report, folder / OUT / name)
+
+
+def slug(error: Exception) -> str:
+    """The problem that an error of the library is."""
+    from folding import errors  # noqa: PLC0415
+
+    if isinstance(error.__cause__, OSError):
+        return _slug_of_system(error.__cause__)
+    kinds = {
+        errors.LimitError: "too-large",
+        errors.OptionError: "invalid-option",
+        errors.NothingToFoldError: "nothing-to-fold",
+        errors.VerificationError: "verification-failed",
+    }
+    return next((kinds[kind] for kind in kinds if isinstance(error, kind)), "invalid-model")
+
+
+def _slug_of_system(error: OSError) -> str:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return "insufficient-storage"
+    return "too-large" if error.errno == errno.EFBIG else "invalid-model"
+
+
+class Progress:
+    """Tells the parent how far the work is, on what was standard output; what else is printed goes to the errors."""
+
+    def __init__(self) -> None:
+        self._lines = os.fdopen(os.dup(1), "w")
+        os.dup2(2, 1)
+        self._stage, self._next = "", 0.0
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Note how far a stage is: `done` of `total` bytes or steps."""
+        now = time.monotonic()
+        if stage == self._stage and now < self._next:
+            return
+        self._stage, self._next = stage, now + TELL_EVERY
+        begins, part = SHARES[stage]
+        line: dict[str, Any] = {"stage": stage, "progress": begins + part * (done / total if total else 0)}
+        self._lines.write(json.dumps(line) + "\n")
+        self._lines.flush()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,91 @@
+"""A process of a fold that does what hostile models make of some: it hangs, eats memory, crashes, floods, lies.
+
+A model that begins with one of the names in `FAULTS` meets its fault; any other is folded as always. Faults happen
+where models are read: after the process is confined.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import folding.api
+from service import worker
+
+FOREVER = 600
+honest = folding.api.fold
+
+
+def hang() -> None:
+    time.sleep(FOREVER)
+
+
+def burn() -> None:
+    while True:
+        pass
+
+
+def bomb() -> None:
+    held = []
+    while True:
+        held.append(bytearray(1 << 26))
+
+
+def abort() -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def leave() -> None:
+    os._exit(7)
+
+
+def fill() -> None:
+    with Path("../out/large").open("wb") as file:
+        while True:
+            file.write(bytes(1 << 20))
+
+
+def flood() -> None:
+    os.write(2, b"x" * (1 << 22) + b"what(): std::bad_alloc")
+    os.kill(os.getpid(), signal.SIGABRT)
+
+
+def orphan() -> None:
+    """Leave a process behind that has a session of its own, and tell which."""
+    left = subprocess.Popen(["sleep", str(FOREVER)])
+    Path("../out/left").write_text(str(left.pid))
+    hang()
+
+
+def lie() -> None:
+    Path("../out/answer.json").write_text('{"result": "../in/secret"}')
+    os._exit(0)
+
+
+FAULTS = {
+    fault.__name__.upper().encode(): fault for fault in (hang, burn, bomb, abort, leave, fill, flood, orphan, lie)
+}
+SLOW = b"SLOW"  # seconds, a line, then a model: folded after so long
+
+
+def fold(source: str, *args: Any, **kwargs: Any) -> Any:
+    data = Path(source).read_bytes()
+    for name, fault in FAULTS.items():
+        if data.startswith(name):
+            fault()
+    if data.startswith(SLOW):
+        first, model = data.split(b"\n", 1)
+        time.sleep(float(first.removeprefix(SLOW)))
+        Path(f"../tmp/{source}").write_bytes(model)
+        os.chdir("../tmp")
+    return honest(source, *args, **kwargs)
+
+
+if __name__ == "__main__":
+    folding.api.fold = fold
+    worker.main(Path(sys.argv[1]))

@@ -1,0 +1,297 @@
+"""A fold in a process of its own: with and without bubblewrap, every end of it is an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from models import Model
+from test_rules import out, start
+
+import folding
+from folding import Options
+from service.children import Children, Program
+from service.options import canonical
+from service.sandbox import PACKAGES, Sandbox, find_sandbox
+from service.work import ANSWER, IN, MODEL_TYPE, OUT, PAGE, REPORT, REQUEST, Answer, Bounds, Request
+
+TESTS = Path(__file__).resolve().parent
+FAULTY = Program("service_faults", (*Program().paths, TESTS))
+GIB = 1 << 30
+BOUNDS = Bounds(seconds=60, verification=30, memory=4 * GIB, file=1 << 26, open_files=256)
+PATIENCE = 30  # seconds
+
+
+def model_bytes() -> bytes:
+    m = Model(dtype=np.float32)
+    out(m, m.bn(m.conv(start(m), 6), name="bn"))
+    return m.build().SerializeToString()
+
+
+@pytest.fixture(params=["bare", "sandboxed"])
+def sandbox(request, tmp_path):
+    if request.param == "bare":
+        return None
+    found = find_sandbox("auto", tmp_path)
+    if found is None:
+        pytest.skip("bubblewrap does not work here")
+    return replace(found, readable=(*PACKAGES, TESTS))
+
+
+def job(folder: Path, data: bytes, **changes: object) -> Request:
+    (folder / IN).mkdir(parents=True)
+    (folder / IN / "model.onnx").write_bytes(data)
+    plain = {**json.loads(canonical(Options(verify=False)))}
+    return replace(Request("fold", "model.onnx", archive=False, options=plain, limits={}, bounds=BOUNDS), **changes)
+
+
+def run(
+    sandbox: Sandbox | None, folder: Path, request: Request, program: Program = FAULTY
+) -> tuple[Answer, list[object]]:
+    told: list[object] = []
+    answer = asyncio.run(Children(sandbox, program).run(folder, request, lambda *line: told.append(line)))
+    return answer, told
+
+
+def test_it_folds_as_the_library_does(sandbox, tmp_path):
+    data, options = model_bytes(), Options(verify_timeout=100)
+    (tmp_path / "mine.onnx").write_bytes(data)
+    expected = folding.fold(tmp_path / "mine.onnx", tmp_path / "folded.onnx", options)
+    request = job(tmp_path / "job", data, options=json.loads(canonical(options)))
+    answer, told = run(sandbox, tmp_path / "job", request, Program())
+    assert answer == Answer("result", MODEL_TYPE, report=True)
+    results = tmp_path / "job" / OUT
+    assert (results / "result").read_bytes() == (tmp_path / "folded.onnx").read_bytes()
+    report = json.loads((results / REPORT).read_text())
+    assert report["verification"]["status"] == expected.verification.status == "verified"
+    assert (report["source"], report["target"]) == ("model.onnx", "model.onnx")
+    assert str(tmp_path) not in (results / PAGE).read_text()
+    assert [stage for stage, _ in told][-1] == "verifying"
+    assert [share for _, share in told] == sorted(share for _, share in told)
+
+
+def test_an_inspection_writes_no_model(sandbox, tmp_path):
+    answer, _ = run(sandbox, tmp_path / "job", job(tmp_path / "job", model_bytes(), kind="inspect"))
+    assert answer == Answer(report=True)
+    assert sorted(path.name for path in (tmp_path / "job" / OUT).iterdir()) == sorted([ANSWER, REPORT, PAGE])
+
+
+def truncated() -> bytes:
+    return model_bytes()[:-20]
+
+
+@pytest.mark.parametrize(
+    ("data", "changes", "slug", "says"),
+    [
+        (truncated, {}, "invalid-model", "model.onnx"),
+        (model_bytes, {"limits": {"nodes": 1}}, "too-large", "limit nodes"),
+        (model_bytes, {"options": {"keep": ["nothing"]}}, "invalid-option", "no operator is named 'nothing'"),
+        (model_bytes, {"options": {"keep": ["bn"], "require_change": True}}, "nothing-to-fold", "nothing to fold"),
+        (b"HANG", {"bounds": replace(BOUNDS, seconds=1)}, "timed-out", "1 seconds"),
+        (b"BOMB", {"bounds": replace(BOUNDS, memory=GIB)}, "out-of-memory", "1,073,741,824 bytes"),
+        (b"FLOOD", {}, "out-of-memory", "larger machine"),
+        (b"ABORT", {}, "crashed", "SIGSEGV"),
+        (b"LEAVE", {}, "crashed", "exit status 7"),
+        (b"FILL", {"bounds": replace(BOUNDS, file=1 << 22)}, "too-large", "File too large"),
+        (b"LIE", {}, "crashed", "exit status 0"),
+    ],
+    ids=lambda value: value.decode() if isinstance(value, bytes) else None,
+)
+def test_every_end_is_one_problem(sandbox, tmp_path, data, changes, slug, says):
+    request = job(tmp_path / "job", data if isinstance(data, bytes) else data(), **changes)
+    began = time.monotonic()
+    answer, _ = run(sandbox, tmp_path / "job", request)
+    assert answer.slug == slug
+    assert says in answer.detail
+    assert str(tmp_path) not in answer.detail
+    assert answer.report == (slug == "nothing-to-fold")
+    assert time.monotonic() - began < PATIENCE
+
+
+BURN = """
+from service import confine
+from service.work import Bounds
+confine.GRACE_SECONDS = 0
+confine.confine(Bounds(1, 0, 1 << 33, 1 << 20, 99), 0)
+while True: pass
+"""
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, Program().paths))}
+
+
+def test_processor_time_is_bounded_too():
+    burned = subprocess.run([sys.executable, "-c", BURN], env=ENVIRONMENT, check=False, timeout=PATIENCE)
+    assert burned.returncode == -signal.SIGXCPU
+
+
+ENDLESS = """<ir_version: 8, opset_import: ["" : 17]> g (float[2] x) => (float[2] y)
+    <int64 n = {1000000000000}, bool c = {1}, float[2] a = {2, 3}, float[2] b = {4, 5}> {
+    z = Mul(x, a) w = Mul(z, b)
+    y = Loop (n, c, w) <body = body (int64 i, bool ci, float[2] xi) => (bool co, float[2] xo) {
+        co = Identity(ci) xo = Relu(xi) }> }"""
+
+
+def test_verification_has_time_of_its_own(sandbox, tmp_path):
+    options = json.loads(canonical(Options(verify_timeout=2)))
+    request = job(tmp_path / "job", onnx.parser.parse_model(ENDLESS).SerializeToString(), options=options)
+    bounds = replace(BOUNDS, seconds=3)  # 3 for all that comes before; without more time it would be over too soon
+    answer, _ = run(sandbox, tmp_path / "job", replace(request, bounds=bounds))
+    assert answer == Answer("result", MODEL_TYPE, report=True)
+    report = json.loads((tmp_path / "job" / OUT / REPORT).read_text())
+    assert report["verification"]["status"] == "not verified"
+    assert "after 2 seconds" in report["verification"]["reason"]
+    (tmp_path / "again").mkdir()
+    request = job(tmp_path / "again" / "job", onnx.parser.parse_model(ENDLESS).SerializeToString(), options=options)
+    answer, _ = run(
+        sandbox, tmp_path / "again" / "job", replace(request, bounds=replace(bounds, verification=0.5, seconds=2))
+    )
+    assert (answer.slug, "2.5 seconds" in answer.detail) == ("timed-out", True)
+
+
+def confined() -> str:
+    return "\n".join(
+        [
+            "import json, resource, sys",
+            "from service.confine import confine; from service.work import Bounds",
+            "confine(Bounds(45, 5, 1 << 33, 1 << 20, 99), 0)",
+            "names = ['CORE', 'AS', 'FSIZE', 'NOFILE', 'CPU']",
+            "told = {n: resource.getrlimit(getattr(resource, 'RLIMIT_' + n)) for n in names}",
+            "told['privileges'] = [l.split()[1] for l in open('/proc/self/status') if l.startswith('NoNewPrivs')]",
+            "print(json.dumps(told))",
+        ]
+    )
+
+
+def test_what_a_process_gives_up_it_cannot_take_back():
+    told = json.loads(subprocess.check_output([sys.executable, "-c", confined()], env=ENVIRONMENT))
+    assert told == {
+        "CORE": [0, 0],
+        "AS": [1 << 33, 1 << 33],
+        "FSIZE": [1 << 20, 1 << 20],
+        "NOFILE": [99, 99],
+        "CPU": [60, 480],
+        "privileges": ["1"],
+    }
+
+
+def gone(pid: int) -> bool:
+    """Whether a process ends, in time."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_cancelled_fold_leaves_no_process(sandbox, tmp_path):
+    request = job(tmp_path / "job", b"ORPHAN")
+    left = tmp_path / "job" / OUT / "left"
+
+    async def story() -> None:
+        work = asyncio.create_task(Children(sandbox, FAULTY).run(tmp_path / "job", request, lambda *_: None))
+        async with asyncio.timeout(PATIENCE):
+            while not left.is_file() or not left.read_text():
+                await asyncio.sleep(0.02)
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+
+    asyncio.run(story())
+    if sandbox is None:
+        assert gone(int(left.read_text()))
+    assert not subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, check=False).stdout
+
+
+SERVER = """
+import asyncio, json, sys
+from pathlib import Path
+from service.children import Children, Program
+from service.sandbox import Sandbox
+from service.work import Bounds, Request
+folder, tests, program = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+from service.sandbox import PACKAGES
+sandbox = Sandbox(program, (*PACKAGES, tests)) if program else None
+bounds = Bounds(60, 0, 1 << 32, 1 << 20, 99)
+request = Request("fold", "model.onnx", False, {}, {}, bounds)
+asyncio.run(Children(sandbox, Program("service_faults", (*Program().paths, tests))).run(folder, request, print))
+"""
+
+
+def test_no_fold_outlives_a_server_that_is_killed(sandbox, tmp_path):
+    job(tmp_path / "job", b"HANG")
+    program = sandbox.program if sandbox else ""
+    server = subprocess.Popen([sys.executable, "-c", SERVER, tmp_path / "job", TESTS, program], env=ENVIRONMENT)
+    end = time.monotonic() + PATIENCE
+    while not (children := _children(server.pid)) and time.monotonic() < end:
+        time.sleep(0.02)
+    while not (tmp_path / "job" / REQUEST).is_file() and time.monotonic() < end:
+        time.sleep(0.02)
+    time.sleep(1)  # it has reached its endless sleep, most likely: sooner is harder, not easier
+    children = [pid for child in children for pid in (child, *_children(child))]
+    server.kill()
+    server.wait()
+    assert children
+    assert all(gone(pid) for pid in children)
+
+
+def _children(pid: int) -> list[int]:
+    told = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, check=False, text=True).stdout
+    return [int(line) for line in told.split()]
+
+
+def test_a_sandbox_shows_nothing_but_the_fold(tmp_path):
+    sandbox = find_sandbox("auto", tmp_path)
+    if sandbox is None:
+        pytest.skip("bubblewrap does not work here")
+    (tmp_path / "secret").write_text("of another job")
+    (tmp_path / "job" / IN).mkdir(parents=True)
+    (tmp_path / "job" / IN / "model").write_text("mine")
+    code = f"""
+import os, socket
+from pathlib import Path
+assert not Path({str(tmp_path / "secret")!r}).exists() and not Path("/etc/passwd").exists()
+assert Path("/fold/in/model").read_text() == "mine"
+for path in ("/fold/in/model", "/fold/in/new", "/usr/new", {str(Path(sys.prefix) / "new")!r}):
+    try: Path(path).write_text("x"); raise SystemExit(path)
+    except OSError: pass
+try: socket.create_connection(("127.0.0.1", 1), 1); raise SystemExit("network")
+except OSError: pass
+assert len([p for p in os.listdir("/proc") if p.isdigit()]) <= 3
+Path("/fold/out").write_text("done")
+"""
+    done = subprocess.run(
+        sandbox.command(tmp_path / "job", [sys.executable, "-I", "-c", code]),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "job" / "out").read_text() == "done"
+
+
+def test_the_choice_of_a_sandbox(tmp_path, monkeypatch):
+    assert find_sandbox("off", tmp_path) is None
+    monkeypatch.setattr("shutil.which", lambda _: "/bin/false")
+    assert find_sandbox("auto", tmp_path) is None
+    with pytest.raises(RuntimeError, match="cannot make namespaces here"):
+        find_sandbox("require", tmp_path)
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    with pytest.raises(RuntimeError, match="it is not installed"):
+        find_sandbox("require", tmp_path)
+
+
+def test_a_model_is_a_model():
+    assert onnx.ModelProto.FromString(model_bytes()).graph.node

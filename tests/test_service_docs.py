@@ -1,0 +1,52 @@
+"""docs/service.md tells the truth: its example runs, its exit codes are the command's, its limits those of the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from folding import cli
+from folding.errors import ServiceError
+from service.archives import ARCHIVE_LIMITS
+from service.client import RETRIES
+
+pytest_plugins = ["service_fixtures"]
+
+TEXT = (Path(__file__).resolve().parent.parent / "docs" / "service.md").read_text()
+ROW = re.compile(r"^\| `([a-z-]+)` \| ([\d, ]+) \|.*\| (\d) \|$", re.MULTILINE)
+ROWS = [(slug, int(status), int(code)) for slug, several, code in ROW.findall(TEXT) for status in several.split(",")]
+
+
+@pytest.mark.parametrize(("slug", "status", "code"), ROWS)
+def test_the_exit_codes_are_the_commands(slug, status, code):
+    assert cli.exit_code(ServiceError(slug, slug, "", status=status)) == code
+
+
+def test_the_clients_own_slugs_are_told():
+    assert len(ROWS) > 20
+    for slug in (ServiceError.UNREACHABLE, ServiceError.PROTOCOL):
+        assert f"`{slug}`" in TEXT
+        assert cli.exit_code(ServiceError(slug, slug, "")) == cli.UNAVAILABLE
+
+
+def test_the_limits_of_archives_are_told():
+    flat = " ".join(TEXT.split())
+    assert f"at most {ARCHIVE_LIMITS.entries:,} entries" in flat
+    assert f"{ARCHIVE_LIMITS.total_bytes >> 30} GiB unpacked" in flat
+    assert f"no file larger than {ARCHIVE_LIMITS.ratio_free_bytes >> 20} MiB inflated more than a hundredfold" in flat
+    assert ARCHIVE_LIMITS.ratio == 100
+
+
+def test_the_patience_of_the_client_is_told():
+    assert (RETRIES.attempts, RETRIES.longest, RETRIES.patience) == (6, 20, 120)
+    assert "six attempts, waiting at random up to 20 seconds in between" in TEXT
+    assert "up to two minutes" in TEXT
+
+
+def test_the_example_in_python_runs(url, here, monkeypatch, capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    monkeypatch.chdir(here)
+    exec(example.replace("http://127.0.0.1:8000", url), {})  # noqa: S102  it is our own documentation
+    assert capsys.readouterr().out == "1 -> 0 verified\n"

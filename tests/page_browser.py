@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from page_server import serving
-from page_visit import SCREEN, Visit
+from page_visit import Visit, opened
 from playwright.sync_api import sync_playwright
 
 if TYPE_CHECKING:
@@ -30,16 +30,6 @@ FLAGS = [  # as root in a container, and without a call home
     "--disable-component-update",
     "--disable-sync",
 ]
-PATIENCE = 20_000  # milliseconds until a page that does not get there fails its test
-
-# What the progress panel said, in order: a test could miss what is on the page for a moment only.
-RECORD = """
-window.said = [];
-new MutationObserver(() => {
-  const text = document.querySelector('.doing')?.textContent;
-  if (text && window.said.at(-1) !== text) window.said.push(text);
-}).observe(document, { subtree: true, childList: true, characterData: true });
-"""
 
 
 def chromium() -> str:
@@ -72,15 +62,16 @@ def fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fake]:
 @pytest.fixture(scope="module")
 def tabs(browser: Browser, fake: Fake) -> Iterator[Callable[..., Visit]]:
     """Tabs by what their screen is; one is used again, since a new one takes the browser as long as a test."""
-    opened: dict[str, Visit] = {}
+    known: dict[str, Visit] = {}
 
     def tab(**settings: Any) -> Visit:
-        if (name := repr(settings)) not in opened:
-            opened[name] = _opened(browser, fake, SCREEN | settings)
-        return opened[name]
+        if (name := repr(settings)) not in known:
+            known[name] = opened(browser, fake.url, **settings)
+            known[name].fake = fake
+        return known[name]
 
     yield tab
-    for visit in opened.values():
+    for visit in known.values():
         visit.context.close()
 
 
@@ -100,17 +91,4 @@ def visit(tabs: Callable[..., Visit], screen: dict[str, Any]) -> Iterator[Visit]
     visit.page.unroute_all()
     visit.page.evaluate("localStorage.clear(); sessionStorage.clear()")
     visit.page.goto("about:blank")  # ends what the page still asks
-    own = (f"{visit.fake.url}/", f"blob:{visit.fake.url}/", "about:blank")
-    assert visit.complaints == []
-    assert [url for url in visit.asked if not url.startswith(own)] == []
-
-
-def _opened(browser: Browser, fake: Fake, settings: dict[str, Any]) -> Visit:
-    context = browser.new_context(base_url=fake.url, **settings)
-    context.set_default_timeout(PATIENCE)
-    context.add_init_script(RECORD)
-    visit = Visit(fake, context, context.new_page())
-    visit.page.on("pageerror", lambda error: visit.complaints.append(str(error)))
-    visit.page.on("console", lambda message: visit.hear(message.type, message.text))
-    context.on("request", lambda request: visit.asked.append(request.url))
-    return visit
+    visit.check()

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import onnx
 import uvicorn
@@ -22,12 +22,14 @@ from fastapi import FastAPI, Header, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from onnx import numpy_helper
-from pydantic import Field, create_model
 
 import folding
 from folding.errors import FoldingError, ModelError, NothingToFoldError, VerificationError
-from folding.options import Options, option_fields
+from folding.options import Options
 from folding.report_html import render_html
+from service.middleware import SAFE_HEADERS
+from service.options import FoldQuery  # noqa: TC001  FastAPI reads the annotation
+from service.problems import as_dict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,8 +37,8 @@ if TYPE_CHECKING:
     from folding import Report
 
 STATIC = Path(__file__).resolve().parent.parent / "service" / "static"
-POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-SLOW_STEP = 0.08  # seconds between two steps of a slow fold: visible to a test, bearable for who waits
+POLICY = SAFE_HEADERS["Content-Security-Policy"]
+SLOW_STEP = 0.12  # seconds between two steps of a slow fold: visible to a test, bearable for who waits
 STEPS = 5
 POLL = 0.01  # seconds between two looks at a job that somebody waits for
 LONG = 50  # times as slow: what is very slow is cancelled, not waited for
@@ -47,16 +49,6 @@ SLUGS = {
     VerificationError: "verification-failed",
     NothingToFoldError: "nothing-to-fold",
 }
-
-FoldQuery = create_model(  # type: ignore[call-overload]  # a field for each option, as the service's own model has
-    "FoldQuery",
-    name=(str, "model.onnx"),
-    **{
-        name: (get_type_hints(Options)[name], Field(told["default"], description=told["help"]))
-        for name, told in option_fields().items()
-        if name != "inputs"
-    },
-)
 
 
 @dataclass
@@ -123,13 +115,9 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def problem(slug: str, status: int, detail: str, **headers: str) -> JSONResponse:
-    return JSONResponse(told(slug, status, detail), status, headers, "application/problem+json")
-
-
-def told(slug: str, status: int, detail: str) -> dict[str, Any]:
-    title = slug.replace("-", " ").capitalize()
-    return {"type": f"https://bnfold.dev/problems/{slug}", "title": title, "status": status, "detail": detail}
+def refusal(slug: str, detail: str, **headers: str) -> JSONResponse:
+    problem = as_dict(slug, detail)
+    return JSONResponse(problem, problem["status"], headers, "application/problem+json")
 
 
 class Fake:
@@ -150,9 +138,9 @@ class Fake:
             if "slow" in job.name:
                 self._take_time(job)
             if job.stopped.is_set():
-                job.change(status="cancelled", problem=told("cancelled", 409, "You stopped it."))
+                job.change(status="cancelled", problem=as_dict("cancelled", "You stopped it."))
                 return
-            job.change(status="running", stage="folding")
+            job.change(status="running")
             report = self._folded(job)
             if "wrong" in job.name:
                 report = self._damaged(job, report)
@@ -162,13 +150,14 @@ class Fake:
         except FoldingError as error:
             slug = next((slug for kind, slug in SLUGS.items() if isinstance(error, kind)), "invalid-option")
             job.report = getattr(error, "report", None)
-            job.change(status="failed", stage=None, problem=told(slug, 422, str(error)))
+            job.change(status="failed", stage=None, problem=as_dict(slug, str(error)))
 
     def _folded(self, job: Job) -> Report:
         """Fold it, or take what came of the same model with the same options before, as the service does."""
         known = (digest(job.source), job.options)
         if known not in self._done:
-            report = folding.fold(job.source, job.target, job.options, progress=self._progress(job))
+            progress = None if "slow" in job.name else self._progress(job)  # it has told it all
+            report = folding.fold(job.source, job.target, job.options, progress=progress)
             self._done[known] = (report, job.target.read_bytes())
         report, data = self._done[known]
         job.target.write_bytes(data)
@@ -215,26 +204,28 @@ class Fake:
     async def guard(self, request: Request, call_next: Any) -> Response:
         asked = request.url.path.startswith("/v1") and self.key is not None
         if asked and request.headers.get("Authorization") != f"Bearer {self.key}":
-            return problem("unauthorized", 401, "A key is needed: send it as Authorization: Bearer KEY.")
+            return refusal("unauthorized", "A key is needed: send it as Authorization: Bearer KEY.")
         answer: Response = await call_next(request)
         answer.headers["Content-Security-Policy"] = POLICY
         answer.headers["X-Content-Type-Options"] = "nosniff"
+        if request.url.path.startswith("/static"):
+            answer.headers["Cache-Control"] = "max-age=600"  # one test after the other loads them
         return answer
 
     async def page(self) -> FileResponse:
         return FileResponse(STATIC / "index.html")
 
-    async def fold(self, request: Request, query: Annotated[FoldQuery, Query()]) -> Response:  # type: ignore[valid-type]
+    async def fold(self, request: Request, query: Annotated[FoldQuery, Query()]) -> Response:
         name, options = asked(query)
         if "busy" in name:
-            return problem("busy", 503, "All workers are busy; try again in 3 seconds.", **{"Retry-After": "3"})
+            return refusal("busy", "All workers are busy; try again in 3 seconds.", **{"Retry-After": "3"})
         folder = await self._received(request)
         job = Job(hashlib.sha256(str(folder).encode()).hexdigest(), name, folder, options)
         self.jobs[job.id] = job
         threading.Thread(target=self.work, args=(job,), daemon=True).start()
         return JSONResponse(job.told(), 202, {"Location": f"/v1/jobs/{job.id}"})
 
-    async def inspect(self, request: Request, query: Annotated[FoldQuery, Query()]) -> Response:  # type: ignore[valid-type]
+    async def inspect(self, request: Request, query: Annotated[FoldQuery, Query()]) -> Response:
         _, options = asked(query)
         folder = await self._received(request)
         report = await asyncio.to_thread(folding.inspect, folder / "in.onnx", options)
@@ -250,7 +241,7 @@ class Fake:
 
     async def state(self, job: str, wait: float = 0) -> Response:
         if (found := self.jobs.get(job)) is None:
-            return problem("not-found", 404, "There is no such job, or it was removed.")
+            return refusal("not-found", "There is no such job, or it was removed.")
         known, until = found.version, time.monotonic() + wait
         while not found.has_ended and found.version == known and time.monotonic() < until:
             await asyncio.sleep(POLL)

@@ -269,7 +269,7 @@ def test_a_lost_connection_is_told_and_found_again(visit):
         lost.append(route)
         route.abort() if len(lost) < 2 else route.continue_()
 
-    visit.page.route(re.compile("wait="), drop)
+    visit.page.route(re.compile(r"/v1/jobs/\w+(\?wait=\d+)?$"), drop)
     visit.choose("slow.onnx", MODEL)
     visit.page.click("#fold")
     expect(visit.page.locator(".lost")).to_be_visible()

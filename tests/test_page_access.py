@@ -17,7 +17,6 @@ MODEL = varied()
 READABLE = 4.5  # contrast of text with what is behind it, WCAG 2.2, 1.4.3
 NARROW = {"width": 360, "height": 740}
 PHONE = {"viewport": NARROW, "is_mobile": True, "has_touch": True}
-DARK = {"color_scheme": "dark"}
 
 # What a screen reader must be able to call by a name, in the browser's own accessibility tree.
 NAMED = {"button", "link", "textbox", "searchbox", "spinbutton", "checkbox", "combobox", "listbox", "progressbar"}
@@ -137,13 +136,14 @@ def test_everybody_can_read_and_use_it(visit, state):
     page.set_viewport_size(SCREEN["viewport"])
 
 
-@pytest.mark.parametrize("screen", [DARK], ids=["dark"])
 def test_a_dark_room_gets_a_dark_page(visit):
+    visit.page.emulate_media(color_scheme="dark")
     red, green, blue = (
         int(number)
         for number in re.findall(r"\d+", visit.page.evaluate("getComputedStyle(document.body).backgroundColor"))
     )
     assert max(red, green, blue) < 60
+    visit.page.emulate_media(color_scheme="light")
 
 
 @pytest.mark.parametrize("screen", [PHONE], ids=["telephone"])
@@ -153,10 +153,11 @@ def test_a_telephone_needs_no_scrolling_sideways(visit):
     expect(visit.page.locator(".emblem")).to_be_hidden()
 
 
-@pytest.mark.parametrize("screen", [{"reduced_motion": "reduce"}], ids=["still"])
 def test_nothing_moves_for_who_does_not_want_it(visit):
+    visit.page.emulate_media(reduced_motion="reduce")
     running(visit)
     assert visit.page.evaluate("document.getAnimations().length") == 0
+    visit.page.emulate_media(reduced_motion="no-preference")
 
 
 def test_everything_works_from_the_keyboard(visit, tmp_path):

@@ -118,13 +118,18 @@ function answerOf(request) {
  *
  * Throws a Problem where the service knows no such job, an AbortError where `signal` ended it. */
 export async function follow(id, { onJob, onSilence, signal }) {
-  let job = await patiently(() => askJson(jobPath(id), { signal }), onSilence, signal);
+  let [told, waits] = ["", false];
   for (;;) {
-    onJob(job);
+    // The service waits for the next change after it is asked: what changed in a pause would go unnoticed. So it is
+    // asked to wait only where there was nothing new a moment ago.
+    const question = waits ? `${jobPath(id)}?wait=${WAIT}` : jobPath(id);
+    const job = await patiently(() => askJson(question, { signal }), onSilence, signal);
+    const [text, before] = [JSON.stringify(job), told];
+    told = text;
+    if (text !== before) onJob(job);
     if (hasEnded(job)) return job;
-    const paused = pause(PAUSE, signal);
-    job = await patiently(() => askJson(`${jobPath(id)}?wait=${WAIT}`, { signal }), onSilence, signal);
-    await paused;
+    waits = !waits && text === before;
+    if (!waits) await pause(PAUSE, signal);
   }
 }
 

@@ -69,7 +69,8 @@ export function progressPanel(file) {
     /** What the service says of the job. */
     show: (job) => {
       planned = STEPS.filter(([name]) => name !== "verifying" || job.options?.verify !== false);
-      if (job.status === "queued" || !job.stage) return at("folding", null, QUEUED);
+      if (job.status === "queued") return at("folding", null, QUEUED);
+      if (!job.stage) return at("folding", null, job.status === "running" ? "Starting" : "Reading the report");
       const text = STEPS.find(([name]) => name === job.stage)?.[2] ?? printable(job.stage);
       return at(job.stage, job.progress > 0 && job.progress < 1 ? job.progress : null, text);
     },

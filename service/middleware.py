@@ -67,8 +67,8 @@ class Around:
             else:
                 said = "this server does not go by that name; the operator can add it to allowed_hosts"
                 await respond(Problem("forbidden", said))(scope, receive, sending)
-        except Exception as error:  # whatever it is, the client gets an answer, and the log the reason
-            LOG.exception("a request failed", exc_info=error, extra={"request": request_id})
+        except Exception:  # whatever it is, the client gets an answer, and the log the reason
+            LOG.exception("a request failed", extra={"request": request_id})
             if begun:
                 raise
             said = f"the server made a mistake; its log tells more under the request id {request_id}"

@@ -67,8 +67,15 @@ def lie() -> None:
     os._exit(0)
 
 
+def link() -> None:
+    """Answer with somebody else's file."""
+    Path("../out/result").symlink_to("/etc/passwd")
+    Path("../out/answer.json").write_text('{"result": "result", "media": "application/octet-stream"}')
+    os._exit(0)
+
+
 FAULTS = {
-    fault.__name__.upper().encode(): fault for fault in (hang, burn, bomb, abort, leave, fill, flood, orphan, lie)
+    fault.__name__.upper().encode(): fault for fault in (hang, burn, bomb, abort, leave, fill, flood, orphan, lie, link)
 }
 SLOW = b"SLOW"  # seconds, a line, then a model: folded after so long
 

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from service_server import Running, ended, model_bytes, slow, submit
+from service_server import Running, ended, model_bytes, slow, submit, until
 
 from service.command import main
 from service.headers import preferences, preferred
@@ -225,7 +225,14 @@ def test_the_log_tells_the_request_and_no_secret(guarded, caplog):
     headers = make_key(guarded)
     caplog.set_level(logging.INFO, "bnfold")
     guarded.client.post("/v1/fold", content=b"bad", headers=headers, params={"name": "secret.onnx"})
-    (record,) = [r for r in caplog.records if r.message == "request"]
+    records: list[logging.LogRecord] = []
+
+    def logged() -> bool:
+        records[:] = [record for record in caplog.records if record.getMessage() == "request"]
+        return bool(records)
+
+    until(logged)  # the line comes after the answer
+    (record,) = records
     line = JsonFormatter().format(record)
     told: dict[str, Any] = json.loads(line)
     assert (told["method"], told["path"], told["status"]) == ("POST", "/v1/fold", 422)

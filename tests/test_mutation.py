@@ -10,8 +10,8 @@ SLICE = [
     ("sites.py", "beta - scale * mean  ->  beta + scale * mean"),
     ("affine.py", "self.scale * first.shift + self.shift  ->  self.scale * first.shift - self.shift"),
     ("rules/normalization.py", "scale * beta.values() + shift  ->  scale * beta.values() - shift"),
-    ("rules/rule.py", "scale * bias.values() + shift  ->  scale * bias.values() - shift"),
-    ("rules/gemm.py", "scale * old.values() + shift / beta  ->  scale * old.values() - shift / beta"),
+    ("rules/rule.py", "scale * old.values() + shift  ->  scale * old.values() - shift"),
+    ("rules/gemm.py", "shift / beta  ->  shift * beta"),
     (
         "rules/convolution.py",
         (

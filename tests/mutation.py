@@ -152,6 +152,7 @@ class _First:
 
 def _judge(folder: str, file: str) -> None:
     """In the child: run the suites and leave the name of the first that fails in the file `KILLER`."""
+    sys.settrace(None)  # of the coverage that the parent measures, which makes everything slow
     os.chdir(folder)
     os.environ["MUTANT"] = Path(file).stem  # the tests look at it: its own rows come first, each once
     sys.dont_write_bytecode = True

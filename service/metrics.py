@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 MIB = 1 << 20
@@ -14,33 +16,28 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        here: dict[str, Any] = {"registry": self.registry}  # not the one of the process: a second server counts alone
         self.folds = Histogram(
             "bnfold_fold_seconds",
             "From the start of a fold to its end",
             ["size"],
             buckets=SECONDS,
-            registry=self.registry,
+            **here,
         )
-        self.outcomes = Counter("bnfold_outcomes", "Jobs that ended, by how", ["outcome"], registry=self.registry)
-        self.refusals = Counter(
-            "bnfold_refusals", "Requests that were refused, by problem", ["type"], registry=self.registry
-        )
-        self.kills = Counter(
-            "bnfold_child_deaths", "Children that died, by problem", ["reason"], registry=self.registry
-        )
-        self.uploaded = Counter("bnfold_uploaded_bytes", "Bytes of models that arrived", registry=self.registry)
+        self.outcomes = Counter("bnfold_outcomes", "Jobs that ended, by how", ["outcome"], **here)
+        self.refusals = Counter("bnfold_refusals", "Requests that were refused, by problem", ["type"], **here)
+        self.kills = Counter("bnfold_child_deaths", "Children that died, by problem", ["reason"], **here)
+        self.uploaded = Counter("bnfold_uploaded_bytes", "Bytes of models that arrived", **here)
         self.requests = Histogram(
             "bnfold_request_seconds",
             "Requests, from their head to the end of the answer",
             ["method", "status"],
             buckets=(0.005, 0.02, *SECONDS),
-            registry=self.registry,
+            **here,
         )
-        self.running = Gauge("bnfold_running", "Folds that run now", registry=self.registry)
-        self.waiting = Gauge("bnfold_waiting", "Jobs that wait", registry=self.registry)
-        self.oldest = Gauge(
-            "bnfold_oldest_waiting_seconds", "Age of the job that waits longest", registry=self.registry
-        )
+        self.running = Gauge("bnfold_running", "Folds that run now", **here)
+        self.waiting = Gauge("bnfold_waiting", "Jobs that wait", **here)
+        self.oldest = Gauge("bnfold_oldest_waiting_seconds", "Age of the job that waits longest", **here)
 
 
 def size_label(size: int) -> str:

@@ -177,6 +177,7 @@ ELEMENT: list[Row] = [
     ("bn, mul, add", lambda m: out(m, m.per_channel("Add", m.per_channel("Mul", m.bn(m.conv(start(m), 6)), name="mul"), name="add")), into("Conv")),
     ("two normalizations", lambda m: out(m, m.bn(m.bn(m.conv(start(m), 6), name="first"))), into("Conv")),
     ("bn merges with what follows", lambda m: out(m, m.per_channel("Mul", m.bn(start(m), name="bn"))), into("BatchNormalization", status="merged")),
+    ("bn merges with a shift that follows", lambda m: out(m, m.per_channel("Add", m.bn(start(m), name="bn"))), into("BatchNormalization", status="merged")),
     ("bn merges with what precedes", lambda m: out(m, m.bn(m.per_channel("Add", m.per_channel("Mul", start(m), name="mul")), name="bn")), into("BatchNormalization", status="merged")),
     ("two muls merge", lambda m: out(m, m.per_channel("Mul", m.per_channel("Div", start(m)), name="mul")), into("Mul", status="merged")),
     ("two adds merge", lambda m: out(m, m.per_channel("Add", m.per_channel("Sub", start(m)), name="add")), into("Add", status="merged")),

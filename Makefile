@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+export ORT_DISABLE_TELEMETRY = 1
 
 .PHONY: test lint types unit browser fuzz mutate nightly patterns bench survey serve chaos clean
 

@@ -30,6 +30,7 @@ class Standby:
             "PYTHONPATH": os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH")))),
             "OPENBLAS_NUM_THREADS": "1",  # NumPy's BLAS, never called, maps 40 MiB for each further one
             "MALLOC_ARENA_MAX": "2",  # glibc reserves 64 MiB of address space per arena, which the limit would count
+            "ORT_DISABLE_TELEMETRY": "1",  # since 1.29 it tells its maker of every model it loads, and leaves a file
         }
         self._temporary = tempfile.TemporaryDirectory(prefix="bnfold-verify-")
         self.folder = Path(self._temporary.name)

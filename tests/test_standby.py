@@ -70,6 +70,18 @@ def test_nothing_is_left_of_it(tmp_path, started, folds, verifies, target, expec
     assert not standby._ready
 
 
+def test_it_tells_nobody_of_the_model(tmp_path, monkeypatch):
+    """ONNX Runtime leaves a file in the home folder where it sends what it learns of models."""
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in ("CI", "GITHUB_ACTIONS", "TF_BUILD", "ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"):  # it is silent there
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(home))
+    path = model(tmp_path)
+    assert verify(path, path).status == "verified"
+    assert not list(home.iterdir())
+
+
 def test_it_ends_with_an_error(tmp_path, started):
     (tmp_path / "model.onnx").write_bytes(b"\xff" * 100)
     with pytest.raises(ModelError, match=r"model\.onnx"):

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 import pytest
 from models import Model
+from service_sandbox import required
 from test_rules import out, start
 
 import folding
@@ -43,10 +44,7 @@ def model_bytes() -> bytes:
 def sandbox(request, tmp_path):
     if request.param == "bare":
         return None
-    found = find_sandbox("auto", tmp_path)
-    if found is None:
-        pytest.skip("bubblewrap does not work here")
-    return replace(found, readable=(*PACKAGES, TESTS))
+    return replace(required(tmp_path), readable=(*PACKAGES, TESTS))
 
 
 def asked(**changes: object) -> Request:
@@ -309,9 +307,7 @@ def _found(*how: object) -> list[int]:
 
 
 def test_a_sandbox_shows_nothing_but_the_fold(tmp_path):
-    sandbox = find_sandbox("auto", tmp_path)
-    if sandbox is None:
-        pytest.skip("bubblewrap does not work here")
+    sandbox = required(tmp_path)
     (tmp_path / "secret").write_text("of another job")
     (tmp_path / "job" / IN).mkdir(parents=True)
     (tmp_path / "job" / IN / "model").write_text("mine")

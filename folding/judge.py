@@ -34,8 +34,8 @@ FLOOR_EPSILONS = 2
 EPSILONS_UNPROBED = 64
 # A maximum of a few draws, and the folded model's own noise, which is independent of it and may be a few times larger.
 NOISES = 8
-# Slices of fewer elements that are not zero (Relu leaves that of some channels) may be quiet by luck: they are judged by
-# the noise of the whole output.
+# Slices of fewer elements that are not zero (Relu leaves that of some channels) may be quiet by luck: they are judged
+# by the noise of the whole output.
 QUIET_ELEMENTS = 16
 # When rounding alone moves an output by more than this share of its magnitude, no comparison tells anything.
 TELLING = 0.25

@@ -94,7 +94,8 @@ class Receivers:
         sent = [(b"Host", to.netloc), *((name.encode(), value.encode()) for name, value in headers.items())]
         answered = self._pool.stream("POST", target, headers=sent, content=body, extensions={"timeout": TIMEOUTS})
         async with asyncio.timeout(SECONDS), answered as answer:
-            return Reply(answer.status, _wait(dict(answer.headers).get(b"retry-after", b"")))
+            found = {name.lower(): value for name, value in answer.headers}
+            return Reply(answer.status, _wait(found.get(b"retry-after", b"")))
 
     async def close(self) -> None:
         """Close what is open."""

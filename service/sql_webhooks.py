@@ -87,6 +87,8 @@ def ask(connection: Connection, job: Job, url: str, *, is_repeated: bool) -> Non
 def fire(connection: Connection, job: Job) -> None:
     """A job has ended: make its webhooks due."""
     waiting = and_(webhooks.c.key == job.key, webhooks.c.job == job.id, webhooks.c.state == WAITING)
+    if not connection.execute(select(exists().where(waiting))).scalar_one():
+        return
     told = {"state": DUE, "body": event_body(job), "due": job.updated, "updated": job.updated}
     connection.execute(update(webhooks).where(waiting).values(**told))
 

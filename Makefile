@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+export ORT_DISABLE_TELEMETRY = 1
 
-.PHONY: test lint types unit browser fuzz mutate nightly patterns bench survey serve chaos clean
+.PHONY: test lint types unit packages fuzz mutate nightly patterns bench survey serve chaos clean
 
 ## test: install what the tests need, then lint, types, and the suite with branch coverage
 test: lint types unit
@@ -16,12 +17,12 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
-unit: $(STAMP) browser
+unit: $(STAMP) packages
 	$(BIN)/pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
 
-## browser: install Chromium for the tests of the page, where it is missing
-browser:
-	sh tests/install_browser.sh
+## packages: install the programs that the tests run, where they are missing: Chromium, bubblewrap, zip
+packages:
+	sh tests/install_packages.sh
 
 ## fuzz: the random-graph gate at length (FUZZ_EXAMPLES graphs)
 FUZZ_EXAMPLES ?= 10000

@@ -1,4 +1,4 @@
-"""What the HTTP service takes: memory and latency during a large upload, and folds a second.
+"""What the HTTP service takes: memory and latency during a large upload, folds a second, and where their time goes.
 
 `python -m benchmarks.service` starts a server of its own on loopback, in a temporary folder.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 LARGE = 1 << 30
 PORT = 8971
-CHAINS = {"14 MB": (256, 6, 24), "100 MB": (512, 11, 8)}  # channels, layers, folds
+CHAINS = {"14 MB": (256, 6, 29), "100 MB": (512, 11, 13)}  # channels, layers, folds
 CLIENTS = 4
 SIDE = 14  # of the square that a model computes with
+ALONE = 5  # folds, one after another
+PAUSE_ALONE = 1.0  # seconds between two of them
 PAUSE = 0.01  # seconds between two requests of which the latency is taken
 
 
@@ -62,18 +65,53 @@ def measure(client: httpx.Client, pid: int, *, verify: bool) -> None:
         print(f"GET /readyz {name}: median {p50:.1f} ms, p99 {p99:.1f} ms, worst {worst:.1f} ms of {len(values)}")
     for name, (channels, layers, count) in CHAINS.items():
         models = [chain(channels, layers, number) for number in range(count)]
-        size = len(models[0])
+        print(f"{name} ({len(models[0]) / 1e6:.0f} MB)")
+        print(throughput(client, pid, models[ALONE:], {"verify": verify}))
+        print(alone(client, models[:ALONE], {"verify": verify}))
+    print(f"server {resident(pid) / MIB:.0f} MiB at most")
 
-        def fold(data: bytes) -> int:
-            answer = client.post("/v1/fold", content=data, params={"verify": verify}, headers={"Prefer": "wait=25"})
-            return answer.status_code
 
-        began = time.perf_counter()
-        with ThreadPoolExecutor(CLIENTS) as clients:
-            codes = set(clients.map(fold, models))
-        took = time.perf_counter() - began
-        print(f"{name} ({size / 1e6:.0f} MB): {count / took:.2f} folds/s with {CLIENTS} clients, answers {codes}")
-        print(f"server {resident(pid) / MIB:.0f} MiB at most")
+def throughput(client: httpx.Client, pid: int, models: list[bytes], options: dict[str, bool]) -> str:
+    def fold(data: bytes) -> int:
+        return client.post("/v1/fold", content=data, params=options, headers={"Prefer": "wait=25"}).status_code
+
+    began, before = time.perf_counter(), processor_seconds(pid)
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        codes = set(clients.map(fold, models))
+    took, after = time.perf_counter() - began, processor_seconds(pid)
+    own, children = ((b - a) / len(models) for a, b in zip(before, after, strict=True))
+    rate = f"{len(models) / took:.2f} folds/s with {CLIENTS} clients, answers {codes}"
+    return f"  {rate}; CPU seconds of one: {own:.2f} in the server, {children:.2f} in its processes"
+
+
+def alone(client: httpx.Client, models: list[bytes], options: dict[str, bool]) -> str:
+    """The parts of one request after another, medians in milliseconds."""
+    found = []
+    for data in models:
+        time.sleep(PAUSE_ALONE)  # a process for the next fold gets ready
+        began, before = time.perf_counter(), fold_seconds(client)
+        job = client.post("/v1/fold", content=data, params=options).headers["bnfold-job"]
+        whole, engine = time.perf_counter() - began, fold_seconds(client) - before
+        report = client.get(f"/v1/jobs/{job}/report").json()
+        verification = report["verification"]["seconds"]
+        fold = report["seconds"] - verification
+        found.append((whole, whole - engine, fold, verification, engine - report["seconds"]))
+    whole, around, fold, verification, rest = np.median(found, axis=0) * 1000
+    parts = f"upload, commit and answer {around:.0f}, read, fold and write {fold:.0f}, verification {verification:.0f}"
+    return f"  one alone: {whole:.0f} ms, of it {parts}, start, report and keeping the result {rest:.0f}"
+
+
+def fold_seconds(client: httpx.Client) -> float:
+    """What all folds took so far, as the server counts it."""
+    lines = client.get("/metrics").text.splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("bnfold_fold_seconds_sum"))
+
+
+def processor_seconds(pid: int) -> tuple[float, float]:
+    """Of the process, and of its children that have ended."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    user, system, child_user, child_system = (int(field) / os.sysconf("SC_CLK_TCK") for field in fields[11:15])
+    return user + system, child_user + child_system
 
 
 def latencies(client: httpx.Client, work: object) -> list[float]:

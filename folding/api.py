@@ -17,6 +17,7 @@ from folding.onnxfile import Limits
 from folding.options import Options
 from folding.pipeline import fold_graph, freeze_only, unrepresentable
 from folding.report import Report, Verification
+from folding.standby import prepared
 from folding.verification import verify
 from folding.weights import UnrepresentableError
 
@@ -56,12 +57,13 @@ def fold(
     """
     _require_samples(options)
     blocked: dict[str, Refused] = {}
-    while True:
-        with onnxfile.read(source, limits) as file:
-            try:
-                return _fold_once(file, Path(source), target, options, blocked, progress)
-            except _Unrepresentable as error:
-                blocked |= _new(error.refusals, blocked)
+    with prepared(wanted=options.verify and target is not None):
+        while True:
+            with onnxfile.read(source, limits) as file:
+                try:
+                    return _fold_once(file, Path(source), target, options, blocked, progress)
+                except _Unrepresentable as error:
+                    blocked |= _new(error.refusals, blocked)
 
 
 def inspect(source: str | os.PathLike[str], options: Options = DEFAULTS, *, limits: Limits = LIMITS) -> Report:

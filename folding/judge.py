@@ -34,8 +34,9 @@ FLOOR_EPSILONS = 2
 EPSILONS_UNPROBED = 64
 # A maximum of a few draws, and the folded model's own noise, which is independent of it and may be a few times larger.
 NOISES = 8
-# Slices of fewer elements may be quiet by luck: they are judged by the noise of the whole output.
-QUIET_ELEMENTS = 8
+# Slices of fewer elements that are not zero (Relu leaves that of some channels) may be quiet by luck: they are judged
+# by the noise of the whole output.
+QUIET_ELEMENTS = 16
 # When rounding alone moves an output by more than this share of its magnitude, no comparison tells anything.
 TELLING = 0.25
 # ONNX Runtime's sigmoid is a rational approximation plus one half, so its values are multiples of a quarter epsilon.
@@ -178,8 +179,8 @@ def _rounding_tolerance(reference: Reference, rounding: Rounding) -> Array:
     for axis in (a for a, length in enumerate(value.shape) if length > 1):
         others = tuple(a for a in range(value.ndim) if a != axis)
         slices = np.maximum(relative * _largest_along(value, others), _largest_along(moved, others))
-        if value.size // value.shape[axis] < QUIET_ELEMENTS:
-            slices = np.maximum(slices, overall)
+        alive = np.count_nonzero(np.maximum(value, moved), axis=others, keepdims=True)
+        slices = np.where(alive < QUIET_ELEMENTS, np.maximum(slices, overall), slices)
         np.minimum(tolerance, slices, out=tolerance)
     tolerance[~np.isfinite(moved)] = np.inf  # legitimate executions disagree about what is finite here
     return tolerance

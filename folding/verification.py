@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-import tempfile
 import time
 import zipfile
 from contextlib import suppress
@@ -21,9 +18,12 @@ from folding.errors import OptionError
 from folding.facts import facts
 from folding.job import ACTIVITY, JOB, RESULT, Job
 from folding.report import OutputError, Verification
+from folding.standby import standby
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from folding.standby import Standby
 
 GIB = 1 << 30
 COPIES = 2  # of the weights in memory: as the file has them and once more rearranged for the kernels
@@ -58,16 +58,15 @@ def verify(
         OptionError: `inputs` is no .npz file or does not hold what the model wants.
     """
     began = time.monotonic()
-    known = facts(before), facts(after)
-    with tempfile.TemporaryDirectory(prefix="bnfold-verify-") as name:
-        folder = Path(name)
-        given, label = _samples(inputs, folder)
+    with standby() as process:
+        known = facts(before), facts(after)
+        given, label = _samples(inputs, process.folder)
         limit = _default_memory() if memory is None else memory
         needed = COPIES * max(model.nbytes for model in known)
         epsilon, quantizes = max(model.epsilon for model in known), any(model.quantizes for model in known)
         paths = _absolute(before), _absolute(after)
         job = Job(*paths, given, label, timeout, limit, epsilon, quantizes, os.getpid())
-        verdict = _too_large(needed, limit) or _run(folder, job)
+        verdict = _too_large(needed, limit) or _run(process, job)
     return replace(verdict, seconds=time.monotonic() - began)
 
 
@@ -79,10 +78,10 @@ def _too_large(needed: int, limit: int | None) -> Verification | None:
     return Verification("not verified", f"the model needs {sizes}")
 
 
-def _run(folder: Path, job: Job) -> Verification:
+def _run(process: Standby, job: Job) -> Verification:
     """The verdict of a child process, or what became of it."""
-    (folder / JOB).write_text(json.dumps(asdict(job)))
-    return _verdict(folder, _status(folder, job.seconds), job.seconds)
+    (process.folder / JOB).write_text(json.dumps(asdict(job)))
+    return _verdict(process.folder, process.run(job.seconds), job.seconds)
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:
@@ -116,40 +115,6 @@ def _save(path: Path, arrays: Mapping[str, Any]) -> None:
                 raise OptionError(f'input "{name}" holds Python objects; give an array of numbers, booleans or strings')
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
-
-
-def _status(folder: Path, seconds: float) -> int | None:
-    """The exit status of the child, negative for a signal; None when its time was over. It never outlives the call."""
-    package = str(Path(__file__).parents[1])
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH")))),
-        "OPENBLAS_NUM_THREADS": "1",  # NumPy's BLAS, never called, maps 40 MiB for each further one
-        "MALLOC_ARENA_MAX": "2",  # glibc reserves 64 MiB of address space per arena, which the limit would count
-    }
-    child = subprocess.Popen(
-        [sys.executable, "-P", "-m", "folding.verifier", str(folder)],  # -P: modules of the current folder stay out
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        env=environment,
-    )
-    try:
-        return child.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return None
-    finally:
-        if child.poll() is None:
-            _kill(child)
-
-
-def _kill(child: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError):
-        if hasattr(os, "killpg"):
-            os.killpg(child.pid, signal.SIGKILL)
-        else:
-            child.kill()
-    child.wait()
 
 
 def _verdict(folder: Path, status: int | None, seconds: float) -> Verification:

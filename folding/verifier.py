@@ -1,7 +1,8 @@
 """The child process of `folding.verify`: bounded, it does one job and leaves the verdict in a file.
 
-One argument: a folder holding job.json. The verdict goes to result.json there, the current activity to activity.txt, so
-that the parent can tell what was going on when this process was killed or died.
+One argument: a folder, which holds job.json by the time that a byte arrives on standard input. The verdict goes to
+result.json there, the current activity to activity.txt, so that the parent can tell what was going on when this process
+was killed or died.
 """
 
 from __future__ import annotations
@@ -44,5 +45,5 @@ def _limit(job: Job) -> None:
             lower(resource.RLIMIT_AS, job.memory)
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and sys.stdin.buffer.read(1):
     main(Path(sys.argv[1]))

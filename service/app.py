@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
 from service import routes_blobs, routes_fold, routes_health, routes_jobs
-from service.children import Program
+from service.child import Program
 from service.events import events
 from service.middleware import LOOPBACK_NAMES, Around
 from service.problems import Problem, respond

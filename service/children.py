@@ -1,184 +1,76 @@
-"""Children: one bounded process per fold, and what its end means. Nothing that it does harms the server or a neighbour.
-
-Each death is one problem: the wall clock is `timed-out`, memory is `out-of-memory`, all else is `crashed`.
-"""
+"""Children: a process for every fold, and a few that wait for the next ones."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import signal
-import sys
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+import secrets
+import shutil
+from collections import deque
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
-from pydantic import TypeAdapter, ValidationError
-
-from service.problems import KINDS
-from service.records import Stage
-from service.sandbox import FOLDER, PACKAGES
-from service.work import ANSWER, OUT, REQUEST, TEMPORARY, UNPACKED, Answer
+from service.child import Child
+from service.threads import in_thread
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+    from service.child import Program
     from service.sandbox import Sandbox
-    from service.work import Bounds, Request
-
-OnProgress = Callable[[Stage, float], None]
-
-TAIL_BYTES = 4096  # of what a child says when it dies
-READ_BYTES = 65536
-ANSWER_BYTES = 1 << 20
-LISTEN_SECONDS = 5  # for the rest of what a dead child said
-SHELL_OFFSET = 128  # bubblewrap, as a shell, reports a process ended by signal n as 128 + n
-# What the allocators of C++, Python and the kernel say when there is no more.
-NO_MEMORY = (b"bad_alloc", b"MemoryError", b"Cannot allocate memory", b"failed to map segment")
-OUT_OF_MEMORY = "folding this model takes more memory than this server gives to one fold; fold it on a larger machine"
-
-
-@dataclass(frozen=True)
-class Program:
-    """What a child runs: a module, found in these folders."""
-
-    module: str = "service.worker"
-    paths: tuple[Path, ...] = tuple(dict.fromkeys(package.parent for package in PACKAGES))
-
-
-@dataclass(frozen=True)
-class _Ended:
-    status: int
-    errors: bytes  # the last it wrote
-    in_time: bool
-    seconds: float  # that it had
-
-
-class _Clock:
-    """The wall clock of a child, which gets more time when it begins to verify; passes the progress on."""
-
-    def __init__(self, bounds: Bounds, on_progress: OnProgress) -> None:
-        self.seconds, self._more, self._on_progress = bounds.seconds, bounds.verification, on_progress
-        self._began = asyncio.get_running_loop().time()
-        self.timeout = asyncio.timeout_at(self._began + self.seconds)
-
-    def __call__(self, stage: Stage, progress: float) -> None:
-        if stage == "verifying" and self._more and not self.timeout.expired():
-            self.seconds, self._more = self.seconds + self._more, 0
-            self.timeout.reschedule(self._began + self.seconds)
-        self._on_progress(stage, progress)
+    from service.work import Bounds
 
 
 class Children:
-    """Starts them; `sandbox` is None where bubblewrap is not used."""
+    """Starts them, each in a folder of its own in `folders`, and keeps `spares` that wait.
 
-    def __init__(self, sandbox: Sandbox | None, program: Program = Program()) -> None:
-        self._sandbox, self._program = sandbox, program
+    `sandbox` is None where bubblewrap is not used; `bounds` are the widest that any request may have.
+    """
 
-    async def run(self, folder: Path, request: Request, on_progress: OnProgress) -> Answer:
-        """Do what is asked in `folder`, whose `in/` holds the upload; every death is an answer too.
+    def __init__(
+        self, folders: Path, bounds: Bounds, sandbox: Sandbox | None, program: Program, spares: int = 0
+    ) -> None:
+        self._folders, self._bounds, self._sandbox, self._program = folders, bounds, sandbox, program
+        self._spares, self._ready = spares, deque[asyncio.Task[Child]]()
 
-        Cancelling kills the child, and all that it started, before this returns.
-        """
-        for name in (OUT, TEMPORARY, UNPACKED):
-            (folder / name).mkdir()
-        request = replace(request, parent=0 if self._sandbox else os.getpid())
-        (folder / REQUEST).write_text(json.dumps(asdict(request)))
-        ended = await self._end(folder, request.bounds, on_progress)
-        answer = _answer(folder / OUT / ANSWER)
-        if ended.in_time and ended.status == 0 and answer is not None:
-            return answer
-        return _death(ended)
+    async def open(self) -> None:
+        """Remove what an earlier server left, and start the first that wait."""
+        await in_thread(shutil.rmtree, self._folders, ignore_errors=True)
+        self._folders.mkdir(mode=0o700)
+        self._refill()
 
-    async def _end(self, folder: Path, bounds: Bounds, on_progress: OnProgress) -> _Ended:
-        place = FOLDER if self._sandbox else folder
-        command = [sys.executable, "-P", "-m", self._program.module, str(place)]
-        child = await asyncio.create_subprocess_exec(
-            *(self._sandbox.command(folder, command) if self._sandbox else command),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-            cwd=folder,
-            env=self._environment(place),
-        )
-        assert child.stdout is not None  # noqa: S101  both were asked for
-        assert child.stderr is not None  # noqa: S101
-        clock, in_time = _Clock(bounds, on_progress), True
-        listening = asyncio.create_task(_listen(child.stdout, clock)), asyncio.create_task(_tail(child.stderr))
+    async def close(self) -> None:
+        """End those that wait."""
+        self._spares = 0
+        while self._ready:
+            await self._end(await self._ready.popleft())
+
+    @asynccontextmanager
+    async def child(self) -> AsyncGenerator[Child]:
+        """A child for one request. It and its folder are gone afterwards."""
+        child = await self._next()
         try:
-            async with clock.timeout:
-                await child.wait()
-        except TimeoutError:
-            in_time = False
+            yield child
         finally:
-            with suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)  # also what it started and left behind
-            status = await asyncio.shield(child.wait())
-        _, unheard = await asyncio.wait(listening, timeout=LISTEN_SECONDS)
-        for task in unheard:  # something that got away holds the pipe
-            task.cancel()
-        return _Ended(status, b"" if unheard else listening[1].result(), in_time, clock.seconds)
+            await self._end(child)
+            self._refill()  # not before: this fold needed the processor
 
-    def _environment(self, place: Path) -> dict[str, str]:
-        """Nothing of the server's own, which may hold secrets."""
-        temporary = str(place / TEMPORARY)
-        return {
-            "PATH": "/usr/bin:/bin",
-            "LANG": "C.UTF-8",
-            "HOME": temporary,
-            "TMPDIR": temporary,
-            "PYTHONPATH": os.pathsep.join(map(str, self._program.paths)),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "OPENBLAS_NUM_THREADS": "1",  # see folding.verification
-            "MALLOC_ARENA_MAX": "2",
-        }
+    async def _next(self) -> Child:
+        while self._ready:
+            child = await self._ready.popleft()
+            if child.is_alive:
+                return child
+            await self._end(child)
+        return await self._start()
 
+    async def _start(self) -> Child:
+        folder = self._folders / secrets.token_hex(16)
+        return await Child.start(folder, self._bounds, self._sandbox, self._program)
 
-async def _listen(stream: asyncio.StreamReader, on_progress: OnProgress) -> None:
-    """Tell the progress; what is not understood is passed over."""
-    rest = b""
-    while block := await stream.read(READ_BYTES):
-        *lines, rest = (rest + block)[-TAIL_BYTES:].split(b"\n")
-        if lines:
-            with suppress(ValueError, KeyError, TypeError):
-                told = json.loads(lines[-1])
-                if told["stage"] in get_args(Stage) and 0 <= told["progress"] <= 1:
-                    on_progress(told["stage"], told["progress"])
+    def _refill(self) -> None:
+        while len(self._ready) < self._spares:
+            self._ready.append(asyncio.create_task(self._start()))
 
-
-async def _tail(stream: asyncio.StreamReader) -> bytes:
-    tail = b""
-    while block := await stream.read(READ_BYTES):
-        tail = (tail + block)[-TAIL_BYTES:]
-    return tail
-
-
-def _answer(path: Path) -> Answer | None:
-    """What the child left; None where it is not what a child leaves. It may have been made to say anything."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(fd, "rb") as file:
-            answer = TypeAdapter(Answer).validate_json(file.read(ANSWER_BYTES))
-    except (OSError, ValidationError):
-        return None
-    plain = answer.result is None or Path(answer.result).name == answer.result
-    return answer if plain and (answer.slug is None or answer.slug in KINDS) else None
-
-
-def _death(ended: _Ended) -> Answer:
-    if not ended.in_time or _signal(ended.status) == signal.SIGXCPU:
-        said = f"it was not done after {ended.seconds:g} seconds, the most that this server gives to one fold"
-        return Answer(slug="timed-out", detail=said)
-    if _signal(ended.status) == signal.SIGKILL or any(word in ended.errors for word in NO_MEMORY):
-        return Answer(slug="out-of-memory", detail=OUT_OF_MEMORY)
-    number = _signal(ended.status)
-    how = f"signal {signal.Signals(number).name}" if number else f"exit status {ended.status}"
-    return Answer(slug="crashed", detail=f"the process that folded this model died ({how}); please report the model")
-
-
-def _signal(status: int) -> int:
-    """The signal that ended a process, 0 where none did."""
-    number = -status if status < 0 else status - SHELL_OFFSET
-    return number if number in set(signal.Signals) else 0
+    async def _end(self, child: Child) -> None:
+        await asyncio.shield(child.kill())
+        await in_thread(shutil.rmtree, child.folder, ignore_errors=True)

@@ -7,7 +7,6 @@ import resource
 import sys
 from typing import TYPE_CHECKING
 
-from folding.bounds import die_with
 from folding.runtime import THREADS
 
 if TYPE_CHECKING:
@@ -17,9 +16,8 @@ PR_SET_NO_NEW_PRIVS = 38  # linux/prctl.h
 GRACE_SECONDS = 10  # the parent's clock ends a process first, and can say why
 
 
-def confine(bounds: Bounds, parent: int) -> None:
-    """Bound this process and all that it starts. Lower bounds that hold already stay."""
-    die_with(parent)
+def confine(bounds: Bounds) -> None:
+    """Bound this process and all that it starts from now on. Lower bounds that hold already stay."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     seconds = int(bounds.seconds + bounds.verification) + GRACE_SECONDS

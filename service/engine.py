@@ -10,8 +10,6 @@ import asyncio
 import json
 import logging
 import os
-import secrets
-import shutil
 import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -23,7 +21,7 @@ from service.changes import Address
 from service.metrics import size_label
 from service.problems import Problem
 from service.threads import in_thread
-from service.work import ARCHIVE, IN, Answer, Bounds, Request
+from service.work import ARCHIVE, IN, Answer, Request
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine
@@ -31,7 +29,8 @@ if TYPE_CHECKING:
 
     from service.blobs import Draft
     from service.changes import Changes
-    from service.children import Children, OnProgress
+    from service.child import Child, OnProgress
+    from service.children import Children
     from service.ledger import Ledger
     from service.metrics import Metrics
     from service.records import Job, Stage
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from service.storage import Storage
 
 LOG = logging.getLogger("bnfold")
-FOLDERS = "jobs"  # in the data folder: one for every child
 VERIFICATION_GRACE = 10.0  # seconds for a verification to notice that its time is over
 STORE_EVERY = 1.0  # seconds between two writes of a job's progress: each waits for the disk
 LOOK_EVERY = 1.0  # seconds between two looks at the free disk space while a fold runs
@@ -61,7 +59,6 @@ class LocalEngine:
     ) -> None:
         self._settings, self._ledger, self._storage, self._children = settings, ledger, storage, children
         self._changes, self._metrics = changes, metrics
-        self._folders = settings.data / FOLDERS
         self._queue: asyncio.Queue[Address] = asyncio.Queue()
         self._slots = asyncio.Semaphore(settings.workers)
         self._running: dict[Address, asyncio.Task[None]] = {}
@@ -73,8 +70,7 @@ class LocalEngine:
 
     async def start(self) -> None:
         """Deliver what an earlier server left, then what comes."""
-        await in_thread(shutil.rmtree, self._folders, ignore_errors=True)
-        self._folders.mkdir(mode=0o700)
+        await self._children.open()
         await self._storage.tidy()
         await in_thread(self._ledger.interrupted)
         await self._reconcile()
@@ -91,6 +87,7 @@ class LocalEngine:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        await self._children.close()
 
     @property
     def works(self) -> bool:
@@ -130,25 +127,18 @@ class LocalEngine:
         """
         if self._queue.qsize() >= self._settings.max_queue:
             raise Problem("busy", "too many jobs wait already; try again later", headers={"Retry-After": "30"})
-        async with self._slots, self._folder() as folder:
-            os.link(draft.path, folder / IN / (ARCHIVE if request.archive else request.name))
+        async with self._slots, self._children.child() as child:
+            os.link(draft.path, child.folder / IN / (ARCHIVE if request.archive else request.name))
             bounds = replace(request.bounds, file=min(request.bounds.file, INSPECTION_FILE_BYTES))
-            answer = await self._guarded(folder, replace(request, bounds=bounds), lambda *_: None)
-            yield answer, folder
+            answer = await self._guarded(child, replace(request, bounds=bounds), lambda *_: None)
+            yield answer, child.folder
 
     def request(self, job: Job, kind: Literal["fold", "inspect"] = "fold") -> Request:
         """What a child is asked to do for a job."""
         settings, options = self._settings, json.loads(job.options)
         verifies = kind == "fold" and options["verify"]
         verification = options["verify_timeout"] + VERIFICATION_GRACE if verifies else 0.0
-        bounds = Bounds(
-            settings.fold_seconds,
-            verification,
-            settings.child_memory,
-            settings.child_file_bytes,
-            settings.child_open_files,
-        )
-        return Request(kind, job.name, job.archive, options, settings.limits, bounds)
+        return Request(kind, job.name, job.archive, options, settings.limits, settings.bounds(verification))
 
     async def _deliver(self) -> None:
         while not self._stopping.is_set():
@@ -189,35 +179,35 @@ class LocalEngine:
     async def _fold(self, job: Job, address: Address) -> Answer:
         with self._metrics.running.track_inprogress(), self._metrics.folds.labels(size_label(job.input.bytes)).time():
             try:
-                async with self._folder() as folder:
+                async with self._children.child() as child:
                     await self._storage.blobs.place(
-                        job.input.sha256, folder / IN / (ARCHIVE if job.archive else job.name)
+                        job.input.sha256, child.folder / IN / (ARCHIVE if job.archive else job.name)
                     )
-                    answer = await self._guarded(folder, self.request(job), self._teller(address))
+                    answer = await self._guarded(child, self.request(job), self._teller(address))
                     if answer.slug == "crashed" and job.attempts < self._settings.attempts:
                         return answer
-                    await self._storage.finish(job, folder, answer)
+                    await self._storage.finish(job, child.folder, answer)
                     return answer
             except Problem as problem:
                 answer = Answer(slug=problem.slug, detail=problem.detail)
             except (OSError, ValueError):
                 LOG.exception("a fold failed", extra={"job": job.id})
                 answer = Answer(slug="internal", detail="the server could not keep the result; try again later")
-            await self._storage.finish(job, self._folders, answer)
+            await self._storage.finish(job, self._settings.data, answer)
             return answer
 
-    async def _guarded(self, folder: Path, request: Request, on_progress: OnProgress) -> Answer:
+    async def _guarded(self, child: Child, request: Request, on_progress: OnProgress) -> Answer:
         """The answer of a child, which is ended when the disk becomes too full."""
-        child = asyncio.create_task(self._children.run(folder, request, on_progress))
+        work = asyncio.create_task(child.run(request, on_progress))
         try:
-            while not child.done():
-                await asyncio.wait([child], timeout=LOOK_EVERY)
-                if not child.done():
+            while not work.done():
+                await asyncio.wait([work], timeout=LOOK_EVERY)
+                if not work.done():
                     self._storage.blobs.require_space()
         finally:
-            child.cancel()
-            await asyncio.wait([child])
-        answer = child.result()
+            work.cancel()
+            await asyncio.wait([work])
+        answer = work.result()
         if answer.slug in DEATHS:
             self._metrics.kills.labels(answer.slug).inc()
         return answer
@@ -239,16 +229,6 @@ class LocalEngine:
         outcome = answer.slug or "done"
         self._metrics.outcomes.labels(outcome).inc()
         LOG.info("job ended", extra={"job": address.job, "outcome": outcome, "seconds": round(seconds, 3)})
-
-    @asynccontextmanager
-    async def _folder(self) -> AsyncGenerator[Path]:
-        """A folder for one child, which is gone afterwards."""
-        folder = self._folders / secrets.token_hex(16)
-        (folder / IN).mkdir(parents=True, mode=0o700)
-        try:
-            yield folder
-        finally:
-            await in_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def _sweep(self) -> None:
         while True:

@@ -12,10 +12,12 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from folding.onnxfile import Limits
+from service.work import Bounds
 
 MIB, GIB = 1 << 20, 1 << 30
 DAY = 24 * 60 * 60
 MEMORY_SHARE = 0.75  # of the machine, for all folds together; the rest is for the server and the page cache
+SPARES = 2  # more only where an operator has the memory for them: each takes 100 MiB
 LEAST_CHILD_MEMORY = 2 * GIB  # below it ONNX Runtime does not load a model of ordinary size
 
 
@@ -45,6 +47,9 @@ class Settings(BaseSettings):
     require_keys: bool | None = Field(None, description="ask for an API key; default: on every bind but loopback")
 
     workers: int = Field(default_factory=_cores, ge=1, description="folds that run at the same time")
+    spares: int = Field(
+        default_factory=lambda: min(_cores(), SPARES), ge=0, description="processes that wait, ready for the next folds"
+    )
     max_queue: int = Field(1000, ge=1, description="jobs that may wait; more are refused as busy")
     attempts: int = Field(3, ge=1, description="starts of a job before it counts as failed: crashed")
     sandbox: Literal["auto", "require", "off"] = Field("auto", description="run folds in bubblewrap, where it works")
@@ -99,8 +104,8 @@ class Settings(BaseSettings):
         """Whether a request without an API key is refused."""
         return not self.is_loopback if self.require_keys is None else self.require_keys
 
-    @property
-    def child_memory(self) -> int:
-        """Bytes of address space of one process of a fold."""
+    def bounds(self, verification: float) -> Bounds:
+        """What one process of a fold may take, with so many seconds for the verification."""
         share = int(_machine_memory() * MEMORY_SHARE) // self.workers
-        return self.child_memory_bytes or max(share, LEAST_CHILD_MEMORY)
+        memory = self.child_memory_bytes or max(share, LEAST_CHILD_MEMORY)
+        return Bounds(self.fold_seconds, verification, memory, self.child_file_bytes, self.child_open_files)

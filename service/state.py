@@ -14,8 +14,9 @@ from limits.aio.strategies import MovingWindowRateLimiter
 
 from service.blobs import DirectoryBlobs
 from service.changes import Changes
-from service.children import Children, Program
-from service.engine import LocalEngine
+from service.child import Program
+from service.children import Children
+from service.engine import VERIFICATION_GRACE, LocalEngine
 from service.metrics import Metrics
 from service.receivers import Receivers
 from service.sandbox import find_sandbox
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from service.ledger import Ledger
 
-BLOBS, LOCK = "blobs", "lock"  # in the data folder
+BLOBS, FOLDERS, LOCK = "blobs", "jobs", "lock"  # in the data folder; a folder for every child
 
 
 @dataclass
@@ -69,7 +70,9 @@ def make_service(settings: Settings, program: Program, receivers: Receivers) -> 
     ledger, changes, metrics = open_ledger(settings.data), Changes(), Metrics()
     storage = Storage(DirectoryBlobs(settings.data / BLOBS, settings.low_water_bytes), ledger)
     sandbox = find_sandbox(settings.sandbox, settings.data)
-    engine = LocalEngine(settings, ledger, storage, Children(sandbox, program), changes, metrics)
+    bounds = settings.bounds(settings.verify_seconds + VERIFICATION_GRACE)
+    children = Children(settings.data / FOLDERS, bounds, sandbox, program, settings.spares)
+    engine = LocalEngine(settings, ledger, storage, children, changes, metrics)
     return Service(
         settings=settings,
         ledger=ledger,

@@ -1,7 +1,8 @@
 """What the server and the process of a fold tell each other: a request, an answer, and the files they go through.
 
-The folder of a fold holds `request.json` and `in/`, which the process reads, and `out/`, where it leaves the folded
-model, the report in two forms and, when all of them are complete, `answer.json`; `unpacked/` and `tmp/` are its own.
+The folder of a fold holds `bounds.json`, `request.json` and `in/`, which the process reads, and `out/`, where it leaves
+the folded model, the report in two forms and, when all of them are complete, `answer.json`; `unpacked/` and `tmp/` are
+its own. The request and the upload are there when a byte arrives on its standard input.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-REQUEST, ANSWER = "request.json", "answer.json"
+BOUNDS, REQUEST, ANSWER = "bounds.json", "request.json", "answer.json"
 IN, OUT, TEMPORARY, UNPACKED = "in", "out", "tmp", "unpacked"
 ARCHIVE = "archive.zip"  # the name of an upload and of a result that is a zip
 REPORT, PAGE = "report.json", "report.html"
@@ -37,7 +38,6 @@ class Request:
     options: dict[str, Any]
     limits: dict[str, int]  # of folding.onnxfile.Limits
     bounds: Bounds
-    parent: int = 0  # the process that waits; 0 in a sandbox, which ends with its parent by itself
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""The process of one fold: `python -m service.worker FOLDER` does what request.json there says; see `service.work`.
+"""The process of one fold: `python -m service.worker FOLDER PARENT` does what request.json there asks.
 
-It bounds itself before it looks at the model. Progress goes to standard output, one JSON object a line. It answers with
-a file that appears whole or not at all; a process that ends without one has died.
+It bounds itself, loads what it will need, and waits for the request: a byte on standard input; see `service.work`.
+Progress goes to standard output, one JSON object a line. It answers with a file that appears whole or not at all; a
+process that ends without one has died.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from folding.bounds import die_with
 from service.confine import confine
 from service.work import (
     ANSWER,
     ARCHIVE,
     ARCHIVE_TYPE,
+    BOUNDS,
     IN,
     MODEL_TYPE,
     OUT,
@@ -39,16 +42,29 @@ TELL_EVERY = 0.05  # seconds between two lines of progress
 SHARES = {"folding": (0.0, 0.3), "writing": (0.3, 0.3), "verifying": (0.6, 0.4)}  # where each stage begins, its part
 
 
-def main(folder: Path) -> None:
-    """Do what the request in `folder` says, and leave the answer there."""
+def main(folder: Path, parent: int) -> None:
+    """Do the request that comes to `folder`, and leave the answer there; 0 is no `parent`."""
+    die_with(parent)
+    confine(Bounds(**json.loads((folder / BOUNDS).read_text())))
+    _load()
+    if not sys.stdin.buffer.read(1):
+        return
     plain = json.loads((folder / REQUEST).read_text())
     request = Request(**plain | {"bounds": Bounds(**plain["bounds"])})
-    confine(request.bounds, request.parent)
-    progress = Progress()
-    answer = answered(request, folder.absolute(), progress)
+    confine(request.bounds)
+    answer = answered(request, folder.absolute(), Progress())
     draft = folder / OUT / f"{ANSWER}.draft"
     draft.write_text(json.dumps(asdict(answer)))
     draft.rename(folder / OUT / ANSWER)
+
+
+def _load() -> None:
+    """Load what nearly every request needs; the process of the verification does the same at the same time."""
+    from folding import standby  # noqa: PLC0415  after this process is confined
+
+    standby.prepare()
+    import folding.api  # noqa: PLC0415
+    import folding.report_file  # noqa: F401, PLC0415
 
 
 def answered(request: Request, folder: Path, progress: Progress) -> Answer:
@@ -150,4 +166,4 @@ class Progress:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -41,7 +41,7 @@ def chromium() -> str:
     for command in COMMANDS:
         if found := shutil.which(command):
             return found
-    raise RuntimeError("the tests of the page need Chromium: run `make browser`, which installs it")
+    raise RuntimeError("the tests of the page need Chromium: run `make packages`, which installs it")
 
 
 @pytest.fixture(scope="module")

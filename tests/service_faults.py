@@ -95,4 +95,4 @@ def fold(source: str, *args: Any, **kwargs: Any) -> Any:
 
 if __name__ == "__main__":
     folding.api.fold = fold
-    worker.main(Path(sys.argv[1]))
+    worker.main(Path(sys.argv[1]), int(sys.argv[2]))

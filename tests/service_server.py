@@ -20,7 +20,7 @@ from models import Model
 from test_rules import out, start
 
 from service.app import create_app
-from service.children import Program
+from service.child import Program
 from service.receivers import Receivers
 from service.settings import Settings
 
@@ -34,6 +34,7 @@ PATIENCE = 60.0  # seconds for anything in these tests to happen: loops end when
 MIB = 1 << 20
 # Small and quick, and without bubblewrap, whose tests are those of the children.
 SMALL: dict[str, Any] = {"port": 0, "sandbox": "off", "low_water_bytes": 0, "workers": 2, "child_memory_bytes": 2 << 30}
+SMALL["spares"] = 0
 SMALL["shutdown_seconds"] = 0.0
 
 

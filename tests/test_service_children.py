@@ -16,11 +16,13 @@ import numpy as np
 import onnx
 import pytest
 from models import Model
+from service_sandbox import required
 from test_rules import out, start
 
 import folding
 from folding import Options
-from service.children import Children, Program
+from service.child import Child, Program
+from service.children import Children
 from service.options import canonical
 from service.sandbox import PACKAGES, Sandbox, find_sandbox
 from service.work import ANSWER, IN, MODEL_TYPE, OUT, PAGE, REPORT, REQUEST, Answer, Bounds, Request
@@ -42,33 +44,33 @@ def model_bytes() -> bytes:
 def sandbox(request, tmp_path):
     if request.param == "bare":
         return None
-    found = find_sandbox("auto", tmp_path)
-    if found is None:
-        pytest.skip("bubblewrap does not work here")
-    return replace(found, readable=(*PACKAGES, TESTS))
+    return replace(required(tmp_path), readable=(*PACKAGES, TESTS))
 
 
-def job(folder: Path, data: bytes, **changes: object) -> Request:
-    (folder / IN).mkdir(parents=True)
-    (folder / IN / "model.onnx").write_bytes(data)
+def asked(**changes: object) -> Request:
     plain = {**json.loads(canonical(Options(verify=False)))}
     return replace(Request("fold", "model.onnx", archive=False, options=plain, limits={}, bounds=BOUNDS), **changes)
 
 
 def run(
-    sandbox: Sandbox | None, folder: Path, request: Request, program: Program = FAULTY
+    sandbox: Sandbox | None, folder: Path, data: bytes, request: Request, program: Program = FAULTY
 ) -> tuple[Answer, list[object]]:
     told: list[object] = []
-    answer = asyncio.run(Children(sandbox, program).run(folder, request, lambda *line: told.append(line)))
-    return answer, told
+
+    async def story() -> Answer:
+        child = await Child.start(folder, BOUNDS, sandbox, program)
+        (folder / IN / request.name).write_bytes(data)
+        return await child.run(request, lambda *line: told.append(line))
+
+    return asyncio.run(story()), told
 
 
 def test_it_folds_as_the_library_does(sandbox, tmp_path):
     data, options = model_bytes(), Options(verify_timeout=100)
     (tmp_path / "mine.onnx").write_bytes(data)
     expected = folding.fold(tmp_path / "mine.onnx", tmp_path / "folded.onnx", options)
-    request = job(tmp_path / "job", data, options=json.loads(canonical(options)))
-    answer, told = run(sandbox, tmp_path / "job", request, Program())
+    request = asked(options=json.loads(canonical(options)))
+    answer, told = run(sandbox, tmp_path / "job", data, request, Program())
     assert answer == Answer("result", MODEL_TYPE, report=True)
     results = tmp_path / "job" / OUT
     assert (results / "result").read_bytes() == (tmp_path / "folded.onnx").read_bytes()
@@ -81,7 +83,7 @@ def test_it_folds_as_the_library_does(sandbox, tmp_path):
 
 
 def test_an_inspection_writes_no_model(sandbox, tmp_path):
-    answer, _ = run(sandbox, tmp_path / "job", job(tmp_path / "job", model_bytes(), kind="inspect"))
+    answer, _ = run(sandbox, tmp_path / "job", model_bytes(), asked(kind="inspect"))
     assert answer == Answer(report=True)
     assert sorted(path.name for path in (tmp_path / "job" / OUT).iterdir()) == sorted([ANSWER, REPORT, PAGE])
 
@@ -108,9 +110,9 @@ def truncated() -> bytes:
     ids=lambda value: value.decode() if isinstance(value, bytes) else None,
 )
 def test_every_end_is_one_problem(sandbox, tmp_path, data, changes, slug, says):
-    request = job(tmp_path / "job", data if isinstance(data, bytes) else data(), **changes)
+    data = data if isinstance(data, bytes) else data()
     began = time.monotonic()
-    answer, _ = run(sandbox, tmp_path / "job", request)
+    answer, _ = run(sandbox, tmp_path / "job", data, asked(**changes))
     assert answer.slug == slug
     assert says in answer.detail
     assert str(tmp_path) not in answer.detail
@@ -122,7 +124,7 @@ BURN = """
 from service import confine
 from service.work import Bounds
 confine.GRACE_SECONDS = 0
-confine.confine(Bounds(1, 0, 1 << 33, 1 << 20, 99), 0)
+confine.confine(Bounds(1, 0, 1 << 33, 1 << 20, 99))
 while True: pass
 """
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, Program().paths))}
@@ -140,15 +142,15 @@ ENDLESS = """<ir_version: 8, opset_import: ["" : 17]> g (float[2] x) => (float[2
         co = Identity(ci) xo = Relu(xi) }> }"""
 
 
-def endless(folder: Path, timeout: float, **bounds: float) -> Request:
+def endless(sandbox: Sandbox | None, folder: Path, timeout: float, **bounds: float) -> Answer:
     options = json.loads(canonical(Options(verify_timeout=timeout)))
     data = onnx.parser.parse_model(ENDLESS).SerializeToString()
-    return job(folder, data, options=options, bounds=replace(BOUNDS, **bounds))
+    return run(sandbox, folder, data, asked(options=options, bounds=replace(BOUNDS, **bounds)))[0]
 
 
 def test_verification_has_time_of_its_own(sandbox, tmp_path):
     seconds = 5  # for what comes before, and as much again for a verification that takes all of it
-    answer, _ = run(sandbox, tmp_path / "job", endless(tmp_path / "job", seconds, seconds=seconds))
+    answer = endless(sandbox, tmp_path / "job", seconds, seconds=seconds)
     assert answer == Answer("result", MODEL_TYPE, report=True)
     report = json.loads((tmp_path / "job" / OUT / REPORT).read_text())
     assert report["verification"]["status"] == "not verified"
@@ -156,7 +158,7 @@ def test_verification_has_time_of_its_own(sandbox, tmp_path):
 
 
 def test_that_time_ends_too(sandbox, tmp_path):
-    answer, _ = run(sandbox, tmp_path / "job", endless(tmp_path / "job", 100, seconds=5, verification=0.5))
+    answer = endless(sandbox, tmp_path / "job", 100, seconds=5, verification=0.5)
     assert (answer.slug, "5.5 seconds" in answer.detail) == ("timed-out", True)
 
 
@@ -165,7 +167,7 @@ def confined() -> str:
         [
             "import json, resource, sys",
             "from service.confine import confine; from service.work import Bounds",
-            "confine(Bounds(45, 5, 1 << 33, 1 << 20, 99), 0)",
+            "confine(Bounds(45, 5, 1 << 33, 1 << 20, 99))",
             "names = ['CORE', 'AS', 'FSIZE', 'NOFILE', 'CPU']",
             "told = {n: resource.getrlimit(getattr(resource, 'RLIMIT_' + n)) for n in names}",
             "told['privileges'] = [l.split()[1] for l in open('/proc/self/status') if l.startswith('NoNewPrivs')]",
@@ -200,47 +202,92 @@ def gone(pid: int) -> bool:
 
 
 def test_a_cancelled_fold_leaves_no_process(sandbox, tmp_path):
-    request = job(tmp_path / "job", b"ORPHAN")
-    left = tmp_path / "job" / OUT / "left"
+    async def story() -> int:
+        children = Children(tmp_path / "jobs", BOUNDS, sandbox, FAULTY)
+        await children.open()
+        async with children.child() as child:
+            (child.folder / IN / "model.onnx").write_bytes(b"ORPHAN")
+            work, left = asyncio.create_task(child.run(asked(), lambda *_: None)), child.folder / OUT / "left"
+            async with asyncio.timeout(PATIENCE):
+                while not left.is_file() or not left.read_text():
+                    await asyncio.sleep(0.02)
+            orphan = int(left.read_text())
+            work.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await work
+        return orphan
+
+    orphan = asyncio.run(story())
+    if sandbox is None:
+        assert gone(orphan)
+    assert deserted(tmp_path)
+    assert not list((tmp_path / "jobs").iterdir())
+
+
+def deserted(path: Path) -> bool:
+    """Whether the processes that have a path in their command end, in time."""
+    return all(gone(pid) for pid in _found("-f", path))
+
+
+def test_some_wait_for_what_comes(sandbox, tmp_path):
+    """They are used once, replaced, and gone with the server; one that died while it waited is passed over."""
+
+    async def fold(children: Children) -> tuple[str, Answer]:
+        async with children.child() as child:
+            (child.folder / IN / "model.onnx").write_bytes(model_bytes())
+            return child.folder.name, await child.run(asked(), lambda *_: None)
 
     async def story() -> None:
-        work = asyncio.create_task(Children(sandbox, FAULTY).run(tmp_path / "job", request, lambda *_: None))
+        (tmp_path / "jobs" / "of-an-earlier-server").mkdir(parents=True)
+        children = Children(tmp_path / "jobs", BOUNDS, sandbox, FAULTY, spares=2)
+        await children.open()
+        waiting = [(await task).folder.name for task in children._ready]
+        assert {path.name for path in (tmp_path / "jobs").iterdir()} == set(waiting)
+        assert await fold(children) == (waiting[0], Answer("result", MODEL_TYPE, report=True))
+        dead = await children._ready[0]
+        os.killpg(dead._process.pid, signal.SIGKILL)
         async with asyncio.timeout(PATIENCE):
-            while not left.is_file() or not left.read_text():
+            while dead.is_alive:
                 await asyncio.sleep(0.02)
-        work.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await work
+        third = (await children._ready[1]).folder.name
+        assert await fold(children) == (third, Answer("result", MODEL_TYPE, report=True))
+        assert len(children._ready) == 2
+        await children.close()
 
     asyncio.run(story())
-    if sandbox is None:
-        assert gone(int(left.read_text()))
-    assert not subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, check=False).stdout
+    assert not list((tmp_path / "jobs").iterdir())
+    assert deserted(tmp_path)
 
 
 SERVER = """
 import asyncio, json, sys
 from pathlib import Path
-from service.children import Children, Program
-from service.sandbox import Sandbox
+from service.child import Child, Program
+from service.sandbox import PACKAGES, Sandbox
 from service.work import Bounds, Request
-folder, tests, program = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-from service.sandbox import PACKAGES
+folder, tests, program, data = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
 sandbox = Sandbox(program, (*PACKAGES, tests)) if program else None
 bounds = Bounds(60, 0, 1 << 32, 1 << 20, 99)
 request = Request("fold", "model.onnx", False, {}, {}, bounds)
-asyncio.run(Children(sandbox, Program("service_faults", (*Program().paths, tests))).run(folder, request, print))
+async def story():
+    child = await Child.start(folder, bounds, sandbox, Program("service_faults", (*Program().paths, tests)))
+    if not data:
+        await asyncio.sleep(600)
+    (folder / "in" / "model.onnx").write_text(data)
+    await child.run(request, print)
+asyncio.run(story())
 """
 
 
-def test_no_fold_outlives_a_server_that_is_killed(sandbox, tmp_path):
-    job(tmp_path / "job", b"HANG")
+@pytest.mark.parametrize("data", ["HANG", ""], ids=["works", "waits"])
+def test_no_child_outlives_a_server_that_is_killed(sandbox, tmp_path, data):
     program = sandbox.program if sandbox else ""
-    server = subprocess.Popen([sys.executable, "-c", SERVER, tmp_path / "job", TESTS, program], env=ENVIRONMENT)
+    command = [sys.executable, "-c", SERVER, tmp_path / "job", TESTS, program, data]
+    server = subprocess.Popen(command, env=ENVIRONMENT)
     end = time.monotonic() + PATIENCE
     while not (children := _children(server.pid)) and time.monotonic() < end:
         time.sleep(0.02)
-    while not (tmp_path / "job" / REQUEST).is_file() and time.monotonic() < end:
+    while data and not (tmp_path / "job" / REQUEST).is_file() and time.monotonic() < end:
         time.sleep(0.02)
     time.sleep(1)  # it has reached its endless sleep, most likely: sooner is harder, not easier
     children = [pid for child in children for pid in (child, *_children(child))]
@@ -251,14 +298,16 @@ def test_no_fold_outlives_a_server_that_is_killed(sandbox, tmp_path):
 
 
 def _children(pid: int) -> list[int]:
-    told = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, check=False, text=True).stdout
+    return _found("-P", pid)
+
+
+def _found(*how: object) -> list[int]:
+    told = subprocess.run(["pgrep", *map(str, how)], capture_output=True, check=False, text=True).stdout
     return [int(line) for line in told.split()]
 
 
 def test_a_sandbox_shows_nothing_but_the_fold(tmp_path):
-    sandbox = find_sandbox("auto", tmp_path)
-    if sandbox is None:
-        pytest.skip("bubblewrap does not work here")
+    sandbox = required(tmp_path)
     (tmp_path / "secret").write_text("of another job")
     (tmp_path / "job" / IN).mkdir(parents=True)
     (tmp_path / "job" / IN / "model").write_text("mine")

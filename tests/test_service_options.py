@@ -88,6 +88,6 @@ def test_settings_come_from_the_environment(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     settings = Settings()
     assert (settings.limits, settings.workers, settings.data) == ({"nodes": 5}, 3, tmp_path / "bnfold-data")
-    assert settings.child_memory >= 2 * GIB
+    assert settings.bounds(0).memory >= 2 * GIB
     with pytest.raises(ValidationError, match="no limit knodes"):
         Settings(limits={"knodes": 5})

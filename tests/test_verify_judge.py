@@ -59,6 +59,16 @@ def test_one_element_of_any_magnitude_is_enough(attribute: int) -> None:
     assert f"at [0, 7, {attribute}]" in wrong.reason
 
 
+@pytest.mark.parametrize(("alive", "judgement"), [(7, "ok"), (90, "bad")])
+def test_a_channel_that_relu_left_little_of_is_judged_by_the_others(alive: int, judgement: str) -> None:
+    value = np.full((1, 8, 10, 10), 100, np.float32)
+    value[0, 3].flat = np.arange(100) < alive
+    loud, quiet = value * np.float32(1 + 8 * EPSILON), value.copy()
+    quiet[0, np.arange(8) != 3] = loud[0, np.arange(8) != 3]  # no execution happens to move the few
+    assert found(value, changed(value, (0, 3, 0, 2), 1 + 100 * EPSILON), jitter=quiet).judgement == judgement
+    assert found(value, changed(value, (0, 3, 0, 2), 1.1), jitter=quiet).judgement == "bad"
+
+
 ONES = np.ones((4, 16), np.float32)
 STEPS = np.array([[0, 1, 3, 2]], np.float32) * np.float32(2.0**-25)  # a saturated sigmoid
 TIED = np.arange(100)

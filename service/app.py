@@ -20,8 +20,10 @@ from starlette.staticfiles import StaticFiles
 
 from service import routes_blobs, routes_fold, routes_health, routes_jobs
 from service.child import Program
+from service.events import events
 from service.middleware import LOOPBACK_NAMES, Around
 from service.problems import Problem, respond
+from service.receivers import Receivers
 from service.state import lock, make_service
 
 if TYPE_CHECKING:
@@ -40,11 +42,11 @@ Fold BatchNormalization and other per-channel affine maps into the weights of an
 OF_THE_FRAMEWORK = {404: "not-found", 405: "method-not-allowed", 416: "range-not-satisfiable"}
 
 
-def create_app(settings: Settings, program: Program | None = None) -> FastAPI:
+def create_app(settings: Settings, program: Program | None = None, receivers: Receivers | None = None) -> FastAPI:
     """The service as an ASGI application; it holds the data folder from its start-up to its shutdown.
 
-    `program` is what folds run, for tests. Start-up raises RuntimeError where the folder is used by another server, or
-    a sandbox that is required does not work.
+    `program` is what folds run and `receivers` is where webhooks may go, for tests. Start-up
+    raises RuntimeError where the folder is used by another server, or a sandbox that is required does not work.
     """
 
     @asynccontextmanager
@@ -53,17 +55,19 @@ def create_app(settings: Settings, program: Program | None = None) -> FastAPI:
         try:
             with ThreadPoolExecutor(THREADS, "bnfold") as threads:
                 asyncio.get_running_loop().set_default_executor(threads)
-                app.state.service = service = make_service(settings, program or Program())
+                app.state.service = service = make_service(settings, program or Program(), receivers or Receivers())
                 await service.engine.start()
+                service.webhooks.start()
                 yield
                 service.changes.close()
-                await service.engine.stop(settings.shutdown_seconds)
+                seconds = settings.shutdown_seconds
+                await asyncio.gather(service.engine.stop(seconds), service.webhooks.stop(seconds))
                 service.ledger.close()
         finally:
             os.close(right)
 
     app = FastAPI(title="bnfold", version=version("bnfold"), description=DESCRIPTION, lifespan=life,
-                  docs_url=None, redoc_url=None, redirect_slashes=False)  # fmt: skip
+                  docs_url=None, redoc_url=None, redirect_slashes=False, webhooks=events)  # fmt: skip
     for routes in (routes_fold, routes_jobs, routes_blobs, routes_health):
         app.include_router(routes.router)
     _add_page(app)

@@ -157,9 +157,9 @@ class DirectoryBlobs:
         place.parent.mkdir(exist_ok=True, mode=0o700)
         path.chmod(READ_ONLY)
         path.rename(place)
-        _sync(place.parent)
+        sync_folder(place.parent)
         if new:
-            _sync(self._blobs)
+            sync_folder(self._blobs)
 
     async def place(self, sha256: str, path: Path) -> None:
         """See `BlobStore`."""
@@ -251,7 +251,8 @@ def _adopted(path: Path) -> Draft:
         return Draft(Blob(digest.hexdigest(), os.fstat(fd).st_size), path, os.pread(fd, MAGIC_BYTES, 0))
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

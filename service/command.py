@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from service.app import create_app
 from service.keys import SCOPES, new_key
 from service.logs import log_to_stderr
-from service.records import Quota
+from service.records import NOBODY, Quota
+from service.secret import webhook_secret
 from service.settings import Settings
 from service.sql_ledger import open_ledger
 
@@ -69,7 +70,11 @@ def _add_actions(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -
     listing = actions.add_parser("list", help="show the keys, without their secrets", allow_abbrev=False)
     revoke = actions.add_parser("revoke", help="refuse a key from now on", allow_abbrev=False)
     revoke.add_argument("id", help="the middle part of the key, as `list` shows it")
-    for parser, run in ((add, _add), (listing, _list), (revoke, _revoke)):
+    webhook = actions.add_parser(
+        "webhook", help="print the secret that signs the webhooks of a key", allow_abbrev=False
+    )
+    webhook.add_argument("id", nargs="?", default=NOBODY, help="as `list` shows it (default: requests without a key)")
+    for parser, run in ((add, _add), (listing, _list), (revoke, _revoke), (webhook, _webhook)):
         _add_settings(parser, "data")
         parser.set_defaults(run=run)
 
@@ -152,6 +157,15 @@ def _revoke(settings: Settings, arguments: argparse.Namespace) -> int:
             raise RuntimeError(f"keys: there is no active key {arguments.id!a}; see `bnfold keys list`")
 
     return _with_ledger(settings, revoke)
+
+
+def _webhook(settings: Settings, arguments: argparse.Namespace) -> int:
+    def show(ledger: Ledger) -> None:
+        if arguments.id != NOBODY and ledger.key(arguments.id) is None:
+            raise RuntimeError(f"keys: there is no active key {arguments.id!a}; see `bnfold keys list`")
+        print(webhook_secret(settings.data, arguments.id))
+
+    return _with_ledger(settings, show)
 
 
 def _with_ledger(settings: Settings, act: Callable[[Ledger], object]) -> int:

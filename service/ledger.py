@@ -12,17 +12,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from service.blobs import Blob
-    from service.records import Failure, Holding, Idempotency, Job, Key, Output, Quota, Stage
+    from service.records import Failure, Holding, Idempotency, Job, Key, Occupied, Output, Quota, Stage, Webhook
 
 
 class Jobs(Protocol):
     """The jobs of all keys."""
 
-    def submit(self, job: Job, quota: Quota, queue: int, request: Idempotency | None = None) -> tuple[Job, bool]:
+    def submit(
+        self, job: Job, quota: Quota, queue: int, request: Idempotency | None = None, webhook: str | None = None
+    ) -> tuple[Job, bool]:
         """Accept a job and hold its input for its key; what is known is handed back, under the newest name.
 
         A job that ended in a way that another try can change is queued again. The second value tells whether the job
-        must be delivered to the engine. `queue` is how many may wait.
+        must be delivered to the engine. `queue` is how many may wait. `webhook` is the URL that hears of the next end
+        of the job, or of its end where it has ended already (but not twice for one `request`).
 
         Raises:
             Problem: busy, quota-exceeded, or idempotency-conflict (`request` was another one before).
@@ -124,11 +127,27 @@ class Keys(Protocol):
         ...
 
     def revoke_key(self, key: str) -> bool:
-        """Refuse the key from now on; False where there is none to revoke."""
+        """Refuse the key from now on, and give up its webhooks; False where there is none to revoke."""
         ...
 
 
-class Ledger(Jobs, Holdings, Keys, Protocol):
+class Webhooks(Protocol):
+    """The outbox: every end of a job puts into it, in the transaction that ends the job, what is to be delivered."""
+
+    def next_webhook(self, now: float, occupied: Occupied) -> Webhook | None:
+        """The one that is due for the longest time, of those that nothing occupied stands in the way of."""
+        ...
+
+    def failed_webhook(self, id_: str, due: float) -> None:
+        """An attempt failed; the next is due then."""
+        ...
+
+    def ended_webhook(self, id_: str, *, delivered: bool) -> None:
+        """It was delivered, or is given up."""
+        ...
+
+
+class Ledger(Jobs, Holdings, Keys, Webhooks, Protocol):
     """All of it."""
 
     def check(self) -> None:

@@ -7,7 +7,7 @@ import logging
 import sys
 from datetime import UTC, datetime
 
-FIELDS = ("request", "method", "path", "status", "seconds", "key", "job", "outcome", "count")
+FIELDS = ("request", "method", "path", "status", "seconds", "key", "job", "outcome", "count", "receiver", "reason")
 
 
 class JsonFormatter(logging.Formatter):

@@ -27,6 +27,9 @@ class Metrics:
         self.outcomes = Counter("bnfold_outcomes", "Jobs that ended, by how", ["outcome"], **here)
         self.refusals = Counter("bnfold_refusals", "Requests that were refused, by problem", ["type"], **here)
         self.kills = Counter("bnfold_child_deaths", "Children that died, by problem", ["reason"], **here)
+        self.webhooks = Counter(
+            "bnfold_webhook_attempts", "Attempts to deliver a webhook, by outcome", ["outcome"], **here
+        )
         self.uploaded = Counter("bnfold_uploaded_bytes", "Bytes of models that arrived", **here)
         self.requests = Histogram(
             "bnfold_request_seconds",

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from folding.errors import OptionError
 from folding.options import Clamps, Leftover, Options, option_fields
 from service.problems import Problem
+from service.receivers import URL_LENGTH
 
 NAME_BYTES = 120  # of a model's name: with what folding adds it must stay below the 255 of a file system
 PATTERNS = 1000  # of `keep` and of `only`
@@ -53,7 +54,7 @@ class FoldQuery(BaseModel):
         for option in ("keep", "only"):
             if any(len(pattern) > PATTERN_LENGTH for pattern in getattr(self, option)):
                 raise Problem("invalid-option", f"a pattern of {option} is longer than {PATTERN_LENGTH} characters")
-        chosen = self.model_dump(exclude={"name"})
+        chosen = self.model_dump(include=set(DECLARED))
         try:
             return Options(**chosen)
         except OptionError as error:
@@ -73,6 +74,18 @@ class FoldQuery(BaseModel):
         ):
             raise Problem("invalid-option", f"name must be a plain file name of at most {NAME_BYTES} bytes")
         return self.name
+
+
+class WebhookQuery(FoldQuery):
+    """The same, and who is to hear of the end: that is no part of what is asked, and does not make it another job."""
+
+    webhook: str | None = Field(
+        None,
+        max_length=URL_LENGTH,
+        description="the https:// or http:// URL that a signed event is POSTed to when the job ends, on the public "
+        "internet; see `job_ended` under webhooks",
+        examples=["https://hooks.example.com/folded"],
+    )
 
 
 def canonical(options: Options) -> str:

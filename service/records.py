@@ -108,3 +108,25 @@ class Holding:
     key: str
     blob: Blob
     used: float
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """An event to deliver: the same id and body with every attempt."""
+
+    id: str
+    key: str
+    job: str
+    url: str
+    receiver: str  # the host and port of the URL
+    body: str
+    attempts: int  # that failed
+
+
+@dataclass(frozen=True)
+class Occupied:
+    """What takes no further delivery now."""
+
+    ids: frozenset[str] = frozenset()  # of webhooks that are on their way
+    keys: frozenset[str] = frozenset()
+    receivers: frozenset[tuple[str, str]] = frozenset()  # each with a key

@@ -14,7 +14,7 @@ from service.changes import Address
 from service.delivery import deliver
 from service.docs import BODY, FOLDED, HTML_TYPE, JSON_TYPE, OF_UPLOADS, content, problems
 from service.headers import preferences, preferred
-from service.options import FoldQuery, canonical
+from service.options import FoldQuery, WebhookQuery, canonical
 from service.problems import Problem
 from service.records import Idempotency, Job, job_id
 from service.routes_jobs import HTML_HEADERS, ended_badly, waited
@@ -34,11 +34,12 @@ ANSWERS = {**FOLDED, **problems(*OF_UPLOADS)}
 INSPECTED = {**content("The report of what a fold would do", JSON_TYPE, HTML_TYPE), **problems(*OF_UPLOADS)}
 
 Query_ = Annotated[FoldQuery, Query()]
+WithWebhook = Annotated[WebhookQuery, Query()]
 MayFold = Annotated[Caller, Depends(may("fold"))]
 
 
 @router.post("/fold", operation_id="fold", openapi_extra=BODY, response_class=Response, responses=ANSWERS)
-async def fold(request: Request, query: Query_, caller: MayFold, here: Here) -> Response:
+async def fold(request: Request, query: WithWebhook, caller: MayFold, here: Here) -> Response:
     """Fold a model: the body is an ONNX file, or a zip of one with its external data.
 
     The answer is the folded model. What takes longer than a request should, or is sent with `Prefer: respond-async`, is
@@ -46,11 +47,11 @@ async def fold(request: Request, query: Query_, caller: MayFold, here: Here) -> 
     """
     options, name = query.options(here.settings.verify_seconds), query.file_name()
     wishes, chosen = preferences(request.headers.get("prefer")), canonical(options)
-    token = _token(request)
+    token, webhook = _token(request), here.webhooks.checked(query.webhook)
     async with uploaded(request, here) as (draft, is_archive):
         job = _job(here, caller, name, draft.blob, chosen, is_archive=is_archive)
-        asked = None if token is None else Idempotency(token, hashlib.sha256(f"{job.id} {name}".encode()).hexdigest())
-        job, is_new = await here.storage.accept(draft, job, caller.quota, here.settings.max_queue, asked)
+        asked = None if token is None else Idempotency(token, _fingerprint(job.id, name, webhook))
+        job, is_new = await here.storage.accept(draft, job, caller.quota, here.settings.max_queue, asked, webhook)
     if is_new:
         here.engine.submit(Address(job.key, job.id))
     seconds = here.settings.sync_seconds if wishes.wait is None else min(wishes.wait, here.settings.sync_seconds)
@@ -62,7 +63,7 @@ async def fold(request: Request, query: Query_, caller: MayFold, here: Here) -> 
 
 
 @router.put("/fold", operation_id="fold_put", openapi_extra=BODY, response_class=Response, responses=ANSWERS)
-async def fold_put(request: Request, query: Query_, caller: MayFold, here: Here) -> Response:
+async def fold_put(request: Request, query: WithWebhook, caller: MayFold, here: Here) -> Response:
     """Fold a model, as POST does: for `curl -T model.onnx`."""
     return await fold(request, query, caller, here)
 
@@ -92,6 +93,10 @@ def _token(request: Request) -> str | None:
     if token is not None and not (0 < len(token) <= TOKEN_LENGTH and token.isprintable()):
         raise Problem("bad-request", f"Idempotency-Key must have 1 to {TOKEN_LENGTH} printable characters")
     return token
+
+
+def _fingerprint(*parts: str | None) -> str:
+    return hashlib.sha256(" ".join(filter(None, parts)).encode()).hexdigest()
 
 
 def _accepted(here: Service, job: Job, *, is_preferred: bool) -> Response:

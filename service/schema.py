@@ -70,3 +70,20 @@ idempotency = Table(
     Column("fingerprint", DIGEST, nullable=False),
     Column("created", Double, nullable=False),
 )
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("key", String(32), nullable=False),
+    Column("job", DIGEST, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("receiver", Text, nullable=False),  # the host and port of the URL
+    Column("state", String(16), nullable=False),
+    Column("body", Text),  # what is sent: from the end of the job to the end of the delivery
+    Column("attempts", Integer, nullable=False),
+    Column("due", Double, nullable=False),  # of the next attempt
+    Column("updated", Double, nullable=False),
+    Index("webhooks_by_time", "state", "due"),
+    Index("webhooks_by_job", "key", "job"),
+)

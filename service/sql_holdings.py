@@ -10,8 +10,10 @@ from sqlalchemy import and_, delete, exists, func, or_, select, update
 from service import database
 from service.blobs import Blob
 from service.problems import Problem
-from service.records import OPEN, Holding
+from service.records import OPEN, Failure, Holding, Output
 from service.schema import holdings, idempotency, jobs
+from service.sql_rows import end, job_of
+from service.sql_webhooks import forget
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection
 
     from service.database import Database
+
+LOST = Failure("internal", "the server's disk lost the upload; send it again")
 
 
 class SqlHoldings:
@@ -67,6 +71,7 @@ class SqlHoldings:
             ended = and_(jobs.c.updated < before, ~jobs.c.status.in_(OPEN), jobs.c.result_sha256.is_(None))
             connection.execute(delete(jobs).where(ended))
             connection.execute(delete(idempotency).where(idempotency.c.created < before))
+            forget(connection, before)
             return gone
 
     def held(self) -> list[Holding]:
@@ -81,9 +86,9 @@ class SqlHoldings:
         with self._database.write() as connection:
             for row in connection.execute(select(holdings.c.key).where(holdings.c.sha256 == sha256)).all():
                 _release(connection, row.key, sha256)
-            stranded = update(jobs).where(jobs.c.input_sha256 == sha256, jobs.c.status.in_(OPEN))
-            said = {"problem": "internal", "detail": "the server's disk lost the upload; send it again"}
-            connection.execute(stranded.values(status="failed", updated=time.time(), **said))
+            stranded = select(jobs).where(jobs.c.input_sha256 == sha256, jobs.c.status.in_(OPEN)).with_for_update()
+            for row in connection.execute(stranded).all():
+                end(connection, job_of(row), Output(), LOST)
 
 
 def hold(connection: Connection, key: str, blobs: Iterable[Blob]) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import insert, select, update
 
 from service.records import Key, Quota
 from service.schema import keys
+from service.sql_webhooks import give_up
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
@@ -45,6 +46,7 @@ class SqlKeys:
         """See `service.ledger.Keys`."""
         known = update(keys).where(keys.c.id == key, keys.c.revoked.is_(None))
         with self._database.write() as connection:
+            give_up(connection, key)
             return connection.execute(known.values(revoked=time.time())).rowcount == 1
 
 

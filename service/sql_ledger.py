@@ -11,6 +11,7 @@ from service.schema import keys
 from service.sql_holdings import SqlHoldings
 from service.sql_jobs import SqlJobs
 from service.sql_keys import SqlKeys
+from service.sql_webhooks import SqlWebhooks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 FILE = "ledger.sqlite3"
 
 
-class SqlLedger(SqlJobs, SqlHoldings, SqlKeys):
+class SqlLedger(SqlJobs, SqlHoldings, SqlKeys, SqlWebhooks):
     """See `service.ledger.Ledger`."""
 
     def check(self) -> None:

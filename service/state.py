@@ -18,10 +18,12 @@ from service.child import Program
 from service.children import Children
 from service.engine import VERIFICATION_GRACE, LocalEngine
 from service.metrics import Metrics
+from service.receivers import Receivers
 from service.sandbox import find_sandbox
 from service.settings import Settings
 from service.sql_ledger import open_ledger
 from service.storage import Storage
+from service.webhooks import Webhooks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +41,7 @@ class Service:
     ledger: Ledger
     storage: Storage
     engine: LocalEngine
+    webhooks: Webhooks
     changes: Changes
     metrics: Metrics
     rates: MovingWindowRateLimiter
@@ -62,8 +65,8 @@ def lock(data: Path) -> int:
     return fd
 
 
-def make_service(settings: Settings, program: Program) -> Service:
-    """The parts, joined; the engine does not run yet."""
+def make_service(settings: Settings, program: Program, receivers: Receivers) -> Service:
+    """The parts, joined; the engine does not run yet, and no webhook is delivered."""
     ledger, changes, metrics = open_ledger(settings.data), Changes(), Metrics()
     storage = Storage(DirectoryBlobs(settings.data / BLOBS, settings.low_water_bytes), ledger)
     sandbox = find_sandbox(settings.sandbox, settings.data)
@@ -75,6 +78,7 @@ def make_service(settings: Settings, program: Program) -> Service:
         ledger=ledger,
         storage=storage,
         engine=engine,
+        webhooks=Webhooks(settings.data, ledger, receivers, metrics),
         changes=changes,
         metrics=metrics,
         rates=MovingWindowRateLimiter(MemoryStorage()),

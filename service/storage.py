@@ -31,13 +31,19 @@ class Storage:
         self.blobs, self._ledger, self._lock = blobs, ledger, asyncio.Lock()
 
     async def accept(
-        self, draft: Draft, job: Job, quota: Quota, queue: int, request: Idempotency | None
+        self,
+        draft: Draft,
+        job: Job,
+        quota: Quota,
+        queue: int,
+        request: Idempotency | None,
+        webhook: str | None = None,
     ) -> tuple[Job, bool]:
         """Keep an upload and its job, durably; see `service.ledger.Jobs.submit`, which raises as this does."""
         async with self._lock:
             await self.blobs.commit(draft)
             try:
-                return await in_thread(self._ledger.submit, job, quota, queue, request)
+                return await in_thread(self._ledger.submit, job, quota, queue, request, webhook)
             finally:
                 await self._remove_unheld([draft.blob.sha256])
 

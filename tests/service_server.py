@@ -21,6 +21,7 @@ from test_rules import out, start
 
 from service.app import create_app
 from service.child import Program
+from service.receivers import Receivers
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -52,9 +53,11 @@ def slow(seconds: float, seed: int = 0) -> bytes:
 class Running:
     """A server in a thread of this process."""
 
-    def __init__(self, data: Path, program: Program | None = FAULTY, **settings: Any) -> None:
+    def __init__(
+        self, data: Path, program: Program | None = FAULTY, receivers: Receivers | None = None, **settings: Any
+    ) -> None:
         self.settings = Settings(**{**SMALL, "data": data, **settings})
-        self.app = create_app(self.settings, program)
+        self.app = create_app(self.settings, program, receivers)
         self._server = uvicorn.Server(uvicorn.Config(self.app, port=0, log_config=None, access_log=False))
         self._thread = threading.Thread(target=self._server.run)
 
@@ -155,5 +158,5 @@ if __name__ == "__main__":
     from service import command
 
     honest = command.create_app
-    command.create_app = lambda settings: honest(settings, FAULTY)
+    command.create_app = lambda settings: honest(settings, FAULTY, Receivers(is_allowed=bool))
     sys.exit(command.main(["serve", *sys.argv[1:]]))

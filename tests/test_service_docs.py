@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from standardwebhooks import Webhook
 
 from folding import cli
 from folding.errors import ServiceError
 from service.archives import ARCHIVE_LIMITS
 from service.client import RETRIES
+from service.receivers import SECONDS, URL_LENGTH
+from service.sql_webhooks import PENDING_OF_JOB, PENDING_OF_KEY
+from service.webhooks import AT_ONCE, DELAYS, HOUR, OF_KEY, OF_RECEIVER
 
 pytest_plugins = ["service_fixtures"]
 
-TEXT = (Path(__file__).resolve().parent.parent / "docs" / "service.md").read_text()
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+TEXT, OPERATING = (DOCS / "service.md").read_text(), (DOCS / "operating.md").read_text()
 ROW = re.compile(r"^\| `([a-z-]+)` \| ([\d, ]+) \|.*\| (\d) \|$", re.MULTILINE)
+EXAMPLES = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 ROWS = [(slug, int(status), int(code)) for slug, several, code in ROW.findall(TEXT) for status in several.split(",")]
 
 
@@ -46,7 +54,35 @@ def test_the_patience_of_the_client_is_told():
 
 
 def test_the_example_in_python_runs(url, here, monkeypatch, capsys):
-    (example,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    example = EXAMPLES[0]
     monkeypatch.chdir(here)
     exec(example.replace("http://127.0.0.1:8000", url), {})  # noqa: S102  it is our own documentation
     assert capsys.readouterr().out == "1 -> 0 verified\n"
+
+
+def test_the_example_of_a_webhook_runs():
+    names: dict[str, Any] = {}
+    exec(EXAMPLES[1], names)  # noqa: S102  it is our own documentation
+    secret, now = "whsec_" + "A" * 44, datetime.now(UTC)
+    body = '{"data": {"status": "done"}}'
+    headers = {"webhook-id": "msg_1", "webhook-timestamp": str(int(now.timestamp()))}
+    headers["webhook-signature"] = Webhook(secret).sign("msg_1", now, body)
+    assert names["ended_job"](secret, headers, body.encode()) == {"status": "done"}
+    assert names["ended_job"](secret, headers, body.replace("done", "failed").encode()) is None
+
+
+def test_the_bounds_of_webhooks_are_told():
+    flat, operating = " ".join(TEXT.split()), " ".join(OPERATING.split())
+    seconds, minutes = DELAYS[:1], DELAYS[1:3]
+    told = (
+        [f"{s:g} s" for s in seconds] + [f"{s / 60:g} min" for s in minutes] + [f"{s / HOUR:g} h" for s in DELAYS[3:]]
+    )
+    assert ", ".join(told) in flat
+    assert f"no longer than {URL_LENGTH} characters" in flat
+    assert f"within {SECONDS:g} seconds" in flat
+    assert PENDING_OF_JOB == 10
+    assert "up to ten that are not delivered yet" in flat
+    assert f"{AT_ONCE} at a time, {OF_KEY} of one key and {OF_RECEIVER} to one receiver" in operating
+    assert f"may have {PENDING_OF_KEY:,} that are not delivered" in operating
+    assert len(DELAYS) + 1 == 10
+    assert "after ten attempts" in operating

@@ -169,10 +169,9 @@ def _affines(title: str, anchor: str, outcomes: Sequence[Outcome], anchors: Mapp
     if not outcomes:
         return
     axis = Axis.over(outcomes)
-    gone = sum(o.status != "kept" for o in outcomes)
     caption = (
-        f"{gone:,} of {len(outcomes):,} folded. The pictures show how many channels have which |scale|,"
-        " on one logarithmic axis; the upright line is 1, red at the left is 0."
+        "The pictures show how many channels have which |scale|, on one logarithmic axis;"
+        " the upright line is 1, red at the left is 0."
     )
     heads: list[Child] = ["Node", "Outcome", "Where to, or why not", "|scale|", ruler(axis)]
     rows = [_affine(outcome, axis, anchors) for outcome in outcomes]

@@ -125,6 +125,36 @@ def test_weights_that_do_not_fit_their_type_are_refused(name, dtype, gamma, weig
     assert all(np.isfinite(numpy_helper.to_array(t).astype(np.float64)).all() for t in after.graph.initializer)
 
 
+@pytest.mark.parametrize(
+    ("gamma", "beta", "expected"),
+    [
+        ([1e-3, 1, 1, 1], [1, 1, 1, 1], Kept("underflow", "underflow")),
+        ([1, 1, 1, 1], [1e-5, 1, 1, 1], into("BatchNormalization", status="merged")),
+    ],
+    ids=["of a scale, one value is too many", "of a shift, it is lost among the others"],
+)
+def test_parameters_that_do_not_fit_their_type(gamma, beta, expected):
+    m = Model(dtype=HALF, opset=22)
+    parameters = [m.constant(np.array(v, float)) for v in (gamma, beta, [0] * 4, [1] * 4)]
+    y = m.op("BatchNormalization", start(m), *parameters)
+    out(m, m.op("Mul", y, m.constant(np.full((4, 1, 1), 1e-4)), name=SITE))
+    after, report = fold(m.build())
+    site = next(outcome for outcome in report.outcomes if outcome.node == SITE)
+    judge(site, expected, {n.name: n.op_type for n in after.graph.node})
+
+
+def test_groups_that_do_not_divide_the_channels_take_nothing():
+    for groups in (0, 3):
+        m = Model(opset=21)
+        x = m.op("Add", start(m), m.constant((4, 1, 1)), name=SITE)
+        out(m, m.op("GroupNormalization", x, m.constant((4,)), m.constant((4,)), num_groups=4))
+        model = m.build()
+        normalization = next(node for node in model.graph.node if node.op_type == "GroupNormalization")
+        next(a for a in normalization.attribute if a.name == "num_groups").i = groups
+        outcome = fold(model)[1].outcomes[0]
+        assert (outcome.backward.code, outcome.forward.code) == ("barrier", "parameters")
+
+
 def test_one_weight_that_does_not_fit_keeps_only_its_own_site():
     m = normalized(HALF, 1000.0, 100.0)
     x = m.nodes[-1].output[0]

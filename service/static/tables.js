@@ -20,7 +20,6 @@ export function code(name) {
 /** The table of one kind of affines; `anchors` tells where a kept one's reasons are. */
 export function affineTable(outcomes, anchors, prefix) {
   const axis = axisOver(outcomes);
-  const gone = outcomes.filter(({ status }) => status !== "kept").length;
   const body = h("tbody");
   const more = h("button", { type: "button" });
   const state = { wanted: "", shown: ROWS_SHOWN };
@@ -37,7 +36,7 @@ export function affineTable(outcomes, anchors, prefix) {
     body.querySelectorAll("tr")[ROWS_SHOWN]?.querySelector("button, a")?.focus();
   });
   draw();
-  const caption = `${grouped(gone)} of ${grouped(outcomes.length)} folded. The pictures show how many channels have which |scale|, on one logarithmic axis; the upright line is 1, red at the left is 0.`;
+  const caption = "The pictures show how many channels have which |scale|, on one logarithmic axis; the upright line is 1, red at the left is 0.";
   const heads = ["Node", "Outcome", "Where to, or why not", "|scale|", outcomes.some(({ scales }) => scales.length) ? ruler(axis) : "Scales"];
   return [outcomes.length >= FILTER_FROM ? filter(prefix, state, draw) : null, table(caption, heads, body, "affines"), more];
 }

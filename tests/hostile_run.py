@@ -27,10 +27,9 @@ KIB, GIB = 1 << 10, 1 << 30
 TOGETHER = 2  # hostile uploads at the same time
 LOOK_EVERY = 0.02  # seconds between two looks at the processes; their peaks are the kernel's, not ours
 NEIGHBOUR_PAUSE = 1.0  # seconds between two folds of the neighbour
-VERIFY_SECONDS = 3.0
 # Short patience; a worker for the neighbour, and as many as there are hostile uploads at a time.
 SETTINGS = {
-    "fold_seconds": 6,
+    "fold_seconds": 5,
     "child_memory_bytes": 2 * GIB,
     "child_file_bytes": 256 << 20,
     "max_upload_bytes": LARGEST,
@@ -106,7 +105,7 @@ def _measure(process: Process, client: httpx.Client, data: Path, uploads: Mappin
 
 def _sent(client: httpx.Client, number: str, upload: Upload) -> tuple[tuple[int, str, str], float]:
     began = time.monotonic()
-    return send(client, number, upload, VERIFY_SECONDS), time.monotonic() - began
+    return send(client, number, upload), time.monotonic() - began
 
 
 @contextlib.contextmanager
@@ -209,6 +208,9 @@ def resident(pid: int, what: str = "VmRSS") -> int:
 
 
 def _left(server: int, data: Path) -> list[str]:
-    """What a fold or an upload left behind."""
-    processes = [_text(pid, "cmdline").replace("\0", " ") or str(pid) for pid in _descendants(server)]
-    return processes + [str(path) for name in ("jobs", "blobs/partial") for path in (data / name).iterdir()]
+    """What a fold or an upload left behind; processes that wait for the next fold have no request yet."""
+    waiting = [folder for folder in (data / "jobs").iterdir() if not (folder / "request.json").exists()]
+    ready = {pid for folder in waiting for pid in _works_in(folder, server)}
+    processes = [f"{pid} {_text(pid, 'cmdline')}" for pid in _descendants(server) if pid not in ready]
+    files = [*(data / "jobs").iterdir(), *(data / "blobs" / "partial").iterdir()]
+    return processes + [str(path) for path in files if path not in waiting]

@@ -6,7 +6,7 @@ import re
 
 import pytest
 from hostile_run import Table, run
-from hostile_uploads import UPLOADS
+from hostile_uploads import TESTED_ALONE, UPLOADS
 from service_server import MIB
 
 GROWTH = 48 * MIB  # of the server over all uploads: the largest is in memory as a few blocks
@@ -16,11 +16,14 @@ WORST = [
     "a Loop that never ends", "a Loop that doubles its state", "Max of nothing", "a match of nothing",
     "a list of 2 ** 40 sizes", "sparse constants of 2 GiB", "data in /proc/self/environ", "the whole path",
 ]  # fmt: skip
+# Of the rows that the reader and the archives are tested with by themselves, one in so many; `make hostile` sends all.
+ONE_IN = 4
+SENT = [name for name in UPLOADS if name not in TESTED_ALONE] + list(TESTED_ALONE)[::ONE_IN]
 
 
 @pytest.fixture(scope="module")
 def table() -> Table:
-    return run(sandbox="auto")
+    return run({name: UPLOADS[name] for name in SENT}, sandbox="auto")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +42,7 @@ def judge(name: str, table: Table) -> None:
     assert outcome.peak < CHILD_BYTES
 
 
-@pytest.mark.parametrize("name", UPLOADS)
+@pytest.mark.parametrize("name", SENT)
 def test_is_answered(name: str, table: Table) -> None:
     judge(name, table)
 

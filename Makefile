@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export ORT_DISABLE_TELEMETRY = 1
 
-.PHONY: test lint types unit packages fuzz mutate nightly patterns bench survey serve chaos clean
+.PHONY: test lint types unit packages fuzz mutate nightly patterns bench survey hostile serve chaos clean
 
 ## test: install what the tests need, then lint, types, and the suite with branch coverage
 test: lint types unit
@@ -47,6 +47,10 @@ bench: $(VENV)/.bench-installed
 ## survey: export some 60 families of networks from PyTorch, fold them, tell what stays and why
 survey: $(VENV)/.survey-installed
 	$(BIN)/python -m benchmarks.architectures
+
+## hostile: every hostile upload to a server, with a neighbour; writes benchmarks/results/hostile.md
+hostile: $(STAMP)
+	$(BIN)/python -m benchmarks.hostile
 
 ## serve: install the service and start it on loopback: PORT, DATA
 PORT ?= 8000

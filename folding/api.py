@@ -88,7 +88,7 @@ def fold_model(model: onnx.ModelProto, options: Options = DEFAULTS) -> tuple[onn
             try:
                 result = onnxfile.to_bytes(file) if folded.changed else data
             except UnrepresentableError:
-                blocked |= _new(unrepresentable(folded), blocked)
+                blocked |= _new(unrepresentable(folded, blocked), blocked)
                 continue
             report = _report(folded, file, "model", "model", len(result), started)
         verdict = _verify_in_memory(data, result, options, folded) if folded.changed else _same(options)
@@ -120,7 +120,7 @@ def _fold_once(
     folded = fold_graph(file, options, blocked, _stage(progress, "folding"))
     report = _report(folded, file, str(source), None if target is None else str(target), file.nbytes, started)
     if target is None:
-        if refusals := unrepresentable(folded):
+        if refusals := unrepresentable(folded, blocked):
             raise _Unrepresentable(refusals)
         report = replace(report, verification=Verification("not verified", "nothing was written"))
         return _judged(report, options)
@@ -139,7 +139,7 @@ def _fold_once(
     try:
         written = onnxfile.write(file, target, progress=_stage(progress, "writing"), before_commit=judge)
     except UnrepresentableError:
-        raise _Unrepresentable(unrepresentable(folded)) from None
+        raise _Unrepresentable(unrepresentable(folded, blocked)) from None
     return replace(report, verification=verdicts[0], bytes_after=written, seconds=time.perf_counter() - started)
 
 

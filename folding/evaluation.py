@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper, shape_inference
+from onnx import helper, numpy_helper
 
+from folding.inference import InferenceError, inferred
 from folding.plan import Refused, require
 from folding.quantization import DEQUANTIZE, QUANTIZE, Grid, is_integer
 from folding.weights import FLOAT_TYPES, VALUES_LIMIT, Weight
@@ -70,10 +71,10 @@ def _by_reference(node: Node, given: list[Array | None]) -> list[Weight | Array]
     graph = helper.make_graph([proto], "constant", [], outputs, [numpy_helper.from_array(a, n) for n, a in arrays])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", node.scope.graph.opset)])
     try:
-        inferred = shape_inference.infer_shapes(model, strict_mode=True).graph.output
-    except shape_inference.InferenceError as error:
-        raise ValueError(str(error).splitlines()[0]) from None
-    for value in inferred:
+        results = inferred(model, strict=True).graph.output
+    except InferenceError as error:
+        raise ValueError(str(error)) from None
+    for value in results:
         sizes = [d.dim_value if d.HasField("dim_value") else VALUES_LIMIT + 1 for d in value.type.tensor_type.shape.dim]
         require(math.prod(sizes) <= VALUES_LIMIT, "too-large", f"{node.label!r} makes a constant too large to evaluate")
     from onnx.reference import ReferenceEvaluator  # noqa: PLC0415  few models need it, and start-up time counts
@@ -83,9 +84,9 @@ def _by_reference(node: Node, given: list[Array | None]) -> list[Weight | Array]
             found = ReferenceEvaluator(model).run(None, {})
     except Exception as error:  # noqa: BLE001  whatever it raises, the constant stays unknown
         raise ValueError(str(error)) from None
-    for value, array in zip(inferred, found, strict=True):
+    for value, array in zip(results, found, strict=True):
         require(array.dtype == dtype_of(value.type.tensor_type.elem_type), "not-float", "it computes in another type")
-    by_name = dict(zip((value.name for value in inferred), found, strict=True))
+    by_name = dict(zip((value.name for value in results), found, strict=True))
     return [by_name.get(name, np.empty(0)) for name in node.outputs]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from folding.sites import Site
 
     _Planning = Callable[[Site], Plan | object]
+
+ONE_BY_ONE = 16  # sites that constants cannot hold, before more than one of a constant is refused at once
 
 
 @dataclass
@@ -266,15 +269,15 @@ class _Run:
         return _outcome(node, site.affine, backward=_refusal(answer[0]), forward=_refusal(answer[1]))
 
 
-def unrepresentable(folded: Folded) -> dict[str, Refused]:
-    """Evaluate every constant that folds made; the sites that were the last straw for one, and why."""
-    found = {}
-    for scope in folded.graph.scopes:
-        for weight in scope.weights.values():
-            straw = weight.last_straw()
-            if straw is not None:
-                found[straw[0]] = straw[1].refusal()
-    return found
+def unrepresentable(folded: Folded, blocked: Mapping[str, Refused]) -> dict[str, Refused]:
+    """Evaluate every constant that folds made; the sites that were the last straw for one, and why.
+
+    Where `blocked` grew long already, what such a constant absorbed later, and cannot hold either, is among them: each
+    refusal costs another plan of the whole model.
+    """
+    count = 1 if len(blocked) < ONE_BY_ONE else None
+    weights = (weight for scope in folded.graph.scopes for weight in scope.weights.values())
+    return {site: error.refusal() for weight in weights for site, error in islice(weight.straws(), count)}
 
 
 def _moved(node: Node, a: Affine, plan: Plan) -> Outcome:

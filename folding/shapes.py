@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import onnx
-from onnx import helper, shape_inference
+from onnx import helper
 
 from folding import constants, sizes
+from folding.inference import InferenceError, inferred
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -67,12 +68,12 @@ def _note_constants(scope: Scope) -> None:
 def _infer(scopes: list[Scope], copy: onnx.ModelProto) -> bool:
     """Note what onnx infers; whether it could."""
     try:
-        inferred = shape_inference.infer_shapes(copy, data_prop=True).graph
-    except (shape_inference.InferenceError, ValueError, RuntimeError):
-        inferred = copy.graph  # the declared inputs and the weights must do
-    for scope, found in zip(scopes, _graphs(inferred), strict=True):
-        _note(scope, (*found.output, *found.value_info, *found.input))
-    return inferred is not copy.graph
+        found = inferred(copy).graph
+    except InferenceError:
+        found = copy.graph  # the declared inputs and the weights must do
+    for scope, graph in zip(scopes, _graphs(found), strict=True):
+        _note(scope, (*graph.output, *graph.value_info, *graph.input))
+    return found is not copy.graph
 
 
 def _declare(scopes: list[Scope], copy: onnx.ModelProto) -> bool:

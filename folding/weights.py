@@ -84,17 +84,17 @@ class Weight:
         """The same weight, remembering the affine it absorbed last and what it was before."""
         return replace(self, site=site, onto=onto)
 
-    def last_straw(self) -> tuple[str, UnrepresentableError] | None:
-        """The first affine it absorbed that it cannot represent, and how it failed; None if it represents all."""
-        earlier = self.onto.last_straw() if self.onto is not None and self.onto.site else None
-        if earlier is not None:
-            return earlier
-        try:
-            for start, stop in self.blocks():
-                self.evaluate(start, stop)
-        except UnrepresentableError as error:
-            return self.site, error
-        return None
+    def straws(self) -> Iterator[tuple[str, UnrepresentableError]]:
+        """The affines with which it cannot be represented, and how it failed; the last straw comes first."""
+        history = [self]
+        while (earlier := history[-1].onto) is not None and earlier.site:
+            history.append(earlier)
+        for weight in reversed(history):
+            try:
+                for start, stop in weight.blocks():
+                    weight.evaluate(start, stop)
+            except UnrepresentableError as error:
+                yield weight.site, error
 
     def scaled(self, view: Sequence[int], values: Float64) -> Weight:
         """This weight, read as an array of shape `view`, times float64 `values` that broadcast against it."""

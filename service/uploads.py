@@ -86,6 +86,7 @@ async def _in_time(stream: AsyncIterator[bytes], settings: Settings) -> AsyncIte
         except StopAsyncIteration:
             return
         except TimeoutError:
+            elapsed = time.monotonic() - began
             said = f"after {elapsed:.0f} seconds {arrived:,} bytes had arrived; send it faster, or in a smaller file"
             raise Problem("upload-timeout", said, headers={"Connection": "close"}) from None
         arrived += len(chunk)

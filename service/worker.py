@@ -38,7 +38,9 @@ from service.work import (
 if TYPE_CHECKING:
     from folding.report import Report
 
+SENTENCE = 2000  # characters of one
 TELL_EVERY = 0.05  # seconds between two lines of progress
+INFERENCE_SHARE = 0.25  # of the time for a fold, which goes on without shapes where inference takes longer
 SHARES = {"folding": (0.0, 0.3), "writing": (0.3, 0.3), "verifying": (0.6, 0.4)}  # where each stage begins, its part
 
 
@@ -75,9 +77,9 @@ def answered(request: Request, folder: Path, progress: Progress) -> Answer:
         return _done(request, folder, progress)
     except ReportedError as error:
         write_reports(error.report, folder)
-        return Answer(slug=slug(error), detail=str(error), report=True)
+        return Answer(slug=slug(error), detail=_sentence(error), report=True)
     except FoldingError as error:
-        return Answer(slug=slug(error), detail=str(error))
+        return Answer(slug=slug(error), detail=_sentence(error))
     except MemoryError:
         return Answer(slug="out-of-memory", detail=f"it needs more than {request.bounds.memory:,} bytes of memory")
     except OSError as error:
@@ -85,11 +87,13 @@ def answered(request: Request, folder: Path, progress: Progress) -> Answer:
 
 
 def _done(request: Request, folder: Path, progress: Progress) -> Answer:
+    from folding import inference  # noqa: PLC0415
     from folding.api import fold, inspect  # noqa: PLC0415
     from folding.onnxfile import Limits  # noqa: PLC0415
     from folding.options import Options  # noqa: PLC0415
 
     options, limits = Options(**request.options), Limits(**{**vars(Limits()), **request.limits})
+    inference.keep_apart(request.bounds.seconds * INFERENCE_SHARE)
     source = folder / IN / request.name
     if request.archive:
         from service.archives import ArchiveError, ArchiveLimits, read_archive  # noqa: PLC0415  few need it
@@ -97,7 +101,7 @@ def _done(request: Request, folder: Path, progress: Progress) -> Answer:
         try:
             source = read_archive(folder / IN / ARCHIVE, folder / UNPACKED, ArchiveLimits(model=limits))
         except ArchiveError as error:
-            return Answer(slug="unsafe-archive", detail=str(error))
+            return Answer(slug="unsafe-archive", detail=_sentence(error))
     os.chdir(source.parent)  # sentences name the model, not our folders
     if request.kind == "inspect":
         write_reports(inspect(source.name, options, limits=limits), folder)
@@ -112,6 +116,12 @@ def _done(request: Request, folder: Path, progress: Progress) -> Answer:
         return Answer(ARCHIVE, ARCHIVE_TYPE, report=True)
     target.rename(folder / OUT / "result")
     return Answer("result", MODEL_TYPE, report=True)
+
+
+def _sentence(error: Exception) -> str:
+    """What an error says; the names in it may be as long as a model."""
+    said = str(error)
+    return said if len(said) <= SENTENCE else f"{said[: SENTENCE // 2]} ... {said[-SENTENCE // 2 :]}"
 
 
 def write_reports(report: Report, folder: Path) -> None:

@@ -146,6 +146,8 @@ def tensor_bytes(data: bytes) -> bytes:
 HOSTILE: dict[str, tuple[Callable[[], bytes], str] | tuple[Callable[[], bytes], str, Limits]] = {
     "empty": (lambda: b"", "is empty; it is not an ONNX model"),
     "one byte": (lambda: b"\x3a", "truncated or corrupt"),
+    "zeros": (lambda: bytes(9000), "the field at byte 0 has the number 0"),
+    "a number 0 in a graph": (lambda: header(7, LARGE + 9) + bytes(LARGE + 9), "has the number 0"),
     "text": (lambda: b"<html>not found</html>" * 500, "corrupt"),
     "pickle": (lambda: b"\x80\x04\x95" + bytes(9000), "corrupt"),
     "zip": (lambda: b"PK\x03\x04" + bytes(9000), "corrupt"),

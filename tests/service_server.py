@@ -78,13 +78,15 @@ class Running:
 class Process:
     """A server as a process of its own, on a random port, that folds what `service_faults` makes of models."""
 
+    MODULE: tuple[str, ...] = ("service_server",)
+
     def __init__(self, data: Path, **environment: str) -> None:
         self._data, self._environment = data, environment
 
     def start(self) -> httpx.Client:
         variables = {f"BNFOLD_{name.upper()}": str(value) for name, value in (SMALL | self._environment).items()}
         paths = os.pathsep.join([str(ROOT), str(TESTS)])
-        command = [sys.executable, "-m", "service_server", "--port", "0", "--data", str(self._data)]
+        command = [sys.executable, "-m", *self.MODULE, "--port", "0", "--data", str(self._data)]
         self._log = (self._data.parent / "log").open("a+b")
         at = self._log.seek(0, os.SEEK_END)
         self.process = subprocess.Popen(

@@ -11,7 +11,7 @@ from models import DIGITS, NO_VERIFY, SITE, Model, assert_same_function, fold
 from onnx import helper, numpy_helper
 from rows import Kept, into, judge, out, start
 
-from folding import ModelError, Options, fold_model, weights
+from folding import ModelError, Options, api, fold_model, weights
 from folding.weights import Weight, rounded
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -373,3 +373,18 @@ def test_a_fold_may_make_a_shape_known():
     assert again == after
     assert not second.changed
     assert {o.node: o.status for o in report.outcomes}[f"wrapped/{SITE}"] == "merged"
+
+
+def test_many_straws_are_refused_together():
+    """Each refusal costs another plan: a chain of factors that overflow must not cost one for each."""
+    m = Model(dtype=np.float32)
+    x = start(m)
+    for number in range(80):
+        x = m.op("Mul", x, m.constant(np.full((4, 1, 1), 2000.0 if number % 2 else 1 / 3)), name=f"mul{number}")
+    out(m, x)
+    plans = []
+    with pytest.MonkeyPatch.context() as patch:
+        honest = api.fold_graph
+        patch.setattr("folding.api.fold_graph", lambda *given: plans.append(1) or honest(*given))
+        fold(m.build(), Options(verify=False))
+    assert len(plans) < 22  # 25 one by one

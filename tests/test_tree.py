@@ -18,8 +18,8 @@ FOLDING = ROOT / "folding"
 SOURCES = sorted(FOLDING.rglob("*.py"))
 
 # Which modules may know protobuf: the index over the message and its two readers, what writes it, and the files.
-PROTOBUF = {"api", "commit", "constants", "evaluation", "facts", "functions", "graph", "leftover", "node", "pipeline"}
-PROTOBUF |= {"shapes", "surgery", "sizes", "weights"}
+PROTOBUF = {"api", "commit", "constants", "evaluation", "facts", "functions", "graph", "inference", "leftover", "node"}
+PROTOBUF |= {"pipeline", "shapes", "surgery", "sizes", "weights"}
 LAYERS = [
     "affine",
     "plan",

@@ -95,9 +95,9 @@ def _resolve(folder: Path, location: str, label: str, *, allow_links: bool) -> P
         try:
             mode = path.lstat().st_mode if not allow_links else path.stat().st_mode
         except (FileNotFoundError, NotADirectoryError):
-            model_folder = f"{folder.name}/" if folder.name else "the model"
+            where = f" (in {folder.name}/)" if folder.name else ""
             raise ModelError(
-                f'{label}: external data file "{location}" is missing; put it beside the model (in {model_folder})'
+                f'{label}: external data file "{location}" is missing; put it beside the model{where}'
             ) from None
         except (OSError, ValueError) as error:
             raise ModelError(f'{label}: external data file "{location}" cannot be looked up: {error}') from error

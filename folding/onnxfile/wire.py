@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
 FIXED_SIZES = {FIXED64: 8, FIXED32: 4}
 TAG_TYPE_BITS = 3
+LEAST_KEY = 1 << TAG_TYPE_BITS  # fields are numbered from 1; zeros would be fields of two bytes each
 CONTINUES = 0x80  # top bit of a varint's byte: another one follows
 VARINT_BITS = 7  # payload bits in a varint's byte
 VARINT_MAX_BYTES = 10  # 64 bits in groups of seven
@@ -98,6 +99,8 @@ def fields(data: Bytes, start: int, end: int) -> Iterator[tuple[int, int, int, i
             at += 1
         else:
             key, at = varint(data, at, end)
+        if key < LEAST_KEY:
+            raise WireError(f"is truncated or corrupt: the field at byte {begin:,} has the number 0, which none has")
         wire_type = key & 7
         if wire_type == LENGTH_DELIMITED:
             if at < end and (length := data[at]) < CONTINUES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,9 @@ from fastapi.responses import JSONResponse
 from service.access import Caller, may
 from service.changes import Address
 from service.delivery import deliver
-from service.docs import BODY, FOLDED, HTML_TYPE, JSON_TYPE, OF_UPLOADS, content, problems
+from service.docs import FOLDED, HTML_TYPE, JSON_TYPE, OF_UPLOADS, content, problems
+from service.docs_headers import TOKEN_FORM, TOKEN_LENGTH
+from service.docs_uploads import FOLDING, INSPECTING
 from service.headers import preferences, preferred
 from service.options import FoldQuery, canonical
 from service.problems import Problem
@@ -29,15 +32,17 @@ if TYPE_CHECKING:
 
 router = APIRouter(prefix="/v1", tags=["fold"])
 
-TOKEN_LENGTH = 255  # of an Idempotency-Key
 ANSWERS = {**FOLDED, **problems(*OF_UPLOADS)}
-INSPECTED = {**content("The report of what a fold would do", JSON_TYPE, HTML_TYPE), **problems(*OF_UPLOADS)}
+INSPECTED = {
+    200: content("The report of what a fold would do", JSON_TYPE, HTML_TYPE, sometimes=("Vary",)),
+    **problems(*OF_UPLOADS),
+}
 
 Query_ = Annotated[FoldQuery, Query()]
 MayFold = Annotated[Caller, Depends(may("fold"))]
 
 
-@router.post("/fold", operation_id="fold", openapi_extra=BODY, response_class=Response, responses=ANSWERS)
+@router.post("/fold", operation_id="fold", openapi_extra=FOLDING, response_class=Response, responses=ANSWERS)
 async def fold(request: Request, query: Query_, caller: MayFold, here: Here) -> Response:
     """Fold a model: the body is an ONNX file, or a zip of one with its external data.
 
@@ -61,13 +66,13 @@ async def fold(request: Request, query: Query_, caller: MayFold, here: Here) -> 
     return await _folded(request, here, job)
 
 
-@router.put("/fold", operation_id="fold_put", openapi_extra=BODY, response_class=Response, responses=ANSWERS)
+@router.put("/fold", operation_id="fold_put", openapi_extra=FOLDING, response_class=Response, responses=ANSWERS)
 async def fold_put(request: Request, query: Query_, caller: MayFold, here: Here) -> Response:
     """Fold a model, as POST does: for `curl -T model.onnx`."""
     return await fold(request, query, caller, here)
 
 
-@router.post("/inspect", operation_id="inspect", openapi_extra=BODY, response_class=Response, responses=INSPECTED)
+@router.post("/inspect", operation_id="inspect", openapi_extra=INSPECTING, response_class=Response, responses=INSPECTED)
 async def inspect(request: Request, query: Query_, caller: MayFold, here: Here) -> Response:
     """What folding this model would do, and what stands in the way of the rest. Nothing is kept."""
     options, name = query.options(here.settings.verify_seconds), query.file_name()
@@ -89,8 +94,8 @@ def _job(here: Service, caller: Caller, name: str, blob: Blob, options: str, *, 
 
 def _token(request: Request) -> str | None:
     token = request.headers.get("idempotency-key")
-    if token is not None and not (0 < len(token) <= TOKEN_LENGTH and token.isprintable()):
-        raise Problem("bad-request", f"Idempotency-Key must have 1 to {TOKEN_LENGTH} printable characters")
+    if token is not None and not re.fullmatch(TOKEN_FORM, token):
+        raise Problem("bad-request", f"Idempotency-Key must have 1 to {TOKEN_LENGTH} visible ASCII characters")
     return token
 
 

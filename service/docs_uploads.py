@@ -6,9 +6,25 @@ from typing import Any
 
 from service.docs import FILES, HTML_TYPE, JSON_TYPE
 from service.docs_headers import CLAIMED, IDEMPOTENCY, PREFER, accept
+from service.forms import FORM_TYPE
+from service.options import FILE_NAME, FoldQuery
 from service.work import ARCHIVE_TYPE, MODEL_TYPE
 
-BODY = {"required": True, "description": "The model, or a zip of it and its external data", "content": FILES}
+
+def _form() -> dict[str, Any]:
+    """The schema of a browser form: a file, and the options as fields."""
+    options = FoldQuery.model_json_schema()["properties"]
+    options["name"] |= {"minLength": 0, "pattern": f"^$|{FILE_NAME}"}  # nothing written is nothing said
+    model = {"type": "string", "format": "binary", "minLength": 1, "description": "the model, or the zip; of any name"}
+    schema = {"type": "object", "required": ["model"], "additionalProperties": False}
+    return {"schema": schema | {"properties": {"model": model, **options}}}
+
+
+BODY = {
+    "required": True,
+    "description": "The model, or a zip of it and its external data; or a form with one file, and options as fields",
+    "content": FILES | {FORM_TYPE: _form()},
+}
 
 
 def _curl(*arguments: str) -> list[dict[str, str]]:
@@ -22,6 +38,7 @@ FOLDING: dict[str, Any] = {
     "x-codeSamples": _curl(
         "-fT model.onnx 'http://127.0.0.1:8000/v1/fold?freeze_initializers=true' -o folded.onnx",
         "-fT model.onnx -H 'Accept: application/json' http://127.0.0.1:8000/v1/fold",
+        "-f -F model=@model.onnx -F leftover=affine http://127.0.0.1:8000/v1/fold -o folded.onnx",
     ),
 }
 INSPECTING: dict[str, Any] = {

@@ -10,6 +10,8 @@ from service.docs_headers import REQUEST_ID, headers
 from service.views import ProblemView
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from service.settings import Settings
 
 BEARER = {
@@ -52,7 +54,15 @@ def _finish(operation: dict[str, Any], settings: Settings, *, has_content: bool)
                 told["example"] = QUEUED if status == ACCEPTED else DONE
         answer["headers"] = answer.get("headers", {}) | headers("X-Request-ID")
     operation.setdefault("parameters", []).append(REQUEST_ID)
-    for parameter in operation["parameters"]:
-        if parameter["name"] == "verify_timeout":
-            parameter["schema"]["maximum"] = settings.verify_seconds
-            parameter["schema"]["default"] = min(parameter["schema"]["default"], settings.verify_seconds)
+    for option in _options(operation, "verify_timeout"):
+        option["maximum"] = settings.verify_seconds
+        option["default"] = min(option["default"], settings.verify_seconds)
+
+
+def _options(operation: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
+    """The schemas of an option: as a parameter, and as a field of a form."""
+    yield from (one["schema"] for one in operation["parameters"] if one["name"] == name)
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        properties = content["schema"].get("properties", {})
+        if name in properties:
+            yield properties[name]

@@ -49,10 +49,10 @@ async def fold(request: Request, query: Query_, caller: MayFold, here: Here) -> 
     The answer is the folded model. What takes longer than a request should, or is sent with `Prefer: respond-async`, is
     answered with a job. The same model with the same options is folded once: sending it again is free.
     """
-    options, name = query.options(here.settings.verify_seconds), query.file_name()
-    wishes, chosen = preferences(request.headers.get("prefer")), canonical(options)
-    token = _token(request)
-    async with uploaded(request, here) as (draft, is_archive):
+    wishes, token = preferences(request.headers.get("prefer")), _token(request)
+    _asked(here, query)  # what cannot be is refused before it is sent
+    async with uploaded(request, here) as (draft, is_archive, form):
+        name, chosen = _asked(here, query if form is None else form.query(query))
         job = _job(here, caller, name, draft.blob, chosen, is_archive=is_archive)
         asked = None if token is None else Idempotency(token, hashlib.sha256(f"{job.id} {name}".encode()).hexdigest())
         job, is_new = await here.storage.accept(draft, job, caller.quota, here.settings.max_queue, asked)
@@ -75,15 +75,21 @@ async def fold_put(request: Request, query: Query_, caller: MayFold, here: Here)
 @router.post("/inspect", operation_id="inspect", openapi_extra=INSPECTING, response_class=Response, responses=INSPECTED)
 async def inspect(request: Request, query: Query_, caller: MayFold, here: Here) -> Response:
     """What folding this model would do, and what stands in the way of the rest. Nothing is kept."""
-    options, name = query.options(here.settings.verify_seconds), query.file_name()
-    async with uploaded(request, here) as (draft, is_archive):
-        job = _job(here, caller, name, draft.blob, canonical(options), is_archive=is_archive)
+    _asked(here, query)
+    async with uploaded(request, here) as (draft, is_archive, form):
+        name, chosen = _asked(here, query if form is None else form.query(query))
+        job = _job(here, caller, name, draft.blob, chosen, is_archive=is_archive)
         async with here.engine.inspected(draft, here.engine.request(job, "inspect")) as (answer, folder):
             if answer.slug is not None and not answer.report:
                 raise Problem(answer.slug, answer.detail)
             html = preferred(request.headers.get("accept"), (JSON_TYPE, HTML_TYPE)) == HTML_TYPE
             data = await in_thread((folder / OUT / (PAGE if html else REPORT)).read_bytes)
     return Response(data, 200, HTML_HEADERS if html else None, HTML_TYPE if html else JSON_TYPE)
+
+
+def _asked(here: Service, query: FoldQuery) -> tuple[str, str]:
+    """The name of the model and the canonical options; raises what they raise."""
+    return query.file_name(), canonical(query.options(here.settings.verify_seconds))
 
 
 def _job(here: Service, caller: Caller, name: str, blob: Blob, options: str, *, is_archive: bool) -> Job:

@@ -61,11 +61,7 @@ def filter_query(context: HookContext, query: dict[str, Any]) -> bool:
 
 @schemathesis.hook
 def filter_body(context: HookContext, body: Any) -> bool:
-    """A form has no types: the number 0 is sent as a word for no, which is what a field may say."""
-    if not isinstance(body, dict):
-        return True
-    words = [value for name, value in body.items() if name in SWITCHES and not isinstance(value, bool)]
-    return str(body.get("name", "")).isascii() and not {str(word).lower() for word in words} & {"", "0", "1"}
+    return not isinstance(body, dict) or str(body.get("name", "")).isascii()
 
 
 @schemathesis.hook
@@ -74,6 +70,9 @@ def before_call(context: HookContext, case: schemathesis.Case, kwargs: dict[str,
     headers = case.headers or {}
     if isinstance(case.body, dict):
         headers.pop("Repr-Digest", None)
+        for name in SWITCHES & case.body.keys():  # a form has no types: the number 0 is sent as a word for no
+            if str(case.body[name]) in {"", "0", "1"}:
+                case.body[name] = "neither"
     if "Repr-Digest" in headers and isinstance(case.body, Binary):
         case.headers["Repr-Digest"] = digest(case.body.data)
     if re.fullmatch(TOKEN_FORM, headers.get("Idempotency-Key", "")):

@@ -61,6 +61,11 @@ class Settings(BaseSettings):
     upload_seconds: float = Field(3600, gt=0, description="an upload that takes longer is refused")
     upload_stall_seconds: float = Field(30, gt=0, description="an upload of which nothing arrives so long is refused")
     upload_rate: float = Field(1024, ge=0, description="an upload of fewer bytes a second than this is refused")
+    client_seconds: float = Field(
+        20,
+        gt=0,
+        description="a client that takes longer to send the head of a request, or to take an answer, is cut off",
+    )
     low_water_bytes: int = Field(GIB, ge=0, description="free disk space below which nothing is accepted")
 
     sync_seconds: float = Field(25, gt=0, description="a request is answered with 202 after waiting so long")

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from schemathesis import HookContext
 
 SEED = int(os.environ.get("SCHEMA_SEED", "1"))
-EXAMPLES = int(os.environ.get("SCHEMA_EXAMPLES", "5"))
+EXAMPLES = int(os.environ.get("SCHEMA_EXAMPLES", "4"))
 INSTANT = Program("service_instant", (*Program().paths, TESTS))
 MODEL = b"a model"
 KNOWN: dict[str, str] = {}  # what path parameters can be that name something

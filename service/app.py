@@ -9,19 +9,21 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match, Route
 from starlette.staticfiles import StaticFiles
 
 from service import routes_blobs, routes_fold, routes_health, routes_jobs
 from service.child import Program
 from service.events import events
 from service.middleware import LOOPBACK_NAMES, Around
+from service.openapi import finished
 from service.problems import Problem, respond
 from service.receivers import Receivers
 from service.state import lock, make_service
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 STATIC = Path(__file__).parent / "static"
+ROUTES = (routes_fold, routes_jobs, routes_blobs, routes_health)
+ASKED_FOR_AGAIN = {"Cache-Control": "no-cache"}
 THREADS = 32  # blocks, commits and reads that may wait for the disk at the same time
 CLIENT_LEFT = 499  # what nginx logs for it; nobody reads the answer
 DESCRIPTION = """\
@@ -40,6 +44,30 @@ Fold BatchNormalization and other per-channel affine maps into the weights of an
     curl -T model.onnx http://127.0.0.1:8000/v1/fold -o folded.onnx
 """
 OF_THE_FRAMEWORK = {404: "not-found", 405: "method-not-allowed", 416: "range-not-satisfiable"}
+
+
+class Application(FastAPI):
+    """FastAPI, with a document that is finished for these settings."""
+
+    def __init__(self, settings: Settings, **given: Any) -> None:
+        super().__init__(**given)
+        self._settings = settings
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document."""
+        if self.openapi_schema is None:
+            self.openapi_schema = finished(super().openapi(), self._settings)
+        return self.openapi_schema
+
+
+class Page(StaticFiles):
+    """The files of the page, which a browser asks for again each time: 304 where it has what is here."""
+
+    def file_response(self, *given: Any, **named: Any) -> Response:
+        """The answer with one file."""
+        response = super().file_response(*given, **named)
+        response.headers.update(ASKED_FOR_AGAIN)
+        return response
 
 
 def create_app(settings: Settings, program: Program | None = None, receivers: Receivers | None = None) -> FastAPI:
@@ -66,9 +94,9 @@ def create_app(settings: Settings, program: Program | None = None, receivers: Re
         finally:
             os.close(right)
 
-    app = FastAPI(title="bnfold", version=version("bnfold"), description=DESCRIPTION, lifespan=life,
+    app = Application(settings, title="bnfold", version=version("bnfold"), description=DESCRIPTION, lifespan=life,
                   docs_url=None, redoc_url=None, redirect_slashes=False, webhooks=events)  # fmt: skip
-    for routes in (routes_fold, routes_jobs, routes_blobs, routes_health):
+    for routes in ROUTES:
         app.include_router(routes.router)
     _add_page(app)
     app.add_exception_handler(Problem, _problem)
@@ -82,11 +110,11 @@ def create_app(settings: Settings, program: Program | None = None, receivers: Re
 def _add_page(app: FastAPI) -> None:
     if not STATIC.is_dir():
         return
-    app.mount("/static", StaticFiles(directory=STATIC))
+    app.mount("/static", Page(directory=STATIC))
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
-        return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
+        return FileResponse(STATIC / "index.html", headers=ASKED_FOR_AGAIN)
 
 
 async def _problem(request: Request, error: Exception) -> Response:
@@ -104,13 +132,25 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 async def _of_the_framework(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    headers = {name.lower(): value for name, value in (getattr(error, "headers", None) or {}).items()}
+    if status == HTTPStatus.METHOD_NOT_ALLOWED and (allowed := _allowed(request)):
+        headers["allow"] = ", ".join(allowed)
     slug = OF_THE_FRAMEWORK.get(status, "bad-request" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "internal")
     said = {
         "not-found": f"there is nothing at {request.url.path}; /openapi.json tells what there is",
         "method-not-allowed": f"{request.method} is not allowed here; {headers.get('allow', 'another method')} is",
     }
     return await _problem(request, Problem(slug, said.get(slug, HTTPStatus(status).phrase), headers=headers))
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of an address: the framework tells those of the first of its routes only."""
+    found: set[str] = set()
+    for routes in ROUTES:
+        for route in routes.router.routes:
+            if isinstance(route, Route) and route.matches(request.scope)[0] != Match.NONE:
+                found |= route.methods or set()
+    return sorted(found)
 
 
 async def _left(_: Request, __: Exception) -> Response:

@@ -169,9 +169,15 @@ class Client:
         raise self._reported(error, job if told.get("report") else None)
 
     def _waited(self, job: str, progress: Progress | None) -> Json:
+        told: Json = {}
+        known: dict[str, str] = {}  # with it the service answers when there is something else, and none is missed
         while True:
             began = time.monotonic()
-            told, _ = self._requests.json("GET", _path(job), params=[("wait", str(WAIT_SECONDS))])
+            answer, headers = self._requests.json(
+                "GET", _path(job), params=[("wait", str(WAIT_SECONDS))], headers=known
+            )
+            if answer:
+                told, known = answer, {"If-None-Match": tag} if (tag := headers.get("ETag")) else {}
             if told.get("status") in ENDED:
                 return told
             _tell(told, progress)

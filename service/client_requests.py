@@ -113,7 +113,7 @@ class Requests:
         """
         try:
             with self._http.stream(method, path, **request) as response:
-                if not response.is_success:
+                if not (response.is_success or _is_known(response)):
                     error = problem(response)
                     if response.status_code in _PASSING or error.slug == _BROKEN_UPLOAD:
                         raise PassingError(error, retry_after(response))
@@ -131,7 +131,7 @@ class Requests:
         retries: Retries | None = None,
         **request: Any,
     ) -> tuple[Json, httpx.Headers]:
-        """The JSON object ({} if there is no content) that a request is answered with, and the answer's headers.
+        """The JSON object that a request is answered with, {} if there is no content, and the headers of the answer.
 
         `body` is called anew for every attempt; the request must be one that can be repeated.
 
@@ -182,6 +182,11 @@ def from_problem(told: Json, status: int | None = None, job: str | None = None) 
         status=known if isinstance(known, int) else status,
         job=job or (instance.removeprefix(JOBS) if instance.startswith(JOBS) else None),
     )
+
+
+def _is_known(response: httpx.Response) -> bool:
+    """Whether it is the answer to If-None-Match that nothing else is there."""
+    return response.status_code == HTTPStatus.NOT_MODIFIED and "If-None-Match" in response.request.headers
 
 
 def retry_after(response: httpx.Response) -> float | None:

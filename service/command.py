@@ -13,6 +13,7 @@ from limits import parse
 from pydantic import ValidationError
 
 from service.app import create_app
+from service.connections import patient
 from service.keys import SCOPES, new_key
 from service.logs import log_to_stderr
 from service.records import NOBODY, Quota
@@ -105,6 +106,8 @@ def _serve(settings: Settings, _: argparse.Namespace) -> int:
         create_app(settings),
         settings.host,
         settings.port,
+        http=patient(settings.client_seconds),
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,6 +17,8 @@ NAME_BYTES = 120  # of a model's name: with what folding adds it must stay below
 PATTERNS = 1000  # of `keep` and of `only`
 PATTERN_LENGTH = 500  # characters of one
 FORBIDDEN_IN_NAMES = {"/", "\\", "\0"}
+_PLAIN = r"[^/\\\x00-\x1f\x7f]"
+FILE_NAME = f"^{_PLAIN}*{_PLAIN[:-1]} .]{_PLAIN}*$"  # what a schema can say of it; `file_name` knows the rest
 DECLARED = option_fields()
 
 
@@ -25,13 +27,16 @@ def _option(name: str, **bounds: Any) -> Any:
     return Field(list(default) if isinstance(default, tuple) else default, description=DECLARED[name]["help"], **bounds)
 
 
+Pattern = Annotated[str, Field(max_length=PATTERN_LENGTH)]
+
+
 class FoldQuery(BaseModel):
     """What a request may say of a fold. `inputs` is a file of the caller's machine and has no parameter."""
 
     model_config = ConfigDict(extra="forbid")
 
-    keep: list[str] = _option("keep", max_length=PATTERNS)
-    only: list[str] = _option("only", max_length=PATTERNS)
+    keep: list[Pattern] = _option("keep", max_length=PATTERNS)
+    only: list[Pattern] = _option("only", max_length=PATTERNS)
     freeze_initializers: bool = _option("freeze_initializers")
     freeze_training: bool = _option("freeze_training")
     leftover: Leftover = _option("leftover")
@@ -40,7 +45,12 @@ class FoldQuery(BaseModel):
     verify: bool = _option("verify")
     verify_timeout: float = _option("verify_timeout", gt=0, allow_inf_nan=False)
     require_change: bool = _option("require_change")
-    name: str = Field("model.onnx", description="the file name of the model, as reports and downloads tell it")
+    name: str = Field(
+        "model.onnx",
+        description=f"the file name of the model, as reports and downloads tell it; at most {NAME_BYTES} bytes",
+        json_schema_extra={"pattern": FILE_NAME, "minLength": 1, "maxLength": NAME_BYTES},
+        examples=["resnet.onnx"],
+    )
 
     def options(self, longest_verification: float) -> Options:
         """The options as the library takes them.
@@ -48,13 +58,12 @@ class FoldQuery(BaseModel):
         Raises:
             Problem: invalid-option, with what is allowed.
         """
-        if self.verify_timeout > longest_verification:
+        chosen = self.model_dump(include=set(DECLARED))
+        if "verify_timeout" not in self.model_fields_set:
+            chosen["verify_timeout"] = min(self.verify_timeout, longest_verification)
+        elif self.verify_timeout > longest_verification:
             said = f"verify_timeout is {self.verify_timeout:g}; this server gives {longest_verification:g} s at most"
             raise Problem("invalid-option", said)
-        for option in ("keep", "only"):
-            if any(len(pattern) > PATTERN_LENGTH for pattern in getattr(self, option)):
-                raise Problem("invalid-option", f"a pattern of {option} is longer than {PATTERN_LENGTH} characters")
-        chosen = self.model_dump(include=set(DECLARED))
         try:
             return Options(**chosen)
         except OptionError as error:
@@ -69,7 +78,7 @@ class FoldQuery(BaseModel):
         if (
             not self.name.isprintable()
             or FORBIDDEN_IN_NAMES & set(self.name)
-            or self.name.strip() in {"", ".", ".."}
+            or not self.name.strip(" .")
             or len(self.name.encode()) > NAME_BYTES
         ):
             raise Problem("invalid-option", f"name must be a plain file name of at most {NAME_BYTES} bytes")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,9 @@ from fastapi.responses import JSONResponse
 from service.access import Caller, may
 from service.changes import Address
 from service.delivery import deliver
-from service.docs import BODY, FOLDED, HTML_TYPE, JSON_TYPE, OF_UPLOADS, content, problems
+from service.docs import FOLDED, HTML_TYPE, JSON_TYPE, OF_UPLOADS, content, problems
+from service.docs_headers import TOKEN_FORM, TOKEN_LENGTH
+from service.docs_uploads import FOLDING, INSPECTING
 from service.headers import preferences, preferred
 from service.options import FoldQuery, WebhookQuery, canonical
 from service.problems import Problem
@@ -29,26 +32,31 @@ if TYPE_CHECKING:
 
 router = APIRouter(prefix="/v1", tags=["fold"])
 
-TOKEN_LENGTH = 255  # of an Idempotency-Key
 ANSWERS = {**FOLDED, **problems(*OF_UPLOADS)}
-INSPECTED = {**content("The report of what a fold would do", JSON_TYPE, HTML_TYPE), **problems(*OF_UPLOADS)}
+INSPECTED = {
+    200: content("The report of what a fold would do", JSON_TYPE, HTML_TYPE, sometimes=("Vary",)),
+    **problems(*OF_UPLOADS),
+}
 
 Query_ = Annotated[FoldQuery, Query()]
 WithWebhook = Annotated[WebhookQuery, Query()]
 MayFold = Annotated[Caller, Depends(may("fold"))]
 
 
-@router.post("/fold", operation_id="fold", openapi_extra=BODY, response_class=Response, responses=ANSWERS)
+@router.post("/fold", operation_id="fold", openapi_extra=FOLDING, response_class=Response, responses=ANSWERS)
 async def fold(request: Request, query: WithWebhook, caller: MayFold, here: Here) -> Response:
     """Fold a model: the body is an ONNX file, or a zip of one with its external data.
 
     The answer is the folded model. What takes longer than a request should, or is sent with `Prefer: respond-async`, is
     answered with a job. The same model with the same options is folded once: sending it again is free.
     """
-    options, name = query.options(here.settings.verify_seconds), query.file_name()
-    wishes, chosen = preferences(request.headers.get("prefer")), canonical(options)
-    token, webhook = _token(request), here.webhooks.checked(query.webhook)
-    async with uploaded(request, here) as (draft, is_archive):
+    wishes, token = preferences(request.headers.get("prefer")), _token(request)
+    _asked(here, query)  # what cannot be is refused before it is sent
+    here.webhooks.checked(query.webhook)
+    async with uploaded(request, here) as (draft, is_archive, form):
+        query = query if form is None else form.query(query)
+        name, chosen = _asked(here, query)
+        webhook = here.webhooks.checked(query.webhook)
         job = _job(here, caller, name, draft.blob, chosen, is_archive=is_archive)
         asked = None if token is None else Idempotency(token, _fingerprint(job.id, name, webhook))
         job, is_new = await here.storage.accept(draft, job, caller.quota, here.settings.max_queue, asked, webhook)
@@ -62,24 +70,30 @@ async def fold(request: Request, query: WithWebhook, caller: MayFold, here: Here
     return await _folded(request, here, job)
 
 
-@router.put("/fold", operation_id="fold_put", openapi_extra=BODY, response_class=Response, responses=ANSWERS)
+@router.put("/fold", operation_id="fold_put", openapi_extra=FOLDING, response_class=Response, responses=ANSWERS)
 async def fold_put(request: Request, query: WithWebhook, caller: MayFold, here: Here) -> Response:
     """Fold a model, as POST does: for `curl -T model.onnx`."""
     return await fold(request, query, caller, here)
 
 
-@router.post("/inspect", operation_id="inspect", openapi_extra=BODY, response_class=Response, responses=INSPECTED)
+@router.post("/inspect", operation_id="inspect", openapi_extra=INSPECTING, response_class=Response, responses=INSPECTED)
 async def inspect(request: Request, query: Query_, caller: MayFold, here: Here) -> Response:
     """What folding this model would do, and what stands in the way of the rest. Nothing is kept."""
-    options, name = query.options(here.settings.verify_seconds), query.file_name()
-    async with uploaded(request, here) as (draft, is_archive):
-        job = _job(here, caller, name, draft.blob, canonical(options), is_archive=is_archive)
+    _asked(here, query)
+    async with uploaded(request, here) as (draft, is_archive, form):
+        name, chosen = _asked(here, query if form is None else form.query(query))
+        job = _job(here, caller, name, draft.blob, chosen, is_archive=is_archive)
         async with here.engine.inspected(draft, here.engine.request(job, "inspect")) as (answer, folder):
             if answer.slug is not None and not answer.report:
                 raise Problem(answer.slug, answer.detail)
             html = preferred(request.headers.get("accept"), (JSON_TYPE, HTML_TYPE)) == HTML_TYPE
             data = await in_thread((folder / OUT / (PAGE if html else REPORT)).read_bytes)
     return Response(data, 200, HTML_HEADERS if html else None, HTML_TYPE if html else JSON_TYPE)
+
+
+def _asked(here: Service, query: FoldQuery) -> tuple[str, str]:
+    """The name of the model and the canonical options; raises what they raise."""
+    return query.file_name(), canonical(query.options(here.settings.verify_seconds))
 
 
 def _job(here: Service, caller: Caller, name: str, blob: Blob, options: str, *, is_archive: bool) -> Job:
@@ -90,8 +104,8 @@ def _job(here: Service, caller: Caller, name: str, blob: Blob, options: str, *, 
 
 def _token(request: Request) -> str | None:
     token = request.headers.get("idempotency-key")
-    if token is not None and not (0 < len(token) <= TOKEN_LENGTH and token.isprintable()):
-        raise Problem("bad-request", f"Idempotency-Key must have 1 to {TOKEN_LENGTH} printable characters")
+    if token is not None and not re.fullmatch(TOKEN_FORM, token):
+        raise Problem("bad-request", f"Idempotency-Key must have 1 to {TOKEN_LENGTH} visible ASCII characters")
     return token
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.access import Caller, may
+from service.docs import OF_KEYS, Responses, problems
 from service.problems import Problem
 from service.state import Here, Service
 from service.threads import in_thread
@@ -21,13 +23,46 @@ router = APIRouter(tags=["server"])
 PACKAGES = ("bnfold", "onnx", "onnxruntime", "numpy")
 
 
-@router.get("/livez", operation_id="livez")
-async def livez() -> dict[str, str]:
+class AliveView(BaseModel):
     """The server answers."""
-    return {"status": "alive"}
+
+    status: Literal["alive"] = "alive"
 
 
-@router.get("/readyz", operation_id="readyz", responses={503: {"description": "It cannot take work now, and why"}})
+Check = Literal["ok", "failed"]
+
+
+class ReadyView(BaseModel):
+    """Whether the server can take work, and what it lacks."""
+
+    status: Literal["ready", "not ready"]
+    disk: Check
+    ledger: Check
+    engine: Check
+
+
+class VersionView(BaseModel):
+    """What runs here."""
+
+    bnfold: str
+    onnx: str
+    onnxruntime: str
+    numpy: str
+    sandbox: bool
+    max_upload_bytes: int
+
+
+NOT_READY: dict[str, Any] = {"model": ReadyView, "description": "It cannot take work now, and why"}
+FIGURES: Responses = {200: {"description": "The figures", "content": {"text/plain": {"schema": {"type": "string"}}}}}
+
+
+@router.get("/livez", operation_id="livez")
+async def livez() -> AliveView:
+    """The server answers."""
+    return AliveView()
+
+
+@router.get("/readyz", operation_id="readyz", response_model=ReadyView, responses={503: NOT_READY})
 async def readyz(here: Here) -> Response:
     """The server can take work: there is disk space, the ledger can be written, the engine delivers."""
     checks = {"disk": _disk(here), "ledger": await _ledger(here), "engine": here.engine.works}
@@ -39,7 +74,12 @@ async def readyz(here: Here) -> Response:
     return JSONResponse(told, 200 if ready else 503)
 
 
-@router.get("/metrics", operation_id="metrics", response_class=Response)
+@router.get(
+    "/metrics",
+    operation_id="metrics",
+    response_class=Response,
+    responses={**FIGURES, **problems(*OF_KEYS)},
+)
 async def metrics(_: Annotated[Caller, Depends(may("metrics"))], here: Here) -> Response:
     """Figures for Prometheus."""
     waiting, oldest = await in_thread(here.ledger.queue)
@@ -49,10 +89,10 @@ async def metrics(_: Annotated[Caller, Depends(may("metrics"))], here: Here) -> 
 
 
 @router.get("/version", operation_id="version")
-async def versions(here: Here) -> dict[str, Any]:
+async def versions(here: Here) -> VersionView:
     """What runs here."""
     told: dict[str, Any] = {name: version(name) for name in PACKAGES}
-    return told | {"sandbox": here.is_sandboxed, "max_upload_bytes": here.settings.max_upload_bytes}
+    return VersionView(**told, sandbox=here.is_sandboxed, max_upload_bytes=here.settings.max_upload_bytes)
 
 
 def _disk(here: Service) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from folding.report_html import POLICY
@@ -15,12 +15,13 @@ from service.access import Caller, may
 from service.blobs import Blob, is_digest
 from service.changes import Address
 from service.delivery import deliver
-from service.docs import EVENTS_TYPE, HTML_TYPE, JSON_TYPE, OF_UPLOADS, ONE_JOB, content, part, problems
-from service.headers import preferred
+from service.docs import EVENTS_TYPE, HTML_TYPE, JSON_TYPE, OF_KEYS, OF_WORK, ONE_JOB, file, problems, without_content
+from service.docs_headers import ADDRESS, DIGEST_FORM, IF_RANGE, NONE_MATCH, RANGE, accept
+from service.headers import matches, preferred
 from service.problems import Problem
 from service.state import Here, Service
 from service.threads import in_thread
-from service.views import JobView, disposition, job_json, job_path, result_name
+from service.views import JobView, disposition, job_json, job_path, job_tag, result_name
 from service.work import ARCHIVE_TYPE, MODEL_TYPE
 
 if TYPE_CHECKING:
@@ -35,46 +36,68 @@ ALIVE = b": still there\n\n"
 # A report shows names from a model: the page may do nothing but show itself.
 VARIES = {"Vary": "Accept"}
 HTML_HEADERS = {**VARIES, "Content-Security-Policy": f"{POLICY}; frame-ancestors 'self'; sandbox"}
-OF_JOBS = problems("unauthorized", "forbidden", "not-found", "invalid-option", "quota-exceeded")
-FILE, REPORT = content("The folded model", MODEL_TYPE, ARCHIVE_TYPE), content("What was done", JSON_TYPE, HTML_TYPE)
-OF_RESULTS = {**problems(*OF_UPLOADS, "not-found", "not-ready"), **part()}
+OF_JOBS = problems(*OF_KEYS, "not-found")
+OF_RESULTS = problems(*OF_KEYS, *OF_WORK, "not-found", "not-ready")
+RESULT = {**file("The folded model", MODEL_TYPE, ARCHIVE_TYPE, sometimes=("Content-Disposition",)), **OF_RESULTS}
+REPORT = {**file("What was done", JSON_TYPE, HTML_TYPE, sometimes=("Vary",)), **OF_RESULTS}
+CONDITIONS = {"parameters": [NONE_MATCH, RANGE, IF_RANGE]}
 
+JobId = Annotated[
+    str,
+    Path(description="the id of a job", json_schema_extra={"pattern": DIGEST_FORM}, examples=[ADDRESS]),
+]
+Wait = Annotated[
+    float,
+    Query(
+        ge=0, allow_inf_nan=False, description="seconds to wait for a change; the server has a bound", examples=[0.5]
+    ),
+]
 MayRead = Annotated[Caller, Depends(may("read"))]
 MayDelete = Annotated[Caller, Depends(may("delete"))]
 
 
-@router.get("", operation_id="job", response_model=JobView, responses={**ONE_JOB, **OF_JOBS})
-async def read_job(
-    request: Request,
-    job_id: str,
-    caller: MayRead,
-    here: Here,
-    wait: Annotated[float, Query(ge=0, allow_inf_nan=False, description="seconds to wait for a change")] = 0,
-) -> Response:
-    """A job: at once, when it changes (`wait`), or every time it changes (`Accept: text/event-stream`)."""
+@router.get(
+    "",
+    operation_id="job",
+    response_model=JobView,
+    responses={**ONE_JOB, **OF_JOBS, **problems("invalid-option")},
+    openapi_extra={"parameters": [accept(JSON_TYPE, EVENTS_TYPE), NONE_MATCH]},
+)
+async def read_job(request: Request, job_id: JobId, caller: MayRead, here: Here, wait: Wait = 0) -> Response:
+    """A job: at once, when it changes (`wait`), or every time it changes (`Accept: text/event-stream`).
+
+    With `If-None-Match` it waits for what the client does not have, and no change between two requests is missed; 304
+    tells that there was none.
+    """
     address = Address(caller.key, job_id)
-    changed = here.changes.next(address)
-    job = await _found(here, address)
     if preferred(request.headers.get("accept"), (JSON_TYPE, EVENTS_TYPE)) == EVENTS_TYPE:
+        await _found(here, address)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(_events(here, address), 200, headers, EVENTS_TYPE)
-    if wait and job.is_open and not here.changes.closing:
-        await _within(changed, min(wait, here.settings.wait_seconds))
-        job = await _found(here, address)
-    return JSONResponse(job_json(here.engine.live(job)), headers={"Cache-Control": "no-store"})
+    known = request.headers.get("if-none-match")
+    told = await _news(here, address, known, min(wait, here.settings.wait_seconds))
+    tag = job_tag(told)
+    headers = {"Cache-Control": "no-store", "ETag": tag, **VARIES}
+    return Response(None, 304, headers) if matches(known, tag) else JSONResponse(told, headers=headers)
 
 
 @router.delete("", operation_id="cancel", status_code=204, response_class=Response, responses=OF_JOBS)
-async def cancel(job_id: str, caller: MayDelete, here: Here) -> None:
+async def cancel(job_id: JobId, caller: MayDelete, here: Here) -> None:
     """End a job that has not ended, and the process that works on it. One that has ended stays as it is."""
     address = Address(caller.key, job_id)
     await _found(here, address)
     await here.engine.cancel(address)
 
 
-@router.head("/result", include_in_schema=False)
-@router.get("/result", operation_id="result", response_class=Response, responses={**FILE, **OF_RESULTS})
-async def read_result(request: Request, job_id: str, caller: MayRead, here: Here) -> Response:
+@router.head(
+    "/result",
+    operation_id="result_head",
+    response_class=Response,
+    responses=without_content(RESULT),
+    openapi_extra={"parameters": [NONE_MATCH]},
+)
+@router.get("/result", operation_id="result", response_class=Response, responses=RESULT, openapi_extra=CONDITIONS)
+async def read_result(request: Request, job_id: JobId, caller: MayRead, here: Here) -> Response:
     """The folded model, or a part of it."""
     job = await _ended(here, Address(caller.key, job_id))
     if job.output.result is None:
@@ -83,8 +106,14 @@ async def read_result(request: Request, job_id: str, caller: MayRead, here: Here
     return await deliver(request, here.storage.blobs, job.output.result, job.output.media, headers)
 
 
-@router.get("/report", operation_id="report", response_class=Response, responses={**REPORT, **OF_RESULTS})
-async def read_report(request: Request, job_id: str, caller: MayRead, here: Here) -> Response:
+@router.get(
+    "/report",
+    operation_id="report",
+    response_class=Response,
+    responses=REPORT,
+    openapi_extra={"parameters": [accept(JSON_TYPE, HTML_TYPE), *CONDITIONS["parameters"]]},
+)
+async def read_report(request: Request, job_id: JobId, caller: MayRead, here: Here) -> Response:
     """What was folded, what stays and why: as JSON, or as a page with `Accept: text/html`."""
     job = await _ended(here, Address(caller.key, job_id))
     if job.output.report is None or job.output.page is None:
@@ -115,6 +144,20 @@ def ended_badly(job: Job) -> Problem:
     if job.failure is None:
         return Problem("not-found", "this job left nothing of the kind", instance=job_path(job), headers=headers)
     return Problem(job.failure.slug, job.failure.detail, instance=job_path(job), headers=headers)
+
+
+async def _news(here: Service, address: Address, known: str | None, seconds: float) -> dict[str, Any]:
+    """What is told of a job: at once where a client does not know it, else when it changes, or after so long."""
+    end = time.monotonic() + seconds
+    while True:
+        changed = here.changes.next(address)
+        job = await _found(here, address)
+        told = job_json(here.engine.live(job))
+        tag, left = job_tag(told), end - time.monotonic()
+        known = known or tag
+        if not matches(known, tag) or not job.is_open or left <= 0 or here.changes.closing:
+            return told
+        await _within(changed, left)
 
 
 async def _within(changed: asyncio.Event, seconds: float) -> None:

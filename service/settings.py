@@ -17,7 +17,6 @@ from service.work import Bounds
 MIB, GIB = 1 << 20, 1 << 30
 DAY = 24 * 60 * 60
 MEMORY_SHARE = 0.75  # of the machine, for all folds together; the rest is for the server and the page cache
-SPARES = 2  # more only where an operator has the memory for them: each takes 100 MiB
 LEAST_CHILD_MEMORY = 2 * GIB  # below it ONNX Runtime does not load a model of ordinary size
 
 
@@ -47,9 +46,7 @@ class Settings(BaseSettings):
     require_keys: bool | None = Field(None, description="ask for an API key; default: on every bind but loopback")
 
     workers: int = Field(default_factory=_cores, ge=1, description="folds that run at the same time")
-    spares: int = Field(
-        default_factory=lambda: min(_cores(), SPARES), ge=0, description="processes that wait, ready for the next folds"
-    )
+    spares: int = Field(2, ge=0, description="processes that wait, ready for the next folds; each takes 100 MiB")
     max_queue: int = Field(1000, ge=1, description="jobs that may wait; more are refused as busy")
     attempts: int = Field(3, ge=1, description="starts of a job before it counts as failed: crashed")
     sandbox: Literal["auto", "require", "off"] = Field("auto", description="run folds in bubblewrap, where it works")
@@ -66,6 +63,11 @@ class Settings(BaseSettings):
     upload_seconds: float = Field(3600, gt=0, description="an upload that takes longer is refused")
     upload_stall_seconds: float = Field(30, gt=0, description="an upload of which nothing arrives so long is refused")
     upload_rate: float = Field(1024, ge=0, description="an upload of fewer bytes a second than this is refused")
+    client_seconds: float = Field(
+        20,
+        gt=0,
+        description="a client that takes longer to send the head of a request, or to take an answer, is cut off",
+    )
     low_water_bytes: int = Field(GIB, ge=0, description="free disk space below which nothing is accepted")
 
     sync_seconds: float = Field(25, gt=0, description="a request is answered with 202 after waiting so long")

@@ -7,6 +7,7 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from service.forms import FORM_TYPE, OVERHEAD, Form
 from service.headers import claimed_digest
 from service.problems import Problem
 from service.work import ARCHIVE_TYPE
@@ -36,8 +37,8 @@ ZIP_MAGIC = {b"PK\x03\x04", b"PK\x05\x06"}  # no ONNX model begins so: it would 
 
 
 @asynccontextmanager
-async def uploaded(request: Request, here: Service) -> AsyncGenerator[tuple[Draft, bool]]:
-    """The upload as a draft, and whether it is an archive; it is gone afterwards unless it was committed.
+async def uploaded(request: Request, here: Service) -> AsyncGenerator[tuple[Draft, bool, Form | None]]:
+    """The upload as a draft, whether it is an archive, and the form it came in; gone afterwards unless committed.
 
     Raises:
         Problem: unsupported-media-type, too-large, insufficient-storage, upload-timeout, digest-mismatch,
@@ -45,13 +46,18 @@ async def uploaded(request: Request, here: Service) -> AsyncGenerator[tuple[Draf
         ClientDisconnect: the client has left.
     """
     media = _media(request)
+    form = Form(request.headers["content-type"]) if media == FORM_TYPE else None
     claimed = claimed_digest(request.headers)
+    if form is not None and claimed is not None:
+        raise Problem("bad-request", "a digest would be that of the whole form, which is not kept; leave it out")
     settings, blobs = here.settings, here.storage.blobs
     coming = int(request.headers.get("content-length", "0"))
-    if coming > settings.max_upload_bytes:
+    if coming > settings.max_upload_bytes + (0 if form is None else OVERHEAD):
         raise Problem("too-large", f"the upload has {coming:,} bytes; at most {settings.max_upload_bytes:,} are taken")
     blobs.require_space(coming)
-    async with blobs.receive(_in_time(request.stream(), settings), settings.max_upload_bytes) as draft:
+    stream = _in_time(request.stream(), settings)
+    file = stream if form is None else form.file(stream)
+    async with blobs.receive(file, settings.max_upload_bytes) as draft:
         here.metrics.uploaded.inc(draft.blob.bytes)
         if claimed is not None and claimed != draft.blob.sha256:
             said = f"what arrived has the SHA-256 {draft.blob.sha256}, not {claimed}; send it again"
@@ -59,12 +65,12 @@ async def uploaded(request: Request, here: Service) -> AsyncGenerator[tuple[Draf
         is_archive = draft.magic in ZIP_MAGIC
         if media in ARCHIVE_TYPES and not is_archive:
             raise Problem("unsafe-archive", "this is no zip; send a zip, or a model as application/octet-stream")
-        yield draft, is_archive
+        yield draft, is_archive, form
 
 
 def _media(request: Request) -> str:
     media = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if media not in MODEL_TYPES | ARCHIVE_TYPES:
+    if media not in MODEL_TYPES | ARCHIVE_TYPES | {FORM_TYPE}:
         said = "send the model itself as application/octet-stream, or a zip as application/zip: curl -T model.onnx URL"
         raise Problem("unsupported-media-type", f"{media!r} is not taken; {said}")
     coding = request.headers.get("content-encoding", "identity").strip().lower()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from datetime import UTC, datetime
 from pathlib import PurePath
@@ -10,6 +11,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel
 
+from service.headers import etag
 from service.problems import as_dict
 from service.records import Stage, Status
 from service.work import ARCHIVE_TYPE
@@ -100,6 +102,11 @@ def job_json(job: Job) -> dict[str, Any]:
         "problem": job.failure and as_dict(job.failure.slug, job.failure.detail, path),
         "links": {"self": path, "result": result, "report": report},
     }
+
+
+def job_tag(told: dict[str, Any]) -> str:
+    """The entity tag of a job as it is told: another one whenever it is told differently."""
+    return etag(hashlib.sha256(json.dumps(told).encode()).hexdigest())
 
 
 def result_name(job: Job) -> str:

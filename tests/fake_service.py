@@ -101,7 +101,10 @@ def status(request: Request, job: str, wait: float = 0) -> Response:
         return problem("not-found", 404)
     while fake.held and time.monotonic() < until:
         time.sleep(HELD_STEP / 5)
-    return JSONResponse(told(fake, job))
+    tag = f'"{hashlib.sha256(repr(told(fake, job)).encode()).hexdigest()}"'
+    if tag == request.headers.get("If-None-Match"):
+        return Response(status_code=304)
+    return JSONResponse(told(fake, job), headers={"ETag": tag})
 
 
 def cancel(request: Request, job: str) -> Response:

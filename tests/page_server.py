@@ -81,6 +81,10 @@ class Job:
         self.version += 1
 
     @property
+    def tag(self) -> str:
+        return f'"{self.version}"'
+
+    @property
     def has_ended(self) -> bool:
         return self.status in {"done", "failed", "cancelled"}
 
@@ -239,13 +243,15 @@ class Fake:
                 file.write(block)
         return folder
 
-    async def state(self, job: str, wait: float = 0) -> Response:
+    async def state(self, request: Request, job: str, wait: float = 0) -> Response:
         if (found := self.jobs.get(job)) is None:
             return refusal("not-found", "There is no such job, or it was removed.")
-        known, until = found.version, time.monotonic() + wait
-        while not found.has_ended and found.version == known and time.monotonic() < until:
+        known, until = request.headers.get("If-None-Match", found.tag), time.monotonic() + wait
+        while not found.has_ended and found.tag == known and time.monotonic() < until:
             await asyncio.sleep(POLL)
-        return JSONResponse(found.told())
+        if found.tag == request.headers.get("If-None-Match"):
+            return Response(status_code=304)
+        return JSONResponse(found.told(), headers={"ETag": found.tag})
 
     async def cancel(self, job: str) -> Response:
         self.jobs[job].stopped.set()

@@ -1,7 +1,7 @@
 """A process of a fold that does what hostile models make of some: it hangs, eats memory, crashes, floods, lies.
 
-A model that begins with one of the names in `FAULTS` meets its fault; any other is folded as always. Faults happen
-where models are read: after the process is confined.
+A model that begins with one of the names in `FAULTS`, or whose own name begins with `ENDLESS` or `WRONG`, meets its
+fault; any other is folded as always. Faults happen where models are read: after the process is confined.
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from reports import FAILED
+
 import folding.api
+from folding.errors import VerificationError
 from service import worker
 
 FOREVER = 600
@@ -77,11 +81,17 @@ def link() -> None:
 FAULTS = {
     fault.__name__.upper().encode(): fault for fault in (hang, burn, bomb, abort, leave, fill, flood, orphan, lie, link)
 }
+ENDLESS, WRONG = "endless", "wrong"  # how the name of a proper model begins that never ends, or comes out wrong
 SLOW = b"SLOW"  # seconds, a line, then a model: folded after so long
 
 
 def fold(source: str, *args: Any, **kwargs: Any) -> Any:
     data = Path(source).read_bytes()
+    if source.startswith(ENDLESS):
+        hang()
+    if source.startswith(WRONG):
+        report = honest(source, *args, **kwargs)
+        raise VerificationError(f"{source}: the folded model differs", replace(report, verification=FAILED))
     for name, fault in FAULTS.items():
         if data.startswith(name):
             fault()

@@ -86,6 +86,20 @@ def test_progress_names_the_stages_in_bytes_and_percent(url, fake, here):
     assert heard[-1][1] == heard[-1][2] == (here / "out.onnx").stat().st_size
 
 
+def test_what_is_known_of_a_job_is_not_told_again(url, fake, here):
+    fake.held = True
+
+    def progress(*_: Any) -> None:
+        fake.held = len(fake.named("GET /v1/jobs/{job}")) < 3
+
+    with client(url) as service:
+        service.fold(here / "model.onnx", here / "out.onnx", NO_VERIFY, progress)
+    first, *others = [request.headers.get("If-None-Match") for request in fake.named("GET /v1/jobs/{job}")]
+    assert first is None
+    assert len(others) >= 2
+    assert len(set(others)) == 1  # while nothing changed, 304 was the answer
+
+
 def test_a_job_that_waits_is_told_so(url, fake, here):
     heard: list[tuple[str, int, int]] = []
     fake.failures["GET /v1/jobs/{job}"] = [JSONResponse({"status": "queued", "stage": None, "progress": 0.0})]

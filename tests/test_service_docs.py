@@ -12,9 +12,12 @@ from standardwebhooks import Webhook
 
 from folding import cli
 from folding.errors import ServiceError
+from service.app import create_app
 from service.archives import ARCHIVE_LIMITS
 from service.client import RETRIES
+from service.problems import KINDS
 from service.receivers import SECONDS, URL_LENGTH
+from service.settings import Settings
 from service.sql_webhooks import PENDING_OF_JOB, PENDING_OF_KEY
 from service.webhooks import AT_ONCE, DELAYS, HOUR, OF_KEY, OF_RECEIVER
 
@@ -30,6 +33,26 @@ ROWS = [(slug, int(status), int(code)) for slug, several, code in ROW.findall(TE
 @pytest.mark.parametrize(("slug", "status", "code"), ROWS)
 def test_the_exit_codes_are_the_commands(slug, status, code):
     assert cli.exit_code(ServiceError(slug, slug, "", status=status)) == code
+
+
+def test_the_slugs_and_their_statuses_are_those_of_the_service():
+    assert {(slug, status) for slug, status, _ in ROWS} - {("too-large", 422)} == {
+        (slug, kind.status) for slug, kind in KINDS.items()
+    }  # a job that failed tells the status of its problem too; a model that is too large may have been small to send
+    assert {slug for slug, _, _ in ROWS} == set(KINDS)
+
+
+def test_the_addresses_are_those_of_the_service(tmp_path):
+    told, methods = {("GET", "/openapi.json")}, []
+    for row in re.findall(r"^\| (`[A-Z]{3,6}[ `].*?) \|", TEXT, re.MULTILINE):
+        for part in re.findall("`([^`]+)`", row):  # `GET`, `HEAD /path`: methods, the last with the address
+            method, _, path = part.replace("SHA256", "{sha256}").replace("/ID", "/{job_id}").partition(" ")
+            methods.append(method)
+            if path:
+                told |= {(method, path) for method in methods}
+                methods.clear()
+    paths = create_app(Settings(data=tmp_path)).openapi()["paths"]
+    assert told == {(name.upper(), path) for path, of in paths.items() for name in of} | {("GET", "/openapi.json")}
 
 
 def test_the_clients_own_slugs_are_told():

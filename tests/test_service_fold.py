@@ -127,6 +127,33 @@ def test_waiting_ends_at_a_change(server):
     assert ended(server.client, job)["status"] == "done"
 
 
+def test_what_a_client_knows_is_not_told_again(server):
+    """Between two long polls nothing is missed: what the client does not have is told at once."""
+    job = submit(server.client, slow(1.5, seed=14))
+    path = f"/v1/jobs/{job}"
+    until(lambda: server.client.get(path).json()["status"] == "running")
+    known = server.client.get(path)
+
+    def ask(tag: str, wait: float) -> tuple[int, float]:
+        began = time.monotonic()
+        answer = server.client.get(path, params={"wait": wait}, headers={"If-None-Match": tag})
+        assert answer.headers["ETag"]
+        return answer.status_code, time.monotonic() - began
+
+    tag = known.headers["ETag"]
+    assert ask(tag, 0)[0] == 304
+    status, seconds = ask(tag, 0.3)
+    assert (status, seconds >= 0.3) == (304, True)
+    status, seconds = ask('"another"', 20)
+    assert (status, seconds < 1) == (200, True)
+    assert ask(tag, 20)[0] == 200
+    assert ended(server.client, job)["status"] == "done"
+    assert ask(tag, 0)[0] == 200
+    tag = server.client.get(path).headers["ETag"]
+    status, seconds = ask(tag, 20)
+    assert (status, seconds < 1) == (304, True)  # nothing more will happen
+
+
 def test_events_tell_every_change(server):
     job = submit(server.client, slow(0.5, seed=6))
     seen = []
@@ -200,6 +227,7 @@ def test_a_part_of_a_result(server):
         (b"x", {"headers": {"Repr-Digest": digest(b"y")}}, 400, "digest-mismatch"),
         (b"x", {"headers": {"Repr-Digest": "sha-256=:eA==:"}}, 400, "bad-request"),
         (b"x", {"headers": {"Idempotency-Key": ""}}, 400, "bad-request"),
+        (b"x", {"headers": {"Idempotency-Key": "a b"}}, 400, "bad-request"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )

@@ -64,10 +64,34 @@ def test_what_is_not_there_is_a_problem_too(server, method, path, status, kind):
     assert (answer.status_code, slug(answer)) == (status, kind)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("OPTIONS", "/v1/fold", "POST, PUT"),
+        ("PATCH", f"/v1/jobs/{'a' * 64}", "DELETE, GET"),
+        ("POST", f"/v1/jobs/{'a' * 64}/result", "GET, HEAD"),
+        ("POST", "/static/app.js", "GET, HEAD"),
+        ("POST", "/livez", "GET"),
+    ],
+)
+def test_a_method_that_is_not_allowed_is_told_those_that_are(server, method, path, allowed):
+    answer = server.client.request(method, path)
+    assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
+    assert allowed in answer.json()["detail"]
+
+
 def test_safe_headers_are_on_every_answer(server):
     for answer in (server.client.get("/livez"), server.client.get("/nothing"), server.client.post("/v1/fold")):
         assert answer.headers["Content-Security-Policy"].startswith("default-src 'self'")
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_the_files_of_the_page_are_asked_for_again_and_come_once(server):
+    for path in ("/", "/static/app.js", "/static/index.html"):
+        first = server.client.get(path)
+        assert (first.status_code, first.headers["Cache-Control"]) == (200, "no-cache")
+    again = server.client.get(path, headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.content, again.headers["Cache-Control"]) == (304, b"", "no-cache")
 
 
 def test_a_request_has_an_id(server):

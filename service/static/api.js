@@ -6,7 +6,7 @@ const PAUSE = 250; // milliseconds between two polls at least
 const PATIENCE = [1000, 2000, 4000, 8000]; // milliseconds before asking again where nobody answered
 const ENDED = new Set(["done", "failed", "cancelled"]);
 const BUSY = new Set([429, 502, 503, 504]);
-const ACCEPTED = 202;
+const [ACCEPTED, NOT_MODIFIED] = [202, 304];
 
 /** An answer that says no, as RFC 9457 tells it; `slug` is the last part of its type. */
 export class Problem extends Error {
@@ -52,18 +52,19 @@ function authorization() {
   return key ? { Authorization: `Bearer ${key}` } : {};
 }
 
-/** An answer that is no refusal.
+/** An answer that is no refusal; 304 where `known` is the entity tag of all there is.
  *
  * Throws a Problem where the service refuses or is not there, an AbortError where `signal` ended it. */
-export async function ask(path, { method = "GET", accept = "application/json", signal } = {}) {
+export async function ask(path, { method = "GET", accept = "application/json", known = null, signal } = {}) {
   let answer;
+  const headers = { Accept: accept, ...authorization(), ...(known ? { "If-None-Match": known } : {}) };
   try {
-    answer = await fetch(path, { method, signal, headers: { Accept: accept, ...authorization() } });
+    answer = await fetch(path, { method, signal, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem(UNREACHABLE);
   }
-  if (answer.ok) return answer;
+  if (answer.ok || answer.status === NOT_MODIFIED) return answer;
   throw problemOf(answer.status, await answer.text(), answer.headers.get("Retry-After"));
 }
 
@@ -118,19 +119,23 @@ function answerOf(request) {
  *
  * Throws a Problem where the service knows no such job, an AbortError where `signal` ended it. */
 export async function follow(id, { onJob, onSilence, signal }) {
-  let [told, waits] = ["", false];
+  let known = null;
   for (;;) {
-    // The service waits for the next change after it is asked: what changed in a pause would go unnoticed. So it is
-    // asked to wait only where there was nothing new a moment ago.
-    const question = waits ? `${jobPath(id)}?wait=${WAIT}` : jobPath(id);
-    const job = await patiently(() => askJson(question, { signal }), onSilence, signal);
-    const [text, before] = [JSON.stringify(job), told];
-    told = text;
-    if (text !== before) onJob(job);
-    if (hasEnded(job)) return job;
-    waits = !waits && text === before;
-    if (!waits) await pause(PAUSE, signal);
+    // The service answers when there is something else than what is known here: what changed in a pause, at once.
+    const question = known ? `${jobPath(id)}?wait=${WAIT}` : jobPath(id);
+    const news = await patiently(() => askNews(question, { known, signal }), onSilence, signal);
+    if (news) {
+      known = news.tag;
+      onJob(news.job);
+      if (hasEnded(news.job)) return news.job;
+    }
+    await pause(PAUSE, signal);
   }
+}
+
+async function askNews(question, options) {
+  const answer = await ask(question, options);
+  return answer.status === NOT_MODIFIED ? null : { job: await answer.json(), tag: answer.headers.get("ETag") };
 }
 
 async function patiently(question, onSilence, signal) {

@@ -153,6 +153,7 @@ def test_groups_that_do_not_divide_the_channels_take_nothing():
         next(a for a in normalization.attribute if a.name == "num_groups").i = groups
         outcome = fold(model)[1].outcomes[0]
         assert (outcome.backward.code, outcome.forward.code) == ("barrier", "parameters")
+        assert outcome.forward.reason == f"{groups} groups of 4 channels"
 
 
 def test_one_weight_that_does_not_fit_keeps_only_its_own_site():

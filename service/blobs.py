@@ -11,11 +11,11 @@ import hashlib
 import os
 import secrets
 import shutil
-import stat
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from service.left import opened
 from service.problems import Problem
 from service.threads import in_thread
 
@@ -242,11 +242,8 @@ async def _blocks(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
 
 def _adopted(path: Path) -> Draft:
     """The draft that a file is, which is on the disk afterwards. A child wrote it: it may be anything."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(fd, "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ValueError(f"{path.name} is no regular file")
-        digest = hashlib.file_digest(file, "sha256")
+    with opened(path) as file:
+        fd, digest = file.fileno(), hashlib.file_digest(file, "sha256")
         os.fsync(fd)
         return Draft(Blob(digest.hexdigest(), os.fstat(fd).st_size), path, os.pread(fd, MAGIC_BYTES, 0))
 

@@ -15,18 +15,32 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Self, get_args
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
+from service.left import opened
 from service.problems import KINDS
 from service.records import Stage
 from service.sandbox import FOLDER, PACKAGES
-from service.work import ANSWER, BOUNDS, IN, OUT, REQUEST, TEMPORARY, UNPACKED, Answer
+from service.work import (
+    ANSWER,
+    ARCHIVE,
+    ARCHIVE_TYPE,
+    BOUNDS,
+    IN,
+    MODEL_TYPE,
+    OUT,
+    REQUEST,
+    RESULT,
+    TEMPORARY,
+    UNPACKED,
+    Answer,
+)
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
+    from pathlib import Path
 
     from service.sandbox import Sandbox
     from service.work import Bounds, Request
@@ -38,6 +52,9 @@ TAIL_BYTES = 4096  # of what a child says when it dies
 READ_BYTES = 65536
 ANSWER_BYTES = 1 << 20
 LISTEN_SECONDS = 5  # for the rest of what a dead child said
+LOOK_EVERY = 1.0  # seconds between two looks whether a child has ended whose pipes something else holds
+RESULTS = {None, RESULT, ARCHIVE}  # what an answer can name: the media type goes into a header
+MEDIA = {"", MODEL_TYPE, ARCHIVE_TYPE}
 SHELL_OFFSET = 128  # bubblewrap, as a shell, reports a process ended by signal n as 128 + n
 # What the allocators of C++, Python and the kernel say when there is no more.
 NO_MEMORY = (b"bad_alloc", b"MemoryError", b"Cannot allocate memory", b"failed to map segment")
@@ -125,7 +142,7 @@ class Child:
         try:
             process.stdin.write(GO)  # to one that has died meanwhile, too: its status tells
             async with clock.timeout:
-                await process.wait()
+                await self._wait()
         except TimeoutError:
             in_time = False
         finally:
@@ -133,6 +150,8 @@ class Child:
         _, unheard = await asyncio.wait(listening, timeout=LISTEN_SECONDS)
         for task in unheard:  # something that got away holds the pipe
             task.cancel()
+        if unheard:
+            self._process._transport.close()  # type: ignore[attr-defined]
         return _Ended(status, b"" if unheard else listening[1].result(), in_time, clock.seconds)
 
     async def kill(self) -> int:
@@ -141,7 +160,17 @@ class Child:
             self._is_killed = True  # once: later its number may be another process's
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-        return await self._process.wait()
+        return await self._wait()
+
+    async def _wait(self) -> int:
+        """Its exit status. asyncio alone would wait for its pipes too, which something that got away can hold."""
+        waiting = asyncio.create_task(self._process.wait())
+        try:
+            while (status := self._process.returncode) is None:
+                await asyncio.wait([waiting], timeout=LOOK_EVERY)
+        finally:
+            waiting.cancel()
+        return status
 
 
 def _environment(place: Path, program: Program) -> dict[str, str]:
@@ -166,7 +195,7 @@ async def _listen(stream: asyncio.StreamReader, on_progress: OnProgress) -> None
     while block := await stream.read(READ_BYTES):
         *lines, rest = (rest + block)[-TAIL_BYTES:].split(b"\n")
         if lines:
-            with suppress(ValueError, KeyError, TypeError):
+            with suppress(ValueError, KeyError, TypeError, RecursionError):
                 told = json.loads(lines[-1])
                 if told["stage"] in get_args(Stage) and 0 <= told["progress"] <= 1:
                     on_progress(told["stage"], told["progress"])
@@ -182,13 +211,12 @@ async def _tail(stream: asyncio.StreamReader) -> bytes:
 def _answer(path: Path) -> Answer | None:
     """What the child left; None where it is not what a child leaves. It may have been made to say anything."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(fd, "rb") as file:
+        with opened(path) as file:
             answer = TypeAdapter(Answer).validate_json(file.read(ANSWER_BYTES))
-    except (OSError, ValidationError):
+    except (OSError, ValueError):
         return None
-    plain = answer.result is None or Path(answer.result).name == answer.result
-    return answer if plain and (answer.slug is None or answer.slug in KINDS) else None
+    is_known = answer.result in RESULTS and answer.media in MEDIA and (answer.slug is None or answer.slug in KINDS)
+    return answer if is_known else None
 
 
 def _death(ended: _Ended) -> Answer:

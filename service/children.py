@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import shutil
 from collections import deque
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from service.child import Child
+from service.left import remove
 from service.threads import in_thread
 
 if TYPE_CHECKING:
@@ -35,15 +35,16 @@ class Children:
 
     async def open(self) -> None:
         """Remove what an earlier server left, and start the first that wait."""
-        await in_thread(shutil.rmtree, self._folders, ignore_errors=True)
-        self._folders.mkdir(mode=0o700)
+        await in_thread(remove, self._folders)
+        self._folders.mkdir(mode=0o700, exist_ok=True)
         self._refill()
 
     async def close(self) -> None:
         """End those that wait."""
         self._spares = 0
         while self._ready:
-            await self._end(await self._ready.popleft())
+            with suppress(OSError):
+                await self._end(await self._ready.popleft())
 
     @asynccontextmanager
     async def child(self) -> AsyncGenerator[Child]:
@@ -57,15 +58,28 @@ class Children:
 
     async def _next(self) -> Child:
         while self._ready:
-            child = await self._ready.popleft()
-            if child.is_alive:
-                return child
-            await self._end(child)
-        return await self._start()
+            with suppress(OSError):  # of when it was started: it may be different now
+                child = await self._started(self._ready.popleft())
+                if child.is_alive:
+                    return child
+                await self._end(child)
+        return await self._started(asyncio.create_task(self._start()))
+
+    async def _started(self, starting: asyncio.Task[Child]) -> Child:
+        """A child when it has started. Whoever stops waiting leaves it to the next."""
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            self._ready.appendleft(starting)
+            raise
 
     async def _start(self) -> Child:
         folder = self._folders / secrets.token_hex(16)
-        return await Child.start(folder, self._bounds, self._sandbox, self._program)
+        try:
+            return await Child.start(folder, self._bounds, self._sandbox, self._program)
+        except OSError:
+            await in_thread(remove, folder)
+            raise
 
     def _refill(self) -> None:
         while len(self._ready) < self._spares:
@@ -73,4 +87,4 @@ class Children:
 
     async def _end(self, child: Child) -> None:
         await asyncio.shield(child.kill())
-        await in_thread(shutil.rmtree, child.folder, ignore_errors=True)
+        await in_thread(remove, child.folder)

@@ -17,6 +17,7 @@ from service.docs import FOLDED, HTML_TYPE, JSON_TYPE, OF_UPLOADS, content, prob
 from service.docs_headers import TOKEN_FORM, TOKEN_LENGTH
 from service.docs_uploads import FOLDING, INSPECTING
 from service.headers import preferences, preferred
+from service.left import content as content_left
 from service.options import FoldQuery, WebhookQuery, canonical
 from service.problems import Problem
 from service.records import Idempotency, Job, job_id
@@ -87,7 +88,7 @@ async def inspect(request: Request, query: Query_, caller: MayFold, here: Here) 
             if answer.slug is not None and not answer.report:
                 raise Problem(answer.slug, answer.detail)
             html = preferred(request.headers.get("accept"), (JSON_TYPE, HTML_TYPE)) == HTML_TYPE
-            data = await in_thread((folder / OUT / (PAGE if html else REPORT)).read_bytes)
+            data = await in_thread(content_left, folder / OUT / (PAGE if html else REPORT))
     return Response(data, 200, HTML_HEADERS if html else None, HTML_TYPE if html else JSON_TYPE)
 
 

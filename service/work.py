@@ -13,6 +13,7 @@ from typing import Any, Literal
 BOUNDS, REQUEST, ANSWER = "bounds.json", "request.json", "answer.json"
 IN, OUT, TEMPORARY, UNPACKED = "in", "out", "tmp", "unpacked"
 ARCHIVE = "archive.zip"  # the name of an upload and of a result that is a zip
+RESULT = "result"  # of one that is not
 REPORT, PAGE = "report.json", "report.html"
 MODEL_TYPE, ARCHIVE_TYPE = "application/octet-stream", "application/zip"
 

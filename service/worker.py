@@ -29,6 +29,7 @@ from service.work import (
     PAGE,
     REPORT,
     REQUEST,
+    RESULT,
     UNPACKED,
     Answer,
     Bounds,
@@ -114,8 +115,8 @@ def _done(request: Request, folder: Path, progress: Progress) -> Answer:
 
         write_archive(target, folder / OUT / ARCHIVE)
         return Answer(ARCHIVE, ARCHIVE_TYPE, report=True)
-    target.rename(folder / OUT / "result")
-    return Answer("result", MODEL_TYPE, report=True)
+    target.rename(folder / OUT / RESULT)
+    return Answer(RESULT, MODEL_TYPE, report=True)
 
 
 def _sentence(error: Exception) -> str:

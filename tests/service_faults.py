@@ -22,7 +22,7 @@ from folding.errors import VerificationError
 from service import worker
 
 FOREVER = 600
-honest = folding.api.fold
+honest, inspected = folding.api.fold, folding.api.inspect
 
 
 def hang() -> None:
@@ -78,9 +78,36 @@ def link() -> None:
     os._exit(0)
 
 
-FAULTS = {
-    fault.__name__.upper().encode(): fault for fault in (hang, burn, bomb, abort, leave, fill, flood, orphan, lie, link)
-}
+def dir_() -> None:
+    """Answer with a folder."""
+    Path("../out/answer.json").mkdir()
+    os._exit(0)
+
+
+def media() -> None:
+    """Answer with a header of its own."""
+    Path("../out/answer.json").write_text('{"result": "result", "media": "text/html\\r\\nX: y"}')
+    os._exit(0)
+
+
+def nest() -> None:
+    """Leave folders deeper than Python follows."""
+    os.chdir("../tmp")
+    for _ in range(3000):
+        Path("d").mkdir()
+        os.chdir("d")
+    os._exit(7)
+
+
+def escape() -> None:
+    """End, and leave a process behind that has a session of its own and holds the pipes; tell which."""
+    left = subprocess.Popen(["sleep", str(FOREVER)], start_new_session=True)
+    Path("../out/left").write_text(str(left.pid))
+    os._exit(7)
+
+
+WAYS = (hang, burn, bomb, abort, leave, fill, flood, orphan, lie, link, dir_, media, nest, escape)
+FAULTS = {way.__name__.upper().strip("_").encode(): way for way in WAYS}
 ENDLESS, WRONG = "endless", "wrong"  # how the name of a proper model begins that never ends, or comes out wrong
 SLOW = b"SLOW"  # seconds, a line, then a model: folded after so long
 
@@ -103,6 +130,15 @@ def fold(source: str, *args: Any, **kwargs: Any) -> Any:
     return honest(source, *args, **kwargs)
 
 
+def inspect(source: str, *args: Any, **kwargs: Any) -> Any:
+    if Path(source).read_bytes() == b"LINK":
+        for name in ("report.json", "report.html"):
+            Path("../out", name).symlink_to("/etc/passwd")
+        Path("../out/answer.json").write_text('{"report": true}')
+        os._exit(0)
+    return inspected(source, *args, **kwargs)
+
+
 if __name__ == "__main__":
-    folding.api.fold = fold
+    folding.api.fold, folding.api.inspect = fold, inspect
     worker.main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -98,7 +98,8 @@ class Holdings(Protocol):
     def sweep(self, before: float, cap: int) -> list[str]:
         """Let go of what was last used before a time, then of the least recently used down to `cap` bytes.
 
-        What an open job needs stays. Handed back are the addresses that nobody holds any more.
+        What an open job needs stays. Handed back are the addresses that nobody holds any more: not many at once, so
+        ask again until there are none.
         """
         ...
 

@@ -49,6 +49,9 @@ jobs = Table(
     Index("jobs_by_status", "status", "created"),
     Index("jobs_by_input", "key", "input_sha256"),
     Index("jobs_by_update", "updated"),
+    Index("jobs_by_result", "key", "result_sha256"),
+    Index("jobs_by_report", "key", "report_sha256"),
+    Index("jobs_by_page", "key", "page_sha256"),
 )
 
 holdings = Table(

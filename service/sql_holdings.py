@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, delete, exists, func, or_, select, update
+from sqlalchemy import and_, delete, exists, func, select, update
 
 from service import database
 from service.blobs import Blob
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from service.database import Database
 
+AT_ONCE = 200  # holdings that one transaction lets go of: all other writers wait for it
 LOST = Failure("internal", "the server's disk lost the upload; send it again")
 
 
@@ -58,21 +59,14 @@ class SqlHoldings:
 
     def sweep(self, before: float, cap: int) -> list[str]:
         """See `service.ledger.Holdings`."""
-        with self._database.write() as connection:
-            free = select(holdings).where(~_is_needed()).order_by(holdings.c.used)
-            rows, total = list(connection.execute(free)), _total(connection)
-            gone = []
-            for row in rows:
-                if row.used >= before and total <= cap:
-                    break
-                if _release(connection, row.key, row.sha256):
-                    gone.append(row.sha256)
-                    total -= row.bytes
-            ended = and_(jobs.c.updated < before, ~jobs.c.status.in_(OPEN), jobs.c.result_sha256.is_(None))
-            connection.execute(delete(jobs).where(ended))
-            connection.execute(delete(idempotency).where(idempotency.c.created < before))
-            forget(connection, before)
-            return gone
+        gone: list[str] = []
+        is_over = False
+        while not gone and not is_over:
+            with self._database.write() as connection:
+                gone, is_over = _let_go(connection, before, cap)
+                if is_over:
+                    _forget(connection, before)
+        return gone
 
     def held(self) -> list[Holding]:
         """See `service.ledger.Holdings`."""
@@ -100,9 +94,31 @@ def hold(connection: Connection, key: str, blobs: Iterable[Blob]) -> None:
         connection.execute(made.on_conflict_do_update(index_elements=known, set_={"used": row["used"]}))
 
 
+def _let_go(connection: Connection, before: float, cap: int) -> tuple[list[str], bool]:
+    """What nobody holds any more, and whether that was all there is to let go of."""
+    free = select(holdings).where(~_is_needed()).order_by(holdings.c.used).limit(AT_ONCE)
+    rows, total = list(connection.execute(free)), _total(connection)
+    gone: list[str] = []
+    for row in rows:
+        if row.used >= before and total <= cap:
+            return gone, True
+        if _release(connection, row.key, row.sha256):
+            gone.append(row.sha256)
+            total -= row.bytes
+    return gone, len(rows) < AT_ONCE
+
+
+def _forget(connection: Connection, before: float) -> None:
+    """Remove what ended before a time and left nothing."""
+    ended = and_(jobs.c.updated < before, ~jobs.c.status.in_(OPEN), jobs.c.result_sha256.is_(None))
+    connection.execute(delete(jobs).where(ended))
+    connection.execute(delete(idempotency).where(idempotency.c.created < before))
+    forget(connection, before)
+
+
 def _release(connection: Connection, key: str, sha256: str) -> bool:
-    output = or_(jobs.c.result_sha256 == sha256, jobs.c.report_sha256 == sha256, jobs.c.page_sha256 == sha256)
-    connection.execute(delete(jobs).where(jobs.c.key == key, output))
+    for output in (jobs.c.result_sha256, jobs.c.report_sha256, jobs.c.page_sha256):  # each by its own index
+        connection.execute(delete(jobs).where(jobs.c.key == key, output == sha256))
     connection.execute(delete(holdings).where(_is(key, sha256)))
     return not _is_held(connection, sha256)
 

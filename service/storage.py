@@ -74,11 +74,15 @@ class Storage:
 
     async def sweep(self, ttl: float, cap: int) -> int:
         """Remove what was not used for `ttl` seconds, and the least recently used above `cap` bytes; how many."""
-        async with self._lock:
-            gone = await in_thread(self._ledger.sweep, time.time() - ttl, cap)
-            for sha256 in gone:
-                await self.blobs.delete(sha256)
-        return len(gone)
+        before, count = time.time() - ttl, 0
+        while True:
+            async with self._lock:  # not for longer: uploads wait for it
+                gone = await in_thread(self._ledger.sweep, before, cap)
+                for sha256 in gone:
+                    await self.blobs.delete(sha256)
+            count += len(gone)
+            if not gone:
+                return count
 
     async def tidy(self) -> None:
         """Make disk and ledger agree again, after a server that was killed or a disk that was repaired."""

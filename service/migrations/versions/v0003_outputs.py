@@ -1,0 +1,24 @@
+"""Indexes by what a job left: to let go of a content is to find the jobs that made it."""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+OUTPUTS = ("result", "report", "page")
+
+
+def upgrade() -> None:
+    """Make them."""
+    for name in OUTPUTS:
+        op.create_index(f"jobs_by_{name}", "jobs", ["key", f"{name}_sha256"])
+
+
+def downgrade() -> None:
+    """Remove them."""
+    for name in OUTPUTS:
+        op.drop_index(f"jobs_by_{name}", "jobs")

@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, case, func, insert, select, update
+from sqlalchemy import and_, case, exists, func, insert, select, update
 
 from service import database
 from service.problems import WORTH_A_RETRY, Problem
@@ -116,12 +116,14 @@ class SqlJobs:
 
 def _accept(connection: Connection, job: Job, quota: Quota, queue: int) -> tuple[Job, bool]:
     known = locked(connection, job.key, job.id)
-    if known is not None and not _is_worth_a_retry(known):
-        hold(connection, job.key, [job.input])
+    is_new = known is None or _is_worth_a_retry(known)
+    if is_new:
+        _require_room(connection, job, quota, queue)
+    _require_bytes(connection, job, quota, is_new=is_new)
+    hold(connection, job.key, [job.input])
+    if known is not None and not is_new:
         connection.execute(update(jobs).where(is_job(job.key, job.id)).values(name=job.name))
         return replace(known, name=job.name), False
-    _require_room(connection, job, quota, queue)
-    hold(connection, job.key, [job.input])
     if known is None:
         connection.execute(insert(jobs).values(row_of(job)))
     else:
@@ -152,8 +154,18 @@ def _require_room(connection: Connection, job: Job, quota: Quota, queue: int) ->
     if quota.open_jobs is not None and (open_jobs or 0) >= quota.open_jobs:
         said = f"{quota.open_jobs} jobs of this key have not ended yet; wait for one of them, or cancel it"
         raise Problem("quota-exceeded", said, headers=RETRY_AFTER)
-    held = connection.execute(select(func.sum(holdings.c.bytes)).where(holdings.c.key == job.key)).scalar_one() or 0
-    if quota.bytes is not None and held + job.input.bytes > quota.bytes:
+
+
+def _require_bytes(connection: Connection, job: Job, quota: Quota, *, is_new: bool) -> None:
+    """A job that is known takes nothing, unless its input was let go of; an input that is held takes nothing more."""
+    if quota.bytes is None:
+        return
+    mine = holdings.c.key == job.key
+    is_held = connection.execute(select(exists().where(mine, holdings.c.sha256 == job.input.sha256))).scalar_one()
+    if is_held and not is_new:
+        return
+    held = connection.execute(select(func.sum(holdings.c.bytes)).where(mine)).scalar_one() or 0
+    if held + (0 if is_held else job.input.bytes) > quota.bytes:
         said = f"this key holds {held:,} of {quota.bytes:,} bytes; delete blobs that are no longer needed"
         raise Problem("quota-exceeded", said, headers=RETRY_AFTER)
 

@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import time
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import pytest
@@ -146,8 +147,23 @@ def test_room_is_bounded(ledger):
     submit(ledger)
     refused("busy", ledger.submit, job(options="1"), NO_QUOTA, 1)
     refused("quota-exceeded", ledger.submit, job(options="1"), Quota(open_jobs=1), ROOM)
-    refused("quota-exceeded", ledger.submit, job(options="1"), Quota(bytes=19), ROOM)
+    refused("quota-exceeded", ledger.submit, job(model=RESULT), Quota(bytes=19), ROOM)
     assert ledger.submit(job("b", "1"), Quota(open_jobs=1, bytes=10), ROOM)[1]
+
+
+def test_what_is_held_takes_no_more_bytes(ledger):
+    quota = Quota(bytes=19)
+    made = ledger.submit(job(), quota, ROOM)[0]
+    assert ledger.submit(job(options="1"), quota, ROOM)[1]  # the same model
+    refused("quota-exceeded", ledger.submit, job(options="2"), Quota(bytes=9), ROOM)
+    assert not ledger.submit(job(), Quota(bytes=9), ROOM)[1]  # the same job is free
+    for known in (made, job(options="1")):
+        started(ledger, known)
+        ledger.finish("k", known.id, Output(), CRASHED)
+    ledger.release("k", MODEL.sha256)
+    other = ledger.submit(job(model=RESULT), quota, ROOM)[0]
+    refused("quota-exceeded", ledger.submit, made, quota, ROOM)  # its model was let go of, and would be held again
+    assert [h.blob for h in ledger.held()] == [other.input]
 
 
 def test_an_idempotency_key_means_one_request(ledger):
@@ -180,6 +196,21 @@ def test_the_least_recently_used_goes_first(ledger):
     ledger.use("k", [models[0].sha256])
     assert ledger.sweep(before=0, cap=20) == [models[1].sha256]
     assert [h.blob for h in ledger.held()] == [models[0], models[2]]
+
+
+def test_a_sweep_lets_others_write_in_between(ledger, monkeypatch):
+    monkeypatch.setattr("service.sql_holdings.AT_ONCE", 2)
+    for key in "abcd":
+        ledger.cancel(key, submit(ledger, key).id)
+    made = submit(ledger, "e", model=RESULT)
+    started(ledger, made)
+    ledger.finish("e", made.id, Output(REPORT), None)
+    later = time.time() + 1
+    swept = list(iter(lambda: ledger.sweep(before=later, cap=0), []))
+    assert [len(gone) <= 2 for gone in swept] == [True] * len(swept)
+    assert sorted(chain(*swept)) == sorted(blob.sha256 for blob in (MODEL, RESULT, REPORT))
+    assert ledger.job("e", made.id) is None
+    assert ledger.job("a", job("a").id) is None
 
 
 def test_a_shared_content_stays_until_nobody_holds_it(ledger):

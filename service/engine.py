@@ -11,7 +11,8 @@ import json
 import logging
 import os
 import time
-from contextlib import asynccontextmanager
+from collections import Counter
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,7 +25,7 @@ from service.threads import in_thread
 from service.work import ARCHIVE, IN, Answer, Request
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Coroutine
+    from collections.abc import AsyncGenerator, Coroutine, Generator
     from pathlib import Path
 
     from service.blobs import Draft
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from service.children import Children
     from service.ledger import Ledger
     from service.metrics import Metrics
-    from service.records import Job, Stage
+    from service.records import Job, Quota, Stage
     from service.settings import Settings
     from service.storage import Storage
 
@@ -42,6 +43,7 @@ VERIFICATION_GRACE = 10.0  # seconds for a verification to notice that its time 
 STORE_EVERY = 1.0  # seconds between two writes of a job's progress: each waits for the disk
 LOOK_EVERY = 1.0  # seconds between two looks at the free disk space while a fold runs
 INSPECTION_FILE_BYTES = 64 << 20  # of the report of an inspection, which is answered from memory
+RETRY_AFTER = {"Retry-After": "30"}
 DEATHS = {"timed-out", "out-of-memory", "crashed"}
 
 
@@ -67,6 +69,7 @@ class LocalEngine:
         self._loops: list[asyncio.Task[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
+        self._inspecting: Counter[str] = Counter()  # by key
 
     async def start(self) -> None:
         """Deliver what an earlier server left, then what comes."""
@@ -119,19 +122,35 @@ class LocalEngine:
         return replace(job, stage=known[0], progress=known[1])
 
     @asynccontextmanager
-    async def inspected(self, draft: Draft, request: Request) -> AsyncGenerator[tuple[Answer, Path]]:
+    async def inspected(
+        self, draft: Draft, request: Request, key: str, quota: Quota
+    ) -> AsyncGenerator[tuple[Answer, Path]]:
         """The answer of an inspection and the folder that it left, which is gone afterwards.
 
         Raises:
-            Problem: busy: too many wait.
+            Problem: busy: too many wait; quota-exceeded: too many of the key.
         """
-        if self._queue.qsize() >= self._settings.max_queue:
-            raise Problem("busy", "too many jobs wait already; try again later", headers={"Retry-After": "30"})
-        async with self._slots, self._children.child() as child:
-            os.link(draft.path, child.folder / IN / (ARCHIVE if request.archive else request.name))
-            bounds = replace(request.bounds, file=min(request.bounds.file, INSPECTION_FILE_BYTES))
-            answer = await self._guarded(child, replace(request, bounds=bounds), lambda *_: None)
-            yield answer, child.folder
+        with self._counted(key, quota):
+            async with self._slots, self._children.child() as child:
+                os.link(draft.path, child.folder / IN / (ARCHIVE if request.archive else request.name))
+                bounds = replace(request.bounds, file=min(request.bounds.file, INSPECTION_FILE_BYTES))
+                answer = await self._guarded(child, replace(request, bounds=bounds), lambda *_: None)
+                yield answer, child.folder
+
+    @contextmanager
+    def _counted(self, key: str, quota: Quota) -> Generator[None]:
+        """Room for an inspection: the ledger does not know of any."""
+        most = self._settings.max_queue
+        if self._queue.qsize() >= most or self._inspecting.total() >= most + self._settings.workers:
+            raise Problem("busy", "too many jobs wait already; try again later", headers=RETRY_AFTER)
+        if quota.open_jobs is not None and self._inspecting[key] >= quota.open_jobs:
+            said = f"{quota.open_jobs} inspections of this key have not ended yet; wait for one of them"
+            raise Problem("quota-exceeded", said, headers=RETRY_AFTER)
+        self._inspecting[key] += 1
+        try:
+            yield
+        finally:
+            self._inspecting -= Counter([key])  # which forgets what is 0
 
     def request(self, job: Job, kind: Literal["fold", "inspect"] = "fold") -> Request:
         """What a child is asked to do for a job."""

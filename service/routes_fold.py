@@ -84,7 +84,10 @@ async def inspect(request: Request, query: Query_, caller: MayFold, here: Here) 
     async with uploaded(request, here) as (draft, is_archive, form):
         name, chosen = _asked(here, query if form is None else form.query(query))
         job = _job(here, caller, name, draft.blob, chosen, is_archive=is_archive)
-        async with here.engine.inspected(draft, here.engine.request(job, "inspect")) as (answer, folder):
+        async with here.engine.inspected(draft, here.engine.request(job, "inspect"), caller.key, caller.quota) as (
+            answer,
+            folder,
+        ):
             if answer.slug is not None and not answer.report:
                 raise Problem(answer.slug, answer.detail)
             html = preferred(request.headers.get("accept"), (JSON_TYPE, HTML_TYPE)) == HTML_TYPE

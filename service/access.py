@@ -17,6 +17,8 @@ from service.threads import in_thread
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from starlette.datastructures import Headers
+
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="bnfold"'}
 FROM_ELSEWHERE = {"cross-site", "same-site"}  # what a browser says of a request that another site's page made
 
@@ -65,6 +67,14 @@ async def _caller(request: Request, here: Here) -> Caller:
     if here.settings.asks_for_keys:
         said = "send an API key: Authorization: Bearer bnf_...; the operator makes one with `bnfold keys add`"
         raise Problem("unauthorized", said, headers=CHALLENGE)
-    if request.headers.get("sec-fetch-site") in FROM_ELSEWHERE:
+    if _is_of_another_page(request.headers):
         raise Problem("forbidden", "a page of another site asked for this; without API keys only its own page may")
     return ANYONE
+
+
+def _is_of_another_page(headers: Headers) -> bool:
+    """Whether a page of another site asks. Old browsers, and all where there is no TLS, tell its origin alone."""
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None or origin is None:
+        return site in FROM_ELSEWHERE
+    return origin.partition("://")[2].lower() != headers.get("host", "").lower()

@@ -159,6 +159,22 @@ def test_without_keys_no_page_of_another_site_may_ask(server):
     assert server.client.get("/v1/jobs/x", headers={"Sec-Fetch-Site": "same-origin"}).status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("origin", "more", "status"),
+    [
+        ("http://evil.example", {}, 403),
+        ("http://localhost:1", {}, 403),
+        ("null", {}, 403),
+        ("http://localhost:8000", {}, 415),
+        ("https://LOCALHOST:8000", {}, 415),
+        ("https://fold.example", {"Sec-Fetch-Site": "same-origin"}, 415),  # behind a proxy that names us otherwise
+    ],
+)
+def test_a_browser_that_tells_the_origin_alone_is_understood(server, origin, more, status):
+    headers = {"Host": "localhost:8000", "Origin": origin, "Content-Type": "text/plain", **more}
+    assert server.client.post("/v1/fold", content=b"x", headers=headers).status_code == status
+
+
 def make_key(running: Running, *scopes: str, quota: Quota | None = None) -> dict[str, str]:
     key, text = new_key("test", scopes or ("fold", "read", "delete", "metrics"), quota)
     running.app.state.service.ledger.add_key(key)

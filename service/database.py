@@ -23,7 +23,11 @@ class Database:
     """Transactions on one database, whose tables are brought to the newest form when it is opened."""
 
     def __init__(self, path: Path) -> None:
-        self._engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_SECONDS})
+        self._engine = create_engine(
+            f"sqlite:///{path}",
+            connect_args={"timeout": BUSY_SECONDS},
+            hide_parameters=True,  # errors are logged: URLs of webhooks may hold secrets
+        )
         self._reading = self._engine.execution_options(reading=True)
         event.listen(self._engine, "connect", _prepare)
         event.listen(self._engine, "begin", _begin)

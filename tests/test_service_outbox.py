@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy.exc import SQLAlchemyError
 from test_service_ledger import ATTEMPTS, CRASHED, MODEL, NO_QUOTA, OUTPUT, ROOM, job, ledger, refused, started
 
 from service.records import Idempotency, Key, Occupied, Output, Quota, Webhook
@@ -153,6 +154,16 @@ def test_a_ledger_of_an_earlier_version_gets_its_outbox(ledger, tmp_path):
         assert len(due(newer)) == 1
     finally:
         newer.close()
+
+
+def test_an_error_of_the_database_does_not_tell_the_url(ledger, tmp_path):
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        connection.execute("ALTER TABLE webhooks DROP COLUMN receiver")
+    connection.close()
+    with pytest.raises(SQLAlchemyError) as caught:
+        ask(ledger)
+    assert "receiver" in str(caught.value)
+    assert URL not in str(caught.value)
 
 
 def test_a_key_that_is_revoked_hears_nothing_more(ledger):

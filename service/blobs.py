@@ -209,12 +209,12 @@ class _Growing:
         self._path, self._hash, self.size, self._magic = path, hashlib.sha256(), 0, b""
         self._file = path.open("xb", buffering=0)
 
-    def write(self, block: bytes) -> None:
+    def write(self, block: bytearray) -> None:
         self._hash.update(block)
         rest = memoryview(block)
         while rest:
             rest = rest[self._file.write(rest) :]
-        self._magic = self._magic or block[:MAGIC_BYTES]
+        self._magic = self._magic or bytes(block[:MAGIC_BYTES])
         self.size += len(block)
 
     def finish(self) -> Draft:
@@ -226,18 +226,16 @@ class _Growing:
         self._path.unlink(missing_ok=True)
 
 
-async def _blocks(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+async def _blocks(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytearray]:
     """The chunks joined to whole blocks; the last is what is left."""
-    held: list[bytes] = []
-    size = 0
+    held = bytearray()  # not a list of chunks: each takes 33 bytes more than it has, which may be one
     async for chunk in chunks:
-        held.append(chunk)
-        size += len(chunk)
-        if size >= BLOCK:
-            yield b"".join(held)
-            held, size = [], 0
-    if size:
-        yield b"".join(held)
+        held += chunk
+        if len(held) >= BLOCK:
+            yield held
+            held = bytearray()
+    if held:
+        yield held
 
 
 def _adopted(path: Path) -> Draft:

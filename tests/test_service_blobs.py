@@ -6,6 +6,7 @@ import asyncio
 import errno
 import hashlib
 import os
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -157,6 +158,23 @@ def test_only_regular_files_are_adopted(tmp_path, make):
     make(tmp_path / "result")
     with pytest.raises((ValueError, OSError)):
         asyncio.run(DirectoryBlobs(tmp_path).adopt(tmp_path / "result"))
+
+
+def test_small_chunks_take_no_more_memory_than_large_ones(tmp_path):
+    async def trickle() -> AsyncIterator[bytes]:
+        for number in range(BLOCK // 4):
+            yield (number % (1 << 16)).to_bytes(2)  # each an object of its own
+
+    async def story() -> int:
+        store = DirectoryBlobs(tmp_path)
+        tracemalloc.start()
+        try:
+            async with store.receive(trickle(), PLENTY):
+                return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert asyncio.run(story()) < 2 * BLOCK
 
 
 @pytest.mark.parametrize("sha256", ["", "..", "A" * 64, "a" * 63, "../" * 21 + "a"])

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("bnfold")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+LENGTHS = {"content-length", "transfer-encoding"}
+TWO_LENGTHS = "the request tells its length twice, so what follows it may be another's; send one (RFC 9112)"
+CLOSE = {"Connection": "close"}
 METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
 SAFE_HEADERS = {
     "Content-Security-Policy": (
@@ -62,7 +65,9 @@ class Around:
             await send(message)
 
         try:
-            if self._knows(headers.get("host", "")):
+            if set(headers.keys()) >= LENGTHS:
+                await respond(Problem("bad-request", TWO_LENGTHS, headers=CLOSE))(scope, receive, sending)
+            elif self._knows(headers.get("host", "")):
                 await self._app(scope, receive, sending)
             else:
                 said = "this server does not go by that name; the operator can add it to allowed_hosts"

@@ -237,6 +237,13 @@ REQUESTS = {
     "a length below zero": Upload("request", lambda: _request(b"x", length=-1), "400", raw=True),
     "a length that is no number": Upload("request", lambda: _request(b"x", length="1e9"), "400", raw=True),
     "two lengths": Upload("request", lambda: _request(b"x", head="Content-Length: 9"), "400", raw=True),
+    "a length and chunks": Upload(
+        "request",
+        lambda: _request(b"0\r\n\r\nGET /", head="Transfer-Encoding: chunked"),
+        "bad-request",
+        "twice",
+        raw=True,
+    ),
     "a length of 2 ** 70": Upload("request", lambda: _request(b"x", length=2**70), "400|413", raw=True),
     "chunks of no size": Upload(
         "request", lambda: _request(b"zz\r\nx", head="Transfer-Encoding: chunked", length=""), "400", raw=True

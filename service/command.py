@@ -13,7 +13,7 @@ from limits import parse
 from pydantic import ValidationError
 
 from service.app import create_app
-from service.connections import patient
+from service.connections import patient, room
 from service.keys import SCOPES, new_key
 from service.logs import log_to_stderr
 from service.records import NOBODY, Quota
@@ -106,7 +106,7 @@ def _serve(settings: Settings, _: argparse.Namespace) -> int:
         create_app(settings),
         settings.host,
         settings.port,
-        http=patient(settings.client_seconds),
+        http=patient(settings.client_seconds, room(settings.workers + settings.spares)),
         ws="none",
         log_config=None,
         access_log=False,

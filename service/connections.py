@@ -1,5 +1,7 @@
 """Connections: a client that keeps the server waiting is cut off, so that nobody holds one for free.
 
+There are never so many that no files are left to open for the work that was accepted.
+
 uvicorn bounds the time between two requests only. Here it is also the time in which the head of a request must arrive,
 the rest of a body that nobody reads must come, and a client must take what it asked for. The body of an upload has
 bounds of its own (`service.uploads`).
@@ -7,6 +9,7 @@ bounds of its own (`service.uploads`).
 
 from __future__ import annotations
 
+import resource
 from typing import TYPE_CHECKING
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -15,10 +18,17 @@ if TYPE_CHECKING:
     import asyncio
 
 
+MOST_FILES = 1 << 16  # that are asked of the system
+OWN_FILES, FILES_OF_A_FOLD = 256, 8  # threads with the ledger or a blob, webhooks; pipes, and what is made of a result
+FILES_OF_ONE = 2  # the connection, and the blob that goes through it
+LEAST = 16
+
+
 class Connection(H11Protocol):
     """uvicorn's, with patience."""
 
     patience = 20.0  # seconds
+    most = MOST_FILES  # connections
     _head: asyncio.TimerHandle | None = None  # until a request is there
     _taking: asyncio.TimerHandle | None = None  # until the client has taken what is buffered for it
 
@@ -26,6 +36,8 @@ class Connection(H11Protocol):
         """Begin to wait for a request."""
         super().connection_made(transport)
         self._expect_request()
+        if len(self.connections) > self.most:
+            transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Take a part of a request; while no whole head is there, the first part of it sets the time."""
@@ -67,6 +79,16 @@ class Connection(H11Protocol):
             self._taking = None
 
 
-def patient(seconds: float) -> type[Connection]:
-    """Connections with so much patience."""
-    return type("Connection", (Connection,), {"patience": seconds})
+def patient(seconds: float, most: int = MOST_FILES) -> type[Connection]:
+    """Connections with so much patience, and not more than `most` of them."""
+    return type("Connection", (Connection,), {"patience": seconds, "most": most})
+
+
+def room(folds: int) -> int:
+    """How many connections there may be beside so many folds; this process may open as many files as it can get."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    files = allowed if soft == resource.RLIM_INFINITY else max(soft, allowed)
+    return max((files - OWN_FILES - FILES_OF_A_FOLD * folds) // FILES_OF_ONE, LEAST)

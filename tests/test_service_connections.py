@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import socket
+import subprocess
+import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from service_server import MIB, PATIENCE, serving, slow, submit
+import uvicorn
+from service_server import MIB, PATIENCE, ROOT, serving, slow, submit
+from uvicorn.server import ServerState
+
+from service.connections import patient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,3 +95,51 @@ def test_who_waits_or_sends_slowly_is_not_cut_off(server):
     for _ in range(3):
         assert server.get("/livez").status_code == 200
         time.sleep(SECONDS / 2)
+
+
+FEW_FILES = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (200, 320))
+from service.connections import room
+print(room(3), *resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+
+
+def test_there_is_room_for_fewer_connections_than_files():
+    told = subprocess.check_output([sys.executable, "-c", FEW_FILES], cwd=ROOT, text=True)
+    assert told.split() == [str((320 - 256 - 3 * 8) // 2), "320", "320"]
+
+
+def test_more_than_there_is_room_for_are_cut_off():
+    """Who comes when others have left is welcome."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": [(b"connection", b"close")]})
+        await send({"type": "http.response.body"})
+
+    async def asked(port: int) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            writer.write(HEAD + b"\r\n")
+            return await reader.read()
+        except ConnectionError:
+            return b""
+        finally:
+            writer.close()
+
+    async def story() -> None:
+        config, state, kind = uvicorn.Config(app, log_config=None), ServerState(), patient(PATIENCE, 2)
+        config.load()
+        server = await asyncio.get_running_loop().create_server(lambda: kind(config, state, {}), "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        idle = [(await asyncio.open_connection("127.0.0.1", port))[1] for _ in range(2)]
+        assert await asked(port) == b""
+        for writer in idle:
+            writer.close()
+        async with asyncio.timeout(PATIENCE):
+            while state.connections:
+                await asyncio.sleep(0.01)
+        assert b"204" in await asked(port)
+        server.close()
+
+    asyncio.run(story())

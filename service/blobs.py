@@ -114,8 +114,9 @@ class DirectoryBlobs:
 
     def __init__(self, root: Path, low_water: int = 0) -> None:
         self._blobs, self._partial, self._low_water = root / "sha256", root / "partial", low_water
-        for folder in (self._blobs, self._partial):
+        for folder in (self._blobs, self._partial, *(self._blobs / f"{first:02x}" for first in range(256))):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        sync_folder(self._blobs)
         for left in self._partial.iterdir():  # what a server that was killed had begun
             left.unlink()
 
@@ -149,17 +150,11 @@ class DirectoryBlobs:
         await in_thread(self._take, draft.path, draft.blob)
 
     def _take(self, path: Path, blob: Blob) -> None:
+        """Also where it is there already: how long it takes must not tell one key what another one holds."""
         place = self._path(blob.sha256)
-        if place.exists():
-            path.unlink()
-            return
-        new = not place.parent.exists()
-        place.parent.mkdir(exist_ok=True, mode=0o700)
         path.chmod(READ_ONLY)
         path.rename(place)
         sync_folder(place.parent)
-        if new:
-            sync_folder(self._blobs)
 
     async def place(self, sha256: str, path: Path) -> None:
         """See `BlobStore`."""

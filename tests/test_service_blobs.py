@@ -153,6 +153,19 @@ def test_a_file_is_adopted_by_its_content(tmp_path):
     asyncio.run(story())
 
 
+def test_what_is_there_is_written_again_as_if_it_were_not(tmp_path, monkeypatch):
+    """Less work would tell one key what another one holds; and a file that the disk spoilt is whole again."""
+    store, synced = DirectoryBlobs(tmp_path), []
+    monkeypatch.setattr(blobs, "sync_folder", synced.append)
+    sha256 = asyncio.run(put(store, b"a model"))
+    place = store._path(sha256)
+    place.chmod(0o600)
+    place.write_bytes(b"a mo")
+    assert asyncio.run(put(store, b"a model")) == sha256
+    assert place.read_bytes() == b"a model"
+    assert synced.count(place.parent) == 2
+
+
 @pytest.mark.parametrize("make", [lambda p: p.symlink_to("/etc/passwd"), os.mkfifo, lambda p: p.mkdir()])
 def test_only_regular_files_are_adopted(tmp_path, make):
     make(tmp_path / "result")

@@ -127,8 +127,7 @@ def test_the_graph_around_a_fold_is_drawn_before_and_after(visit):
     producers = "/stage1/left/conv/Conv, Conv{0} and /stage1/right/conv/Conv, Conv{0}, then /stage1/join/Concat, Concat"
     before, after = page.locator(".graph").all()
     assert before.get_attribute("aria-label") == (
-        f"Before: {producers.format('')}, then "
-        "/stage1/bn_join/BatchNormalization, BatchNormalization, 8 channels"
+        f"Before: {producers.format('')}, then /stage1/bn_join/BatchNormalization, BatchNormalization, 8 channels"
     )
     new = ", its constants hold the map now"
     assert after.get_attribute("aria-label") == f"After: {producers.format(new)}, passed through, as it was"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 from service.problems import KINDS
 from service.records import Stage
 from service.sandbox import FOLDER, PACKAGES
+from service.threads import in_thread
 from service.work import ANSWER, BOUNDS, IN, OUT, REQUEST, TEMPORARY, UNPACKED, Answer
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ GO = b"\n"  # the end of its input without it tells a process that nobody needs 
 TAIL_BYTES = 4096  # of what a child says when it dies
 READ_BYTES = 65536
 ANSWER_BYTES = 1 << 20
+POLL_SECONDS = 0.01
 LISTEN_SECONDS = 5  # for the rest of what a dead child said
 SHELL_OFFSET = 128  # bubblewrap, as a shell, reports a process ended by signal n as 128 + n
 # What the allocators of C++, Python and the kernel say when there is no more.
@@ -125,14 +128,15 @@ class Child:
         try:
             process.stdin.write(GO)  # to one that has died meanwhile, too: its status tells
             async with clock.timeout:
-                await process.wait()
+                await self._exit()
         except TimeoutError:
             in_time = False
         finally:
             status = await asyncio.shield(self.kill())
         _, unheard = await asyncio.wait(listening, timeout=LISTEN_SECONDS)
-        for task in unheard:  # something that got away holds the pipe
+        for task in unheard:
             task.cancel()
+        self._let_go()
         return _Ended(status, b"" if unheard else listening[1].result(), in_time, clock.seconds)
 
     async def kill(self) -> int:
@@ -141,7 +145,23 @@ class Child:
             self._is_killed = True  # once: later its number may be another process's
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-        return await self._process.wait()
+        return await self._exit()
+
+    async def close(self) -> None:
+        """Kill it, and let go of its pipes and its folder."""
+        await self.kill()
+        self._let_go()
+        await in_thread(shutil.rmtree, self.folder, ignore_errors=True)
+
+    def _let_go(self) -> None:
+        """Close the pipes, also those that something which got away holds; nothing public does it."""
+        self._process._transport.close()  # type: ignore[attr-defined]
+
+    async def _exit(self) -> int:
+        """Its exit status, once it has ended. `Process.wait` waits for whoever else has its pipes, too."""
+        while (status := self._process.returncode) is None:
+            await asyncio.sleep(POLL_SECONDS)
+        return status
 
 
 def _environment(place: Path, program: Program) -> dict[str, str]:

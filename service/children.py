@@ -43,7 +43,7 @@ class Children:
         """End those that wait."""
         self._spares = 0
         while self._ready:
-            await self._end(await self._ready.popleft())
+            await (await self._ready.popleft()).close()
 
     @asynccontextmanager
     async def child(self) -> AsyncGenerator[Child]:
@@ -52,7 +52,7 @@ class Children:
         try:
             yield child
         finally:
-            await self._end(child)
+            await asyncio.shield(child.close())
             self._refill()  # not before: this fold needed the processor
 
     async def _next(self) -> Child:
@@ -60,7 +60,7 @@ class Children:
             child = await self._ready.popleft()
             if child.is_alive:
                 return child
-            await self._end(child)
+            await child.close()
         return await self._start()
 
     async def _start(self) -> Child:
@@ -70,7 +70,3 @@ class Children:
     def _refill(self) -> None:
         while len(self._ready) < self._spares:
             self._ready.append(asyncio.create_task(self._start()))
-
-    async def _end(self, child: Child) -> None:
-        await asyncio.shield(child.kill())
-        await in_thread(shutil.rmtree, child.folder, ignore_errors=True)

@@ -66,6 +66,13 @@ def orphan() -> None:
     hang()
 
 
+def escape() -> None:
+    """Leave a process behind that is in no group of ours and holds the pipes, and end."""
+    left = subprocess.Popen(["sleep", str(FOREVER)], start_new_session=True)
+    Path("../out/left").write_text(str(left.pid))
+    os._exit(7)
+
+
 def lie() -> None:
     Path("../out/answer.json").write_text('{"result": "../in/secret"}')
     os._exit(0)
@@ -79,7 +86,8 @@ def link() -> None:
 
 
 FAULTS = {
-    fault.__name__.upper().encode(): fault for fault in (hang, burn, bomb, abort, leave, fill, flood, orphan, lie, link)
+    fault.__name__.upper().encode(): fault
+    for fault in (hang, burn, bomb, abort, leave, fill, flood, orphan, escape, lie, link)
 }
 ENDLESS, WRONG = "endless", "wrong"  # how the name of a proper model begins that never ends, or comes out wrong
 SLOW = b"SLOW"  # seconds, a line, then a model: folded after so long

@@ -18,7 +18,7 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 unit: $(STAMP) packages
-	$(BIN)/pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 ## packages: install the programs that the tests run, where they are missing: Chromium, bubblewrap, zip
 packages:

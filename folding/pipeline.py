@@ -138,9 +138,11 @@ class _Run:
             self._until_nothing_folds(progress)
         # An operator without a name goes by its output, which a fold may have renamed.
         self.today = {n.label: n.scope.prefix + n.output for n in self.graph.nodes() if not n.proto.name and n.output}
-        self.ended = {
-            key: replace(end, absorbed_by=tuple(self._present(end.absorbed_by))) for key, end in self.ended.items()
-        }
+        operators = {self.today.get(node.label, node.label): node.op for node in self.graph.nodes()}
+        for key, end in self.ended.items():
+            present = tuple(self._present(end.absorbed_by))
+            told = tuple(operators.get(label, "") for label in present)
+            self.ended[key] = replace(end, absorbed_by=present, operators=end.operators + told)
         self._tell()
 
     def _present(self, labels: Iterable[str]) -> dict[str, None]:
@@ -292,6 +294,7 @@ def _moved(node: Node, a: Affine, plan: Plan) -> Outcome:
         status=status,
         direction=plan.direction if move.edits else "",
         path=tuple(passed.label for passed in move.path),
+        operators=tuple(passed.op for passed in move.path),
         absorbed_by=tuple(dict.fromkeys(absorber.label for absorber in absorbing)),
     )
 
@@ -303,6 +306,7 @@ def _merged(node: Node, plan: Merge) -> Outcome:
         status="folded",
         direction="forward",
         path=tuple(other.label for other in plan.others if other.op in SUMS),
+        operators=tuple(other.op for other in plan.others if other.op in SUMS),
         absorbed_by=(plan.edit.node.label,),
     )
 

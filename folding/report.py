@@ -34,6 +34,7 @@ class Outcome:
     direction: Literal["backward", "forward", ""] = ""
     path: tuple[str, ...] = ()  # labels of the nodes it moved through, nearest first
     absorbed_by: tuple[str, ...] = ()  # labels of the nodes whose constants changed
+    operators: tuple[str, ...] = ()  # what these nodes are: those of `path`, then those of `absorbed_by`
     channels: int = 0  # number of distinct (scale, shift) pairs
     scales: tuple[float, ...] = ()  # |scale| per channel, at most SCALES_SHOWN values, evenly sampled after sorting
     scale_min: float = 0.0  # smallest and largest |scale|

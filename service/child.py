@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Self, get_args
 
 from pydantic import TypeAdapter
 
-from service.left import opened
+from service.left import opened, remove
 from service.problems import KINDS
 from service.records import Stage
 from service.sandbox import FOLDER, PACKAGES
+from service.threads import in_thread
 from service.work import (
     ANSWER,
     ARCHIVE,
@@ -51,8 +52,8 @@ GO = b"\n"  # the end of its input without it tells a process that nobody needs 
 TAIL_BYTES = 4096  # of what a child says when it dies
 READ_BYTES = 65536
 ANSWER_BYTES = 1 << 20
+POLL_SECONDS = 0.01
 LISTEN_SECONDS = 5  # for the rest of what a dead child said
-LOOK_EVERY = 1.0  # seconds between two looks whether a child has ended whose pipes something else holds
 RESULTS = {None, RESULT, ARCHIVE}  # what an answer can name: the media type goes into a header
 MEDIA = {"", MODEL_TYPE, ARCHIVE_TYPE}
 SHELL_OFFSET = 128  # bubblewrap, as a shell, reports a process ended by signal n as 128 + n
@@ -142,16 +143,15 @@ class Child:
         try:
             process.stdin.write(GO)  # to one that has died meanwhile, too: its status tells
             async with clock.timeout:
-                await self._wait()
+                await self._exit()
         except TimeoutError:
             in_time = False
         finally:
             status = await asyncio.shield(self.kill())
         _, unheard = await asyncio.wait(listening, timeout=LISTEN_SECONDS)
-        for task in unheard:  # something that got away holds the pipe
+        for task in unheard:
             task.cancel()
-        if unheard:
-            self._process._transport.close()  # type: ignore[attr-defined]
+        self._let_go()
         return _Ended(status, b"" if unheard else listening[1].result(), in_time, clock.seconds)
 
     async def kill(self) -> int:
@@ -160,16 +160,22 @@ class Child:
             self._is_killed = True  # once: later its number may be another process's
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-        return await self._wait()
+        return await self._exit()
 
-    async def _wait(self) -> int:
-        """Its exit status. asyncio alone would wait for its pipes too, which something that got away can hold."""
-        waiting = asyncio.create_task(self._process.wait())
-        try:
-            while (status := self._process.returncode) is None:
-                await asyncio.wait([waiting], timeout=LOOK_EVERY)
-        finally:
-            waiting.cancel()
+    async def close(self) -> None:
+        """Kill it, and let go of its pipes and its folder."""
+        await self.kill()
+        self._let_go()
+        await in_thread(remove, self.folder)
+
+    def _let_go(self) -> None:
+        """Close the pipes, also those that something which got away holds; nothing public does it."""
+        self._process._transport.close()  # type: ignore[attr-defined]
+
+    async def _exit(self) -> int:
+        """Its exit status, once it has ended. `Process.wait` waits for whoever else has its pipes, too."""
+        while (status := self._process.returncode) is None:
+            await asyncio.sleep(POLL_SECONDS)
         return status
 
 

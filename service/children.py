@@ -44,7 +44,7 @@ class Children:
         self._spares = 0
         while self._ready:
             with suppress(OSError):
-                await self._end(await self._ready.popleft())
+                await (await self._ready.popleft()).close()
 
     @asynccontextmanager
     async def child(self) -> AsyncGenerator[Child]:
@@ -53,7 +53,7 @@ class Children:
         try:
             yield child
         finally:
-            await self._end(child)
+            await asyncio.shield(child.close())
             self._refill()  # not before: this fold needed the processor
 
     async def _next(self) -> Child:
@@ -62,7 +62,7 @@ class Children:
                 child = await self._started(self._ready.popleft())
                 if child.is_alive:
                     return child
-                await self._end(child)
+                await child.close()
         return await self._started(asyncio.create_task(self._start()))
 
     async def _started(self, starting: asyncio.Task[Child]) -> Child:
@@ -84,7 +84,3 @@ class Children:
     def _refill(self) -> None:
         while len(self._ready) < self._spares:
             self._ready.append(asyncio.create_task(self._start()))
-
-    async def _end(self, child: Child) -> None:
-        await asyncio.shield(child.kill())
-        await in_thread(remove, child.folder)

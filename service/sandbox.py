@@ -30,8 +30,12 @@ class Sandbox:
     readable: tuple[Path, ...] = PACKAGES  # besides the interpreter
 
     def command(self, folder: Path, command: Sequence[str]) -> list[str]:
-        """The command that runs `command` in a sandbox with `folder` as `FOLDER`, its `in/` read-only."""
-        arguments = ["--unshare-all", "--die-with-parent", "--new-session", "--tmpfs", "/tmp", "--proc", "/proc"]  # noqa: S108  its own
+        """The command that runs `command` in a sandbox with `folder` as `FOLDER`, its `in/` read-only.
+
+        Everything in it stays in the process group of bubblewrap, or goes with the first process of the sandbox, which
+        does: a signal to the group ends all. That takes a session of its own, without a terminal, from who starts it.
+        """
+        arguments = ["--unshare-all", "--die-with-parent", "--tmpfs", "/tmp", "--proc", "/proc"]  # noqa: S108  its own
         arguments += ["--dev", "/dev", "--bind", str(folder), str(FOLDER)]
         arguments += ["--ro-bind", str(folder / IN), str(FOLDER / IN), "--chdir", str(FOLDER)]
         for path in SYSTEM:

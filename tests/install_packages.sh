@@ -13,7 +13,7 @@ has() {
 missing=""
 # A font too: without any, a text has no width.
 has chromium chromium-browser google-chrome || missing="chromium fonts-dejavu-core"
-[ "$(uname)" != Linux ] || has bwrap || missing="$missing bubblewrap"
+[ ! -d /proc/self/ns ] || has bwrap || missing="$missing bubblewrap"
 has zip || missing="$missing zip"
 [ -n "$missing" ] || exit 0
 

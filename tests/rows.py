@@ -82,4 +82,6 @@ def judge(outcome: Outcome, expected: Folded | Kept, operators: dict[str, str]) 
         return
     assert outcome.status == expected.status, outcome
     assert sorted(operators[label] for label in outcome.absorbed_by) == sorted(expected.into)
+    assert len(outcome.operators) == len(outcome.path) + len(outcome.absorbed_by)
+    assert sorted(outcome.operators[len(outcome.path) :]) == sorted(expected.into)
     assert expected.direction in ("", outcome.direction)

@@ -124,11 +124,10 @@ def test_the_graph_around_a_fold_is_drawn_before_and_after(visit):
     expect(page.locator(".graph")).to_have_count(0)
     toggle.click()
     expect(toggle).to_have_attribute("aria-expanded", "true")
-    producers = "/stage1/left/conv/Conv{0} and /stage1/right/conv/Conv{0}, then /stage1/join/Concat"
+    producers = "/stage1/left/conv/Conv, Conv{0} and /stage1/right/conv/Conv, Conv{0}, then /stage1/join/Concat, Concat"
     before, after = page.locator(".graph").all()
     assert before.get_attribute("aria-label") == (
-        f"Before: {producers.format('')}, in between, then "
-        "/stage1/bn_join/BatchNormalization, BatchNormalization, 8 channels"
+        f"Before: {producers.format('')}, then /stage1/bn_join/BatchNormalization, BatchNormalization, 8 channels"
     )
     new = ", its constants hold the map now"
     assert after.get_attribute("aria-label") == f"After: {producers.format(new)}, passed through, as it was"

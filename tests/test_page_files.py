@@ -82,14 +82,15 @@ def test_who_has_no_script_is_told_another_way():
     assert "curl -T model.onnx" in text[text.index("<noscript>") : text.index("</noscript>")]
 
 
-@pytest.mark.parametrize(("command", "code"), [("chromium", 0), ("something-else", 1)])
-def test_a_missing_browser_is_told_and_how_to_get_it(tmp_path, command, code):
-    (tmp_path / command).write_text("#!/bin/sh\n")
-    (tmp_path / command).chmod(0o755)
-    script = ["/bin/sh", str(ROOT / "tests" / "install_browser.sh")]
+@pytest.mark.parametrize("missing", ["", "chromium", "bwrap", "zip"])
+def test_a_missing_program_is_told_and_how_to_get_it(tmp_path, missing):
+    for command in {"chromium", "bwrap", "zip"} - {missing}:
+        (tmp_path / command).write_text("#!/bin/sh\n")
+        (tmp_path / command).chmod(0o755)
+    script = ["/bin/sh", str(ROOT / "tests" / "install_packages.sh")]
     done = subprocess.run(script, env={"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == code
-    assert ("apt-get install chromium" in done.stderr) == bool(code)
+    assert done.returncode == bool(missing)
+    assert ("apt-get install chromium bubblewrap zip" in done.stderr) == bool(missing)
 
 
 def test_the_page_is_part_of_the_package():

@@ -24,7 +24,7 @@ from folding import Options
 from service.child import Child, Program
 from service.children import Children
 from service.options import canonical
-from service.sandbox import PACKAGES, Sandbox, find_sandbox
+from service.sandbox import PACKAGES, Sandbox
 from service.work import ANSWER, IN, MODEL_TYPE, OUT, PAGE, REPORT, REQUEST, Answer, Bounds, Request
 
 TESTS = Path(__file__).resolve().parent
@@ -224,6 +224,25 @@ def test_a_cancelled_fold_leaves_no_process(sandbox, tmp_path):
     assert not list((tmp_path / "jobs").iterdir())
 
 
+def test_what_gets_away_keeps_nobody_waiting(sandbox, tmp_path):
+    """Out of the process group, with the pipes of the fold in its hands: bubblewrap alone can end it."""
+    answer, _ = run(sandbox, tmp_path / "job", b"ESCAPE", asked())
+    assert (answer.slug, "exit status 7" in answer.detail) == ("crashed", True)
+    if sandbox is None:
+        os.kill(int((tmp_path / "job" / OUT / "left").read_text()), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("seconds", [0, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.2])
+def test_a_child_can_be_ended_while_it_starts(sandbox, tmp_path, seconds):
+    async def story() -> None:
+        child = await Child.start(tmp_path / "job", BOUNDS, sandbox, FAULTY)
+        await asyncio.sleep(seconds)
+        await child.close()
+
+    asyncio.run(asyncio.wait_for(story(), PATIENCE))
+    assert deserted(tmp_path)
+
+
 def deserted(path: Path) -> bool:
     """Whether the processes that have a path in their command end, in time."""
     return all(gone(pid) for pid in _found("-f", path))
@@ -304,46 +323,3 @@ def _children(pid: int) -> list[int]:
 def _found(*how: object) -> list[int]:
     told = subprocess.run(["pgrep", *map(str, how)], capture_output=True, check=False, text=True).stdout
     return [int(line) for line in told.split()]
-
-
-def test_a_sandbox_shows_nothing_but_the_fold(tmp_path):
-    sandbox = required(tmp_path)
-    (tmp_path / "secret").write_text("of another job")
-    (tmp_path / "job" / IN).mkdir(parents=True)
-    (tmp_path / "job" / IN / "model").write_text("mine")
-    code = f"""
-import os, socket
-from pathlib import Path
-assert not Path({str(tmp_path / "secret")!r}).exists() and not Path("/etc/passwd").exists()
-assert Path("/fold/in/model").read_text() == "mine"
-for path in ("/fold/in/model", "/fold/in/new", "/usr/new", {str(Path(sys.prefix) / "new")!r}):
-    try: Path(path).write_text("x"); raise SystemExit(path)
-    except OSError: pass
-try: socket.create_connection(("127.0.0.1", 1), 1); raise SystemExit("network")
-except OSError: pass
-assert len([p for p in os.listdir("/proc") if p.isdigit()]) <= 3
-Path("/fold/out").write_text("done")
-"""
-    done = subprocess.run(
-        sandbox.command(tmp_path / "job", [sys.executable, "-I", "-c", code]),
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert (tmp_path / "job" / "out").read_text() == "done"
-
-
-def test_the_choice_of_a_sandbox(tmp_path, monkeypatch):
-    assert find_sandbox("off", tmp_path) is None
-    monkeypatch.setattr("shutil.which", lambda _: "/bin/false")
-    assert find_sandbox("auto", tmp_path) is None
-    with pytest.raises(RuntimeError, match="cannot make namespaces here"):
-        find_sandbox("require", tmp_path)
-    monkeypatch.setattr("shutil.which", lambda _: None)
-    with pytest.raises(RuntimeError, match="it is not installed"):
-        find_sandbox("require", tmp_path)
-
-
-def test_a_model_is_a_model():
-    assert onnx.ModelProto.FromString(model_bytes()).graph.node

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from service_server import Running
-from test_service_children import BOUNDS, FAULTY, PATIENCE, asked, run
+from test_service_children import BOUNDS, FAULTY, asked, run
 
 from service.child import Child
 from service.children import Children
@@ -67,14 +65,6 @@ def test_an_inspection_does_not_follow_links(tmp_path):
     with Running(tmp_path / "data") as running:
         answer = running.client.post("/v1/inspect", content=b"LINK")
         assert (answer.status_code, "root:" in answer.text) == (500, False)
-
-
-def test_what_got_away_keeps_nobody_waiting(tmp_path):
-    began = time.monotonic()
-    answer, _ = run(None, tmp_path / "job", b"ESCAPE", asked())
-    os.kill(int((tmp_path / "job" / OUT / "left").read_text()), signal.SIGKILL)
-    assert (answer.slug, "status 7" in answer.detail) == ("crashed", True)
-    assert time.monotonic() - began < PATIENCE
 
 
 def test_folders_are_removed_however_deep(tmp_path):

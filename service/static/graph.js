@@ -23,8 +23,13 @@ export function beforeAndAfter(outcome) {
 
 /** The rows of a drawing, top to bottom; a row is the list of boxes that share a place. */
 export function rows(outcome, after) {
-  const near = outcome.path.map((name) => box(name, after ? "passed through, as it was" : "in between", ""));
-  const absorbers = outcome.absorbed_by.map((name) => box(name, after ? "its constants hold the map now" : "", after ? "new" : ""));
+  const kinds = outcome.operators ?? []; // of the path, then of those that absorbed
+  const note = (index, said) => [kinds[index], said].filter(Boolean).join(", ");
+  const near = outcome.path.map((name, i) => box(name, note(i, after ? "passed through, as it was" : ""), ""));
+  const first = outcome.path.length;
+  const absorbers = outcome.absorbed_by.map((name, i) =>
+    box(name, note(first + i, after ? "its constants hold the map now" : ""), after ? "new" : ""),
+  );
   const chain = [...some(near, PASSED_SHOWN).map((one) => [one]), some(absorbers, SIBLINGS_SHOWN)];
   const way = [[itself(outcome, after)], ...chain].filter((row) => row.length);
   return outcome.direction === "forward" ? way : way.reverse();

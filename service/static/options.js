@@ -4,7 +4,7 @@ import { h } from "./dom.js";
 import { printable, sentence, titled } from "./words.js";
 
 const FOLD = "/v1/fold";
-const NOT_AN_OPTION = new Set(["name"]); // the file's name is the file's
+const NOT_AN_OPTION = new Set(["name", "webhook"]); // the file's name is the file's; who looks at the page needs no word
 
 /** The options of a fold as `{ name, kind, choices, initial, about }`, read from the service's OpenAPI description. */
 export function optionsOf(api) {

@@ -285,6 +285,7 @@ def unrepresentable(folded: Folded, blocked: Mapping[str, Refused]) -> dict[str,
 def _moved(node: Node, a: Affine, plan: Plan) -> Outcome:
     move = plan.move
     absorbing = [edit.node for edit in move.edits if edit.node is not plan.site]
+    passed = [node for node in move.path if node not in absorbing]  # a clamp that takes bounds lets the map pass, too
     merged = all(absorber.op in OPERATORS for absorber in absorbing)
     split = plan.is_split or any(edit.leftover is not None for edit in move.edits)
     status = "removed" if not move.edits else "split" if split else "merged" if merged else "folded"
@@ -293,8 +294,8 @@ def _moved(node: Node, a: Affine, plan: Plan) -> Outcome:
         a,
         status=status,
         direction=plan.direction if move.edits else "",
-        path=tuple(passed.label for passed in move.path),
-        operators=tuple(passed.op for passed in move.path),
+        path=tuple(other.label for other in passed),
+        operators=tuple(other.op for other in passed),
         absorbed_by=tuple(dict.fromkeys(absorber.label for absorber in absorbing)),
     )
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from starlette.datastructures import Headers
 
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="bnfold"'}
+IMPLIED = {"read": "fold"}  # who may fold may follow the fold and fetch what came of it: all is the key's own
 FROM_ELSEWHERE = {"cross-site", "same-site"}  # what a browser says of a request that another site's page made
 
 
@@ -45,7 +46,7 @@ def may(scope: str) -> Callable[[Request, Here], Awaitable[Caller]]:
     async def caller(request: Request, here: Here) -> Caller:
         found = await _caller(request, here)
         request.state.key = found.key
-        if scope not in found.scopes:
+        if scope not in found.scopes and IMPLIED.get(scope) not in found.scopes:
             said = f"this key may not {scope}; it may {', '.join(found.scopes)}"
             raise Problem("forbidden", said)
         if found.quota.rate is not None and not await here.rates.hit(parse(found.quota.rate), found.key):

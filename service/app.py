@@ -41,7 +41,7 @@ CLIENT_LEFT = 499  # what nginx logs for it; nobody reads the answer
 DESCRIPTION = """\
 Fold BatchNormalization and other per-channel affine maps into the weights of an ONNX model.
 
-    curl -T model.onnx http://127.0.0.1:8000/v1/fold -o folded.onnx
+    curl -fT model.onnx http://127.0.0.1:8000/v1/fold -o folded.onnx
 """
 OF_THE_FRAMEWORK = {404: "not-found", 405: "method-not-allowed", 416: "range-not-satisfiable"}
 
@@ -126,8 +126,14 @@ async def _problem(request: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     """What the framework found wrong with the parameters, in one sentence."""
     found = error.errors() if isinstance(error, RequestValidationError) else []
-    said = "; ".join(f"{'.'.join(str(part) for part in e['loc'][1:])}: {e['msg'].lower()}" for e in found)
+    said = "; ".join(_told(".".join(str(part) for part in e["loc"][1:]), e) for e in found)
     return await _problem(request, Problem("invalid-option", said))
+
+
+def _told(name: str, error: dict[str, Any]) -> str:
+    if error["type"] == "extra_forbidden":
+        return f"there is no option {name!r:.100}; /openapi.json tells those that there are"
+    return f"{name}: {error['msg'].lower()}"
 
 
 async def _of_the_framework(request: Request, error: Exception) -> Response:

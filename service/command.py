@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
+import socket
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +23,7 @@ from service.records import NOBODY, Quota
 from service.secret import webhook_secret
 from service.settings import Settings
 from service.sql_ledger import open_ledger
+from service.state import lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -66,8 +70,8 @@ def _add_actions(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add.add_argument("name", help="whose it is, or what for")
     add.add_argument("--scope", action="append", choices=SCOPES, help="what it may do (repeatable; default: all)")
     add.add_argument("--rate", metavar="60/minute", help="requests in a time (default: any)")
-    add.add_argument("--open-jobs", type=int, metavar="N", help="jobs that have not ended (default: any)")
-    add.add_argument("--bytes", type=int, metavar="N", help="bytes that are kept for it (default: any)")
+    add.add_argument("--open-jobs", type=_positive, metavar="N", help="jobs that have not ended (default: any)")
+    add.add_argument("--bytes", type=_positive, metavar="N", help="bytes that are kept for it (default: any)")
     listing = actions.add_parser("list", help="show the keys, without their secrets", allow_abbrev=False)
     revoke = actions.add_parser("revoke", help="refuse a key from now on", allow_abbrev=False)
     revoke.add_argument("id", help="the middle part of the key, as `list` shows it")
@@ -89,7 +93,15 @@ def _add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn, which tells the application at once that it is to end: nobody waits for a job then."""
+    """uvicorn, which says where it is, and tells the application at once that it is to end: nobody waits then."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin."""
+        await super().startup(sockets)
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            print(f"bnfold serves at {address} ({address}/ is its page); Ctrl-C ends it", flush=True)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to end."""
@@ -101,6 +113,7 @@ class Server(uvicorn.Server):
 
 def _serve(settings: Settings, _: argparse.Namespace) -> int:
     _require_keys(settings)
+    _require_free(settings)
     log_to_stderr()
     config = uvicorn.Config(
         create_app(settings),
@@ -118,8 +131,23 @@ def _serve(settings: Settings, _: argparse.Namespace) -> int:
     server = Server(config)
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when all has ended, and all is well then
     signal.signal(signal.SIGINT, lambda *_: None)
-    server.run()
+    try:
+        server.run()
+    except SystemExit:  # uvicorn's way to say that it could not start: its codes mean something else here
+        return BAD_INPUT
     return DONE if server.started else BAD_INPUT
+
+
+def _require_free(settings: Settings) -> None:
+    """Fail with one sentence where the server would fail with many."""
+    os.close(lock(settings.data))
+    kind = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        with socket.create_server((settings.host, settings.port), family=kind):
+            pass
+    except OSError as error:
+        said = f"{settings.host} port {settings.port}: {error.strerror or error}"
+        raise RuntimeError(f"serve: {said}; choose another with --host and --port") from None
 
 
 def _require_keys(settings: Settings) -> None:
@@ -145,16 +173,21 @@ def _add(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def _list(settings: Settings, _: argparse.Namespace) -> int:
+    _require_data(settings)
+
     def show(ledger: Ledger) -> None:
         for key in ledger.all_keys():
             made = datetime.fromtimestamp(key.created, UTC).isoformat(timespec="seconds")
             state = "active" if key.revoked is None else "revoked"
-            print(f"{key.id}  {state:<7}  {made}  {','.join(key.scopes)}  {key.name!a}")
+            quota = ", ".join(f"{name} {value}" for name, value in asdict(key.quota).items() if value is not None)
+            print(f"{key.id}  {state:<7}  {made}  {','.join(key.scopes)}  {key.name!a}  {quota}".rstrip())
 
     return _with_ledger(settings, show)
 
 
 def _revoke(settings: Settings, arguments: argparse.Namespace) -> int:
+    _require_data(settings)
+
     def revoke(ledger: Ledger) -> None:
         if not ledger.revoke_key(arguments.id):
             raise RuntimeError(f"keys: there is no active key {arguments.id!a}; see `bnfold keys list`")
@@ -169,6 +202,18 @@ def _webhook(settings: Settings, arguments: argparse.Namespace) -> int:
         print(webhook_secret(settings.data, arguments.id))
 
     return _with_ledger(settings, show)
+
+
+def _require_data(settings: Settings) -> None:
+    if not settings.data.is_dir():
+        raise RuntimeError(f"keys: there is no folder {settings.data}; name the one that the server has: --data")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
 
 
 def _with_ledger(settings: Settings, act: Callable[[Ledger], object]) -> int:

@@ -66,9 +66,12 @@ class Job:
         return self.status in OPEN
 
 
-def job_id(sha256: str, options: str, engine: str) -> str:
-    """The content address of a fold: the same model, options and engine have the same one."""
-    return hashlib.sha256(json.dumps([sha256, options, engine]).encode()).hexdigest()
+def job_id(sha256: str, name: str, options: str, engine: str) -> str:
+    """The content address of a fold: the same model, options and engine have the same one.
+
+    So has the name, which reports and refusals tell.
+    """
+    return hashlib.sha256(json.dumps([sha256, name, options, engine]).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

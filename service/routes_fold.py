@@ -95,6 +95,14 @@ async def inspect(request: Request, query: Query_, caller: MayFold, here: Here) 
     return Response(data, 200, HTML_HEADERS if html else None, HTML_TYPE if html else JSON_TYPE)
 
 
+@router.put(
+    "/inspect", operation_id="inspect_put", openapi_extra=INSPECTING, response_class=Response, responses=INSPECTED
+)
+async def inspect_put(request: Request, query: Query_, caller: MayFold, here: Here) -> Response:
+    """What folding this model would do, as POST tells it: for `curl -T model.onnx`."""
+    return await inspect(request, query, caller, here)
+
+
 def _asked(here: Service, query: FoldQuery) -> tuple[str, str]:
     """The name of the model and the canonical options; raises what they raise."""
     return query.file_name(), canonical(query.options(here.settings.verify_seconds))
@@ -102,7 +110,7 @@ def _asked(here: Service, query: FoldQuery) -> tuple[str, str]:
 
 def _job(here: Service, caller: Caller, name: str, blob: Blob, options: str, *, is_archive: bool) -> Job:
     now, engine = time.time(), here.engine_version
-    made = job_id(blob.sha256, options, engine)
+    made = job_id(blob.sha256, name, options, engine)
     return Job(made, caller.key, name, blob, is_archive, options, engine, created=now, updated=now)
 
 

@@ -152,7 +152,7 @@ def _require_room(connection: Connection, job: Job, quota: Quota, queue: int) ->
     if (waiting or 0) >= queue:
         raise Problem("busy", f"{queue} jobs wait already; try again later", headers=RETRY_AFTER)
     if quota.open_jobs is not None and (open_jobs or 0) >= quota.open_jobs:
-        said = f"{quota.open_jobs} jobs of this key have not ended yet; wait for one of them, or cancel it"
+        said = f"this key may have {quota.open_jobs} open at a time; wait until one has ended, or cancel it"
         raise Problem("quota-exceeded", said, headers=RETRY_AFTER)
 
 
@@ -165,6 +165,9 @@ def _require_bytes(connection: Connection, job: Job, quota: Quota, *, is_new: bo
     if is_held and not is_new:
         return
     held = connection.execute(select(func.sum(holdings.c.bytes)).where(mine)).scalar_one() or 0
+    if job.input.bytes > quota.bytes:
+        said = f"the upload has {job.input.bytes:,} bytes, and this key may keep {quota.bytes:,} in all"
+        raise Problem("too-large", said)
     if held + (0 if is_held else job.input.bytes) > quota.bytes:
         said = f"this key holds {held:,} of {quota.bytes:,} bytes; delete blobs that are no longer needed"
         raise Problem("quota-exceeded", said, headers=RETRY_AFTER)

@@ -72,6 +72,7 @@ def opened(browser: Browser, url: str, **settings: Any) -> Visit:
     """A browser that was never here before, which a page of this server is to be opened in."""
     context = browser.new_context(base_url=url, **SCREEN | settings)
     context.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
     context.add_init_script(RECORD)
     visit = Visit(url, context, context.new_page())
     visit.page.on("pageerror", lambda error: visit.complaints.append(str(error)))

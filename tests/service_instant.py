@@ -24,5 +24,5 @@ def main(folder: Path) -> None:
     (folder / "out" / "answer.json").write_text(json.dumps(answer))
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and sys.stdin.buffer.read(1):
     main(Path(sys.argv[1]))

@@ -79,7 +79,7 @@ def test_whatever_is_referred_to_is_there():
 
 def test_who_has_no_script_is_told_another_way():
     text = (STATIC / "index.html").read_text()
-    assert "curl -T model.onnx" in text[text.index("<noscript>") : text.index("</noscript>")]
+    assert "curl -fT model.onnx" in text[text.index("<noscript>") : text.index("</noscript>")]
 
 
 @pytest.mark.parametrize("missing", ["", "chromium", "bwrap", "zip"])

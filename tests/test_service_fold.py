@@ -58,6 +58,15 @@ def test_the_folded_model_comes_back(server, tmp_path, method):
     assert folding.verify(tmp_path / "model.onnx", tmp_path / "folded.onnx").status == "verified"
 
 
+def test_every_request_has_the_name_that_it_gave(server):
+    data = model_bytes(2)
+    for name in ("first.onnx", "second.onnx"):
+        answer = server.client.post("/v1/fold", content=data, params={"name": name})
+        report = server.client.get(f"/v1/jobs/{answer.headers['Bnfold-Job']}/report").json()
+        assert report["source"] == name
+        assert name.replace(".onnx", ".folded.onnx") in answer.headers["Content-Disposition"]
+
+
 def test_options_are_those_of_the_library(server, tmp_path):
     data = model_bytes(1)
     plain = {"keep": ["bn"], "leftover": "affine", "verify": False}
@@ -170,7 +179,7 @@ def test_events_tell_every_change(server):
 
 def test_an_inspection_keeps_nothing(server):
     data = model_bytes(7)
-    answer = server.client.post("/v1/inspect", content=data)
+    answer = server.client.put("/v1/inspect", content=data)
     assert (answer.status_code, answer.json()["bn_after"]) == (200, 0)
     assert answer.json()["target"] is None
     assert server.client.get(f"/v1/blobs/{sha256(data)}").status_code == 404

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from service_server import Running, ended, model_bytes, slow, submit, until
 
-from service.command import main
 from service.headers import preferences, preferred
 from service.keys import find_key, new_key
 from service.logs import JsonFormatter
@@ -194,14 +193,17 @@ def test_a_key_is_needed(guarded, header):
 
 
 def test_a_key_may_do_what_it_is_for(guarded):
-    reader, folder = make_key(guarded, "read"), make_key(guarded, "fold")
+    reader, folder, remover = (make_key(guarded, scope) for scope in ("read", "fold", "delete"))
     for answer in (
         guarded.client.post("/v1/fold", content=b"x", headers=reader),
-        guarded.client.get("/v1/jobs/x", headers=folder),
+        guarded.client.get("/v1/jobs/x", headers=remover),
+        guarded.client.delete("/v1/jobs/x", headers=folder),
         guarded.client.delete("/v1/jobs/x", headers=reader),
         guarded.client.get("/metrics", headers=reader),
     ):
         assert (answer.status_code, slug(answer)) == (403, "forbidden")
+    for key in (reader, folder):  # who may fold may read what comes of it
+        assert guarded.client.get("/v1/jobs/x", headers=key).status_code == 404
 
 
 def test_what_is_of_one_key_is_not_there_for_another(guarded):
@@ -316,28 +318,6 @@ def test_preferences():
     assert (both.respond_async, both.wait) == (True, 5.0)
 
 
-def test_keys_are_made_listed_and_revoked(tmp_path, capsys):
-    data = ["--data", str(tmp_path / "data")]
-    assert main(["keys", "add", "ci\n", "--scope", "fold", "--rate", "5/minute", *data]) == 0
-    _, id_, secret = capsys.readouterr().out.strip().split("_")
-    assert main(["keys", "list", *data]) == 0
-    (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith(f"{id_}  active")
-    assert "fold  'ci\\n'" in line
-    assert secret not in line
-    assert main(["keys", "revoke", id_, *data]) == 0
-    assert main(["keys", "revoke", id_, *data]) == 2
-    assert "no active key" in capsys.readouterr().err
-    assert main(["keys", "add", "ci", "--rate", "often", *data]) == 2
-
-
-@pytest.mark.parametrize(
-    ("argv", "says"),
-    [
-        (["--host", "10.0.0.1"], "API keys are needed, and there are none; make one: bnfold keys add"),
-        (["--port", "70000"], "port: "),
-    ],
-)
-def test_a_server_that_must_not_start_says_why(tmp_path, capsys, argv, says):
-    assert main(["serve", "--data", str(tmp_path / "data"), *argv]) == 2
-    assert says in capsys.readouterr().err
+def test_an_option_that_is_none_is_told(server):
+    answer = server.client.post("/v1/fold", content=b"x", params={"foo": "1"})
+    assert answer.json()["detail"] == "there is no option 'foo'; /openapi.json tells those that there are"

@@ -42,7 +42,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def job(key: str = "k", options: str = "{}", model: Blob = MODEL) -> Job:
-    made = job_id(model.sha256, options, "bnfold 0.1.0")
+    made = job_id(model.sha256, "model.onnx", options, "bnfold 0.1.0")
     return Job(made, key, "model.onnx", model, False, options, "bnfold 0.1.0", created=time.time(), updated=time.time())
 
 
@@ -155,7 +155,7 @@ def test_what_is_held_takes_no_more_bytes(ledger):
     quota = Quota(bytes=19)
     made = ledger.submit(job(), quota, ROOM)[0]
     assert ledger.submit(job(options="1"), quota, ROOM)[1]  # the same model
-    refused("quota-exceeded", ledger.submit, job(options="2"), Quota(bytes=9), ROOM)
+    refused("too-large", ledger.submit, job(options="2"), Quota(bytes=9), ROOM)  # waiting would not help
     assert not ledger.submit(job(), Quota(bytes=9), ROOM)[1]  # the same job is free
     for known in (made, job(options="1")):
         started(ledger, known)

@@ -122,7 +122,7 @@ function describeOptions() {
   const query = chosen(options, form);
   const number = new Set(query.keys()).size;
   fill(byId("changed"), number ? `${number} changed` : "");
-  fill(byId("shell"), `curl -T model.onnx '${location.origin}/v1/fold${number ? `?${query}` : ""}' -o folded.onnx`);
+  fill(byId("shell"), `curl -fT model.onnx '${location.origin}/v1/fold${number ? `?${query}` : ""}' -o folded.onnx`);
 }
 
 // --- listening -------------------------------------------------------------------------------------------------------

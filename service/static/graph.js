@@ -13,6 +13,7 @@ const LETTERS = 43; // of a name in a box
 const INDENTED_LETTERS = 39;
 const SIBLINGS_SHOWN = 5; // of the nodes that took a part each
 const PASSED_SHOWN = 6; // of the nodes it moved through
+const CLAMPS = new Set(["Max", "Min"]);
 const END = 10; // the line that comes from, and goes to, the rest of the model
 
 /** Both drawings of a fold with their titles. */
@@ -28,11 +29,16 @@ export function rows(outcome, after) {
   const near = outcome.path.map((name, i) => box(name, note(i, after ? "passed through, as it was" : ""), ""));
   const first = outcome.path.length;
   const absorbers = outcome.absorbed_by.map((name, i) =>
-    box(name, note(first + i, after ? "its constants hold the map now" : ""), after ? "new" : ""),
+    after ? box(name, note(first + i, "its constants hold the map now"), "new") : box(name, before(kinds[first + i]), ""),
   );
   const chain = [...some(near, PASSED_SHOWN).map((one) => [one]), some(absorbers, SIBLINGS_SHOWN)];
   const way = [[itself(outcome, after)], ...chain].filter((row) => row.length);
   return outcome.direction === "forward" ? way : way.reverse();
+}
+
+/** What an absorber was before: a Max or Min may have been a Relu or a Clip. */
+function before(operator) {
+  return CLAMPS.has(operator) ? "" : (operator ?? "");
 }
 
 function itself(outcome, after) {

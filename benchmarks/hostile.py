@@ -41,7 +41,7 @@ Written by `python -m benchmarks.hostile`. Each row is an upload to a real serve
 at a time, {fold_seconds} s for a fold, {memory} GiB of address space for one process. {together} hostile uploads come
 at a time, while a neighbour folds good models. `memory` is the most that the processes of the fold had resident
 together, the server not counted; a dash where no process was needed. A 200 is a report: what it says of the
-verification, or that the output is the input. onnx {onnx}, onnxruntime {onnxruntime}; the machine had other work to do.
+verification, or that the output is the input. onnx {onnx}, onnxruntime {onnxruntime}.
 
 | | |
 |---|---|

@@ -81,7 +81,8 @@ def throughput(client: httpx.Client, pid: int, models: list[bytes], options: dic
     took, after = time.perf_counter() - began, processor_seconds(pid)
     own, children = ((b - a) / len(models) for a, b in zip(before, after, strict=True))
     rate = f"{len(models) / took:.2f} folds/s with {CLIENTS} clients, answers {codes}"
-    return f"  {rate}; CPU seconds of one: {own:.2f} in the server, {children:.2f} in its processes"
+    theirs = f"{children:.2f} in its processes" if children else "what its processes take bubblewrap does not tell"
+    return f"  {rate}; CPU seconds of one: {own:.2f} in the server, {theirs}"
 
 
 def alone(client: httpx.Client, models: list[bytes], options: dict[str, bool]) -> str:

@@ -60,7 +60,7 @@ serve: $(VENV)/.service-installed
 
 ## chaos: kill the server at random, many times, while jobs run; nothing accepted may be lost
 chaos: $(STAMP)
-	CHAOS_KILLS=$(CHAOS_KILLS) $(BIN)/pytest tests/test_service_chaos.py
+	CHAOS_KILLS=$(CHAOS_KILLS) $(BIN)/pytest -rP tests/test_service_chaos.py
 CHAOS_KILLS ?= 20
 
 $(STAMP): pyproject.toml

@@ -27,18 +27,18 @@ packages:
 ## fuzz: the random-graph gate at length (FUZZ_EXAMPLES graphs)
 FUZZ_EXAMPLES ?= 10000
 fuzz: $(STAMP)
-	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest tests/test_gate.py -k random
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest tests/folding/test_gate.py -k random
 
 ## mutate: break every line of algebra in turn; the tests must notice each time
 mutate: $(STAMP)
-	$(BIN)/python tests/mutation.py
+	$(BIN)/python -m tests.mutation
 
 ## nightly: what takes hours
 nightly: fuzz mutate
 
 ## patterns: write docs/patterns.md, what becomes of every pattern of the rule tables
 patterns: $(STAMP)
-	PYTHONPATH=. $(BIN)/python tests/patterns.py
+	$(BIN)/python -m tests.patterns
 
 ## bench: side by side with cp, onnx, onnxsim, onnxslim, onnxscript and ONNX Runtime
 bench: $(VENV)/.bench-installed
@@ -60,7 +60,7 @@ serve: $(VENV)/.service-installed
 
 ## chaos: kill the server at random, many times, while jobs run; nothing accepted may be lost
 chaos: $(STAMP)
-	CHAOS_KILLS=$(CHAOS_KILLS) $(BIN)/pytest -rP tests/test_service_chaos.py
+	CHAOS_KILLS=$(CHAOS_KILLS) $(BIN)/pytest -rP tests/service/test_chaos.py
 CHAOS_KILLS ?= 20
 
 $(STAMP): pyproject.toml

@@ -1,7 +1,8 @@
 """Every hostile upload, what the service answers and what it takes, while a neighbour folds good models.
 
 `python -m benchmarks.hostile` starts a server of its own on loopback, in a temporary folder, sends the rows of
-`tests/hostile_uploads.py` and writes `results/hostile.md`; `--only WORDS` sends some of them and prints the table.
+`tests/support/hostile/uploads.py` and writes `results/hostile.md`; `--only WORDS` sends some of them and prints the
+table.
 """
 
 from __future__ import annotations
@@ -13,16 +14,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # the rows are those of the tests, whose modules are beside each other
-
-from hostile_run import SETTINGS, TOGETHER, run  # noqa: E402
-from hostile_uploads import UPLOADS  # noqa: E402
+from tests.support.hostile.run import SETTINGS, TOGETHER, run
+from tests.support.hostile.uploads import UPLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hostile_run import Outcome, Table
+    from tests.support.hostile.run import Outcome, Table
 
 RESULT = Path(__file__).with_name("results") / "hostile.md"
 MIB = 1 << 20

@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped, 
 from benchmarks.models import MODEL_NAME
 from folding import onnxfile
 from folding.errors import FoldingError
-from folding.functions import count_normalizations
+from folding.graph.functions import count_normalizations
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

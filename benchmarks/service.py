@@ -39,7 +39,16 @@ def main() -> None:
     parser.add_argument("--no-verify", action="store_true", help="fold without verification")
     verify = not parser.parse_args().no_verify
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "folding.cli", "serve", "--port", str(PORT), "--data", f"{folder}/data"]
+        command = [
+            sys.executable,
+            "-m",
+            "folding",
+            "serve",
+            "--port",
+            str(PORT),
+            "--data",
+            f"{folder}/data",
+        ]
         with (Path(folder) / "log").open("w") as log, subprocess.Popen(command, stderr=log) as server:
             try:
                 with httpx.Client(base_url=f"http://127.0.0.1:{PORT}", timeout=600) as client:

@@ -7,26 +7,20 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from folding.api import fold, fold_model, inspect
-    from folding.errors import (
-        FoldingError,
-        LimitError,
-        ModelError,
-        NothingToFoldError,
-        OptionError,
-        VerificationError,
-    )
+    from folding.errors import FoldingError, LimitError, ModelError, OptionError
     from folding.options import Options
-    from folding.report import Outcome, Refusal, Report, Verification
-    from folding.verification import verify
+    from folding.report.errors import NothingToFoldError, VerificationError
+    from folding.report.model import Outcome, Refusal, Report, Verification
+    from folding.verification.parent import verify
 
 # Where each public name lives. Loaded on first use: `bnfold --help` must not pay for onnx.
 _HOMES = {
     "fold": "api", "fold_model": "api", "inspect": "api",
-    "verify": "verification",
+    "verify": "verification.parent",
     "Options": "options",
-    "Outcome": "report", "Refusal": "report", "Report": "report", "Verification": "report",
-    "FoldingError": "errors", "LimitError": "errors", "ModelError": "errors", "NothingToFoldError": "errors",
-    "OptionError": "errors", "VerificationError": "errors",
+    "Outcome": "report.model", "Refusal": "report.model", "Report": "report.model", "Verification": "report.model",
+    "FoldingError": "errors", "LimitError": "errors", "ModelError": "errors", "OptionError": "errors",
+    "NothingToFoldError": "report.errors", "VerificationError": "report.errors",
 }  # fmt: skip
 
 __all__ = [

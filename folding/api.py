@@ -9,25 +9,26 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import onnx
-
 from folding import onnxfile
-from folding.errors import NothingToFoldError, OptionError, VerificationError
+from folding.errors import OptionError
+from folding.graph.weights import UnrepresentableError
 from folding.onnxfile import Limits
 from folding.options import Options
-from folding.pipeline import fold_graph, freeze_only, unrepresentable
-from folding.report import Report, Verification
-from folding.standby import prepared
-from folding.verification import verify
-from folding.weights import UnrepresentableError
+from folding.planning import fold_graph, freeze_only, unrepresentable
+from folding.report.errors import NothingToFoldError, VerificationError
+from folding.report.model import Report, Verification
+from folding.verification.parent import verify
+from folding.verification.standby import prepared
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
+    import onnx
+
     from folding.onnxfile import OnnxFile
-    from folding.pipeline import Folded
-    from folding.plan import Refused
+    from folding.planning import Folded
+    from folding.refusal import Refused
 
     Progress = Callable[[str, int, int], None]  # stage ("folding", "writing", "verifying"), done, total
 
@@ -77,10 +78,9 @@ def fold_model(model: onnx.ModelProto, options: Options = DEFAULTS) -> tuple[onn
     Raises:
         As `fold`; ModelError also if the model refers to external data.
     """
-    if not isinstance(model, onnx.ModelProto):
-        raise OptionError(f"fold_model takes an onnx.ModelProto, not {type(model).__name__}; fold takes files")
+    data = onnxfile.serialized(model)
     _require_samples(options)
-    started, data = time.perf_counter(), model.SerializeToString()
+    started = time.perf_counter()
     blocked: dict[str, Refused] = {}
     while True:
         with onnxfile.from_bytes(data) as file:
@@ -93,7 +93,7 @@ def fold_model(model: onnx.ModelProto, options: Options = DEFAULTS) -> tuple[onn
             report = _report(folded, file, "model", "model", len(result), started)
         verdict = _verify_in_memory(data, result, options, folded) if folded.changed else _same(options)
         report = _judged(replace(report, verification=verdict), options)
-        return onnx.ModelProto.FromString(result), report
+        return onnxfile.parsed(result), report
 
 
 def _new(found: dict[str, Refused], known: dict[str, Refused]) -> dict[str, Refused]:

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import Any
 
-    from folding.report import Report
-
 _SERVER_ERRORS = 500  # RFC 9110, 15.6: from here on a status blames the server
 
 
@@ -26,22 +24,6 @@ class LimitError(ModelError):
 
 class OptionError(FoldingError):
     """An option has an impossible value, or contradicts another one. Nothing was written."""
-
-
-class ReportedError(FoldingError):
-    """A fold that ended without an output although its whole story is known: `report` tells it."""
-
-    def __init__(self, message: str, report: Report) -> None:
-        super().__init__(message)
-        self.report = report
-
-
-class NothingToFoldError(ReportedError):
-    """Nothing could be folded although the caller asked for a change (`require_change`). Nothing was written."""
-
-
-class VerificationError(ReportedError):
-    """The folded model does not compute what the original computes. Nothing was written."""
 
 
 class ServiceError(FoldingError):

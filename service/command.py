@@ -1,4 +1,4 @@
-"""The commands `bnfold serve` and `bnfold keys`, which `folding.cli` hands over."""
+"""The commands `bnfold serve` and `bnfold keys`, which `folding.command.main` hands over."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ import uvicorn
 from limits import parse
 from pydantic import ValidationError
 
-from service.app import create_app
-from service.connections import patient, room
+from service.http.app import create_app
+from service.http.connections import patient, room
 from service.keys import SCOPES, new_key
+from service.ledger.records import NOBODY, Quota
+from service.ledger.sql import open_ledger
 from service.logs import log_to_stderr
-from service.records import NOBODY, Quota
 from service.secret import webhook_secret
 from service.settings import Settings
-from service.sql_ledger import open_ledger
 from service.state import lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import FrameType
 
-    from service.ledger import Ledger
+    from service.ledger.interface import Ledger
 
 DONE, BAD_INPUT = 0, 2
 GRACE_SECONDS = 5  # after running folds had theirs: for connections that still read an answer

@@ -8,10 +8,10 @@ import secrets
 import time
 from typing import TYPE_CHECKING
 
-from service.records import Key, Quota
+from service.ledger.records import Key, Quota
 
 if TYPE_CHECKING:
-    from service.ledger import Keys
+    from service.ledger.interface import Keys
 
 PREFIX = "bnf"
 ID_BYTES, SECRET_BYTES = 8, 32

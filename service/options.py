@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from folding.errors import OptionError
 from folding.options import Clamps, Leftover, Options, option_fields
 from service.problems import Problem
-from service.receivers import URL_LENGTH
 
+URL_LENGTH = 2048  # of a webhook: what everything on the way takes
 NAME_BYTES = 120  # of a model's name: with what folding adds it must stay below the 255 of a file system
 PATTERNS = 1000  # of `keep` and of `only`
 PATTERN_LENGTH = 500  # characters of one

@@ -14,21 +14,21 @@ from limits.aio.strategies import MovingWindowRateLimiter
 
 from service.blobs import DirectoryBlobs
 from service.changes import Changes
-from service.child import Program
-from service.children import Children
-from service.engine import VERIFICATION_GRACE, LocalEngine
+from service.engine.child import Program
+from service.engine.children import Children
+from service.engine.local import VERIFICATION_GRACE, LocalEngine
+from service.engine.sandbox import find_sandbox
+from service.ledger.sql import open_ledger
 from service.metrics import Metrics
-from service.receivers import Receivers
-from service.sandbox import find_sandbox
 from service.settings import Settings
-from service.sql_ledger import open_ledger
 from service.storage import Storage
-from service.webhooks import Webhooks
+from service.webhook.outbox import Webhooks
+from service.webhook.receivers import Receivers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from service.ledger import Ledger
+    from service.ledger.interface import Ledger
 
 BLOBS, FOLDERS, LOCK = "blobs", "jobs", "lock"  # in the data folder; a folder for every child
 

@@ -10,7 +10,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from service.records import Failure, Output
+from service.ledger.records import Failure, Output
 from service.threads import in_thread
 from service.work import OUT, PAGE, REPORT
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from service.blobs import Blob, BlobStore, Draft
-    from service.ledger import Ledger
-    from service.records import Idempotency, Job, Quota
+    from service.ledger.interface import Ledger
+    from service.ledger.records import Idempotency, Job, Quota
     from service.work import Answer
 
 
@@ -39,7 +39,7 @@ class Storage:
         request: Idempotency | None,
         webhook: str | None = None,
     ) -> tuple[Job, bool]:
-        """Keep an upload and its job, durably; see `service.ledger.Jobs.submit`, which raises as this does."""
+        """Keep an upload and its job, durably; see `ledger.interface.Jobs.submit`, which raises as this does."""
         async with self._lock:
             await self.blobs.commit(draft)
             try:
@@ -67,7 +67,7 @@ class Storage:
         return ended
 
     async def release(self, key: str, sha256: str) -> None:
-        """Let go of a blob for a key; raises as `service.ledger.Holdings.release` does."""
+        """Let go of a blob for a key; raises as `service.ledger.interface.Holdings.release` does."""
         async with self._lock:
             if await in_thread(self._ledger.release, key, sha256):
                 await self.blobs.delete(sha256)

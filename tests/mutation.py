@@ -1,6 +1,6 @@
 """Break the algebra one place at a time; the random-graph gate or the rule tables must notice each time.
 
-``python tests/mutation.py`` tries every mutant and lists those that survive, ``--sample N`` a fixed few of them.
+``python -m tests.mutation`` tries every mutant and lists those that survive, ``--sample N`` a fixed few of them.
 A mutant runs in a process of its own, on a copy of the package in which one place differs.
 """
 
@@ -26,29 +26,25 @@ import numpy  # noqa: F401, ICN001
 import onnxruntime  # noqa: F401
 import pytest
 
+from tests.support import ROOT, TESTS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
 ALGEBRA = [
-    *("affine.py", "branches.py", "clamp.py", "planner.py", "quantization.py", "regroup.py", "sites.py"),
+    *(f"algebra/{name}.py" for name in ("affine", "clamp", "quantization", "regroup")),
+    *("graph/grids.py", "graph/sites.py", "planning/branches.py", "planning/planner.py"),
     *sorted(f"rules/{path.name}" for path in (ROOT / "folding" / "rules").glob("[!_]*.py")),
 ]
-ELSEWHERE = ("api", "benchmarks", "cli", "hostile", "models", "mutation", "onnxfile", "patterns", "progress")
-ELSEWHERE += (
-    "page",
-    "readme",
-    "report",
-    "samples",
-    "service",
-    "survey",
-    "tree",
-    "verify",
-)  # what is not about the algebra
-FIRST = ["test_rules.py", "test_affine.py", "test_regroup.py"]  # fast, and find most; the random graphs come last
-OTHERS = [p.name for p in sorted(HERE.glob("test_*.py")) if not p.stem.removeprefix("test_").startswith(ELSEWHERE)]
-SUITES = [*FIRST, *(name for name in OTHERS if name not in {*FIRST, "test_gate.py"}), "test_gate.py"]
+LAST = "folding/test_gate.py"  # the random graphs: slow, and find the rest
+# Fast, and find most.
+FIRST = [f"folding/{name}.py" for name in ("rules/test_rules", "algebra/test_affine", "algebra/test_regroup")]
+ROOMS = ("algebra", "graph", "planning", "rules")  # whose tests are about the algebra
+NOT_ALGEBRA = {"folding/rules/test_patterns.py"}  # holds a document
+OTHERS = [
+    str(path.relative_to(TESTS)) for room in ROOMS for path in sorted((TESTS / "folding" / room).glob("test_*.py"))
+]
+SUITES = [*FIRST, *(name for name in OTHERS if name not in {*FIRST, *NOT_ALGEBRA}), "folding/test_densenet.py", LAST]
 KILLER = "killer.txt"
 SECONDS = 300  # for all suites on one mutant: an endless loop is noticed too
 WORKERS = 2
@@ -164,7 +160,9 @@ def _judge(folder: str, file: str, suites: list[str]) -> None:
     os.chdir(folder)
     os.environ["MUTANT"] = Path(file).stem  # the tests look at it: its own rows come first, each once
     sys.dont_write_bytecode = True
-    sys.path[:] = [folder, *(path for path in sys.path if Path(path) not in {ROOT, HERE})]
+    sys.path[:] = [folder, *(path for path in sys.path if Path(path) != ROOT)]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:  # this module among them
+        del sys.modules[name]
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
     os.dup2(nothing, 2)

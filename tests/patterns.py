@@ -1,25 +1,24 @@
 """The table of all patterns: what becomes of the affine in every row of the rule tables, as a fold of today says it.
 
-``python tests/patterns.py`` writes ``docs/patterns.md``; a test holds that it is up to date.
+``python -m tests.patterns`` writes ``docs/patterns.md``; a test holds that it is up to date.
 """
 
 from __future__ import annotations
 
 import inspect
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models import NO_VERIFY, SITE, Model, fold
+from tests.support import ROOT, TESTS
+from tests.support.models import NO_VERIFY, SITE, Model, fold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from folding import Outcome
 
-HERE = Path(__file__).parent
-DOCUMENT = HERE.parent / "docs" / "patterns.md"
-TABLES = sorted(path.stem for path in HERE.glob("rows_*.py"))
+DOCUMENT = ROOT / "docs" / "patterns.md"
+TABLES = sorted(path.stem for path in (TESTS / "support" / "rows").glob("[!_]*.py") if path.stem != "row")
 OPSET = 17
 HEAD = """# Every pattern, and what becomes of it
 
@@ -35,7 +34,7 @@ def document() -> str:
 
 
 def _section(table: str) -> Iterator[str]:
-    module = import_module(table)
+    module = import_module(f"tests.support.rows.{table}")
     options = getattr(module, "OPTIONS", NO_VERIFY)
     yield f"## {(inspect.getdoc(module) or '').splitlines()[0].removeprefix('Rows of ').rstrip('.')}\n"
     yield "| pattern | becomes |"

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from models import Model
-from test_rules import out, start
+
+from tests.support.models import Model
+from tests.support.rows.row import out, start
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 

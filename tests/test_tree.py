@@ -4,89 +4,191 @@ from __future__ import annotations
 
 import ast
 import re
-from pathlib import Path
-from typing import TYPE_CHECKING
+from graphlib import TopologicalSorter
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from folding.options import option_fields
-from folding.plan import CODES
+from folding.refusal import CODES
 from service.metrics import Metrics
 from service.settings import GIB, Settings
+from tests.support import ROOT
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pydantic.fields import FieldInfo
 
-ROOT = Path(__file__).resolve().parent.parent
 FOLDING = ROOT / "folding"
-SOURCES = sorted(FOLDING.rglob("*.py"))
 
-# Which modules may know protobuf: the index over the message and its two readers, what writes it, and the files.
-PROTOBUF = {"api", "commit", "constants", "evaluation", "facts", "functions", "graph", "inference", "leftover", "node"}
-PROTOBUF |= {"pipeline", "shapes", "surgery", "sizes", "weights"}
-LAYERS = [
-    "affine",
-    "plan",
-    "factors",
-    "weights",
-    "quantization",
-    "evaluation",
-    "constants",
-    "sizes",
-    "shapes",
-    "node",
-    "graph",
-    "sites",
-    "regroup",
-    "rules",
-    "planner",
-]
-LAYERS += ["branches", "surgery", "commit", "leftover", "functions", "pipeline", "api", "cli"]
-
+# From the bottom: a module imports from lower floors and from its own room, never from another one beside it.
+FLOORS = {
+    "folding": [
+        {"errors", "process", "refusal"},
+        {"algebra", "options", "report"},
+        {"onnxfile"},
+        {"archive", "graph", "verification"},
+        {"client", "rules"},
+        {"planning"},
+        {"api"},
+        {"", "command"},  # the public names, which are loaded when they are asked for
+        {"__main__"},
+    ],
+    "service": [
+        {"", "changes", "left", "logs", "problems", "threads", "work"},
+        {"blobs", "metrics", "options", "settings"},
+        {"ledger", "secret"},
+        {"keys", "storage"},
+        {"engine", "webhook"},
+        {"openapi", "state"},
+        {"http"},
+        {"command"},
+    ],
+}
+# A node is of its scope, and a scope has its nodes: the only two modules that know of each other.
+PAIR = {("folding.graph.node", "folding.graph.index")}
+PROTOBUF = {"graph", "onnxfile"}  # the rooms that know it; others name its types for the type checker alone
+BELOW_ALGEBRA = {"__future__", "collections", "dataclasses", "functools", "math", "ml_dtypes", "numpy", "typing"}
 LARGEST = 350  # lines of a file one enjoys opening
 
 
+class Import(NamedTuple):
+    """One module that another one imports; `now` says that it is loaded together with it."""
+
+    name: str
+    now: bool
+
+
 def module(path: Path) -> str:
-    parts = path.relative_to(FOLDING).with_suffix("").parts
-    return parts[0] if len(parts) > 1 else parts[-1]
+    """The dotted name of a source file."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def imported(path: Path) -> set[str]:
-    """The modules imported when this one is (not those for the type checker alone)."""
-    tree = ast.parse(path.read_text())
-    found = set()
-    for node in tree.body:
+MODULES = {module(path): path for package in FLOORS for path in sorted((ROOT / package).rglob("*.py"))}
+SOURCES = [path for name, path in MODULES.items() if name.split(".")[0] == "folding"]
+
+
+def imports(text: str) -> set[Import]:
+    """All that a module imports: at its top, for the type checker, and in its functions."""
+    tree = ast.parse(text)
+    top, found = set(tree.body), set()
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+            found |= {Import(alias.name, node in top) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found.add(Import(inner if inner in MODULES else str(node.module), node in top))
     return found
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=str)
-def test_imports_go_one_way(path):
-    here = module(path)
-    if here not in LAYERS:
-        return
-    above = set(LAYERS[LAYERS.index(here) + 1 :])
-    below = {name.split(".")[1] for name in imported(path) if name.startswith("folding.")}
-    # constants and shapes serve the index: it hands them a scope, they know its type only for the type checker
-    assert not below & above
+def imported(path: Path) -> set[str]:
+    """The modules imported when this one is: not those for the type checker, nor those that a function asks for."""
+    return {one.name for one in imports(path.read_text()) if one.now}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=str)
-def test_protobuf_stays_in_its_corner(path):
-    knows = any(name.split(".")[0] in {"onnx", "google"} for name in imported(path))
-    assert not knows or module(path) in PROTOBUF | {"onnxfile"}
+def room(name: str) -> tuple[str, str]:
+    """The package of a module, and its room there."""
+    package, _, rest = name.partition(".")
+    return package, rest.split(".")[0]
 
 
-def test_affine_imports_numpy_only():
-    assert {name.split(".")[0] for name in imported(FOLDING / "affine.py")} <= {
-        "__future__",
-        "dataclasses",
-        "typing",
-        "numpy",
+def floor(package: str, name: str) -> int:
+    return next(number for number, rooms in enumerate(FLOORS[package]) if name in rooms)
+
+
+def upwards(name: str, text: str) -> set[str]:
+    """The imports of a module that lead to a room on its own floor or above."""
+    package, here = room(name)
+    rooms = {one.name: room(one.name) for one in imports(text) if room(one.name)[0] == package}
+    return {
+        other for other, (_, there) in rooms.items() if there != here and floor(package, there) >= floor(package, here)
     }
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_go_one_way(name):
+    assert not upwards(name, MODULES[name].read_text())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from folding.graph.node import Node",
+        "from folding.graph import constants",
+        "import folding.api",
+        "from folding import onnxfile",
+        "if TYPE_CHECKING:\n    from folding.graph.node import Node",
+        "def f():\n    from folding.rules.edit import Edit",
+    ],
+)
+def test_an_import_that_is_turned_around_is_found(line):
+    assert len(upwards("folding.algebra.affine", line)) == 1
+    assert not upwards("folding.planning.planner", line) or "api" in line
+
+
+def test_every_room_is_on_one_floor():
+    for package, floors in FLOORS.items():
+        rooms = [name for rooms in floors for name in rooms]
+        assert sorted(rooms) == sorted({room(name)[1] for name in MODULES if room(name)[0] == package})
+
+
+def test_modules_do_not_import_each_other_in_circles():
+    before = {
+        name: {one.name for one in imports(path.read_text()) if one.name in MODULES and (name, one.name) not in PAIR}
+        for name, path in MODULES.items()
+    }
+    assert len(list(TopologicalSorter(before).static_order())) == len(MODULES)  # it raises where there is a circle
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=str)
+def test_protobuf_stays_in_its_rooms(path):
+    knows = any(one.split(".")[0] in {"onnx", "google"} for one in imported(path))
+    assert not knows or room(module(path))[1] in PROTOBUF
+
+
+@pytest.mark.parametrize("path", sorted((FOLDING / "algebra").glob("*.py")), ids=str)
+def test_algebra_imports_numpy_only(path):
+    others = {one for one in imported(path) if room(one) not in {("folding", "algebra"), ("folding", "refusal")}}
+    assert {one.split(".")[0] for one in others} <= BELOW_ALGEBRA
+
+
+ROOMS = sorted(
+    path.parent
+    for path in MODULES.values()
+    if path.name == "__init__.py" and path.parent.parent == ROOT / path.parent.parent.name
+)
+DOORS = [name for name in map(module, ROOMS) if hasattr(import_module(name), "__all__")]
+
+
+def used(name: str, door: str) -> set[str]:
+    """What a module takes from a room: the names that it imports, and those that it writes behind the room's own."""
+    text, (package, _, short) = MODULES[name].read_text(), door.rpartition(".")
+    tree, found = ast.parse(text), set()
+    is_imported = re.search(rf"^from {package} import .*\b{short}\b", text, re.MULTILINE) is not None
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(f"{door}."):
+            behind = str(node.module).removeprefix(door)
+            found |= {f"{behind}.{alias.name}".lstrip(".") for alias in node.names}
+        elif is_imported and isinstance(node, ast.Attribute) and ast.unparse(node.value) == short:
+            found.add(node.attr)
+    return found
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_room_with_a_door_is_entered_by_it_and_it_hands_out_nothing_else(door):
+    taken = [used(name, door) for name in MODULES if not f"{name}.".startswith(f"{door}.")]
+    assert set().union(*taken) == set(import_module(door).__all__)
+
+
+@pytest.mark.parametrize("folder", ROOMS, ids=str)
+def test_the_tests_mirror_the_rooms(folder):
+    """Of a room that a user sees, the tests are beside those of the page."""
+    places = [ROOT / "tests" / folder.relative_to(ROOT), ROOT / "tests" / folder.name]
+    assert any(list(place.glob("test_*.py")) for place in places)
 
 
 OTHERS = [path for folder in ("benchmarks", "service") for path in sorted((ROOT / folder).rglob("*.py"))]
@@ -101,7 +203,7 @@ def test_files_are_small_and_begin_with_their_purpose(path):
 
 def test_every_code_is_used_and_documented():
     used = set()
-    for path in [path for path in SOURCES if module(path) != "plan"]:
+    for path in [path for path in SOURCES if module(path) != "folding.refusal"]:
         used |= {
             n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant) and n.value in CODES
         }
@@ -127,14 +229,15 @@ def test_the_library_knows_the_service_only_where_it_is_asked_for(path):
     assert not any(name.split(".")[0] == "service" for name in imported(path))
 
 
-@pytest.mark.parametrize("name", ["worker", "work", "confine"])
+@pytest.mark.parametrize("name", ["engine.worker", "work", "engine.confine"])
 def test_the_process_of_a_fold_starts_without_the_server(name):
     """It needs no web framework, no database and no pydantic: they cost a second, and have no business there."""
     seen, ahead = set(), {f"service.{name}"}
     while ahead:
         seen |= ahead
-        paths = [ROOT / "service" / f"{one.split('.')[1]}.py" for one in ahead if one.startswith("service.")]
-        ahead = {found for path in paths if path.is_file() for found in imported(path)} - seen
+        packages = {one.rpartition(".")[0] for one in ahead if "." in one}  # whose `__init__` is loaded, too
+        paths = [MODULES[one] for one in ahead | packages if one in MODULES]
+        ahead = {found for path in paths for found in imported(path)} - seen
     assert not {one.split(".")[0] for one in seen} & {"fastapi", "starlette", "sqlalchemy", "pydantic", "uvicorn"}
 
 

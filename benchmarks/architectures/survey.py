@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from folding.pipeline import count_normalizations
-from folding.report import BATCH_NORMALIZATION
+from folding.planning.pipeline import count_normalizations
+from folding.report.model import BATCH_NORMALIZATION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -102,7 +102,7 @@ class Survey:
         """Fold a file as the command line does, and read its report."""
         folded = path.with_suffix(".folded")
         try:
-            report = self._run("-m", "folding.cli", "fold", str(path), "-o", str(folded), "--json", *options)
+            report = self._run("-m", "folding", "fold", str(path), "-o", str(folded), "--json", *options)
             operators = _operators(folded if folded.exists() else path)
         except ProcessError as error:
             return Fold(failure=str(error))

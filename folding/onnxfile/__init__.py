@@ -1,25 +1,35 @@
-"""Read a model without its weights, write it with them: the wire format, external data, limits, atomic output."""
+"""Onnxfile: read a model without its weights, write it with them: wire format, external data, limits, atomicity.
 
+reader (`OnnxFile`), skeleton, sources (where payloads lie), wire, tensors, graphs, scopes (checks), external, limits;
+writer, layout, stream, staging (a file appears whole or not at all); facts (what verification asks of a file).
+
+With `graph` the only room that knows protobuf. May import: `folding.errors`.
+"""
+
+from folding.onnxfile.facts import read_facts
+from folding.onnxfile.graphs import function_key
 from folding.onnxfile.limits import Limits
+from folding.onnxfile.messages import parsed, serialized
 from folding.onnxfile.reader import OnnxFile, external_locations, from_bytes, read
-from folding.onnxfile.skeleton import INLINE_BYTES
-from folding.onnxfile.sources import BytesSource, Computed, FileSource, Payload, Source, Span
-from folding.onnxfile.writer import copy, to_bytes, write
+from folding.onnxfile.sources import FileSource, Span
+from folding.onnxfile.staging import resolve
+from folding.onnxfile.writer import DATA_SUFFIX, copy, to_bytes, write
 
 __all__ = [
-    "INLINE_BYTES",
-    "BytesSource",
-    "Computed",
+    "DATA_SUFFIX",
     "FileSource",
     "Limits",
     "OnnxFile",
-    "Payload",
-    "Source",
     "Span",
     "copy",
     "external_locations",
     "from_bytes",
+    "function_key",
+    "parsed",
     "read",
+    "read_facts",
+    "resolve",
+    "serialized",
     "to_bytes",
     "write",
 ]

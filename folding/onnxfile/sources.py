@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from folding.errors import ModelError
+from folding.onnxfile.wire import header
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -160,6 +161,10 @@ class Span:
     def nbytes(self) -> int:
         """The number of payload bytes."""
         return self.length
+
+    def as_field(self) -> bytes:
+        """The payload with the tag and length that it has in its message; raises as `read_into` does."""
+        return header(self.field, self.length) + self.read()
 
     def read_into(self, buffer: Buffer, start: int = 0) -> None:
         """Fill `buffer` (writable, C-contiguous) with the payload bytes [start, start + its size in bytes).

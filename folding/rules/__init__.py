@@ -1,8 +1,15 @@
-"""RULES: for every operator, what it does with an affine that comes from behind or from before."""
+"""Rules: for every operator, what it does with an affine that comes from behind or from before. One file per family.
+
+rule (the four questions, and what several families ask), edit (what a rule answers with), axes (axes and lengths of an
+operator); then the families, which `RULES` joins. A rule never asks about uses, outputs or sharing: the planner does.
+
+May import: `folding.graph` and all below it.
+"""
 
 from folding.rules import (
     activations,
     clamps,
+    constant,
     convolution,
     elementwise,
     gemm,
@@ -17,7 +24,8 @@ from folding.rules import (
     resampling,
     selection,
 )
-from folding.rules.rule import OperatorRule
+from folding.rules.edit import Edit
+from folding.rules.rule import OperatorRule, Passage, Ways, along, asked
 
 RULES: dict[str, OperatorRule] = {
     **activations.RULES,
@@ -37,4 +45,4 @@ RULES: dict[str, OperatorRule] = {
     **selection.RULES,
 }
 
-__all__ = ["RULES", "OperatorRule"]
+__all__ = ["RULES", "Edit", "OperatorRule", "Passage", "Ways", "along", "asked", "constant", "quantized"]

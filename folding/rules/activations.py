@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from folding.affine import Affine
-from folding.plan import Edit, require
+from folding.algebra.affine import Affine
+from folding.graph.sites import MULTIDIRECTIONAL
+from folding.graph.weights import Weight
+from folding.refusal import require
+from folding.rules.edit import Edit
 from folding.rules.rule import OperatorRule, Passage, data_only
-from folding.sites import MULTIDIRECTIONAL
-from folding.weights import Weight
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from folding.affine import Float64
-    from folding.node import Node
+    from folding.algebra.affine import Float64
+    from folding.graph.node import Node
     from folding.rules.rule import Ways
 
 

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from folding.affine import Affine
-from folding.plan import require
-from folding.regroup import EXPANDED_LIMIT, is_size
+from folding.algebra.affine import Affine
+from folding.algebra.regroup import EXPANDED_LIMIT, is_size
+from folding.refusal import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    from folding.node import Node
-    from folding.shapes import Shape
+    from folding.algebra.shape import Shape
+    from folding.graph.node import Node
 
     Positions = Sequence[int] | NDArray[np.int64]
 

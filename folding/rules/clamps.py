@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from folding.clamp import Clamp
-from folding.plan import Edit, require
+from folding.algebra.clamp import Clamp
+from folding.refusal import require
+from folding.rules.edit import Edit
 from folding.rules.rule import OperatorRule, Passage
 
 if TYPE_CHECKING:
-    from folding.affine import Affine, Float64
-    from folding.node import Node
+    from folding.algebra.affine import Affine, Float64
+    from folding.graph.node import Node
     from folding.rules.rule import Ways
 
 BOUNDS_AS_INPUTS = 11  # of Clip

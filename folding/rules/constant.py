@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from folding import constants
-from folding.plan import Edit, require
-from folding.quantization import stored
-from folding.weights import FLOAT_TYPES, Weight
+from folding.algebra.quantization import stored
+from folding.graph import constants
+from folding.graph.weights import FLOAT_TYPES, Weight
+from folding.refusal import require
+from folding.rules.edit import Edit
 
 if TYPE_CHECKING:
-    from folding.affine import Affine
-    from folding.node import Edge
+    from folding.algebra.affine import Affine
+    from folding.graph.node import Edge
 
 CONSTANT_LIMIT = 1 << 22  # elements of a constant input that a move rewrites (16 MiB of float32)
 

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from folding.plan import Edit, require
+from folding.refusal import require
+from folding.rules.edit import Edit
 from folding.rules.rule import OperatorRule, along, bias_edit, data_only
 
 if TYPE_CHECKING:
-    from folding.affine import Affine
-    from folding.node import Node
-    from folding.weights import Weight
+    from folding.algebra.affine import Affine
+    from folding.graph.node import Node
+    from folding.graph.weights import Weight
 
 CHANNEL_AXIS = 1  # of data, in every convolution (operators Conv and ConvTranspose)
 LEAST_RANK = 3  # of weights: two channel axes and a kernel

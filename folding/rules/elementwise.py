@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from folding.affine import Affine
-from folding.plan import Edit, require
+from folding.algebra.affine import Affine
+from folding.graph.sites import MULTIDIRECTIONAL, affine_of
+from folding.refusal import require
+from folding.rules.edit import Edit
 from folding.rules.rule import OperatorRule, fits_input, possible
-from folding.sites import MULTIDIRECTIONAL, affine_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from folding.node import Node
+    from folding.graph.node import Node
     from folding.rules.rule import Ways
 
 

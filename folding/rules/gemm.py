@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from folding.affine import Affine
-from folding.plan import Edit, require
+from folding.algebra.affine import Affine
+from folding.graph.weights import Weight
+from folding.refusal import require
+from folding.rules.edit import Edit
 from folding.rules.rule import OperatorRule, along, fits_input, mapped, possible
-from folding.weights import Weight
 
 if TYPE_CHECKING:
-    from folding.affine import Float64
-    from folding.node import Node
+    from folding.algebra.affine import Float64
+    from folding.graph.node import Node
     from folding.rules.rule import Ways
 
 MATRIX = 2  # rank

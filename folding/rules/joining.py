@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from folding.affine import Affine
-from folding.plan import require
+from folding.algebra.affine import Affine
+from folding.refusal import require
 from folding.rules.axes import axes_of
 from folding.rules.rule import OperatorRule
 
 if TYPE_CHECKING:
-    from folding.node import Node
+    from folding.graph.node import Node
     from folding.rules.rule import Ways
 
 

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from folding.plan import Refused, require
-from folding.regroup import regroup
+from folding.algebra.regroup import regroup
+from folding.graph.sites import MODE_AS_ATTRIBUTE
+from folding.graph.weights import contains
+from folding.refusal import Refused, require
 from folding.rules.axes import axes_of
 from folding.rules.rule import OperatorRule, data_only
-from folding.sites import MODE_AS_ATTRIBUTE
-from folding.weights import contains
 
 if TYPE_CHECKING:
-    from folding.affine import Affine
-    from folding.node import Node
+    from folding.algebra.affine import Affine
+    from folding.algebra.shape import Dimension, Shape
+    from folding.graph.node import Node
     from folding.rules.rule import Ways
-    from folding.shapes import Dimension, Shape
 
 AXES_AS_INPUT = 13  # Squeeze and Unsqueeze
 SHAPE_AS_INPUT = 5  # Reshape
@@ -104,7 +104,7 @@ def transpose_pass_forward(node: Node, index: int, a: Affine) -> Affine:
 
 
 def reshape_pass_backward(node: Node, a: Affine) -> Ways:
-    """Groups of axes that correspond by prefix products carry the map over (see `folding.regroup`)."""
+    """Groups of axes that correspond by prefix products carry the map over (see `folding.algebra.regroup`)."""
     source, target = _reshape_shapes(node)
     return [{0: regroup(a, target, source)}]
 

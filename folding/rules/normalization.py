@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from folding.plan import Edit, require
+from folding.graph.sites import affine_of
+from folding.graph.weights import Weight
+from folding.refusal import require
 from folding.rules.axes import axes_of
+from folding.rules.edit import Edit
 from folding.rules.rule import OperatorRule, along, bias_edit, data_only
-from folding.sites import affine_of
-from folding.weights import Weight
 
 if TYPE_CHECKING:
-    from folding.affine import Affine, Float64
-    from folding.node import Node
+    from folding.algebra.affine import Affine, Float64
+    from folding.graph.node import Node
 
 CHANNEL_AXIS = 1
 SCALE, BIAS = 1, 2  # inputs of every normalization

@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from folding.plan import Edit, require
+from folding.graph.weights import Weight
+from folding.refusal import require
 from folding.rules.axes import axes_of, integers, placed, require_small, require_uniform, taken
+from folding.rules.edit import Edit
 from folding.rules.rule import OperatorRule, Passage, data_only
-from folding.weights import Weight
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from folding.affine import Affine, Float64
-    from folding.node import Node
+    from folding.algebra.affine import Affine, Float64
+    from folding.graph.node import Node
     from folding.rules.rule import Ways
 
 INPUTS = 11  # since when pads and value are inputs

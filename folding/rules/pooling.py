@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from folding.affine import Affine
-from folding.plan import require
+from folding.algebra.affine import Affine
+from folding.refusal import require
 from folding.rules.axes import axes_of, integers, length_of, require_uniform
 from folding.rules.rule import OperatorRule, commuting, data_only
 
 if TYPE_CHECKING:
-    from folding.node import Node
+    from folding.graph.node import Node
     from folding.rules.rule import Check, Ways
 
 SPATIAL = 2  # the first pooled axis of data (N, C, D1, ...), in every pooling operator

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from folding.affine import Affine
-from folding.plan import Edit, require
+from folding.algebra.affine import Affine
+from folding.refusal import require
+from folding.rules.edit import Edit
 from folding.rules.rule import OperatorRule, fits_input, possible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from folding.node import Node
+    from folding.graph.node import Node
+    from folding.graph.weights import Weight
     from folding.rules.rule import Ways
-    from folding.weights import Weight
 
 Labels = tuple[str | int, ...]  # one for every axis: a letter of the equation, a negative number within an ellipsis
 DOTS = "..."

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from folding import constants
-from folding.affine import Affine
-from folding.plan import Edit, require
-from folding.quantization import DEQUANTIZE, PER_AXIS, QUANTIZE, Grid, stored
-from folding.regroup import regroup
+from folding.algebra.affine import Affine
+from folding.algebra.quantization import DEQUANTIZE, QUANTIZE, Grid, stored
+from folding.algebra.regroup import regroup
+from folding.graph import constants
+from folding.graph.grids import PER_AXIS, grid_of
+from folding.graph.weights import Weight, rounded
+from folding.refusal import require
+from folding.rules.edit import Edit
 from folding.rules.rule import OperatorRule, Passage
-from folding.weights import Weight, rounded
 
 if TYPE_CHECKING:
-    from folding.node import Node
+    from folding.graph.node import Node
     from folding.rules.rule import Ways
 
 # Operators that round to integers or compute with them, of the standard and of ONNX Runtime's domain, by their names.
@@ -97,7 +99,7 @@ def quantize_absorb_backward(node: Node, a: Affine) -> Edit:
 
 def _grid(node: Node, shape: tuple[int, ...]) -> Grid:
     zero_point = constants.recipe(node.scope, node.inputs[2]).values() if node.has(2) else None
-    return Grid.of(node, shape, node.weight(1).values(), zero_point)
+    return grid_of(node, shape, node.weight(1).values(), zero_point)
 
 
 def _size(a: Affine) -> Affine:

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from folding.plan import Edit, require
+from folding.graph.weights import Weight
+from folding.refusal import require
+from folding.rules.edit import Edit
 from folding.rules.rule import OperatorRule, along, data_only
-from folding.weights import Weight
 
 if TYPE_CHECKING:
-    from folding.affine import Affine
-    from folding.node import Node
+    from folding.algebra.affine import Affine
+    from folding.graph.node import Node
 
 RANK = 3  # of X, whatever its layout: the features come last; and of W, (directions, gates * hidden, features)
 WEIGHTS, BIASES = 1, 3  # inputs: W, and B of (directions, 2 * gates * hidden), those of W before those of R

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from folding.plan import require
+from folding.refusal import require
 from folding.rules.axes import axes_of, length_of, require_small, require_uniform
 from folding.rules.rule import OperatorRule, commuting, data_only
 
 if TYPE_CHECKING:
-    from folding.affine import Affine
-    from folding.node import Node
+    from folding.algebra.affine import Affine
+    from folding.graph.node import Node
     from folding.rules.rule import Ways
 
 SIZES_INPUT = 3  # of Resize since 11

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
-from folding import constants
-from folding.affine import Affine, Float64
-from folding.plan import Edit, Refused, require
-from folding.weights import Weight
+from folding.algebra.affine import Affine, Float64
+from folding.graph import constants
+from folding.graph.weights import Weight
+from folding.refusal import Refused, require
 
 if TYPE_CHECKING:
-    from folding.node import Node
-    from folding.shapes import Shape
+    from folding.algebra.shape import Shape
+    from folding.graph.node import Node
+    from folding.rules.edit import Edit
 
 _Answer = TypeVar("_Answer")
 

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from folding.plan import require
+from folding.refusal import require
 from folding.rules.axes import axes_of, integers, length_of, placed, require_small, require_uniform, taken
 from folding.rules.rule import OperatorRule, Passage, data_only, fits_input
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from folding.affine import Affine
-    from folding.node import Node
+    from folding.algebra.affine import Affine
+    from folding.graph.node import Node
     from folding.rules.rule import Ways
 
 REPEATS_FOR_ALL_AXES = 6  # Tile: before it, of one axis

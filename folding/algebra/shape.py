@@ -1,0 +1,6 @@
+"""Shapes as far as they are known: lengths, names of unknown lengths, nothing."""
+
+from __future__ import annotations
+
+Dimension = int | str | None  # a length, the name of an unknown one, or nothing known
+Shape = tuple[Dimension, ...]

@@ -1,0 +1,10 @@
+"""Client: a bnfold service from elsewhere (extra `client`: httpx). It never imports the package `service`.
+
+client (fold and inspect by a service), requests (attempts, problems), files (uploads, downloads, archives).
+
+May import: `folding.archive`, `folding.onnxfile`, `folding.options`, `folding.errors`.
+"""
+
+from folding.client.client import Client
+
+__all__ = ["Client"]

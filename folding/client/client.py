@@ -1,0 +1,243 @@
+"""A client of the service: fold and inspect elsewhere as one would here.
+
+    with Client("http://127.0.0.1:8000") as client:
+        report = client.fold("model.onnx", "folded.onnx", Options(freeze_initializers=True))
+        print(report["bn_before"], "->", report["bn_after"], report["verification"]["status"])
+
+What can be repeated is: requests carry an idempotency key, uploads begin again, downloads go on where they broke. The
+result is checked against its digest and appears whole or not at all. Every refusal is a `ServiceError` with the slug
+and the sentence of the service's problem; docs/service.md lists the slugs.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from folding.client.files import Download, place_for, put, upload, workspace
+from folding.client.requests import JOB_HEADER, JOBS, Requests, Retries, from_problem, unexpected
+from folding.errors import OptionError, ServiceError
+from folding.options import Options, option_fields
+
+if TYPE_CHECKING:
+    import os
+    from types import TracebackType
+    from typing import Self
+
+    from folding.client.files import Progress, Upload
+    from folding.client.requests import Json
+
+__all__ = ["Client", "Retries", "ServiceError"]
+
+DEFAULTS = Options()
+RETRIES = Retries()
+WAIT_SECONDS = 25  # of one long poll; the service allows 30, proxies often not more
+LEAST_SECONDS_BETWEEN_POLLS = 0.2  # should a service answer long polls at once
+CANCEL_SECONDS = 3.0  # how long an interrupted client tries to cancel its job
+NAME_BYTES = 120  # of a model's name; the service takes no longer one
+ENDED = frozenset({"done", "failed", "cancelled"})
+_VERIFICATION = ("verify", "verify_timeout")  # what has no meaning for a plan
+_ID = re.compile("[0-9a-f]{1,128}")
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+class Client:
+    """A service at `url`, with an API key where it wants one; a context manager that closes its connections.
+
+    Raises:
+        OptionError: the address or the key cannot be one.
+    """
+
+    def __init__(self, url: str, key: str | None = None, *, retries: Retries = RETRIES) -> None:
+        self._requests = Requests(url, key, retries)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._requests.close()
+
+    def fold(
+        self,
+        source: str | os.PathLike[str],
+        target: str | os.PathLike[str],
+        options: Options = DEFAULTS,
+        progress: Progress | None = None,
+    ) -> Json:
+        """Fold the model file `source` into `target`, which may be the same; the report, as `Report.as_dict` tells it.
+
+        `progress(stage, done, total)` is told of "uploading" and "downloading" in bytes and, between them, of the job's
+        stages. An interruption (KeyboardInterrupt) cancels the job. Whatever ends this early leaves `target` as it was.
+
+        Raises:
+            ServiceError: the service's problem ("verification-failed" and "nothing-to-fold" with a `report`), or
+                "unreachable".
+            ModelError: `source` or the result is missing, corrupt or unsafe.
+            ArchiveError: the external data of `source` cannot be sent: they lie in a sub-folder, say.
+            OptionError: `options.inputs` is given, which is a file of this machine.
+            FoldingError: `target` cannot be written.
+        """
+        path = Path(source)
+        parameters = _parameters(options, path)
+        place = place_for(Path(target), path)
+        with upload(path) as sent:
+            job = self._accepted(sent, parameters, progress)
+        told = self._ended(job, progress)
+        with workspace(place) as folder:
+            model = self._download(told, progress).into(folder)
+            report = self._report(job)
+            written = put(model, place, changed=report.get("changed") is True)
+        return report | {"source": str(source), "target": str(target), "bytes_after": written}
+
+    def inspect(self, source: str | os.PathLike[str], options: Options = DEFAULTS) -> Json:
+        """What `fold` would do with a model, and why not more, as `Report.as_dict` tells it; nothing is kept.
+
+        Raises:
+            As `fold`, but for what concerns a target.
+        """
+        path = Path(source)
+        parameters = [(name, value) for name, value in _parameters(options, path) if name not in _VERIFICATION]
+        with upload(path) as sent:
+            report, _ = self._send(sent, "/v1/inspect", parameters, {}, None)
+        return report | {"source": str(source), "target": None}
+
+    def job(self, job: str) -> Json:
+        """What the service tells of a job: its status, stage, progress, and its problem if it failed.
+
+        Raises:
+            ServiceError: "not-found", or another problem.
+        """
+        return self._requests.json("GET", _path(job))[0]
+
+    def cancel(self, job: str) -> None:
+        """Cancel a job; one that has ended stays as it is.
+
+        Raises:
+            ServiceError: "not-found", or another problem.
+        """
+        self._requests.json("DELETE", _path(job))
+
+    def _accepted(self, sent: Upload, parameters: list[tuple[str, str]], progress: Progress | None) -> str:
+        """The id of the job that the service made of an upload."""
+        headers = {"Prefer": "respond-async", "Idempotency-Key": str(uuid.uuid4())}
+        try:
+            answer, told = self._send(sent, "/v1/fold", parameters, headers, progress)
+        except ServiceError as error:
+            raise self._reported(error, error.job) from None
+        # The answer is the job; or, where the work is done already, its report.
+        return _known(told.get(JOB_HEADER) or answer.get("id"), _ID, "names no job")
+
+    def _send(
+        self,
+        sent: Upload,
+        path: str,
+        parameters: list[tuple[str, str]],
+        headers: dict[str, str],
+        progress: Progress | None,
+    ) -> tuple[Json, Any]:
+        return self._requests.json(
+            "POST",
+            path,
+            body=lambda: sent.observed(progress),
+            headers=sent.headers() | headers,
+            params=parameters,
+        )
+
+    def _ended(self, job: str, progress: Progress | None) -> Json:
+        """What the service tells of a job that is done, once it is; whoever does not wait cancels it."""
+        try:
+            told = self._waited(job, progress)
+        except BaseException:
+            with suppress(ServiceError):
+                once = Retries(attempts=1)
+                self._requests.json("DELETE", _path(job), retries=once, timeout=CANCEL_SECONDS)
+            raise
+        if told["status"] == "done":
+            return told
+        problem = told.get("problem")
+        error = from_problem(problem if isinstance(problem, dict) else {"type": told["status"]})
+        raise self._reported(error, job if told.get("report") else None)
+
+    def _waited(self, job: str, progress: Progress | None) -> Json:
+        told: Json = {}
+        known: dict[str, str] = {}  # with it the service answers when there is something else, and none is missed
+        while True:
+            began = time.monotonic()
+            answer, headers = self._requests.json(
+                "GET", _path(job), params=[("wait", str(WAIT_SECONDS))], headers=known
+            )
+            if answer:
+                told, known = answer, {"If-None-Match": tag} if (tag := headers.get("ETag")) else {}
+            if told.get("status") in ENDED:
+                return told
+            _tell(told, progress)
+            time.sleep(max(0.0, LEAST_SECONDS_BETWEEN_POLLS - (time.monotonic() - began)))
+
+    def _download(self, told: Json, progress: Progress | None) -> Download:
+        result = told.get("result")
+        if not isinstance(result, dict) or not isinstance(result.get("bytes"), int):
+            raise unexpected("calls a job done that has no result")
+        sha256 = _known(result.get("sha256"), _SHA256, "tells no digest of the result")
+        path = f"{_path(str(told.get('id')))}/result"
+        return Download(self._requests, path, sha256, result["bytes"], progress)
+
+    def _report(self, job: str) -> Json:
+        return self._requests.json("GET", f"{_path(job)}/report")[0]
+
+    def _reported(self, error: ServiceError, job: str | None) -> ServiceError:
+        """The error with the report of its job, where there is one and it can be had."""
+        if job is not None and _ID.fullmatch(job):
+            with suppress(ServiceError):
+                error.report = self._report(job)
+        return error
+
+
+def _path(job: str) -> str:
+    if not _ID.fullmatch(job):
+        raise OptionError(f"{job!r} is no id of a job; it has digits and the letters a to f")
+    return f"{JOBS}{job}"
+
+
+def _known(value: object, form: re.Pattern[str], otherwise: str) -> str:
+    if not isinstance(value, str) or not form.fullmatch(value):
+        raise unexpected(otherwise)
+    return value
+
+
+def _parameters(options: Options, source: Path) -> list[tuple[str, str]]:
+    """The options that are not the defaults as query parameters, and the model's name."""
+    if options.inputs is not None:
+        raise OptionError("inputs: a service does not see the files of this machine; fold here, or without it")
+    told = []
+    for name, declared in option_fields().items():
+        value = getattr(options, name)
+        if value == declared["default"]:
+            continue
+        items = value if isinstance(value, tuple) else (value,)
+        told += [(name, str(item).lower() if isinstance(item, bool) else str(item)) for item in items]
+    if source.name.isprintable() and "\\" not in source.name and len(source.name.encode()) <= NAME_BYTES:
+        told.append(("name", source.name))
+    return told
+
+
+def _tell(job: Json, progress: Progress | None) -> None:
+    """Pass on how far a job is, in the terms of a fold on this machine: writing in bytes, the rest in percent."""
+    if progress is None:
+        return
+    done, stage, sent = job.get("progress"), job.get("stage"), job.get("input")
+    if not isinstance(stage, str) or not isinstance(done, (int, float)):
+        progress("waiting", 0, 1)
+        return
+    size = sent.get("bytes") if isinstance(sent, dict) else None
+    total = {"writing": size if isinstance(size, int) else 100, "verifying": 1}.get(stage, 100)
+    progress(stage, int(done * total) if total > 1 else 0, total)

@@ -1,0 +1,221 @@
+"""The files of a remote fold: the model as it is sent, the result as it arrives; whole, or not at all."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+import secrets
+import shutil
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from folding import onnxfile
+from folding.archive import packed, read_archive
+from folding.client.requests import Attempts, PassingError, unexpected
+from folding.errors import FoldingError, ServiceError
+from folding.onnxfile import DATA_SUFFIX, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from typing import BinaryIO
+
+    import httpx
+
+    from folding.client.requests import Requests
+
+    Progress = Callable[[str, int, int], None]  # stage, done, total
+
+MODEL_TYPE, ZIP_TYPE = "application/octet-stream", "application/zip"
+BLOCK = 1 << 20
+UPLOADING, DOWNLOADING = "uploading", "downloading"
+_NAME_BYTES = 8  # random bytes of a folder's name: no two runs meet
+_NAME_SHOWN = 100  # characters of the target's name in the folder's
+_OWNER_ONLY = 0o700
+_RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
+_SHA256 = re.compile(r"sha-256=:([A-Za-z0-9+/=]+):")
+_DOWNLOADS = 3  # of a result that does not have the digest it should have
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What is sent for a model: the file itself, or a zip of it and its external data."""
+
+    media_type: str
+    nbytes: int
+    blocks: Callable[[], Iterator[bytes]]
+
+    def headers(self) -> dict[str, str]:
+        """The headers that describe it; its digest lets the service notice what the network broke."""
+        digest = hashlib.sha256()
+        for block in self.blocks():
+            digest.update(block)
+        encoded = base64.b64encode(digest.digest()).decode()
+        return {
+            "Content-Type": self.media_type,
+            "Content-Length": str(self.nbytes),
+            "Repr-Digest": f"sha-256=:{encoded}:",
+        }
+
+    def observed(self, progress: Progress | None) -> Iterator[bytes]:
+        """The bytes, each block told to `progress`."""
+        done = 0
+        for block in self.blocks():
+            if progress is not None:
+                progress(UPLOADING, done, self.nbytes)
+            yield block
+            done += len(block)
+        if progress is not None:
+            progress(UPLOADING, self.nbytes, self.nbytes)
+
+
+@contextmanager
+def upload(source: Path) -> Iterator[Upload]:
+    """A model as it is sent, for as long as the context lasts.
+
+    Raises:
+        ModelError: it is missing, corrupt or unsafe, or changes meanwhile.
+        ArchiveError: it has external data that cannot be sent as one zip.
+    """
+    if onnxfile.external_locations(source):
+        with packed(source) as archive:
+            yield Upload(ZIP_TYPE, archive.nbytes, archive.blocks)
+        return
+    with onnxfile.read(source) as file:
+        size = file.nbytes
+
+        def blocks() -> Iterator[bytes]:
+            for start in range(0, size, BLOCK):
+                block = bytearray(min(BLOCK, size - start))
+                file.source.read_into(memoryview(block), start)
+                yield bytes(block)
+
+        yield Upload(MODEL_TYPE, size, blocks)
+
+
+def place_for(target: Path, source: Path) -> Path:
+    """Where a result goes, checked before any work whose result could not be written after it.
+
+    Raises:
+        FoldingError: the folder does not exist, it is no file, or belongs to the source model.
+    """
+    place = resolve(target)
+    if place.exists() and place.samefile(source):
+        return place
+    needed = [source.parent / location for location in onnxfile.external_locations(source)]
+    for file in (place, place.with_name(place.name + DATA_SUFFIX)):
+        if file.exists() and any(file.samefile(other) for other in (source, *needed) if other.exists()):
+            raise FoldingError(f"{file} belongs to the source model and would be overwritten; choose another target")
+    return place
+
+
+@contextmanager
+def workspace(place: Path) -> Iterator[Path]:
+    """A hidden folder beside the target, gone at the end whatever happens."""
+    folder = place.with_name(f".{place.name[:_NAME_SHOWN]}.{secrets.token_hex(_NAME_BYTES)}")
+    try:
+        folder.mkdir(mode=_OWNER_ONLY)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def put(model: Path, place: Path, *, changed: bool) -> int:
+    """Give a result its place, its data file named as a fold on this machine would; the bytes of both.
+
+    Raises:
+        FoldingError: it is no model, or cannot be written there.
+    """
+    with onnxfile.read(model) as file:
+        return (onnxfile.write if changed else onnxfile.copy)(file, place)
+
+
+class Download:
+    """The result of a job on its way into a folder: resumed where a connection broke, checked against its digest."""
+
+    def __init__(self, requests: Requests, path: str, sha256: str, nbytes: int, progress: Progress | None) -> None:
+        self._requests, self._path, self._progress = requests, path, progress
+        self._sha256, self._nbytes, self._media_type = sha256, nbytes, ""
+        self._restart()
+
+    def into(self, folder: Path) -> Path:
+        """The model file, complete, in `folder`, its external data beside it.
+
+        Raises:
+            ServiceError: "unreachable", "digest-mismatch", or the problem that the service told.
+            ArchiveError: the result is a zip and not a safe one.
+        """
+        path = folder / "result"
+        for _ in range(_DOWNLOADS):
+            if self._fetch(path):
+                break
+        else:
+            detail = f"the result has not the digest that the service tells, after {_DOWNLOADS} downloads; try later"
+            raise ServiceError("digest-mismatch", "What arrived is not what was sent", detail)
+        if self._media_type != ZIP_TYPE:
+            return path
+        (folder / "model").mkdir()
+        return read_archive(path, folder / "model")
+
+    def _fetch(self, path: Path) -> bool:
+        """Download once, in as many pieces as it takes; whether the digests are right."""
+        attempts = Attempts(self._requests.retries)
+        self._restart()
+        with path.open("wb") as file:
+            while file.tell() < self._nbytes:
+                try:
+                    with self._requests.once("GET", self._path, headers=self._headers(file.tell())) as response:
+                        self._append(response, file, attempts)
+                except PassingError as failure:
+                    attempts.failed(failure)
+        return self._expected == {self._digest.hexdigest()}
+
+    def _restart(self) -> None:
+        self._digest, self._expected, self._tag = hashlib.sha256(), {self._sha256}, ""
+
+    def _headers(self, at: int) -> dict[str, str]:
+        """Ask for the rest only if it is the rest of what is there."""
+        return {"Range": f"bytes={at}-", "If-Range": self._tag} if at and self._tag else {}
+
+    def _append(self, response: httpx.Response, file: BinaryIO, attempts: Attempts) -> None:
+        if _begins_at(response) != file.tell():
+            file.seek(0)
+            file.truncate()
+            self._restart()
+        self._tag = response.headers.get("ETag", "")
+        self._media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
+        self._expected |= repr_digest(response)
+        for block in response.iter_raw():  # as it arrives: what httpx gathers for larger blocks, a broken line loses
+            file.write(block)
+            self._digest.update(block)
+            attempts.progressed()
+            if self._progress is not None:
+                self._progress(DOWNLOADING, file.tell(), self._nbytes)
+            if file.tell() > self._nbytes:
+                return  # the digest will tell
+        if file.tell() < self._nbytes:
+            raise PassingError(unexpected(f"ends after {file.tell():,} of {self._nbytes:,} bytes"))
+
+
+def repr_digest(response: httpx.Response) -> set[str]:
+    """The SHA-256 that an answer tells of the whole file (RFC 9530), in hexadecimal; nothing where it tells none."""
+    found = _SHA256.search(response.headers.get("Repr-Digest", ""))
+    if found is None:
+        return set()
+    with suppress(binascii.Error):
+        return {base64.b64decode(found[1], validate=True).hex()}
+    raise unexpected("has a Repr-Digest that cannot be read")
+
+
+def _begins_at(response: httpx.Response) -> int:
+    """The position in the file of the first byte of an answer."""
+    if response.status_code != HTTPStatus.PARTIAL_CONTENT:
+        return 0
+    found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    if found is None:
+        raise unexpected("is a part of the result, and does not tell which")
+    return int(found[1])

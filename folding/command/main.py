@@ -1,0 +1,315 @@
+"""The command ``bnfold``: fold, inspect, verify, serve, keys. Imports are inside, so help is instant.
+
+Exit codes: 0 done; 2 bad input or usage; 3 the folded model differs; 4 nothing to fold (``--require-change``);
+5 the service that ``--server`` names cannot be reached, or has no room; 130 interrupted. A report that was asked for is
+written in every case in which there is one.
+"""
+
+# ruff: noqa: PLC0415  a command imports what it needs when it runs, or every --help would wait for onnx
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import asdict
+from importlib import import_module
+from shutil import get_terminal_size
+from typing import TYPE_CHECKING, Any
+
+from folding.command.handover import SERVICE_COMMANDS, run_service
+from folding.command.options import add_options, chosen_options
+from folding.command.progress import Bars
+from folding.command.remote import Service, add_server
+from folding.errors import FoldingError, OptionError, ServiceError
+from folding.options import option_fields
+from folding.process.signals import Terminated, end_cleanly_when_told_to
+from folding.report.digest import printable
+from folding.report.errors import NothingToFoldError, ReportedError, VerificationError
+from folding.report.file import REPORT_SUFFIXES, report_path, write_report
+from folding.report.model import json_ready
+from folding.report.text import render_text, render_verification
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from folding.report.model import Report, Verification
+
+DONE, BAD_INPUT, DIFFERENT, UNCHANGED, UNAVAILABLE = 0, 2, 3, 4, 5
+INTERRUPTED = 130  # what a shell reports for a process ended by SIGINT: 128 + 2
+
+WIDTH_CAP = 120  # wider lines are hard to read
+VERIFICATION_OPTIONS = ("verify", "inputs", "verify_timeout")
+
+DESCRIPTION = "Fold BatchNormalization and other per-channel affine maps into the weights of an ONNX model."
+EPILOG = """\
+examples:
+  bnfold inspect model.onnx                     what can be folded, and what stands in the way of the rest
+  bnfold fold model.onnx -o folded.onnx         fold, compare the results, write
+  bnfold fold model.onnx -o folded.onnx --report report.html --keep 'head.*'
+  bnfold verify model.onnx folded.onnx          run both side by side
+  bnfold fold model.onnx -o folded.onnx --server http://127.0.0.1:8000
+
+exit codes:
+  0 done    2 bad input or usage    3 the folded model differs    4 nothing to fold, with --require-change
+  5 with --server: the service cannot be reached, or has no room or time now
+  130 interrupted    `verify` also ends with 2 where it could not compare
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; usage errors leave through `SystemExit` with code 2."""
+    # NumPy's BLAS would start a thread per core at import, a tenth of a second of CPU time, and is never called.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a name may hold what the terminal's encoding lacks
+    given = sys.argv[1:] if argv is None else list(argv)
+    if given and given[0] in SERVICE_COMMANDS:
+        return run_service(given)
+    parser = build_parser()
+    arguments, unknown = parser.parse_known_args(given)
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(map(printable, unknown))}")
+    end_cleanly_when_told_to()
+    try:
+        _require_apart(arguments)
+        code: int = arguments.run(arguments)
+    except KeyboardInterrupt as stop:
+        word, code = ("terminated", stop.code) if isinstance(stop, Terminated) else ("interrupted", INTERRUPTED)
+        return complain(f"{word}; {vars(arguments).get('written') or 'nothing'} was written", code)
+    except (FoldingError, OSError) as error:
+        return complain(sentence(error, arguments), exit_code(error))
+    return code
+
+
+def _require_apart(arguments: argparse.Namespace) -> None:
+    """Refuse a report that would be written over a model or another report."""
+    given = vars(arguments)
+    named = [given[name] for name in ("model", "output") if given.get(name)]
+    models = [*named, *(f"{name}.data" for name in named)]
+    taken = {os.path.realpath(name) for name in models}
+    for path in given.get("report", ()):
+        if (place := os.path.realpath(path)) in taken:
+            raise OptionError(f"report: {path} is a model or another report; give the report a name of its own")
+        taken.add(place)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; the options of a fold come from `Options`, so none can be missing here."""
+    parser = argparse.ArgumentParser(
+        "bnfold",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+    _add_fold(commands)
+    _add_inspect(commands)
+    _add_verify(commands)
+    for name, what in SERVICE_COMMANDS.items():
+        commands.add_parser(name, help=what, add_help=False)
+    return parser
+
+
+class _Version(argparse.Action):
+    """Print the version only when asked, so that no other command pays for finding it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"bnfold {version('bnfold')}")
+        parser.exit()
+
+
+def _add_fold(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    about = "Fold a model, compare the result with the original, and write it."
+    fold = commands.add_parser("fold", help="fold a model and write the result", description=about, allow_abbrev=False)
+    fold.add_argument("model", metavar="IN", help="the ONNX model to fold")
+    fold.add_argument("-o", "--output", metavar="OUT", help="where to write the folded model; may be IN itself")
+    fold.add_argument("--dry-run", action="store_true", help="report what would be done and write no model")
+    _add_presentation(fold)
+    add_server(fold)
+    add_options(fold.add_argument_group("how to fold and judge"), option_fields())
+    fold.set_defaults(run=_fold, usage=fold.error)
+
+
+def _add_inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    about = "Say what can be folded, and why the rest cannot; nothing is run and no model is written."
+    inspect = commands.add_parser(
+        "inspect", help="say what can be folded and what cannot", description=about, allow_abbrev=False
+    )
+    inspect.add_argument("model", metavar="IN", help="the ONNX model to look at")
+    _add_presentation(inspect)
+    add_server(inspect)
+    chosen = (name for name in option_fields() if name not in VERIFICATION_OPTIONS)
+    add_options(inspect.add_argument_group("how to fold"), chosen)
+    inspect.set_defaults(run=_inspect)
+
+
+def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    about = "Run two models on the same inputs and judge every output against the first model's rounding noise."
+    verify = commands.add_parser(
+        "verify", help="compare two models by running them", description=about, allow_abbrev=False
+    )
+    verify.add_argument("before", metavar="A", help="the original model")
+    verify.add_argument("after", metavar="B", help="the model to judge")
+    verify.add_argument("--json", action="store_true", help="print the verdict as JSON")
+    add_options(verify, (name for name in VERIFICATION_OPTIONS if name != "verify"))
+    verify.set_defaults(run=_verify)
+
+
+def _add_presentation(parser: argparse.ArgumentParser) -> None:
+    suffixes = "|".join(REPORT_SUFFIXES)
+    parser.add_argument(
+        "--report",
+        metavar=f"FILE{suffixes}",
+        type=_report_path,
+        action="append",
+        default=[],
+        help="also write the report to a file; the suffix says in which form (repeatable)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print errors and warnings only")
+
+
+def _report_path(text: str) -> Path:
+    try:
+        return report_path(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _fold(arguments: argparse.Namespace) -> int:
+    if arguments.output is None and not arguments.dry_run:
+        arguments.usage("give -o OUT to write the folded model, or --dry-run to see what would be done")
+    options, library = chosen_options(arguments), _library(arguments)
+    target = None if arguments.dry_run else arguments.output
+
+    def work() -> Report:
+        with Bars(enabled=_shows_bars(arguments)) as bars:  # gone before the report appears
+            report: Report = library.fold(arguments.model, target, options, progress=bars)
+        return report
+
+    return _told(work, arguments)
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    options, library = chosen_options(arguments), _library(arguments)
+    return _told(lambda: library.inspect(arguments.model, options), arguments)
+
+
+def _library(arguments: argparse.Namespace) -> Any:
+    """What folds: this machine, or the service that was named."""
+    if arguments.server is not None:
+        return Service(arguments.server, arguments.key)
+    if arguments.key is not None:
+        raise OptionError("--key belongs to --server; without it no service is asked")
+    return import_module("folding.api")
+
+
+def _told(work: Callable[[], Report], arguments: argparse.Namespace) -> int:
+    """Do the work and publish its report, also where the work ended in an error that carries one."""
+    try:
+        report = work()
+    except ReportedError as error:
+        _publish(error.report, arguments)
+        raise
+    arguments.written = report.target
+    return _publish(report, arguments)
+
+
+def _publish(report: Report, arguments: argparse.Namespace) -> int:
+    code = DONE
+    for path in arguments.report:
+        try:
+            write_report(report, path)
+        except OSError as error:
+            code = complain(f"the report was not written: {path}: {_cause(error)}", BAD_INPUT)
+    wanted = report.changed and report.target is not None and vars(arguments).get("verify", True)
+    unproven = wanted and report.verification.status == "not verified"
+    if arguments.json:
+        show(report.to_json())
+    elif not arguments.quiet:
+        show(render_text(report, width=_width(), colour=_colour()))
+    if unproven and (arguments.json or arguments.quiet):
+        complain(f"warning: {arguments.model}: not verified: {report.verification.reason}", DONE)
+    return code
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    options = chosen_options(arguments)
+    from folding.verification.parent import verify
+
+    verification = verify(arguments.before, arguments.after, inputs=options.inputs, timeout=options.verify_timeout)
+    if arguments.json:
+        show(json.dumps(json_ready(asdict(verification)), indent=2) + "\n")
+    else:
+        show(render_verification(verification, width=_width(), colour=_colour()))
+    return _verdict_code(verification)
+
+
+def _verdict_code(verification: Verification) -> int:
+    """A comparison that could not be made is neither proof nor failure: it is the input that did not allow it."""
+    return {"verified": DONE, "failed": DIFFERENT, "not verified": BAD_INPUT}[verification.status]
+
+
+def exit_code(error: Exception) -> int:
+    """The exit code of an error that ended a command."""
+    if isinstance(error, ServiceError):
+        otherwise = UNAVAILABLE if error.is_unavailable else BAD_INPUT
+        return {"verification-failed": DIFFERENT, "nothing-to-fold": UNCHANGED}.get(error.slug, otherwise)
+    if isinstance(error, VerificationError):
+        return DIFFERENT
+    return UNCHANGED if isinstance(error, NothingToFoldError) else BAD_INPUT
+
+
+def sentence(error: Exception, arguments: argparse.Namespace) -> str:
+    """The error in one sentence that names the file it is about: the model, unless it names another itself."""
+    named, model = vars(arguments), vars(arguments).get("model", "")
+    if isinstance(error, OSError):
+        return f"{error.filename or model}: {_cause(error)}".removeprefix(": ")
+    text, files = str(error), [named[key] for key in ("model", "output") if named.get(key)]
+    is_own = isinstance(error, OptionError) or (isinstance(error, ServiceError) and error.is_unavailable)
+    is_told = is_own or not files or text.startswith(tuple(files))
+    return text if is_told else f"{model}: {text}"
+
+
+def _cause(error: OSError) -> str:
+    cause = error.strerror or str(error) or type(error).__name__
+    return cause[:1].lower() + cause[1:]
+
+
+def complain(text: str, code: int) -> int:
+    """Say it on stderr, on one line that no terminal obeys, and hand back the exit code."""
+    print(f"bnfold: {printable(text)}", file=sys.stderr)
+    return code
+
+
+def show(text: str) -> None:
+    """Print to stdout; a reader that has left (``| head``) is no error and costs no exit code."""
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def _width() -> int:
+    return min(get_terminal_size(fallback=(WIDTH_CAP, 0)).columns, WIDTH_CAP)
+
+
+def _colour() -> bool:
+    """Colour for a terminal only, unless FORCE_COLOR or NO_COLOR (no-color.org) say otherwise."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or (sys.stdout.isatty() and os.environ.get("TERM") != "dumb")
+
+
+def _shows_bars(arguments: argparse.Namespace) -> bool:
+    return sys.stderr.isatty() and not arguments.quiet and not arguments.json

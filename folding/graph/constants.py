@@ -1,0 +1,234 @@
+"""The value of a name that is known without running the model: initializers, Constant nodes, what they make."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from folding.algebra.quantization import DEQUANTIZE, QUANTIZE
+from folding.graph.evaluation import OPERATORS, array_of, evaluate
+from folding.graph.node import SHAPE_READERS
+from folding.graph.weights import FLOAT_TYPES, VALUES_LIMIT, Weight, dtype_of
+from folding.onnxfile import Span
+from folding.refusal import Refused, require
+
+if TYPE_CHECKING:
+    from folding.graph.evaluation import Array
+    from folding.graph.index import Scope
+    from folding.graph.node import Node
+
+QUANTIZATION = frozenset({QUANTIZE, DEQUANTIZE})
+LAYOUT = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})  # as far as constants go
+DEPTH = 64  # constant operators in a row; exporters write at most a handful
+RAW_FIELD = onnx.TensorProto.DESCRIPTOR.fields_by_name["raw_data"].number
+EXTERNAL_FIELD = onnx.TensorProto.DESCRIPTOR.fields_by_name["external_data"].number
+# Typed fields whose packed bytes are the little-endian values themselves.
+PLAIN_FIELDS = {
+    onnx.TensorProto.DESCRIPTOR.fields_by_name["float_data"].number: np.dtype(np.float32),
+    onnx.TensorProto.DESCRIPTOR.fields_by_name["double_data"].number: np.dtype(np.float64),
+}
+# The attribute forms of a Constant node that are no tensor (operator Constant, opset 13), and their types.
+LISTS = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+FORMS = {"value", "sparse_value", *LISTS}
+
+
+def is_constant(scope: Scope, name: str) -> bool:
+    """Whether the name has a value known now that no caller may override."""
+    return _why_not(scope, name, DEPTH) is None
+
+
+def shape_of(scope: Scope, name: str) -> tuple[int, ...] | None:
+    """The shape of a constant that is an initializer or made by a fold, without looking at its values."""
+    owner = scope.owner(name)
+    if owner is None:
+        return None
+    if name in owner.weights:
+        return owner.weights[name].shape
+    if name in owner.initializers:
+        return tuple(owner.initializers[name].dims)
+    if name in owner.sparse:
+        return tuple(owner.sparse[name].dims)
+    try:
+        return weight(scope, name).shape if name in owner.producers and is_constant(scope, name) else None
+    except Refused:
+        return None
+
+
+def weight(scope: Scope, name: str) -> Weight:
+    """A floating-point constant as a recipe; its bytes are not read where it lies in the file.
+
+    Raises:
+        Refused: "weight-not-constant", "overridable", "not-float", "too-large".
+    """
+    found = recipe(scope, name)
+    require(found.dtype in FLOAT_TYPES, "not-float", f"{name!r} has the type {found.dtype}")
+    return found
+
+
+def recipe(scope: Scope, name: str) -> Weight:
+    """A constant of any type as a recipe; raises as `weight` does."""
+    refusal = _why_not(scope, name, DEPTH)
+    if refusal is not None:
+        raise refusal
+    found = _evaluate(scope, name)
+    return found if isinstance(found, Weight) else Weight(found.dtype, found.shape, found)
+
+
+def origin(scope: Scope, name: str) -> Node | None:
+    """The operator that quantizes or dequantizes a constant, perhaps laid out anew since: its scale is what may change.
+
+    None for every other constant, which may simply be written anew.
+    """
+    for _ in range(DEPTH):
+        owner = scope.owner(name)
+        node = owner.producers.get(name) if owner is not None else None
+        if node is None or node.op in QUANTIZATION:
+            return node
+        if node.op not in LAYOUT:
+            break
+        scope, name = node.scope, node.inputs[0]
+    return None
+
+
+def array(scope: Scope, name: str) -> Array:
+    """A constant's values in its own type; raises as `weight` does."""
+    refusal = _why_not(scope, name, DEPTH)
+    if refusal is not None:
+        raise refusal
+    return array_of(_evaluate(scope, name))
+
+
+def _why_not(scope: Scope, name: str, depth: int) -> Refused | None:
+    """Why the name is no constant, None if it is one."""
+    owner = scope.owner(name)
+    if owner is None or depth == 0:
+        return Refused("weight-not-constant", f"{name!r} is not a constant")
+    if name in owner.shadowing:
+        return Refused("weight-not-constant", f"{name!r} means two values in nested graphs")
+    if owner.is_overridable(name):
+        if (name in owner.initializers or name in owner.sparse) and owner.parent is None:
+            return Refused("overridable", f"{name!r} is an initializer and a graph input, so a caller may override it")
+        return Refused("weight-not-constant", f"{name!r} is an input of its graph")
+    if name in owner.weights or name in owner.initializers or name in owner.sparse:
+        return None
+    if name not in owner.constness:
+        owner.constness[name] = _why_not_made(owner, name, depth)
+    return owner.constness[name]
+
+
+def _why_not_made(scope: Scope, name: str, depth: int) -> Refused | None:
+    """Why what an operator makes is no constant."""
+    node = scope.producers.get(name)
+    if node is None or not (node.op == "Constant" or (node.op in OPERATORS and any(node.inputs))):
+        return Refused("weight-not-constant", f"{name!r} is computed at run time")
+    if node.op == "Constant":
+        known = _form(node) is not None
+        return None if known else Refused("weight-not-constant", f"{node.label!r} is a constant of another form")
+    if node.op in SHAPE_READERS and _known_sizes(node) is not None:
+        return None
+    reasons = (_why_not(scope, source, depth - 1) for source in node.inputs if source)
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+def _form(node: Node) -> onnx.AttributeProto | None:
+    """The one attribute of a Constant node; None if its value is no number, or another one at every call."""
+    proto = node.proto.attribute[0] if len(node.proto.attribute) == 1 else None
+    return proto if proto is not None and proto.name in FORMS and not proto.ref_attr_name else None
+
+
+def _known_sizes(node: Node) -> tuple[int, ...] | None:
+    """The sizes of the input of a Shape or Size, None if one is unknown."""
+    name = node.inputs[0] if node.has(0) else ""
+    owner = node.scope.owner(name)
+    sizes = () if owner is None else owner.shapes.get(name, (None,))
+    return tuple(n for n in sizes if isinstance(n, int)) if all(isinstance(n, int) for n in sizes) else None
+
+
+def _evaluate(scope: Scope, name: str) -> Weight | Array:
+    owner = scope.owner(name)
+    assert owner is not None, "asked only for constants"  # noqa: S101  _why_not answered before
+    if name in owner.weights:
+        return owner.weights[name]
+    if name not in owner.evaluated:
+        if name in owner.initializers:
+            owner.evaluated[name] = of_tensor(owner, owner.initializers[name])
+        elif name in owner.sparse:
+            owner.evaluated[name] = _of_sparse(owner, owner.sparse[name])
+        else:
+            node = owner.producers[name]
+            owner.evaluated |= zip(node.outputs, _of_node(node), strict=False)
+    return owner.evaluated[name]
+
+
+def _of_node(node: Node) -> list[Weight | Array]:
+    """What an operator makes of constants, output by output."""
+    if node.op == "Constant":
+        return [_of_constant_node(node)]
+    _ = node.schema  # refuses a malformed operator
+    sizes = _known_sizes(node) if node.op in SHAPE_READERS else None
+    if sizes is not None:
+        return [_of_sizes(node, sizes)]
+    return evaluate(node, [_evaluate(node.scope, source) if source else None for source in node.inputs])
+
+
+def _of_sizes(node: Node, sizes: tuple[int, ...]) -> Array:
+    """Shape, from opset 15 on with a start and an end, or Size."""
+    if node.op == "Size":
+        return np.array(math.prod(sizes), np.int64)
+    return np.array(sizes[slice(node.attribute("start"), node.attribute("end"))], np.int64)
+
+
+def of_tensor(scope: Scope, tensor: onnx.TensorProto) -> Weight | Array:
+    """A tensor of the model: floating-point ones in the file as a span, everything else as an array."""
+    payload = scope.graph.file.payload(tensor)
+    require(dtype_of(tensor.data_type) is not None, "not-float", f"{tensor.name!r} has the type {tensor.data_type}")
+    if payload is None:
+        return numpy_helper.to_array(tensor)
+    assert isinstance(payload, Span), "folds attach their payloads at the very end"  # noqa: S101
+    dtype, shape = helper.tensor_dtype_to_np_dtype(tensor.data_type), tuple(tensor.dims)
+    plain = payload.field in {RAW_FIELD, EXTERNAL_FIELD} or PLAIN_FIELDS.get(payload.field) == dtype
+    if plain and dtype in FLOAT_TYPES:
+        return Weight(dtype, shape, payload)
+    require(math.prod(shape) <= VALUES_LIMIT, "too-large", f"{tensor.name!r} is too large to be evaluated")
+    whole = onnx.TensorProto(dims=shape, data_type=tensor.data_type)
+    if plain:
+        whole.raw_data = payload.read()
+    else:
+        whole.MergeFromString(payload.as_field())
+    return numpy_helper.to_array(whole)
+
+
+def _of_sparse(scope: Scope, sparse: onnx.SparseTensorProto) -> Array:
+    """A sparse tensor written out: its indices are flat, or one row of coordinates each."""
+    shape, label = tuple(sparse.dims), sparse.values.name or "a sparse constant"
+    require(math.prod(shape) <= VALUES_LIMIT, "too-large", f"{label!r} is too large to be evaluated")
+    values, places = (array_of(of_tensor(scope, part)) for part in (sparse.values, sparse.indices))
+    flat = places.ndim == 1
+    fits = places.shape == (values.size,) if flat else places.shape == (values.size, len(shape))
+    limit = math.prod(shape) if flat else np.array(shape)
+    require(fits and np.all((places >= 0) & (places < limit)), "parameters", f"the indices of {label!r} do not fit it")
+    dense = np.zeros(shape, values.dtype)
+    dense.reshape(-1)[places if flat else np.ravel_multi_index(tuple(places.T), shape)] = values.reshape(-1)
+    return dense
+
+
+def _of_constant_node(node: Node) -> Weight | Array:
+    """A Constant node of one of the `FORMS`."""
+    proto = _form(node)
+    assert proto is not None, "asked only for constants"  # noqa: S101  _why_not answered before
+    if proto.name == "value":
+        return of_tensor(node.scope, proto.t)
+    if proto.name == "sparse_value":
+        return _of_sparse(node.scope, proto.sparse_tensor)
+    payload, dtype = node.scope.graph.file.payload(proto), np.dtype(LISTS[proto.name])
+    if not isinstance(payload, Span):
+        return np.array(helper.get_attribute_value(proto), dtype)
+    if dtype in FLOAT_TYPES:
+        return Weight(dtype, (payload.length // dtype.itemsize,), payload)
+    whole = onnx.AttributeProto()
+    whole.MergeFromString(payload.as_field())
+    return np.array(whole.ints, dtype)

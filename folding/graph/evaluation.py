@@ -1,0 +1,220 @@
+"""What an operator makes of constants: here where it only regroups them, else as onnx's reference evaluator does."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from folding.algebra.quantization import DEQUANTIZE, QUANTIZE, is_integer
+from folding.graph.grids import grid_of
+from folding.graph.inference import InferenceError, inferred
+from folding.graph.weights import FLOAT_TYPES, VALUES_LIMIT, Weight, dtype_of
+from folding.refusal import Refused, require
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from folding.graph.node import Node
+
+Array = NDArray[Any]
+
+EXACT_INTEGER = 4  # bytes of the integers that float32 does not hold exactly
+DIVIDED = frozenset({np.dtype(np.float32), np.dtype(np.float64)})  # runtimes divide narrower types in wider ones
+
+
+def array_of(found: Weight | Array) -> Array:
+    """A constant's values in its own type."""
+    if not isinstance(found, Weight):
+        return found
+    if isinstance(found.base, np.ndarray) and not found.factors:
+        return found.base.astype(found.dtype)
+    return found.values().astype(found.dtype)
+
+
+def evaluate(node: Node, given: list[Weight | Array | None]) -> list[Weight | Array]:
+    """The outputs of one of the `OPERATORS`; an input that is not given is None.
+
+    Raises:
+        Refused: "parameters" where they do not fit, "too-large", "not-float", "old-opset".
+    """
+    try:
+        if node.op in OWN:
+            return [OWN[node.op](node, [g for g in given if g is not None])]
+        return _by_reference(node, [None if g is None else array_of(g) for g in given])
+    except (ValueError, IndexError, OverflowError) as error:  # NumPy's words for shapes that do not fit
+        reason = f"the constant {node.output!r} cannot be computed: {error}"
+        raise Refused("parameters", reason, node.label) from None
+
+
+def _by_reference(node: Node, given: list[Array | None]) -> list[Weight | Array]:
+    """Run the operator as a model of its own, once its results are known to be small."""
+    names = [f"input{number}" if array is not None else "" for number, array in enumerate(given)]
+    arrays = [(name, array) for name, array in zip(names, given, strict=True) if array is not None]
+    proto = onnx.NodeProto()
+    proto.CopyFrom(node.proto)
+    proto.domain = ""
+    proto.input[:] = names
+    outputs = [onnx.ValueInfoProto(name=name) for name in node.outputs if name]
+    graph = helper.make_graph([proto], "constant", [], outputs, [numpy_helper.from_array(a, n) for n, a in arrays])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", node.scope.graph.opset)])
+    try:
+        results = inferred(model, strict=True).graph.output
+    except InferenceError as error:
+        raise ValueError(str(error)) from None
+    for value in results:
+        sizes = [d.dim_value if d.HasField("dim_value") else VALUES_LIMIT + 1 for d in value.type.tensor_type.shape.dim]
+        require(math.prod(sizes) <= VALUES_LIMIT, "too-large", f"{node.label!r} makes a constant too large to evaluate")
+    from onnx.reference import ReferenceEvaluator  # noqa: PLC0415  few models need it, and start-up time counts
+
+    try:
+        with np.errstate(all="ignore"):
+            found = ReferenceEvaluator(model).run(None, {})
+    except Exception as error:  # noqa: BLE001  whatever it raises, the constant stays unknown
+        raise ValueError(str(error)) from None
+    for value, array in zip(results, found, strict=True):
+        require(array.dtype == dtype_of(value.type.tensor_type.elem_type), "not-float", "it computes in another type")
+    by_name = dict(zip((value.name for value in results), found, strict=True))
+    return [by_name.get(name, np.empty(0)) for name in node.outputs]
+
+
+def _reshaped(found: Weight | Array, shape: tuple[int, ...]) -> Weight | Array:
+    if isinstance(found, Weight):
+        base = found.base.reshape(shape) if isinstance(found.base, np.ndarray) else found.base
+        return replace(found, shape=shape, base=base)
+    return found.reshape(shape)
+
+
+def _reshape(node: Node, given: list[Weight | Array]) -> Weight | Array:
+    target = node.attribute("shape") if node.version < 5 else array_of(given[1]).tolist()
+    keep_zero = node.version >= 14 and node.attribute("allowzero")
+    source = given[0].shape
+    sizes = [source[i] if size == 0 and not keep_zero else int(size) for i, size in enumerate(target)]
+    rest = math.prod(size for size in sizes if size >= 0)
+    shape = tuple(math.prod(source) // max(1, rest) if size < 0 else size for size in sizes)
+    require(math.prod(shape) == math.prod(source), "parameters", f"{node.label!r} reshapes {source} to {shape}")
+    return _reshaped(given[0], shape)
+
+
+def _axes(node: Node, given: list[Weight | Array]) -> list[int] | None:
+    if len(given) > 1:
+        return [int(axis) for axis in array_of(given[1]).reshape(-1)]
+    found = node.attribute("axes") if node.version < 13 else None
+    return None if found is None else list(found)
+
+
+def _unsqueeze(node: Node, given: list[Weight | Array]) -> Weight | Array:
+    axes = _axes(node, given) or []
+    rank = len(given[0].shape) + len(axes)
+    places, source = {axis % rank for axis in axes}, iter(given[0].shape)
+    return _reshaped(given[0], tuple(1 if axis in places else next(source) for axis in range(rank)))
+
+
+def _squeeze(node: Node, given: list[Weight | Array]) -> Weight | Array:
+    axes, shape = _axes(node, given), given[0].shape
+    places = {i for i, n in enumerate(shape) if n == 1} if axes is None else {axis % len(shape) for axis in axes}
+    return _reshaped(given[0], tuple(n for i, n in enumerate(shape) if i not in places))
+
+
+def _constant_of_shape(node: Node, given: list[Weight | Array]) -> Weight | Array:
+    shape = tuple(int(n) for n in array_of(given[0]).reshape(-1))
+    require(math.prod(shape) <= VALUES_LIMIT, "too-large", f"{node.label!r} makes a constant too large to evaluate")
+    value = node.attribute("value")
+    fill = np.zeros(1, np.float32) if value is None else numpy_helper.to_array(value)
+    return np.broadcast_to(fill.reshape(()), shape)
+
+
+def _cast(node: Node, given: list[Weight | Array]) -> Weight | Array:
+    target = node.attribute("to")
+    code = onnx.TensorProto.DataType.Value(target.decode()) if isinstance(target, bytes) else target  # Cast-1: a name
+    dtype = dtype_of(code)
+    require(dtype in FLOAT_TYPES or (dtype and dtype.kind in "iu"), "not-float", f"{node.label!r} casts to {dtype}")
+    with np.errstate(all="ignore"):
+        return array_of(given[0]).astype(dtype)
+
+
+def _transpose(node: Node, given: list[Weight | Array]) -> Weight | Array:
+    return np.ascontiguousarray(array_of(given[0]).transpose(node.attribute("perm")))
+
+
+def _arithmetic(function: Callable[..., Any]) -> Callable[[Node, list[Weight | Array]], Weight | Array]:
+    def evaluate(node: Node, given: list[Weight | Array]) -> Weight | Array:
+        require(node.version >= 7 or len(given) == 1, "old-opset", f"{node.op} broadcast differently before opset 7")
+        size = math.prod(np.broadcast_shapes(*(g.shape for g in given)))
+        require(size <= VALUES_LIMIT, "too-large", f"{node.label!r} makes a constant too large to evaluate")
+        arrays = [array_of(g) for g in given]
+        with np.errstate(all="ignore"):
+            result = np.asarray(function(*arrays))
+        require(result.dtype == arrays[0].dtype, "not-float", f"{node.label!r} is not computed in one type")
+        return result
+
+    return evaluate
+
+
+def _divide(a: Array, b: Array) -> Array:
+    if a.dtype in FLOAT_TYPES:
+        return np.asarray(a / b)
+    require(np.all(a >= 0) and np.all(b > 0), "parameters", "runtimes differ in how they divide negative integers")
+    return np.asarray(a // b)
+
+
+def _dequantize(node: Node, given: list[Weight | Array]) -> Weight | Array:
+    """``(integer - zero point) * scale`` as a recipe: the differences, and the scale as their factors."""
+    integers, scale = array_of(given[0]), given[1]
+    to = dtype_of(node.attribute("output_dtype") or 0) or scale.dtype
+    grid = grid_of(node, integers.shape, _wide(scale), _wide(given[2]) if len(given) > 2 else None)
+    exact = np.float32 if integers.dtype.itemsize < EXACT_INTEGER else np.float64
+    differences = np.asarray(integers.astype(exact) - grid.zeros.astype(exact))
+    return Weight(to, integers.shape, differences).scaled(*grid.factor())
+
+
+def _quantize(node: Node, given: list[Weight | Array]) -> Weight | Array:
+    """The integers of a constant, where the standard leaves no choice of how to divide."""
+    values, scale = array_of(given[0]), array_of(given[1])
+    settled = values.dtype == scale.dtype and values.dtype in DIVIDED and not node.attribute("precision")
+    require(settled, "quantized", f"how {node.label!r} divides {values.dtype} by {scale.dtype} is up to the runtime")
+    told = dtype_of(node.attribute("output_dtype") or onnx.TensorProto.UINT8)
+    dtype = given[2].dtype if len(given) > 2 else told
+    require(dtype is not None and is_integer(dtype), "quantized", f"{node.label!r} rounds to {dtype}, no integer type")
+    assert dtype is not None  # noqa: S101  narrowed for the type checker
+    grid = grid_of(node, values.shape, _wide(scale), _wide(given[2]) if len(given) > 2 else None)
+    return grid.quantized(values, dtype)
+
+
+def _wide(found: Weight | Array) -> Array:
+    """The values in float64, not rounded where a fold made them."""
+    return found.values() if isinstance(found, Weight) else found.astype(np.float64)
+
+
+# Operators that move no value, or that stand in many files: evaluated here, and weights in the file are not read.
+OWN: dict[str, Callable[[Node, list[Weight | Array]], Weight | Array]] = {
+    "Identity": lambda _, given: given[0],
+    "Reshape": _reshape,
+    "Unsqueeze": _unsqueeze,
+    "Squeeze": _squeeze,
+    "Transpose": _transpose,
+    "Cast": _cast,
+    "ConstantOfShape": _constant_of_shape,
+    DEQUANTIZE: _dequantize,
+    QUANTIZE: _quantize,
+    "Add": _arithmetic(np.add),
+    "Sub": _arithmetic(np.subtract),
+    "Mul": _arithmetic(np.multiply),
+    "Div": _arithmetic(_divide),
+    "Neg": _arithmetic(np.negative),
+    "Sqrt": _arithmetic(np.sqrt),
+    "Reciprocal": _arithmetic(lambda a: _divide(np.ones((), a.dtype), a)),
+}
+
+# Deterministic operators that exporters leave between weights and their users.
+REFERENCE = frozenset(
+    "Abs And Ceil Clip Concat Equal Exp Expand Flatten Floor Gather GatherElements GatherND Greater GreaterOrEqual "  # noqa: SIM905
+    "Less LessOrEqual Log Max Min Mod Not Or Pow Range ReduceL1 ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd "
+    "ReduceSum ReduceSumSquare Shape Sigmoid Sign Size Slice Split Sum Tanh Tile Where".split()
+)
+OPERATORS = REFERENCE | OWN.keys()

@@ -1,0 +1,131 @@
+"""Model-local functions: inlined where a normalization folds only with what their callers pass, and nowhere else.
+
+A function is folded like any graph, for all its callers at once, as long as the constants are in it. Where they
+are passed by the callers, the calls have to be inlined first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx
+from onnx import inliner
+
+from folding.graph.sites import NORMALIZATION
+from folding.onnxfile import function_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+TRIALS = 24  # how often a model is folded to find out which functions to inline
+
+Name = tuple[str, str]  # domain and name: all overloads of a function are inlined together
+
+
+def inline_where_needed(
+    model: onnx.ModelProto, kept: Collection[str], fold: Callable[[onnx.ModelProto], None]
+) -> tuple[onnx.ModelProto, list[str]]:
+    """The model with no more functions inlined than it takes to fold the most normalizations; the names of these.
+
+    `fold` folds the model it is given in place. Functions named in `kept` stay.
+    """
+    known = dict.fromkeys((f.domain, f.name) for f in model.functions if f.name not in kept)
+    names = [name for name in known if all(_can_inline(model, f) for f in model.functions if _name(f) == name)]
+
+    tried = 0
+
+    def left(chosen: list[Name]) -> int:
+        """The normalizations that are left to run, those of a function once for every call."""
+        nonlocal tried
+        tried += 1
+        candidate = inlined(model, chosen)
+        fold(candidate)
+        return count_normalizations(inlined(candidate, names))
+
+    if not (count_normalizations(model) and _has_one_version_each(model)):
+        return model, []
+    most = left([])
+    fewest = left(names) if most and names else most
+    if fewest >= most:
+        return model, []
+    # Each trial folds the whole model. Where there are too many functions for that, more are inlined than it takes.
+    needed = _needed(names, [], lambda chosen: tried < TRIALS and left(chosen) <= fewest)
+    return inlined(model, needed), sorted(name for _, name in needed)
+
+
+def _needed(names: list[Name], others: list[Name], suffices: Callable[[list[Name]], bool]) -> list[Name]:
+    """As few of `names` as suffice together with `others`, found by halves."""
+    if suffices(others):
+        return []
+    if len(names) == 1:
+        return names
+    first, second = names[: len(names) // 2], names[len(names) // 2 :]
+    of_second = _needed(second, others + first, suffices)
+    return _needed(first, others + of_second, suffices) + of_second
+
+
+def inlined(model: onnx.ModelProto, names: Collection[Name]) -> onnx.ModelProto:
+    """A copy of the model with all calls of these functions inlined."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    if not names:
+        return copy
+    functions = {function_key(f.domain, f.name, f.overload): f for f in copy.functions if _name(f) in names}
+    for node in _nodes(copy):
+        function = functions.get(function_key(node.domain, node.op_type, node.overload))
+        if function is not None:  # onnx's inliner forgets the defaults of attributes, and the operator sets
+            given = {attribute.name for attribute in node.attribute}
+            node.attribute.extend(a for a in function.attribute_proto if a.name not in given)
+    imported = {o.domain for o in copy.opset_import}
+    for function in functions.values():
+        copy.opset_import.extend(o for o in function.opset_import if o.domain not in imported)
+        imported |= {o.domain for o in function.opset_import}
+    return inliner.inline_selected_functions(copy, list(names))
+
+
+def _has_one_version_each(model: onnx.ModelProto) -> bool:
+    """Whether model and functions agree on the versions of their operator sets, as onnx's inliner demands of all."""
+    imported = [o for body in (model, *model.functions) for o in body.opset_import]
+    return len({(_domain(o), o.version) for o in imported}) == len({_domain(o) for o in imported})
+
+
+def _can_inline(model: onnx.ModelProto, function: onnx.FunctionProto) -> bool:
+    """Whether it leaves the standard operators alone, and every call tells which attributes it leaves to defaults."""
+    if _domain(function) == "":
+        return False
+    key, defaults = function_key(*_name(function), function.overload), {a.name for a in function.attribute_proto}
+    calls = (node for node in _nodes(model) if function_key(node.domain, node.op_type, node.overload) == key)
+    return not any(a.ref_attr_name and a.name in defaults for node in calls for a in node.attribute)
+
+
+def _domain(proto: onnx.OperatorSetIdProto | onnx.FunctionProto | onnx.NodeProto) -> str:
+    """Its domain, the standard one in its short spelling."""
+    return function_key(proto.domain, "", "")[0]
+
+
+def _name(function: onnx.FunctionProto) -> Name:
+    return function.domain, function.name
+
+
+def count_nodes(model: onnx.ModelProto) -> int:
+    """Operators in all graphs and functions."""
+    return sum(1 for _ in _nodes(model))
+
+
+def count_normalizations(model: onnx.ModelProto) -> int:
+    """Standard BatchNormalizations in all graphs and functions."""
+    return sum(is_normalization(node) for node in _nodes(model))
+
+
+def is_normalization(node: onnx.NodeProto) -> bool:
+    """Whether it is called as the standard operator is."""
+    return node.op_type == NORMALIZATION and _domain(node) == ""
+
+
+def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """The operators of all graphs and functions."""
+    waiting = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting += [inner for a in node.attribute for body in (a.g, *a.graphs) for inner in body.node]

@@ -1,0 +1,254 @@
+"""An index over a ModelProto: scopes, nodes, producers, consumers, shapes. The message stays the only graph."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, Protocol
+
+import onnx
+from onnx import checker, defs
+
+from folding.errors import ModelError
+from folding.graph.node import SHAPE_READERS, STANDARD_DOMAINS, Edge, Node, bodies
+from folding.graph.weights import dtype_of
+from folding.refusal import Refused, require
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from folding.algebra.shape import Shape
+    from folding.graph.weights import Weight
+    from folding.onnxfile import OnnxFile
+
+# Since when an operator broadcasts as NumPy does; all the others here have no operand to broadcast
+BROADCASTS = {"Add": 7, "Mul": 7, "Max": 8, "Min": 8}
+# Since when ONNX Runtime's CPU provider (1.32) computes an operator in a type that the standard allows before; or never
+COMPUTED = {("Clip", "float64"): 12, ("Conv", "float64"): math.inf}
+FIRST_IR_WITH_DEFAULTS = 4  # before it an initializer had to be a graph input and was not a mere default value
+KEPT_BYTES = 1 << 24  # of an evaluated constant: more than an affine operator's ever has
+
+
+class Values(Protocol):
+    """The one door to what is known of a value without running the model: whether it is constant, and its shape.
+
+    What finds it out (`constants`, `shapes`) reads scopes and nodes; those ask here, and know nothing of it.
+    """
+
+    def is_constant(self, scope: Scope, name: str) -> bool:
+        """Whether the name has a value known now that no caller may override."""
+        ...
+
+    def weight(self, scope: Scope, name: str) -> Weight:
+        """A floating-point constant; raises Refused where it is none."""
+        ...
+
+    def array(self, scope: Scope, name: str) -> NDArray[Any]:
+        """A constant's values in its own type; raises as `weight` does."""
+        ...
+
+    def shape(self, scope: Scope, name: str) -> Shape | None:
+        """The shape of a value with unknown dimensions None; None if its rank is unknown."""
+        ...
+
+
+class Scope:
+    """A graph (the main one, a body of If, Loop, Scan) or a function, and who produces and reads what in it."""
+
+    def __init__(self, graph: Graph, proto: onnx.GraphProto | onnx.FunctionProto, parent: Scope | None) -> None:
+        self.graph, self.proto, self.parent, self.values = graph, proto, parent, graph.values
+        self.index = len(graph.scopes)
+        graph.scopes.append(self)
+        self.is_function = isinstance(proto, onnx.FunctionProto)
+        self.prefix: str = parent.prefix if parent else f"{proto.name}/" if self.is_function else ""  # of labels
+        tables = _interface(proto) if isinstance(proto, onnx.FunctionProto) else proto
+        self.inputs = {value.name for value in tables.input}
+        self.outputs = {value.name for value in tables.output}
+        self.initializers = {tensor.name: tensor for tensor in tables.initializer}
+        self.sparse = {sparse.values.name: sparse for sparse in tables.sparse_initializer}
+        self.annotated = {note.tensor_name for note in tables.quantization_annotation}
+        self.pinned = {
+            entry.value for note in tables.quantization_annotation for entry in note.quant_parameter_tensor_names
+        }
+        self.captured: set[str] = set()  # names that nested graphs read
+        self.constness: dict[str, Refused | None] = {}  # what `constants` found of names that operators make
+        self.shadowing: set[str] = set()  # names that mean something else in an enclosing graph: readers disagree
+        self.weights: dict[str, Weight] = {}  # constants that folds made: what an initializer of that name will hold
+        self.evaluated: dict[str, Weight | NDArray[Any]] = {}  # constants of the file that were asked for
+        self.made: dict[bytes, str] = {}  # the same constants by digest: equal ones are made once
+        self.dropped: set[str] = set()  # names that folds took out
+        self.restructured = False  # whether operators were added or taken out
+        self.shapes: dict[str, Shape] = {name: tuple(sparse.dims) for name, sparse in self.sparse.items()}
+        self.types: dict[str, int] = {name: sparse.values.data_type for name, sparse in self.sparse.items()}
+        self.nodes = [Node(node, self) for node in proto.node]
+        self.producers = {name: node for node in self.nodes for name in node.outputs if name}
+        if parent is not None:
+            own = {*self.producers, *self.inputs, *self.initializers, *self.sparse}
+            self.shadowing = {name for name in own if parent.owner(name) is not None}
+        self.uses: dict[str, list[Edge]] = defaultdict(list)
+        for node in self.nodes:
+            for index, name in enumerate(node.inputs):
+                if name:
+                    self.uses[name].append(Edge(node, index))
+        for node in self.nodes:
+            for body in bodies(node.proto):
+                self._capture(Scope(graph, body, self))
+
+    def _capture(self, inner: Scope) -> None:
+        """Note what a nested graph reads here; its own constructor has noted what is nested deeper."""
+        read = {*inner.uses, *inner.outputs, *inner.captured}
+        own = {*inner.producers, *inner.inputs, *inner.initializers, *inner.sparse}
+        self.captured |= read - own
+
+    def owner(self, name: str) -> Scope | None:
+        """The innermost scope, from this one outwards, that defines a name."""
+        scope: Scope | None = self
+        while scope is not None:
+            if name in scope.producers or name in scope.initializers or name in scope.inputs or name in scope.weights:
+                return scope
+            if name in scope.sparse:
+                return scope
+            scope = scope.parent
+        return None
+
+    def is_overridable(self, name: str) -> bool:
+        """Whether a caller may replace this initializer: it is a graph input too, from IR version 4 on."""
+        if name not in self.inputs or self.graph.freeze_initializers:
+            return False
+        return self.parent is not None or self.graph.model.ir_version >= FIRST_IR_WITH_DEFAULTS
+
+    def readers(self, name: str) -> list[Edge]:
+        """The uses of a value that read its elements."""
+        return [edge for edge in self.uses.get(name, ()) if edge.node.op not in SHAPE_READERS]
+
+    def known_shape(self, name: str) -> Shape:
+        """The shape of a value, its unknown dimensions None.
+
+        Raises:
+            Refused: "unknown-shape" if its rank is unknown.
+        """
+        shape = self.values.shape(self, name)
+        if shape is None:
+            raise Refused("unknown-shape", f"the rank of {name!r} is unknown")
+        return shape
+
+    def dtype(self, name: str) -> np.dtype[Any] | None:
+        """The element type of a value, None if unknown."""
+        scope = self.owner(name)
+        if scope is None:
+            return None
+        if name in scope.weights:
+            return scope.weights[name].dtype
+        code = scope.initializers[name].data_type if name in scope.initializers else scope.types.get(name, 0)
+        return dtype_of(code)
+
+
+class Graph:
+    """A whole model, indexed. `freeze_initializers` makes overridable initializers constants.
+
+    `folding.graph.values.indexed` makes one, with the door to its constants and shapes.
+    """
+
+    def __init__(self, file: OnnxFile, values: Values, *, freeze_initializers: bool = False) -> None:
+        self.file, self.model, self.values, self.freeze_initializers = file, file.model, values, freeze_initializers
+        versions = {o.version for o in self.model.opset_import if o.domain in STANDARD_DOMAINS}
+        if len(versions) > 1:
+            raise ModelError(
+                f"the model imports the standard operators in versions {sorted(versions)}; keep one of them"
+            )
+        self.opset = versions.pop() if versions else 1
+        self.overridden = {f.name for f in self.model.functions if f.domain in STANDARD_DOMAINS}
+        self.scopes: list[Scope] = []
+        self._schemas: dict[str, defs.OpSchema] = {}
+        self._context = checker.C.CheckerContext()
+        self._context.ir_version = self.model.ir_version
+        self._context.opset_imports = {"": self.opset, "ai.onnx": self.opset}
+        self.main = Scope(self, self.model.graph, None)
+        self.main.pinned |= set(_training_names(self.model))
+        for function in filter(self.reaches, self.model.functions):
+            Scope(self, function, None)
+        self.names = {name for scope in self.scopes for name in _all_names(scope)}
+
+    def reaches(self, function: onnx.FunctionProto) -> bool:
+        """Whether the standard operators in a function are of the model's operator set, so that it is a scope."""
+        versions = {o.version for o in function.opset_import if o.domain in STANDARD_DOMAINS}
+        return versions == {self.opset} and self.model.ir_version >= FIRST_IR_WITH_DEFAULTS
+
+    def schema(self, op: str) -> defs.OpSchema:
+        """The schema of an operator of the standard domain.
+
+        Raises:
+            Refused: "unknown-opset" if it may have got another meaning since, "custom-domain" if there is none.
+        """
+        if op not in self._schemas:
+            newest = defs.onnx_opset_version()
+            require(self.opset <= newest, "unknown-opset", f"opset {self.opset} is newer than {newest}, onnx's newest")
+            try:
+                self._schemas[op] = defs.get_schema(op, self.opset, "")
+            except defs.SchemaError:
+                raise Refused("custom-domain", f"{op} is not an operator of opset {self.opset}") from None
+        return self._schemas[op]
+
+    def computes(self, op: str, dtype: np.dtype[Any]) -> bool:
+        """Whether an operator, with NumPy's broadcasting, exists for a type in the model's operator set."""
+        since = max(BROADCASTS.get(op, 1), COMPUTED.get((op, dtype.name), 1))
+        if self.opset < since or op in self.overridden:
+            return False
+        name = {"float32": "float", "float64": "double"}.get(dtype.name, dtype.name)
+        return any(f"tensor({name})" in c.allowed_type_strs for c in self.schema(op).type_constraints)
+
+    def check(self, node: Node) -> None:
+        """Refuse a node that has not the inputs, outputs and attributes its schema asks for."""
+        proto = onnx.NodeProto()
+        proto.CopyFrom(node.proto)
+        proto.domain = ""  # the other spelling, which the checker does not know
+        try:
+            checker.check_node(proto, self._context)
+        except checker.ValidationError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise Refused("parameters", f"the operator is malformed: {reason}", node.label) from None
+
+    def nodes(self) -> Iterator[Node]:
+        """All operators of all scopes that are still there, outer scopes first."""
+        return (node for scope in self.scopes for node in scope.nodes if not node.removed)
+
+    def release(self) -> None:
+        """Forget large constants that were evaluated while planning: few are asked for twice."""
+        for scope in self.scopes:
+            for name in [name for name, found in scope.evaluated.items() if found.nbytes > KEPT_BYTES]:
+                del scope.evaluated[name]
+
+    def fresh_name(self, wish: str) -> str:
+        """A name nothing has yet, as close to `wish` as possible; it is taken from now on."""
+        name, number = wish, 1
+        while name in self.names:
+            number += 1
+            name = f"{wish}_{number}"
+        self.names.add(name)
+        return name
+
+
+def _interface(function: onnx.FunctionProto) -> onnx.GraphProto:
+    """What a function has in common with a graph but its operators: it has no initializers."""
+    values = [[onnx.ValueInfoProto(name=name) for name in names] for names in (function.input, function.output)]
+    return onnx.GraphProto(input=values[0], output=values[1])
+
+
+def _training_names(model: onnx.ModelProto) -> Iterator[str]:
+    """Every name that training information mentions: the training runtime may read or write it."""
+    for info in model.training_info:
+        for graph in (info.initialization, info.algorithm):
+            for node in graph.node:
+                yield from node.input
+                yield from node.output
+        for entry in (*info.initialization_binding, *info.update_binding):
+            yield from (entry.key, entry.value)
+
+
+def _all_names(scope: Scope) -> Iterator[str]:
+    yield from (*scope.inputs, *scope.outputs, *scope.initializers, *scope.sparse, *scope.producers, *scope.uses)
+    yield from (node.proto.name for node in scope.nodes)  # what a fold adds gets a name of its own
+    yield from (value.name for value in scope.proto.value_info)

@@ -1,0 +1,179 @@
+"""One operator of a graph, and one of its inputs: what the rules may ask about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import onnx
+from onnx import defs, helper
+
+from folding.refusal import require
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from folding.algebra.shape import Shape
+    from folding.graph.index import Scope
+    from folding.graph.weights import Weight
+
+STANDARD_DOMAINS = frozenset({"", "ai.onnx"})  # two spellings of one domain, see the ONNX IR specification
+SHAPE_READERS = frozenset({"Shape", "Size"})  # read no values, so a change of values is nothing to them
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Input number `index` of `node`."""
+
+    node: Node
+    index: int
+
+
+class Node:
+    """One operator: what the rules may ask about it. Only `folding.graph.surgery` changes it."""
+
+    def __init__(self, proto: onnx.NodeProto, scope: Scope) -> None:
+        self.proto, self.scope = proto, scope
+        self.inputs: list[str] = list(proto.input)
+        self.outputs: list[str] = list(proto.output)
+        self.label = scope.prefix + _first(proto.name, *self.outputs, proto.op_type)
+        self.key = f"{scope.index}:{_first(*self.outputs, self.label)}"
+        self.removed = False
+        self.is_made = False  # whether a fold made it: it is not a part of the model the user knows
+        self._is_checked = False  # against its schema
+        self.known_site: object = None  # what `sites.affine_of` answered; see `changed`
+
+    @property
+    def op(self) -> str:
+        """The standard operator's name; domain and name joined by "::" for everything else."""
+        if self.proto.domain in STANDARD_DOMAINS and self.proto.op_type not in self.scope.graph.overridden:
+            return str(self.proto.op_type)
+        return f"{self.proto.domain}::{self.proto.op_type}"
+
+    @property
+    def output(self) -> str:
+        """The name of its first output."""
+        return self.outputs[0] if self.outputs else ""
+
+    @property
+    def schema(self) -> defs.OpSchema:
+        """The operator's schema in the model's operator set, which the node was checked against.
+
+        Raises:
+            Refused: as `Graph.schema`, and "parameters" if the node breaks its schema.
+        """
+        schema = self.scope.graph.schema(self.op)
+        if not self._is_checked:
+            self.scope.graph.check(self)
+            self._is_checked = True
+        return schema
+
+    @property
+    def version(self) -> int:
+        """The operator set in which the operator got its present meaning."""
+        return int(self.schema.since_version)
+
+    @cached_property
+    def _attributes(self) -> dict[str, onnx.AttributeProto]:
+        return {a.name: a for a in self.proto.attribute}
+
+    def attribute(self, name: str) -> Any:
+        """An attribute's value; the schema's default where it is absent, None where there is none.
+
+        Raises:
+            Refused: "attribute-reference" where each call of a function gives another value; as `schema`.
+        """
+        given = self._attributes.get(name)
+        if given is not None:
+            reference = given.ref_attr_name
+            require(not reference, "attribute-reference", f"{name} is the function's {reference}", self.label)
+            return helper.get_attribute_value(given)
+        known = self.schema.attributes.get(name)
+        if known is None or not known.default_value.type:
+            return None
+        return helper.get_attribute_value(known.default_value)
+
+    def attribute_proto(self, name: str) -> onnx.AttributeProto | None:
+        """The attribute's message, for payloads."""
+        return self._attributes.get(name)
+
+    def changed(self) -> None:
+        """Call after the message's operator, attributes or constants changed: what was derived of them is stale."""
+        self.__dict__.pop("_attributes", None)
+        self.known_site = None
+        for name in self.outputs:
+            if self.scope.evaluated.pop(name, None) is not None:
+                for edge in self.scope.uses[name]:
+                    edge.node.changed()
+
+    def has(self, index: int) -> bool:
+        """Whether the optional input is given."""
+        return index < len(self.inputs) and bool(self.inputs[index])
+
+    def is_constant(self, index: int) -> bool:
+        """Whether the input is given and has a value known now (and not to be overridden)."""
+        return self.has(index) and self.scope.values.is_constant(self.scope, self.inputs[index])
+
+    def weight(self, index: int) -> Weight:
+        """The input as a floating-point constant.
+
+        Raises:
+            Refused: "weight-not-constant", "overridable", "not-float" or "too-large".
+        """
+        require(self.has(index), "weight-not-constant", f"{self.op} has no input {index}")
+        return self.scope.values.weight(self.scope, self.inputs[index])
+
+    def integers(self, index: int) -> list[int] | None:
+        """The input as a flat list of integers, None if it is absent or not constant."""
+        if not self.is_constant(index):
+            return None
+        return [int(value) for value in self.scope.values.array(self.scope, self.inputs[index]).reshape(-1)]
+
+    def array(self, index: int) -> NDArray[Any]:
+        """The constant input's values in its own type."""
+        return self.scope.values.array(self.scope, self.inputs[index])
+
+    def shape(self, index: int) -> Shape:
+        """The shape of an input.
+
+        Raises:
+            Refused: "unknown-shape" if not even its rank is known.
+        """
+        return self.scope.known_shape(self.inputs[index])
+
+    def rank(self, index: int) -> int:
+        """The rank of an input; raises as `shape` does."""
+        return len(self.shape(index))
+
+    @property
+    def output_shape(self) -> Shape:
+        """The shape of the first output; raises as `shape` does."""
+        return self.scope.known_shape(self.output)
+
+    def dtype(self, index: int) -> np.dtype[Any] | None:
+        """The element type of an input, None if unknown."""
+        return self.scope.dtype(self.inputs[index])
+
+    def computes(self, op: str) -> bool:
+        """Whether another operator exists for the type of this one's value, see `Graph.computes`."""
+        dtype = self.dtype(0) or self.scope.dtype(self.output)
+        return dtype is not None and self.scope.graph.computes(op, dtype)
+
+    def __repr__(self) -> str:
+        return f"{self.op}({', '.join(self.inputs)}) -> {', '.join(self.outputs)}"
+
+
+def _first(*names: str) -> str:
+    return next(name for name in names if name)
+
+
+def bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs that an operator holds as attributes."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs

@@ -1,0 +1,201 @@
+"""Where affines are: BatchNormalization in inference mode, and Mul, Add, Sub, Div, Neg with one constant operand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from folding.algebra.affine import Affine
+from folding.graph.weights import FLOAT_TYPES
+from folding.refusal import Refused, require
+
+if TYPE_CHECKING:
+    from folding.algebra.affine import Float64
+    from folding.algebra.shape import Shape
+    from folding.graph.node import Node
+    from folding.graph.weights import Weight
+
+NORMALIZATION = "BatchNormalization"
+ELEMENTWISE = frozenset({"Add", "Div", "Mul", "Neg", "Sub"})
+OPERATORS = ELEMENTWISE | {NORMALIZATION}
+
+AFFINE_LIMIT = 1 << 20  # elements of a constant operand: a per-channel one has thousands, a larger one is data
+MODE_AS_ATTRIBUTE = 7  # before BatchNormalization-7 (and Dropout-7) the attribute is_test told the mode, 0 by default
+TYPES_APART = 15  # before BatchNormalization-15 gamma and beta had the type of the data
+ONE_TYPE = OPERATORS | {"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"}  # all their inputs have one type
+MULTIDIRECTIONAL = 7  # NumPy's broadcasting since opset 7, the attributes `broadcast` and `axis` before
+
+
+@dataclass(frozen=True)
+class Site:
+    """An operator that computes ``affine`` of its input number `data`."""
+
+    node: Node
+    data: int
+    affine: Affine
+
+
+def value_type(node: Node) -> np.dtype[Any] | None:
+    """The element type of an operator's result; None if neither inference nor a constant of that type tells it."""
+    known = node.scope.dtype(node.output) or node.dtype(data_input(node))
+    if known is not None or (node.op == NORMALIZATION and node.version >= TYPES_APART) or node.op not in ONE_TYPE:
+        return known
+    constants = (node.dtype(index) for index in range(len(node.inputs)) if node.is_constant(index))
+    return next((dtype for dtype in constants if dtype in FLOAT_TYPES), None)
+
+
+def is_candidate(node: Node) -> bool:
+    """Whether a user would call this operator an affine: every BatchNormalization; others with a float constant."""
+    return node.op == NORMALIZATION or (node.op in ELEMENTWISE and _data_input(node) is not None)
+
+
+def data_input(node: Node) -> int:
+    """Which input of an operator that is a candidate holds the data."""
+    return (_data_input(node) or 0) if node.op in ELEMENTWISE else 0
+
+
+def affine_of(node: Node) -> Site:
+    """The affine that an operator computes; asked often, so the node keeps the answer until it is changed.
+
+    But for an unknown shape: a fold nearby may make it known.
+
+    Raises:
+        Refused: it is none, or one that must not be touched.
+    """
+    if node.known_site is None:
+        try:
+            node.known_site = _affine_of(node)
+        except Refused as refusal:
+            if refusal.code == "unknown-shape":
+                raise
+            node.known_site = refusal
+    if isinstance(node.known_site, Site):
+        return node.known_site
+    assert isinstance(node.known_site, Refused)  # noqa: S101  the only other answer
+    raise Refused(node.known_site.code, node.known_site.reason, node.known_site.at)
+
+
+def _affine_of(node: Node) -> Site:
+    if node.op in OPERATORS:
+        _ = node.schema  # refuses an operator set whose meaning is unknown
+        require(not node.is_constant(data_input(node)), "constant-input", "it computes a constant")
+    if node.op == NORMALIZATION:
+        return Site(node, 0, _of_normalization(node))
+    data = _data_input(node) if node.op in ELEMENTWISE else None
+    require(data is not None, "barrier", f"{node.op} has no constant operand")
+    assert data is not None  # noqa: S101  narrowed for the type checker
+    return Site(node, data, _of_elementwise(node, data))
+
+
+def in_training_mode(node: Node) -> bool:
+    """Whether a BatchNormalization uses the statistics of the batch (operator BatchNormalization, all versions)."""
+    if node.version < MODE_AS_ATTRIBUTE:
+        return not node.attribute("is_test")
+    return bool(node.attribute("training_mode")) or len([name for name in node.outputs if name]) > 1
+
+
+def read_outputs(node: Node) -> list[str]:
+    """The outputs beyond the first that anything can see."""
+    scope = node.scope
+    seen = scope.outputs | scope.captured | scope.pinned
+    return [name for name in node.outputs[1:] if name and (scope.uses.get(name) or name in seen)]
+
+
+def _of_normalization(node: Node) -> Affine:
+    """``scale = gamma / sqrt(var + epsilon)``, ``shift = beta - scale * mean`` on axis 1."""
+    require(not in_training_mode(node), "training-mode", "exported in training mode: it uses the batch's statistics")
+    extra = read_outputs(node)
+    require(not extra, "extra-outputs", f"its output {extra[0]!r} is read" if extra else "")
+    weights = [node.weight(index) for index in range(1, 5)]
+    shape = node.shape(0)
+    gamma, beta, mean, var = (_parameter(node, weight, shape) for weight in weights)
+    variance = var + float(node.attribute("epsilon"))
+    require(np.all(variance > 0) and np.isfinite(variance).all(), "non-finite", "var + epsilon is not positive")
+    with np.errstate(all="ignore"):
+        scale = gamma / np.sqrt(variance)
+        affine = Affine.of(scale, beta - scale * mean)
+    require(affine.is_finite, "non-finite", "scale or shift is not finite")
+    return affine
+
+
+def _parameter(node: Node, weight: Weight, shape: Shape) -> Float64:
+    """A parameter of BatchNormalization as an array of the value's rank.
+
+    It has the shape (C,); before opset 9 with the attribute spatial 0 it is (C, D1, ...), one value per position.
+    """
+    rank, told = len(shape), f"a parameter has the shape {list(weight.shape)}, the input {_shown(shape)}"
+    require(rank >= 2, "parameters", f"its input has rank {rank}, so there is no channel axis")
+    per_position = node.attribute("spatial") == 0 and rank > 2
+    require(weight.size > 0 and len(weight.shape) == (rank - 1 if per_position else 1), "parameters", told)
+    known = [pair for pair in zip(weight.shape, shape[1:], strict=False) if isinstance(pair[1], int)]
+    require(all(length == dimension for length, dimension in known), "parameters", told)
+    require(weight.shape == node.weight(1).shape, "parameters", "its parameters differ in shape")
+    require(weight.size <= AFFINE_LIMIT, "too-large", f"its parameters have {weight.size:,} elements")
+    return weight.values().reshape(1, *weight.shape, *(1,) * (rank - 1 - len(weight.shape)))
+
+
+def _data_input(node: Node) -> int | None:
+    """Which input is the data of an elementwise operator with a floating-point constant; None if there is none."""
+    if node.op == "Neg" and len(node.inputs) == 1:
+        return 0 if node.dtype(0) in FLOAT_TYPES and not node.is_constant(0) else None
+    if len(node.inputs) != 2:
+        return None
+    constant = [node.is_constant(index) for index in range(2)]
+    if constant[0] == constant[1] or (node.op == "Div" and constant[0]):
+        return None
+    return constant.index(False) if node.dtype(constant.index(True)) in FLOAT_TYPES else None
+
+
+def _of_elementwise(node: Node, data: int) -> Affine:
+    if node.op == "Neg":
+        return Affine.of(np.full((1,) * node.rank(0), -1.0), 0.0)
+    operand = _operand(node, data)
+    one, zero = np.ones_like(operand), np.zeros_like(operand)
+    with np.errstate(all="ignore"):
+        affine = {
+            "Add": lambda: Affine.of(one, operand),
+            "Mul": lambda: Affine.of(operand, zero),
+            "Div": lambda: Affine.of(1 / operand, zero),
+            "Sub": lambda: Affine.of(one, -operand) if data == 0 else Affine.of(-one, operand),
+        }[node.op]()
+    require(affine.is_finite, "non-finite", "its constant is not finite, or divides by zero")
+    return affine
+
+
+def _operand(node: Node, data: int) -> Float64:
+    """The constant operand as an array of the value's rank that does not change the value's shape."""
+    weight, shape = node.weight(1 - data), node.shape(data)
+    rank = len(shape)
+    require(weight.size <= AFFINE_LIMIT, "too-large", f"its constant has {weight.size:,} elements")
+    require(weight.size > 0, "parameters", "its constant is empty")
+    require(len(weight.shape) <= rank, "broadcast", f"its constant has rank {len(weight.shape)}, the value {rank}")
+    aligned = _aligned(node, data, weight.shape, rank)
+    for length, dimension in zip(aligned, shape, strict=True):
+        require(
+            length == 1 or isinstance(dimension, int),
+            "unknown-shape",
+            f"its constant has the shape {list(weight.shape)}, the value {_shown(shape)}",
+        )
+        require(
+            length in (1, dimension),
+            "broadcast",
+            f"its constant of shape {list(weight.shape)} broadcasts the value of shape {_shown(shape)}",
+        )
+    return weight.values().reshape(aligned)
+
+
+def _aligned(node: Node, data: int, shape: tuple[int, ...], rank: int) -> tuple[int, ...]:
+    """The operand's shape with the value's rank: trailing axes agree; before opset 7 from the attribute `axis` on."""
+    if node.version >= MULTIDIRECTIONAL or len(shape) == rank:
+        return (1,) * (rank - len(shape)) + shape
+    require(data == 0 and node.attribute("broadcast"), "broadcast", "its operands differ in rank without `broadcast`")
+    axis = node.attribute("axis")
+    before = rank - len(shape) if axis is None else axis % rank
+    require(before + len(shape) <= rank, "broadcast", f"its constant does not fit from axis {axis} on")
+    return (1,) * before + shape + (1,) * (rank - len(shape) - before)
+
+
+def _shown(shape: Shape) -> str:
+    return "[" + ", ".join("?" if n is None else str(n) for n in shape) + "]"

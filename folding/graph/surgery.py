@@ -1,0 +1,205 @@
+"""Changes of a graph, one at a time: a constant, an operator, an attribute, a name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import onnx
+from onnx import helper
+
+from folding.graph import constants
+from folding.graph.index import FIRST_IR_WITH_DEFAULTS
+from folding.graph.node import Edge, Node
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from folding.graph.index import Scope
+    from folding.graph.weights import Weight
+
+Attribute = float | str | Sequence[int]
+NO_ATTRIBUTES: Mapping[str, Attribute] = {}
+
+
+# --- constants -------------------------------------------------------------------------------------------
+
+
+def set_constant(node: Node, index: int, weight: Weight, site: str) -> None:
+    """Let an input read a new constant: in place of the old one if nobody else reads that, shared with an equal one."""
+    scope = _home(node.scope)
+    weight = weight.absorbing(site, old_constant(node, index))
+    old = node.inputs[index] if node.has(index) else ""
+    digest = weight.digest()
+    name = scope.made.get(digest, "")
+    if name not in scope.weights or scope.weights[name].digest() != digest:
+        name = old if _is_private(scope, old) else scope.graph.fresh_name(_wish(node, index, old))
+        scope.made[digest] = name
+        scope.weights[name] = weight
+    connect(node, index, name)
+    if scope is not node.scope:
+        scope.captured.add(name)
+    if old and old != name:
+        drop_if_unread(node.scope, old)
+
+
+def old_constant(node: Node, index: int) -> Weight | None:
+    """The constant that an input reads, None if it reads none."""
+    return constants.recipe(node.scope, node.inputs[index]) if node.is_constant(index) else None
+
+
+def _home(scope: Scope) -> Scope:
+    """Where new constants live: before IR version 4 every initializer is an input, and bodies cannot gain inputs."""
+    return scope.graph.main if scope.graph.model.ir_version < FIRST_IR_WITH_DEFAULTS else scope
+
+
+def _wish(node: Node, index: int, old: str) -> str:
+    return f"{old}_folded" if old else f"{node.label}.{'bias' if index else 'constant'}"
+
+
+def _is_private(scope: Scope, name: str) -> bool:
+    """Whether the name is an initializer of this scope that one input reads and nobody else can see."""
+    if name not in scope.initializers and name not in scope.weights:
+        return False
+    seen = scope.outputs | scope.captured | scope.pinned | scope.annotated
+    return len(scope.uses[name]) == 1 and name not in seen
+
+
+def drop_if_unread(scope: Scope, name: str) -> None:
+    """Take out a constant that lost its last reader, and the operators that only made it."""
+    owner = scope.owner(name) if constants.is_constant(scope, name) else None
+    if owner is not None and name in owner.captured and not _is_read_elsewhere(owner, name):
+        owner.captured.discard(name)
+    if owner is None or owner.uses.get(name) or name in owner.outputs | owner.captured | owner.pinned | owner.annotated:
+        return
+    owner.weights.pop(name, None)
+    owner.dropped.add(name)
+    node = owner.producers.get(name)
+    seen = owner.outputs | owner.captured | owner.pinned | owner.annotated
+    if node is not None and not node.removed and not any(o in seen or owner.uses.get(o) for o in node.outputs):
+        remove(node)
+
+
+def _is_read_elsewhere(owner: Scope, name: str) -> bool:
+    """Whether another graph may still read a constant of this one; what it calls so may be a value of its own."""
+    others = (scope for scope in owner.graph.scopes if scope is not owner)
+    return any(scope.uses.get(name) or name in scope.outputs for scope in others)
+
+
+# --- operators -------------------------------------------------------------------------------------------
+
+
+def append_operator(node: Node, op: str) -> Node:
+    """Put a new operator behind another one, whose first output it reads and whose output's name it takes."""
+    scope, final = node.scope, node.output
+    inner, label = scope.graph.fresh_name(f"{final}_before"), scope.graph.fresh_name(f"{node.label}.{op.lower()}")
+    _copy_facts(scope, final, inner)
+    set_output(node, 0, inner)
+    new = Node(onnx.NodeProto(op_type=op, output=[final], name=label), scope)
+    new.is_made = True
+    scope.nodes.insert(scope.nodes.index(node) + 1, new)
+    scope.producers[final] = new
+    scope.restructured = True
+    connect(new, 0, inner)
+    return new
+
+
+def retype(node: Node, op: str, attributes: Mapping[str, Attribute] = NO_ATTRIBUTES) -> None:
+    """Make it another operator with these attributes; its inputs and outputs stay."""
+    node.proto.op_type = op
+    del node.proto.attribute[:]
+    set_attributes(node, attributes)
+
+
+def set_attributes(node: Node, attributes: Mapping[str, Attribute]) -> None:
+    """Set attributes; the others stay."""
+    drop_attributes(node, attributes)
+    node.proto.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
+    node.changed()
+
+
+def drop_attributes(node: Node, names: Collection[str]) -> None:
+    """Take attributes away, so that their defaults hold."""
+    replace(node.proto.attribute, [attribute for attribute in node.proto.attribute if attribute.name not in names])
+    node.changed()
+
+
+def note(node: Node, key: str, value: str) -> None:
+    """Add a value to those that the operator's metadata has under a key, separated by commas."""
+    entry = next((entry for entry in node.proto.metadata_props if entry.key == key), None)
+    if entry is None:
+        node.proto.metadata_props.add(key=key, value=value)
+    else:
+        entry.value += f", {value}"
+
+
+def remove(node: Node, spare: str = "") -> None:
+    """Take an operator out, and the constants that only it read; the input `spare` goes on to other readers."""
+    scope = node.scope
+    node.removed = scope.restructured = True
+    for name in node.outputs:
+        scope.producers.pop(name, None)
+        scope.dropped.add(name)
+    for index, name in enumerate(node.inputs):
+        if name:
+            _disconnect(node, index)
+            if name != spare:
+                drop_if_unread(scope, name)
+
+
+def drop_inputs(node: Node, first: int) -> None:
+    """Take away the inputs from number `first` on."""
+    names = node.inputs[first:]
+    for index in range(first, len(node.inputs)):
+        _disconnect(node, index)
+    del node.inputs[first:], node.proto.input[first:]
+    for name in names:
+        drop_if_unread(node.scope, name)
+
+
+def drop_outputs(node: Node, first: int) -> None:
+    """Take away the outputs from number `first` on, which nothing reads."""
+    names = [name for name in node.outputs[first:] if name]
+    del node.outputs[first:], node.proto.output[first:]
+    node.scope.dropped.update(names)
+    for name in names:
+        node.scope.producers.pop(name, None)
+
+
+def connect(node: Node, index: int, name: str) -> None:
+    """Let an input read `name`."""
+    while len(node.inputs) <= index:
+        node.inputs.append("")
+        node.proto.input.append("")
+    _disconnect(node, index)
+    node.inputs[index] = node.proto.input[index] = name
+    node.scope.uses[name].append(Edge(node, index))
+    node.changed()
+
+
+def _disconnect(node: Node, index: int) -> None:
+    uses = node.scope.uses.get(node.inputs[index])
+    if uses is not None and Edge(node, index) in uses:
+        uses.remove(Edge(node, index))
+
+
+def set_output(node: Node, index: int, name: str) -> None:
+    """Give an output another name; who reads it is told by nobody."""
+    scope = node.scope
+    scope.producers.pop(node.outputs[index], None)
+    node.outputs[index] = node.proto.output[index] = name
+    scope.producers[name] = node
+
+
+def _copy_facts(scope: Scope, known: str, new: str) -> None:
+    """Let a new name have the shape and type of another one."""
+    if known in scope.shapes:
+        scope.shapes[new] = scope.shapes[known]
+    if known in scope.types:
+        scope.types[new] = scope.types[known]
+
+
+def replace(field: Any, items: list[Any]) -> None:
+    """Give a repeated protobuf field new contents."""
+    del field[:]
+    field.extend(items)

@@ -1,0 +1,294 @@
+"""A constant as recipe: where its values lie, which factors apply; evaluated block by block and rounded once."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import threading
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+from onnx import helper
+
+from folding.algebra.factors import BLOCK_ELEMENTS, Factor
+from folding.refusal import Refused, require
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from folding.algebra.affine import Float64
+    from folding.onnxfile import Span
+
+UFUNC_BUFFER = 2048  # elements NumPy casts at a time: two such buffers of float64 stay in the L1 cache
+VALUES_LIMIT = 1 << 26  # elements that may be evaluated at once while planning (512 MiB as float64)
+
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+FLOAT_TYPES = frozenset({np.dtype(np.float16), BFLOAT16, np.dtype(np.float32), np.dtype(np.float64)})
+
+
+def dtype_of(code: int) -> np.dtype[Any] | None:
+    """The NumPy type of one of ONNX's element types, None if there is none."""
+    try:
+        return helper.tensor_dtype_to_np_dtype(code) if code else None
+    except KeyError:
+        return None
+
+
+def contains(wide: np.dtype[Any], narrow: np.dtype[Any]) -> bool:
+    """Whether every value of the floating-point type `narrow` is a value of the floating-point type `wide`."""
+    larger = wide.itemsize > narrow.itemsize and wide.itemsize > BFLOAT16.itemsize
+    return {wide, narrow} <= FLOAT_TYPES and (wide == narrow or larger)
+
+
+class _Scratch(threading.local):
+    """One block's worth of memory per thread."""
+
+    def __init__(self) -> None:
+        self.stored = np.empty(BLOCK_ELEMENTS, np.float64)
+        self.product = np.empty(BLOCK_ELEMENTS, np.float64)
+        self.finite = np.empty(BLOCK_ELEMENTS, np.bool_)
+
+
+_scratch = _Scratch()
+
+
+@dataclass(frozen=True, eq=False)
+class Weight:
+    """A constant of a model, of `shape` and stored type `dtype`, times float64 factors; integers have none.
+
+    `base` is a span of the model file (little-endian values of `dtype`), or an array: of `dtype` where the model
+    computes it, of a wider type where it was computed here and has not been rounded yet. `site` is the key of
+    the affine it absorbed last, `onto` what it was before. `is_scale`: every value scales a channel of its own.
+    """
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    base: Span | NDArray[Any]
+    factors: tuple[Factor, ...] = ()
+    site: str = ""
+    onto: Weight | None = None
+    is_scale: bool = False
+    _judged: dict[str, bool] = field(default_factory=dict, repr=False)  # what `judge` found, once per weight
+
+    @staticmethod
+    def of(values: Float64, like: np.dtype[Any], *, is_scale: bool = False) -> Weight:
+        """Exact float64 values that will be rounded once, to the type `like`."""
+        return Weight(like, values.shape, np.ascontiguousarray(values).reshape(values.shape), is_scale=is_scale)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Number of bytes once written."""
+        return self.size * self.dtype.itemsize
+
+    def absorbing(self, site: str, onto: Weight | None) -> Weight:
+        """The same weight, remembering the affine it absorbed last and what it was before."""
+        return replace(self, site=site, onto=onto)
+
+    def straws(self) -> Iterator[tuple[str, UnrepresentableError]]:
+        """The affines with which it cannot be represented, and how it failed; the last straw comes first."""
+        history = [self]
+        while (earlier := history[-1].onto) is not None and earlier.site:
+            history.append(earlier)
+        for weight in reversed(history):
+            try:
+                for start, stop in weight.blocks():
+                    weight.evaluate(start, stop)
+            except UnrepresentableError as error:
+                yield weight.site, error
+
+    def scaled(self, view: Sequence[int], values: Float64) -> Weight:
+        """This weight, read as an array of shape `view`, times float64 `values` that broadcast against it."""
+        factor = Factor(tuple(view), np.ascontiguousarray(np.asarray(values, np.float64)))
+        assert math.prod(view) == self.size, "a view regroups the axes, it keeps the elements"  # noqa: S101  algebra
+        return self if np.all(factor.values == 1) else replace(self, factors=(*self.factors, factor), _judged={})
+
+    def settled(self) -> Weight | None:
+        """The same weight with its values rounded to its type already; None if they are, or do not fit it."""
+        if self.factors or not isinstance(self.base, np.ndarray) or self.base.dtype == self.dtype:
+            return None
+        if self.dtype not in FLOAT_TYPES:
+            return None
+        with np.errstate(all="ignore"):
+            stored = rounded(self.base, self.dtype).astype(np.float64)
+        lost = np.abs(self.base) < float(ml_dtypes.finfo(self.dtype).smallest_normal)  # type: ignore[no-untyped-call]
+        fits = np.isfinite(stored).all() and not (lost & (self.base != 0)).any()
+        return replace(self, base=stored) if fits and not np.array_equal(stored, self.base) else None
+
+    def values(self) -> Float64:
+        """All values in float64, unrounded.
+
+        Raises:
+            Refused: "too-large" over `VALUES_LIMIT` elements.
+        """
+        require(self.size <= VALUES_LIMIT, "too-large", f"a constant of {self.size:,} elements is not evaluated here")
+        result = np.empty(self.size)
+        for start, stop in self._ranges():
+            result[start:stop] = self._product(start, stop)
+        return result.reshape(self.shape)
+
+    def contract(self, view: Sequence[int], values: Float64, axes: tuple[int, ...]) -> Float64:
+        """``sum(view(weight) * values, axes)`` in float64, without the summed axes and one block at a time.
+
+        `values` has the rank of `view` and broadcasts against it.
+        """
+        result = np.zeros([1 if axis in axes else length for axis, length in enumerate(view)])
+        for place, block in self._slabs(view):
+            here = tuple(part if n > 1 else slice(None) for part, n in zip(place, values.shape, strict=True))
+            there = tuple(part if axis not in axes else slice(None) for axis, part in enumerate(place))
+            result[there] += (block * values[here]).sum(axis=axes, keepdims=True)
+        return np.asarray(result.squeeze(axis=axes))
+
+    def _largest(self, view: Sequence[int], axes: tuple[int, ...]) -> Float64:
+        """``max(abs(view(weight)), axes)``, the axes kept with length 1."""
+        result = np.zeros([1 if axis in axes else length for axis, length in enumerate(view)])
+        for place, block in self._slabs(view):
+            there = tuple(part if axis not in axes else slice(None) for axis, part in enumerate(place))
+            result[there] = np.maximum(result[there], np.abs(block).max(axis=axes, keepdims=True))
+        return result
+
+    def _slabs(self, view: Sequence[int]) -> Iterator[tuple[tuple[slice, ...], Float64]]:
+        """The unrounded values read as an array of shape `view`, in C order and in blocks: where, and which."""
+        view, rank = tuple(view), len(view)
+        split = next(i for i in range(rank) if i + 1 == rank or math.prod(view[i + 1 :]) <= BLOCK_ELEMENTS)
+        tail = view[split + 1 :]
+        rows = max(1, BLOCK_ELEMENTS // max(1, math.prod(tail)))
+        for number, outer in enumerate(np.ndindex(view[:split])):
+            for first in range(0, view[split], rows):
+                last = min(first + rows, view[split])
+                start = (number * view[split] + first) * math.prod(tail)
+                values = self._product(start, start + (last - first) * math.prod(tail))
+                place = (*(slice(i, i + 1) for i in outer), slice(first, last), *(slice(0, n) for n in tail))
+                yield place, values.reshape((1,) * split + (last - first, *tail))
+
+    # --- the payload of a tensor, see onnxfile.Computed -------------------------------------------------
+
+    def blocks(self) -> Iterator[tuple[int, int]]:
+        """The byte ranges in which it is evaluated."""
+        item = self.dtype.itemsize
+        return ((start * item, stop * item) for start, stop in self._ranges())
+
+    def evaluate(self, start: int, stop: int) -> memoryview:
+        """The little-endian bytes [start, stop) of the rounded weight, one of `blocks()`.
+
+        Raises:
+            UnrepresentableError: a value is not finite, or a channel lost its precision, in the stored type.
+        """
+        item = self.dtype.itemsize
+        first, last = start // item, stop // item
+        try:
+            with np.errstate(over="raise", invalid="raise", under="ignore" if "underflow" in self._judged else "raise"):
+                np.setbufsize(UFUNC_BUFFER)  # of this block alone: errstate restores it
+                rounded = self._rounded(first, last)
+        except FloatingPointError as error:
+            if "underflow" not in str(error):
+                raise UnrepresentableError(self, "overflow") from None
+            self._judge_underflow()
+            return self.evaluate(start, stop)
+        if not np.isfinite(rounded, out=_scratch.finite[: rounded.size]).all():
+            raise UnrepresentableError(self, "overflow")
+        return rounded.view(np.uint8).data
+
+    def digest(self) -> bytes:
+        """Equal for weights that will be written as the same bytes."""
+        state = hashlib.blake2b(repr((self.dtype.name, self.shape)).encode(), digest_size=16)
+        if isinstance(self.base, np.ndarray):
+            uniform = not any(self.base.strides)  # one value, made by ConstantOfShape: say so instead of writing it out
+            values = self.base.reshape(-1)[:1] if uniform else np.ascontiguousarray(self.base)
+            state.update(repr((self.base.dtype.name, uniform)).encode() + values.tobytes())
+        else:
+            state.update(repr((id(self.base.source), self.base.offset, self.base.length)).encode())
+        for factor in self.factors:
+            state.update(repr((factor.view, factor.values.shape)).encode() + factor.values.tobytes())
+        return state.digest()
+
+    # --- evaluation of one flat range -------------------------------------------------------------------
+
+    def _ranges(self) -> Iterator[tuple[int, int]]:
+        """Flat ranges of at most BLOCK_ELEMENTS elements, whole rows or periods of the factors where these fit."""
+        units = [f.period if f.period <= BLOCK_ELEMENTS else f.inner for f in self.factors if f.values.size > 1]
+        unit = max((unit for unit in units if unit <= BLOCK_ELEMENTS), default=1)
+        step = BLOCK_ELEMENTS // unit * unit
+        return ((start, min(start + step, self.size)) for start in range(0, self.size, step))
+
+    def _stored(self, start: int, stop: int) -> NDArray[Any]:
+        """The base values of a flat range in a buffer of this thread that the caller may overwrite."""
+        if isinstance(self.base, np.ndarray):
+            flat = self.base.reshape(-1)[start:stop] if self.base.flags.c_contiguous else self.base.flat[start:stop]
+            return np.array(flat)
+        item = self.dtype.itemsize
+        buffer = _scratch.stored.view(np.uint8)[: (stop - start) * item]
+        self.base.read_into(buffer.data, start * item)
+        return buffer.view(self.dtype)
+
+    def _product(self, start: int, stop: int) -> Float64:
+        """The unrounded values of a flat range."""
+        product = _scratch.product[: stop - start]
+        product[...] = self._stored(start, stop)
+        for factor in self.factors:
+            product.reshape(-1, factor.row_length(start, stop))[...] *= factor.over(start, stop)
+        return product
+
+    def _rounded(self, start: int, stop: int) -> NDArray[Any]:
+        """The values of a flat range in the stored type."""
+        if len(self.factors) == 1 and not isinstance(self.base, np.ndarray) and self.dtype != BFLOAT16:
+            stored, factor = self._stored(start, stop), self.factors[0]
+            rows = stored.reshape(-1, factor.row_length(start, stop))
+            np.multiply(rows, factor.over(start, stop), out=rows, dtype=np.float64, casting="unsafe")
+            return stored
+        return rounded(self._product(start, stop), self.dtype)
+
+    def _judge_underflow(self) -> None:
+        """Accept single subnormal values; refuse where a whole channel, or the whole constant, fell to them.
+
+        Rounding to a subnormal loses at most half the smallest subnormal. That matters only where it is no
+        longer small against the largest weight of the same channel. Each factor of a scale is a channel.
+        """
+        tiny = float(ml_dtypes.finfo(self.dtype).smallest_normal)  # type: ignore[no-untyped-call]
+        stored = replace(self, factors=(), _judged={})
+        varying = [f for f in self.factors if f.values.size > 1] or [Factor((1, self.size), np.ones((1, 1)))]
+        for factor in varying:
+            each = self.is_scale and not self.factors
+            axes = () if each else tuple(axis for axis, n in enumerate(factor.values.shape) if n == 1)
+            after = self._largest(factor.view, axes)
+            lost = (after > 0) & (after < tiny)
+            if self.factors:
+                lost &= stored._largest(factor.view, axes) >= tiny
+            if lost.any():
+                raise UnrepresentableError(self, "underflow")
+        self._judged["underflow"] = True
+
+
+def rounded(values: Float64, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Float64 values in another type, rounded once (to nearest, ties to even).
+
+    ml_dtypes rounds to bfloat16 by way of float32. Rounding to odd on that way keeps the tie apart from its
+    neighbours (Boldo and Melquiond, "When double rounding is odd", 2005).
+    """
+    if dtype != BFLOAT16:
+        return values.astype(dtype)
+    near = values.astype(np.float32)
+    beyond = np.abs(near.astype(np.float64)) > np.abs(values)
+    bits = near.view(np.uint32) - beyond  # the neighbour towards zero
+    odd = (bits | (near != values)).astype(np.uint32).view(np.float32)
+    return np.where(np.isfinite(values), odd, near).astype(dtype)
+
+
+class UnrepresentableError(Exception):
+    """A weight cannot hold what it absorbed: `code` is "overflow" or "underflow"."""
+
+    def __init__(self, weight: Weight, code: str) -> None:
+        super().__init__(f"{code} in {weight.dtype.name}")
+        self.weight, self.code = weight, code
+
+    def refusal(self) -> Refused:
+        """The same as the planner's answer."""
+        return Refused(self.code, f"the folded constant would {self.code} in {self.weight.dtype.name}")

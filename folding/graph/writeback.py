@@ -1,0 +1,90 @@
+"""The way back into the message: operators, constants with their payloads, what is said of names that are gone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx
+from onnx import helper, numpy_helper
+
+from folding.graph.index import FIRST_IR_WITH_DEFAULTS
+from folding.graph.surgery import replace
+from folding.graph.weights import FLOAT_TYPES
+
+if TYPE_CHECKING:
+    from folding.graph.index import Graph, Scope
+    from folding.graph.weights import Weight
+
+
+def write_back(graph: Graph) -> None:
+    """Bring the message up to date: operators, initializers with their payloads, what is said of vanished names."""
+    # Bodies before what holds them: protobuf copies the operators that are put back, bodies and all.
+    for scope in reversed(graph.scopes):
+        if scope.restructured:
+            nodes = [node.proto for node in scope.nodes if not node.removed]
+            replace(scope.proto.node, nodes)
+        if scope.is_function:
+            _write_constants(scope)
+        else:
+            _write_initializers(scope)
+        gone = {name for name in scope.dropped if name not in scope.producers} | set(scope.weights)
+        if any(value.name in gone for value in scope.proto.value_info):
+            replace(scope.proto.value_info, [value for value in scope.proto.value_info if value.name not in gone])
+
+
+def _write_constants(scope: Scope) -> None:
+    """A function has no initializers: its new constants are Constant nodes before all others."""
+    tensors = [_tensor(scope, name, weight, None) for name, weight in scope.weights.items()]
+    made = [helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in tensors]
+    if made:
+        replace(scope.proto.node, [*made, *scope.proto.node])
+
+
+def _write_initializers(scope: Scope) -> None:
+    """New constants take the place of the old ones of the same name; unread ones go, with their graph inputs."""
+    gone = (scope.dropped | set(scope.weights)) & (scope.initializers.keys() | scope.sparse.keys())
+    if not gone and not scope.weights:
+        return
+    if gone & scope.sparse.keys():
+        replace(scope.proto.sparse_initializer, [s for name, s in scope.sparse.items() if name not in gone])
+    old_ir = scope.parent is None and scope.graph.model.ir_version < FIRST_IR_WITH_DEFAULTS
+    tensors, left = [], dict(scope.weights)
+    for tensor in scope.proto.initializer:
+        if tensor.name in left:
+            tensors.append(_tensor(scope, tensor.name, left.pop(tensor.name), tensor))
+        elif tensor.name not in gone:
+            tensors.append(tensor)
+    tensors += [_tensor(scope, name, weight, None) for name, weight in left.items()]
+    replace(scope.proto.initializer, tensors)
+    vanished = gone - (set(scope.weights) if old_ir else set())
+    if scope.inputs & vanished:
+        replace(scope.proto.input, [value for value in scope.proto.input if value.name not in vanished])
+    if old_ir:
+        _declare(scope)
+
+
+def _declare(scope: Scope) -> None:
+    """Before IR version 4 every initializer is a graph input too."""
+    for name, weight in scope.weights.items():
+        code = helper.np_dtype_to_tensor_dtype(weight.dtype)
+        value = helper.make_tensor_value_info(name, code, weight.shape)
+        same = next((given for given in scope.proto.input if given.name == name), None)
+        if same is None:
+            scope.proto.input.append(value)
+        else:
+            same.type.CopyFrom(value.type)
+
+
+def _tensor(scope: Scope, name: str, weight: Weight, old: onnx.TensorProto | None) -> onnx.TensorProto:
+    tensor = onnx.TensorProto(name=name, data_type=helper.np_dtype_to_tensor_dtype(weight.dtype), dims=weight.shape)
+    if old is not None:
+        tensor.doc_string = old.doc_string
+        tensor.metadata_props.extend(old.metadata_props)
+    floating = weight.dtype in FLOAT_TYPES
+    tensor.raw_data = scope.graph.file.attach(weight) if floating else _packed(weight)
+    return tensor
+
+
+def _packed(integers: Weight) -> bytes:
+    """Integers as they are stored: those of 4 or 2 bits share a byte."""
+    return numpy_helper.from_array(integers.values().astype(integers.dtype)).raw_data

@@ -1,0 +1,85 @@
+"""What verification wants to know of a model before it runs: how it rounds, and how many bytes it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from onnx import GraphProto, TensorProto
+
+from folding.errors import ModelError
+from folding.onnxfile.reader import read
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from onnx import AttributeProto, FunctionProto, ModelProto
+
+# The distance from 1 to the next larger number of a type: 2 to minus the bits of its fraction.
+EPSILON: dict[int, float] = {
+    TensorProto.FLOAT: 2.0**-23,
+    TensorProto.FLOAT16: 2.0**-10,
+    TensorProto.DOUBLE: 2.0**-52,
+    TensorProto.BFLOAT16: 2.0**-7,
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What one model names, nested graphs and functions included.
+
+    `epsilon` is the relative spacing of the narrowest floating type named, that of float32 where none is; `quantizes`
+    tells whether activations, not only weights, are rounded to a few bits; `nbytes` counts external data too.
+    """
+
+    epsilon: float
+    quantizes: bool
+    nbytes: int
+
+
+def read_facts(path: str | os.PathLike[str]) -> Facts:
+    """The facts of a model file, found without reading its weights.
+
+    Raises:
+        ModelError: it is missing, corrupt or unsafe; the sentence begins with its path.
+    """
+    try:
+        with read(path) as file:
+            bodies = list(_bodies(file.model))
+            named = {kind for body in bodies for kind in _types(body)}
+            epsilon = max((EPSILON[kind] for kind in named & EPSILON.keys()), default=EPSILON[TensorProto.FLOAT])
+            return Facts(epsilon, any(_quantizes(node.op_type) for body in bodies for node in body.node), file.nbytes)
+    except ModelError as error:
+        text = str(error)
+        raise type(error)(text if text.startswith(str(path)) else f"{path}: {text}") from error
+
+
+def _bodies(model: ModelProto) -> Iterator[GraphProto | FunctionProto]:
+    """Every graph and function; an attribute that holds no graph adds an empty one, in which nothing is named."""
+    waiting: list[GraphProto | FunctionProto] = [model.graph, *model.functions]
+    while waiting:
+        body = waiting.pop()
+        yield body
+        waiting += [graph for attribute in _attributes(body) for graph in (attribute.g, *attribute.graphs)]
+
+
+def _attributes(body: GraphProto | FunctionProto) -> Iterator[AttributeProto]:
+    return (attribute for node in body.node for attribute in node.attribute)
+
+
+def _types(body: GraphProto | FunctionProto) -> Iterator[int]:
+    """The TensorProto.DataType of every constant, input, output and cast of one body; 0 where there is none."""
+    for attribute in _attributes(body):
+        if attribute.name == "to":  # Cast's target type; no other standard operator has this name
+            yield attribute.i
+        yield from (tensor.data_type for tensor in (attribute.t, *attribute.tensors))
+        yield from (sparse.values.data_type for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors))
+    if isinstance(body, GraphProto):
+        yield from (tensor.data_type for tensor in body.initializer)
+        yield from (sparse.values.data_type for sparse in body.sparse_initializer)
+        yield from (value.type.tensor_type.elem_type for value in (*body.input, *body.output))
+
+
+def _quantizes(operator: str) -> bool:
+    return operator.startswith("QLinear") or operator.endswith(("Integer", "QuantizeLinear"))

@@ -1,0 +1,25 @@
+"""Models in memory: a ModelProto as its bytes, and back."""
+
+from __future__ import annotations
+
+import onnx
+
+from folding.errors import OptionError
+
+
+def serialized(model: onnx.ModelProto) -> bytes:
+    """The bytes of a model in memory.
+
+    Raises:
+        OptionError: it is no ModelProto; the sentence says which function takes files.
+    """
+    if not isinstance(model, onnx.ModelProto):
+        raise OptionError(f"fold_model takes an onnx.ModelProto, not {type(model).__name__}; fold takes files")
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def parsed(data: bytes) -> onnx.ModelProto:
+    """The model that these bytes are."""
+    model: onnx.ModelProto = onnx.ModelProto.FromString(data)
+    return model

@@ -1,0 +1,168 @@
+"""Carry out a plan: edit the operators that absorb, take out the affines, write clamps and leftovers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+
+from folding.graph.sites import data_input, value_type
+from folding.graph.surgery import (
+    append_operator,
+    connect,
+    drop_if_unread,
+    drop_inputs,
+    drop_outputs,
+    note,
+    old_constant,
+    remove,
+    retype,
+    set_attributes,
+    set_constant,
+    set_output,
+)
+from folding.graph.weights import Weight
+
+if TYPE_CHECKING:
+    from folding.algebra.affine import Affine, Float64
+    from folding.algebra.clamp import Clamp
+    from folding.graph.node import Node
+    from folding.planning.plan import Merge, Plan
+    from folding.rules import Edit
+
+ABSORBED = "bnfold.absorbed"  # key in an absorbing operator's metadata_props: the names of what it absorbed
+CLIP_BOUNDS_AS_INPUTS = 11
+
+
+def commit(plan: Plan) -> None:
+    """Carry out a plan: edit the absorbing operators, take out the affine ones."""
+    names = ", ".join(node.label for node in plan.gone)
+    for edit in plan.move.edits:
+        _apply(edit, plan.site.key)
+        note(edit.node, ABSORBED, names)
+    if plan.is_split:
+        plan.site.is_made = True
+    for node in plan.move.removed:
+        _bypass(node, keep_output=plan.direction == "backward")
+
+
+def merge(plan: Merge) -> None:
+    """Let the convolution that stays take the place of the whole sum."""
+    stays, final = plan.edit.node, plan.root.output
+    scope, former = stays.scope, stays.output
+    _apply(plan.edit, plan.root.key)
+    names = ", ".join(node.label for node in plan.sites)
+    if names:
+        note(stays, ABSORBED, names)
+    set_output(stays, 0, final)  # first: nothing that goes may take along what only it read
+    for node in plan.others:
+        if not node.removed:
+            remove(node)
+    scope.producers[final] = stays
+    scope.dropped.discard(final)
+    scope.dropped.add(former)
+
+
+def _apply(edit: Edit, site: str) -> None:
+    node = edit.node
+    if edit.become is not None:
+        rewrite_as_affine(node, edit.become, site)
+    if edit.clamp is not None:
+        rewrite_as_clamp(node, edit.clamp, site)
+    for index, weight in edit.constants.items():
+        old = old_constant(node, index)
+        if old is None or old.digest() != weight.digest():
+            set_constant(node, index, weight, site)
+    if edit.attributes:
+        set_attributes(node, edit.attributes)
+    if edit.leftover is not None:
+        append_affine(node, edit.leftover, site)
+
+
+def _bypass(node: Node, *, keep_output: bool) -> None:
+    """Take an affine operator out and join its data input and its output under one of their names."""
+    scope, value, output = node.scope, node.inputs[data_input(node)], node.output
+    remove(node, spare=value)
+    if keep_output:
+        producer = scope.producers[value]
+        set_output(producer, producer.outputs.index(value), output)
+        old, new = value, output
+        scope.dropped.add(value)
+        scope.dropped.discard(output)
+    else:
+        old, new = output, value
+    for edge in list(scope.uses.pop(old, ())):
+        edge.node.inputs[edge.index] = edge.node.proto.input[edge.index] = new
+        scope.uses[new].append(edge)
+
+
+# --- what operators become ---------------------------------------------------------------------------------
+
+
+def _type(node: Node) -> np.dtype[Any]:
+    """The type of the constants that go with an operator's result; the planner asked whether it is known."""
+    dtype = value_type(node)
+    assert dtype is not None, f"the type of {node.label!r} is unknown"  # noqa: S101
+    return dtype
+
+
+def rewrite_as_affine(node: Node, a: Affine, site: str) -> None:
+    """Turn an operator with one data input into the Mul or Add that computes `a`, a pure scale or a pure shift."""
+    dtype, data = _type(node), data_input(node)
+    value, constant = node.inputs[data], node.inputs[1 - data] if len(node.inputs) == 2 else ""
+    retype(node, "Mul" if a.is_linear else "Add")
+    drop_inputs(node, 2)
+    connect(node, 0, value)
+    if constant:
+        connect(node, 1, constant)
+    drop_outputs(node, 1)  # empty names of statistics nobody asked for
+    set_constant(node, 1, _constant_of(a, dtype), site)
+
+
+def _constant_of(a: Affine, dtype: np.dtype[Any]) -> Weight:
+    """The constant operand of the Mul or Add that computes a pure scale or a pure shift."""
+    return Weight.of(a.scale, dtype, is_scale=True) if a.is_linear else Weight.of(a.shift, dtype)
+
+
+def append_affine(node: Node, a: Affine, site: str) -> None:
+    """Insert a Mul, an Add or both behind an operator; its first output's name moves to the last of them."""
+    for part in (a.shift_part(), a.linear_part()):  # each goes right behind the operator: the last comes first
+        if not part.is_identity:
+            operand = _constant_of(part, _type(node))
+            set_constant(append_operator(node, "Mul" if part.is_linear else "Add"), 1, operand, site)
+
+
+def rewrite_as_clamp(node: Node, clamp: Clamp, site: str) -> None:
+    """Turn an operator with one data input into those that compute `clamp`, see `Clamp.operators`."""
+    dtype = _type(node)
+    value = next(name for index, name in enumerate(node.inputs) if name and not node.is_constant(index))
+    former, (first, *second) = node.inputs[0], clamp.operators
+    retype(node, first)
+    connect(node, 0, value)
+    drop_inputs(node, 1)
+    if former != value:
+        drop_if_unread(node.scope, former)
+    bounds = {"Max": clamp.lower, "Min": clamp.upper}
+    if first == "Clip":
+        _set_bounds(node, clamp, dtype, site)
+    elif first != "Relu":
+        set_constant(node, 1, _bounds(bounds[first], dtype), site)
+    for op in second:
+        set_constant(append_operator(node, op), 1, _bounds(bounds[op], dtype), site)
+
+
+def _set_bounds(node: Node, clamp: Clamp, dtype: np.dtype[Any], site: str) -> None:
+    """The scalar bounds of Clip: inputs since opset 11, attributes before."""
+    for index, (name, bound) in enumerate((("min", clamp.lower), ("max", clamp.upper)), start=1):
+        if np.isfinite(bound).all() and node.version >= CLIP_BOUNDS_AS_INPUTS:
+            set_constant(node, index, _bounds(bound.reshape(()), dtype), site)
+        elif np.isfinite(bound).all():
+            set_attributes(node, {name: bound.item()})
+
+
+def _bounds(values: Float64, dtype: np.dtype[Any]) -> Weight:
+    """Bounds as a constant; where there is none, the largest finite value of the type on that side."""
+    info = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
+    finite = np.where(np.isposinf(values), float(info.max), np.where(np.isneginf(values), float(info.min), values))
+    return Weight.of(finite, dtype)

@@ -1,0 +1,88 @@
+"""What becomes of a BatchNormalization that stays: inference mode if asked for, Mul + Add, or a depthwise Conv."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from folding.graph.sites import MODE_AS_ATTRIBUTE, NORMALIZATION, affine_of, in_training_mode, read_outputs, value_type
+from folding.graph.surgery import drop_attributes, drop_inputs, drop_outputs, retype, set_attributes, set_constant
+from folding.graph.weights import Weight
+from folding.planning.commit import append_affine, rewrite_as_affine
+from folding.refusal import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from folding.algebra.affine import Affine
+    from folding.graph.node import Node
+    from folding.options import Leftover
+
+TRAINING_MODE_SINCE = 14  # BatchNormalization-14 has the attribute; before it a second output meant training
+IMAGE_RANK = 3  # the least rank a Conv takes
+
+
+def freeze_training(nodes: Iterable[Node]) -> int:
+    """Turn training mode off wherever nothing reads the updated statistics; the number of operators changed."""
+    return sum(_freeze(node) for node in nodes if node.op == NORMALIZATION and _trains(node))
+
+
+def _trains(node: Node) -> bool:
+    try:
+        return in_training_mode(node)
+    except Refused:
+        return False
+
+
+def _freeze(node: Node) -> bool:
+    if read_outputs(node):
+        return False
+    name, value = ("is_test", 1) if node.version < MODE_AS_ATTRIBUTE else ("training_mode", 0)
+    has_mode = node.version < MODE_AS_ATTRIBUTE or node.version >= TRAINING_MODE_SINCE
+    drop_outputs(node, 1)
+    if has_mode:
+        set_attributes(node, {name: value})
+    else:
+        drop_attributes(node, {name})
+    return True
+
+
+def rewrite(node: Node, form: Leftover) -> bool:
+    """Write a BatchNormalization that stays in the form asked for; whether that was possible."""
+    try:
+        affine = affine_of(node).affine
+    except Refused:
+        return False
+    dtype = value_type(node)
+    if dtype is None:
+        return False
+    node.is_made = _as_convolution(node, affine, dtype) if form == "conv" else _as_affine(node, affine, dtype)
+    return node.is_made
+
+
+def _as_affine(node: Node, a: Affine, dtype: np.dtype[Any]) -> bool:
+    graph = node.scope.graph
+    if not (graph.computes("Mul", dtype) and graph.computes("Add", dtype)):
+        return False
+    first = a.shift_part() if a.is_shift else a.linear_part()
+    rewrite_as_affine(node, first, node.key)
+    if not a.is_shift and not a.is_linear:
+        append_affine(node, a.shift_part(), node.key)
+    return True
+
+
+def _as_convolution(node: Node, a: Affine, dtype: np.dtype[Any]) -> bool:
+    """``scale * x + shift`` as a convolution of kernel 1 with one group per channel."""
+    channels = node.weight(1).shape[0]
+    if a.rank < IMAGE_RANK or not a.varies_only_along(1) or not node.scope.graph.computes("Conv", dtype):
+        return False
+    kernel = (1,) * (a.rank - 2)
+    scale, shift = (np.broadcast_to(part.reshape(-1), channels) for part in (a.scale, a.shift))
+    drop_outputs(node, 1)
+    retype(node, "Conv", {"group": channels, "kernel_shape": kernel})
+    weight = Weight.of(scale.reshape(channels, 1, *kernel), dtype, is_scale=True)
+    set_constant(node, 1, weight, node.key)
+    set_constant(node, 2, Weight.of(np.array(shift), dtype), node.key)
+    drop_inputs(node, 3)
+    return True

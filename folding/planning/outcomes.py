@@ -1,0 +1,105 @@
+"""Outcomes: what the report says of each affine operator: which plan moved it, or which refusals kept it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from folding.graph.functions import is_normalization
+from folding.graph.sites import NORMALIZATION, OPERATORS, affine_of
+from folding.planning.branches import SUMS
+from folding.planning.plan import Plan
+from folding.refusal import Refused
+from folding.report.model import SCALES_SHOWN, Outcome, Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from folding.algebra.affine import Affine
+    from folding.graph.index import Graph
+    from folding.graph.node import Node
+    from folding.options import Options
+    from folding.planning.plan import Merge
+    from folding.planning.planner import Planner
+
+UNKNOWN = Outcome("", "", "kept")
+
+
+def kept(node: Node, planner: Planner, options: Options) -> Outcome:
+    """The outcome of an operator that stays: why, asked once more of the final graph."""
+    if not options.selects(node.label):
+        both = Refused("kept-by-option", "an option leaves it alone")
+        return _outcome(node, None, backward=_refusal(both), forward=_refusal(both))
+    try:
+        site = affine_of(node)
+    except Refused as refusal:
+        return _outcome(node, None, backward=_refusal(refusal), forward=_refusal(refusal))
+    answer = planner.plan(site)
+    assert not isinstance(answer, Plan), "rounds end when nothing folds"  # noqa: S101
+    return _outcome(node, site.affine, backward=_refusal(answer[0]), forward=_refusal(answer[1]))
+
+
+def moved(node: Node, a: Affine, plan: Plan) -> Outcome:
+    """The outcome of an affine operator that a plan takes out, or half of it."""
+    move = plan.move
+    absorbing = [edit.node for edit in move.edits if edit.node is not plan.site]
+    passed = [node for node in move.path if node not in absorbing]  # a clamp that takes bounds lets the map pass, too
+    merged = all(absorber.op in OPERATORS for absorber in absorbing)
+    split = plan.is_split or any(edit.leftover is not None for edit in move.edits)
+    status = "removed" if not move.edits else "split" if split else "merged" if merged else "folded"
+    return _outcome(
+        node,
+        a,
+        status=status,
+        direction=plan.direction if move.edits else "",
+        path=tuple(other.label for other in passed),
+        operators=tuple(other.op for other in passed),
+        absorbed_by=tuple(dict.fromkeys(absorber.label for absorber in absorbing)),
+    )
+
+
+def merged_away(node: Node, plan: Merge) -> Outcome:
+    """The outcome of an affine operator that is part of a sum of parallel branches."""
+    return _outcome(
+        node,
+        affine_of(node).affine,
+        status="folded",
+        direction="forward",
+        path=tuple(other.label for other in plan.others if other.op in SUMS),
+        operators=tuple(other.op for other in plan.others if other.op in SUMS),
+        absorbed_by=(plan.edit.node.label,),
+    )
+
+
+def _outcome(node: Node, a: Affine | None, **facts: object) -> Outcome:
+    figures: dict[str, object] = {}
+    if a is not None:
+        scales = np.sort(np.abs(a.scale).reshape(-1))
+        shown = scales[np.linspace(0, scales.size - 1, min(scales.size, SCALES_SHOWN)).astype(int)]
+        figures = {
+            "channels": int(scales.size),
+            "scales": tuple(float(s) for s in shown),
+            "scale_min": float(scales[0]),
+            "scale_max": float(scales[-1]),
+            "shift_max": float(np.abs(a.shift).max()),
+        }
+    return Outcome(**{"node": node.label, "operator": node.op, "status": "kept", **figures, **facts})  # type: ignore[arg-type]
+
+
+def _refusal(refused: Refused) -> Refusal:
+    return Refusal(refused.code, refused.reason, refused.at, refused.hint)
+
+
+def out_of_reach(graph: Graph) -> Iterable[Outcome]:
+    """The normalizations that are no sites: in functions of another opset, and operators of that name not ONNX's."""
+    both = _refusal(Refused("in-function", f"the function does not import opset {graph.opset}, as the model does"))
+    for function in graph.model.functions:
+        for proto in () if graph.reaches(function) else function.node:
+            if is_normalization(proto):
+                label = proto.name or next(iter(proto.output), proto.op_type)
+                yield Outcome(f"{function.name}/{label}", NORMALIZATION, "kept", backward=both, forward=both)
+    for node in graph.nodes():
+        if node.proto.op_type == NORMALIZATION and node.op != NORMALIZATION:
+            custom = _refusal(Refused("custom-domain", f"{node.op} is not the standard operator"))
+            yield Outcome(node.label, node.op, "kept", backward=custom, forward=custom)

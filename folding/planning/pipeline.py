@@ -1,0 +1,269 @@
+"""Fold one indexed model: which sites, in which order, until nothing changes; and what became of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from folding.graph import shapes
+from folding.graph.functions import count_nodes, count_normalizations, inline_where_needed
+from folding.graph.sites import NORMALIZATION, OPERATORS, affine_of, is_candidate
+from folding.graph.values import indexed
+from folding.graph.writeback import write_back
+from folding.planning import leftover
+from folding.planning.branches import Branches
+from folding.planning.commit import commit, merge
+from folding.planning.outcomes import UNKNOWN, kept, merged_away, moved, out_of_reach
+from folding.planning.plan import Plan
+from folding.planning.planner import Planner
+from folding.refusal import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    import onnx
+
+    from folding.graph.index import Graph
+    from folding.graph.node import Node
+    from folding.graph.sites import Site
+    from folding.onnxfile import OnnxFile
+    from folding.options import Options
+    from folding.report.model import Outcome
+
+    _Planning = Callable[[Site], Plan | object]
+
+ONE_BY_ONE = 16  # sites that constants cannot hold, before more than one of a constant is refused at once
+
+
+@dataclass
+class Folded:
+    """A model after folding: `graph` is written back into `graph.model` when `changed`."""
+
+    graph: Graph
+    outcomes: tuple[Outcome, ...]
+    changed: bool
+    bn_before: int
+    nodes_before: int
+    notes: list[str] = field(default_factory=list)
+    frozen: int = 0  # normalizations whose training mode was turned off
+
+    @property
+    def bn_after(self) -> int:
+        """BatchNormalizations left, in all graphs and functions."""
+        return count_normalizations(self.graph.model)
+
+    @property
+    def nodes_after(self) -> int:
+        """Operators left."""
+        return count_nodes(self.graph.model)
+
+
+def fold_graph(
+    file: OnnxFile,
+    options: Options,
+    blocked: Mapping[str, Refused],
+    progress: Callable[[int, int], None] | None = None,
+) -> Folded:
+    """Fold everything that folds in a model, except the sites whose keys are `blocked`.
+
+    Raises:
+        OptionError: a pattern of `options.keep` or `options.only` matches no operator.
+    """
+    graph = indexed(file, freeze_initializers=options.freeze_initializers)
+    options.require_matches(node.label for node in graph.nodes())
+    notes = []
+    if graph.model.functions:
+        kept = {node.scope.prefix[:-1] for node in graph.nodes() if options.keeps(node.label)}
+        file.model, inlined = inline_where_needed(file.model, kept, partial(_fold_variant, file, options, blocked))
+        if inlined:
+            graph = indexed(file, freeze_initializers=options.freeze_initializers)
+            notes = [f"functions were inlined, which their normalizations needed to fold: {', '.join(inlined)}"]
+    before = count_normalizations(file.model), count_nodes(file.model)
+    run = _Run(graph, options, blocked)
+    run.notes += notes
+    if any(node.op in OPERATORS for node in graph.nodes()):
+        run.everything(progress)
+    if run.changed:
+        write_back(graph)
+    outcomes = (*run.ended.values(), *out_of_reach(graph))
+    return Folded(graph, outcomes, run.changed, *before, run.notes, run.frozen)
+
+
+def _fold_variant(file: OnnxFile, options: Options, blocked: Mapping[str, Refused], model: onnx.ModelProto) -> None:
+    """Fold a variant of the file's model, as `fold_graph` would."""
+    graph = indexed(file.variant(model), freeze_initializers=options.freeze_initializers)
+    _Run(graph, replace(options, leftover="keep"), blocked).everything(None)
+    write_back(graph)
+
+
+def freeze_only(file: OnnxFile, options: Options) -> None:
+    """Turn training mode off as `fold_graph` does with these options, and fold nothing."""
+    graph = indexed(file)
+    leftover.freeze_training(node for node in graph.nodes() if options.selects(node.label))
+
+
+class _Run:
+    """One pass over one graph: the sites still open, and what became of the others."""
+
+    def __init__(self, graph: Graph, options: Options, blocked: Mapping[str, Refused]) -> None:
+        self.graph, self.options, self.blocked = graph, options, blocked
+        self.ended: dict[str, Outcome] = {}
+        self.notes: list[str] = []
+        self.changed = False
+        self.frozen = 0
+        self.normalized: set[Node] = set()  # what absorbed a normalization
+        self.became: dict[str, tuple[str, ...]] = {}  # labels of operators that are gone: who took what they held
+        self.clamped: set[str] = set()  # labels of clamps that got a bound per channel
+        self.today: dict[str, str] = {}
+        self.branches = 0  # sums that became one convolution
+
+    def everything(self, progress: Callable[[int, int], None] | None) -> None:
+        """Fold until nothing folds any more, then tell why the rest stays and write it as the options say."""
+        shapes.infer(self.graph)
+        chosen = [node for node in self.graph.nodes() if self.options.selects(node.label)]
+        if self.options.freeze_training and (frozen := leftover.freeze_training(chosen)):
+            self.changed, self.frozen = True, frozen
+            self.notes.append(f"training mode was turned off in {frozen} BatchNormalization, then the model was folded")
+        self.sites = [node for node in self.graph.nodes() if is_candidate(node)]
+        # Normalizations go first: one may take the neighbouring Mul and Add along, which alone would have to stay.
+        self.sites.sort(key=lambda node: node.op != NORMALIZATION)
+        self.ended = dict.fromkeys((node.key for node in self.sites), UNKNOWN)
+        self._until_nothing_folds(progress)
+        planner = Planner(self.options, merge=True, blocked=self.blocked)
+        left = [node for node in self.sites if not node.is_made]
+        self.ended.update({node.key: kept(node, planner, self.options) for node in left})
+        if self.options.leftover != "keep" and self._rewrite([node for node in left if node.op == NORMALIZATION]):
+            self._until_nothing_folds(progress)
+        # An operator without a name goes by its output, which a fold may have renamed.
+        self.today = {n.label: n.scope.prefix + n.output for n in self.graph.nodes() if not n.proto.name and n.output}
+        operators = {self.today.get(node.label, node.label): node.op for node in self.graph.nodes()}
+        for key, end in self.ended.items():
+            present = tuple(self._present(end.absorbed_by))
+            told = tuple(operators.get(label, "") for label in present)
+            self.ended[key] = replace(end, absorbed_by=present, operators=end.operators + told)
+        self._tell()
+
+    def _present(self, labels: Iterable[str]) -> dict[str, None]:
+        """The operators that hold today what these absorbed, in order."""
+        found: dict[str, None] = {}
+        seen: set[str] = set()
+        waiting = list(labels)
+        while waiting:
+            label = waiting.pop(0)
+            if label in self.became and label not in seen:  # two operators may have one name
+                seen.add(label)
+                waiting = [*self.became[label], *waiting]
+            else:
+                found[self.today.get(label, label)] = None
+        return found
+
+    def _tell(self) -> None:
+        """What else a user should know."""
+        if self.clamped:
+            self.notes.append(f"{len(self.clamped)} Relu or Clip became Max or Min, with a bound for every channel")
+        if self.branches:
+            plural = "sums of parallel branches became one convolution each"
+            told = plural if self.branches > 1 else "sum of parallel branches became one convolution"
+            self.notes.append(f"{self.branches} {told}")
+
+    def _rewrite(self, left: list[Node]) -> bool:
+        """Write the normalizations that stay in the form asked for; whether there were any."""
+        chosen = [n for n in left if self.options.selects(n.label) and n.key not in self.blocked]
+        rewritten = [node for node in chosen if leftover.rewrite(node, self.options.leftover)]
+        self.sites += [node for node in self.graph.nodes() if node.is_made and node not in self.sites]
+        if rewritten:
+            self.changed = True
+            form = {"affine": "Mul + Add", "conv": "a depthwise Conv"}[self.options.leftover]
+            self.notes.append(f"{len(rewritten)} BatchNormalization that stay were written as {form}")
+        return bool(rewritten)
+
+    def _until_nothing_folds(self, progress: Callable[[int, int], None] | None) -> None:
+        """Moves first, merges where nothing moves, half a move where nothing merges.
+
+        Then again with the constants of the merges as they are stored.
+        """
+        moving, merging = (Planner(self.options, merge=merge, blocked=self.blocked) for merge in (False, True))
+        while (
+            self._round(moving.plan, progress)
+            or self._merge_branches()
+            or self._round(merging.plan, progress)
+            or self._round(moving.plan_split, progress)
+            or self._settle()
+        ):
+            self.changed = True
+
+    def _round(self, plan: _Planning, progress: Callable[[int, int], None] | None) -> bool:
+        """Try every open site once; whether any folded."""
+        folded = False
+        for number, node in enumerate(self.sites):
+            if progress is not None:
+                progress(number, len(self.sites))
+            if not node.removed and self.options.selects(node.label):
+                folded |= self._try(node, plan)
+                self.graph.release()
+        left = [node for node in self.sites if not node.removed]
+        made = [node for node in self.graph.nodes() if node.is_made] if folded else []
+        self.sites = [*left, *(node for node in made if node not in left)]
+        return folded
+
+    def _merge_branches(self) -> bool:
+        """Make one convolution of parallel branches, the largest sums first; whether there were any."""
+        if not self.options.merge_branches:
+            return False
+        branches = Branches(self.options, self.blocked, self.normalized)
+        merged = False
+        for root in reversed(list(self.graph.nodes())):
+            plan = None if root.removed else branches.plan(root)
+            if plan is not None:
+                self.ended.update({site.key: merged_away(site, plan) for site in plan.sites if not site.is_made})
+                self.normalized.add(plan.edit.node)
+                self.became.update(dict.fromkeys((n.label for n in plan.others), (plan.edit.node.label,)))
+                self.branches += 1
+                merge(plan)
+                merged = True
+        self.sites = [node for node in self.sites if not node.removed]
+        return merged
+
+    def _settle(self) -> bool:
+        """Round the constants of affine operators to their types, as a later run would read them; whether any moved."""
+        settled = False
+        for scope in self.graph.scopes:
+            for name, weight in list(scope.weights.items()):
+                readers = [edge.node for edge in scope.uses[name]]
+                stored = weight.settled() if all(node.op in OPERATORS for node in readers) else None
+                if stored is not None:
+                    scope.weights[name], settled = stored, True
+                    for node in readers:
+                        node.changed()
+        return settled
+
+    def _try(self, node: Node, planning: _Planning) -> bool:
+        try:
+            plan = planning(affine_of(node))
+        except Refused:
+            return False
+        if not isinstance(plan, Plan):
+            return False
+        for gone in plan.gone:
+            if not gone.is_made:
+                self.ended[gone.key] = moved(gone, affine_of(gone).affine, plan)
+        if any(gone.op == NORMALIZATION for gone in plan.gone):
+            self.normalized.update(edit.node for edit in plan.move.edits)
+        absorbers = tuple(dict.fromkeys(edit.node.label for edit in plan.move.edits))
+        self.became.update(dict.fromkeys((n.label for n in plan.move.removed), absorbers))
+        self.clamped |= {e.node.label for e in plan.move.edits if e.clamp is not None and not e.clamp.is_uniform}
+        commit(plan)
+        return True
+
+
+def unrepresentable(folded: Folded, blocked: Mapping[str, Refused]) -> dict[str, Refused]:
+    """Evaluate every constant that folds made; the sites that were the last straw for one, and why.
+
+    Where `blocked` grew long already, what such a constant absorbed later, and cannot hold either, is among them: each
+    refusal costs another plan of the whole model.
+    """
+    count = 1 if len(blocked) < ONE_BY_ONE else None
+    weights = (weight for scope in folded.graph.scopes for weight in scope.weights.values())
+    return {site: error.refusal() for weight in weights for site, error in islice(weight.straws(), count)}

@@ -1,0 +1,337 @@
+"""Move an affine backward or forward through the graph until every branch is absorbed: all branches or none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from folding.graph import constants
+from folding.graph.node import Edge
+from folding.graph.sites import MULTIDIRECTIONAL, NORMALIZATION, OPERATORS, affine_of, value_type
+from folding.planning.plan import Move, Plan
+from folding.refusal import Refused, require
+from folding.rules import RULES, Edit, OperatorRule, Passage, asked, constant, quantized
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from folding.algebra.affine import Affine
+    from folding.graph.index import Graph, Scope
+    from folding.graph.node import Node
+    from folding.graph.sites import Site
+    from folding.options import Options
+    from folding.planning.plan import Direction
+    from folding.rules import Ways
+
+DEPTH_LIMIT = 128  # operators in a row: a few Python frames each, of the 1,000 the interpreter allows
+VISIT_LIMIT = 4096  # operators one move may ask; sums of sums ask again for each place a shift could go
+BARRIERS = {"barrier", "quantized"}  # the codes of operators that never absorb
+
+
+@dataclass
+class Planner:
+    """Plans folds of single sites; changes nothing.
+
+    `merge` lets an affine operator absorb another one (it is left as the last resort: an affine that moves
+    into a weight is gone). `blocked` holds what may not be folded any more, by node key, and why.
+    """
+
+    options: Options
+    merge: bool = False
+    blocked: Mapping[str, Refused] = field(default_factory=dict)
+    _visits: int = 0
+
+    def plan(self, site: Site) -> Plan | tuple[Refused, Refused]:
+        """The first way that works, backward before forward; both refusals if there is none."""
+        node = site.node
+        if node.key in self.blocked:
+            return self.blocked[node.key], self.blocked[node.key]
+        if site.affine.is_identity and self._can_vanish(site):
+            return Plan(node, site.affine, "forward", Move(removed=(node,)))
+        ways: list[Refused] = []
+        for direction in ("backward", "forward"):
+            self._visits = 0
+            try:
+                move = Move(removed=(node,)) + self._move(site, direction)
+                self._require_sound(site, move)
+            except Refused as refusal:
+                ways.append(refusal)
+            else:
+                return Plan(node, site.affine, direction, move)
+        return ways[0], ways[1]
+
+    def plan_split(self, site: Site) -> Plan | None:
+        """Move the scale alone, or the shift alone, of a normalization; what is left of it is one Add or one Mul.
+
+        ``scale * x + shift = (x + shift / scale) * scale``: either part may come first, and the first one may move
+        backward, the last one forward.
+        """
+        if site.node.op != NORMALIZATION or site.node.key in self.blocked:
+            return None
+        for direction, moved, left in _halves(site.affine):
+            self._visits = 0
+            part = replace(site, affine=moved)
+            try:
+                move = Move(edits=(Edit(site.node, become=left),)) + self._move(part, direction)
+                self._require_sound(site, move)
+            except Refused:
+                continue
+            return Plan(site.node, site.affine, direction, move)
+        return None
+
+    def _move(self, site: Site, direction: Direction) -> Move:
+        if direction == "backward":
+            return self._backward(Edge(site.node, site.data), site.affine, 0)
+        return self._forward(site.node, site.affine, 0)
+
+    def _can_vanish(self, site: Site) -> bool:
+        """Whether an identity can be taken out: its readers take its input, which an output of the graph cannot."""
+        try:
+            self._require_unobserved(site.node.scope, site.node.output, site.node)
+        except Refused:
+            return False
+        return True
+
+    def _require_sound(self, site: Site, move: Move) -> None:
+        """Every operator has one part in the move, and the move makes the graph smaller.
+
+        A BatchNormalization may cost one operator of the cheaper kind, since it never comes back: so
+        (normalizations, operators) shrinks with every commit and planning ends.
+        """
+        parts = [*(edit.node for edit in move.edits if not edit.passed), *move.path, *move.removed]
+        for edit in move.edits:
+            if edit.become is not None or edit.leftover is not None:
+                _require_operators(site.node.scope.graph)
+                require(value_type(edit.node), "unknown-type", "the type of the value is unknown", edit.node.label)
+        twice = next((node for node in parts if parts.count(node) > 1), None)
+        require(twice is None, "reconvergent", "two ways of the move meet here", twice.label if twice else "")
+        gain = len(move.removed) - move.added
+        gone = [*move.removed, *(edit.node for edit in move.edits if edit.become is not None)]
+        normalizes = any(node.op == NORMALIZATION for node in gone)
+        gains = gain > 0 or (gain == 0 and normalizes)
+        require(gains, "no-gain", "the operators it would leave are as many as it removes", site.node.label)
+
+    # --- backward ---------------------------------------------------------------------------------------
+
+    def _backward(self, edge: Edge, a: Affine, depth: int) -> Move:
+        """Make the value that `edge` reads the map `a` of itself."""
+        self._count(depth, edge.node)
+        scope, name = edge.node.scope, edge.node.inputs[edge.index]
+        if edge.node.is_constant(edge.index) and not (a.is_linear and constants.origin(scope, name)):
+            return Move(edits=(constant.absorb(edge, a),))
+        producer = scope.producers.get(name)
+        if producer is None:
+            inside = name in scope.inputs
+            raise Refused(
+                "graph-input" if inside else "outer-scope",
+                f"{name!r} is an input of the graph" if inside else f"{name!r} comes from an enclosing graph",
+            )
+        self._require_unobserved(scope, name, producer)
+        others = [reader.node.label for reader in scope.readers(name) if reader != edge]
+        require(not others, "other-consumer", f"{', '.join(map(repr, others[:3]))} reads {name!r} too", producer.label)
+        self._require_changeable(producer)
+        if name != producer.output:
+            return self._through_part(producer, producer.outputs.index(name), a, depth)
+        return self._through_affine(producer, a, depth) or self._through_rule(producer, a, depth)
+
+    def _through_affine(self, producer: Node, a: Affine, depth: int) -> Move | None:
+        """An affine on the way comes along: both become one map and one operator less."""
+        site = self._companion(producer)
+        if site is None:
+            return None
+        try:
+            moved = self._backward(Edge(producer, site.data), a.after(site.affine), depth + 1)
+            return Move(removed=(producer,)) + moved
+        except Refused:
+            if not self.merge:
+                raise
+        return None
+
+    def _through_rule(self, producer: Node, a: Affine, depth: int) -> Move:
+        rule = self._rule(producer)
+        refusal = _barrier(producer)
+        if rule.absorb_backward is not None:
+            try:
+                return self._landed(asked(producer, rule.absorb_backward, a), depth)
+            except Refused as error:
+                refusal = _located(error, producer)
+        if rule.pass_backward is not None:
+            return self._any_way(producer, partial(asked, producer, rule.pass_backward, a), depth, refusal)
+        if rule.part_backward is not None:
+            return self._through_part(producer, 0, a, depth)
+        raise refusal
+
+    def _through_part(self, producer: Node, output: int, a: Affine, depth: int) -> Move:
+        """Past an operator whose other outputs do not change: they are other parts of its input."""
+        rule = self._rule(producer)
+        require(rule.part_backward, "barrier", f"it is output {output}, not the first", producer.label)
+        assert rule.part_backward is not None  # noqa: S101  narrowed for the type checker
+        answer = partial(asked, producer, rule.part_backward, output, a)
+        return self._any_way(producer, answer, depth, _barrier(producer))
+
+    def _any_way(self, producer: Node, answer: Callable[[], Ways], depth: int, first: Refused) -> Move:
+        """The first of the ways past an operator on which every branch lands."""
+        try:
+            passages = [way if isinstance(way, Passage) else Passage(way) for way in answer()]
+        except Refused as error:
+            raise _telling(first, _located(error, producer)) from None
+        refusal = first
+        for maps, edit in passages:
+            try:
+                passing = self._passing(producer, edit)
+                changed = {index: part for index, part in maps.items() if not part.is_identity}
+                branches = [self._backward(Edge(producer, index), part, depth + 1) for index, part in changed.items()]
+                return sum(branches, passing)
+            except Refused as error:
+                refusal = error
+        raise refusal
+
+    def _passing(self, node: Node, edit: Edit | None) -> Move:
+        """The operator's own part in a move that passes it.
+
+        A bound per channel makes another operator of Relu or Clip, which a runtime may not compute as fast.
+        """
+        if edit is not None and edit.clamp is not None and self.options.clamp == "never":
+            cheap = edit.clamp.is_uniform or edit.clamp.operators == (node.op,)
+            require(cheap, "clamp", f"{node.op} would become {' and '.join(edit.clamp.operators)}", node.label)
+        return Move(path=(node,), edits=() if edit is None else (replace(edit, passed=True),))
+
+    def _landed(self, edit: Edit, depth: int) -> Move:
+        """The edit of an absorber. A quantized weight is scaled where it is dequantized, so that its integers stay."""
+        factors = {index: quantized.factor(edit.node, index, weight) for index, weight in edit.constants.items()}
+        kept = {index: weight for index, weight in edit.constants.items() if factors[index] is None}
+        moved = (
+            self._backward(Edge(edit.node, index), a, depth + 1)
+            for index, a in factors.items()
+            if a is not None and not a.is_identity
+        )
+        return sum(moved, Move(edits=(replace(edit, constants=kept),)))
+
+    # --- forward ----------------------------------------------------------------------------------------
+
+    def _forward(self, producer: Node, a: Affine, depth: int, output: int = 0) -> Move:
+        """Let everything that reads an output of the producer apply `a` to it first."""
+        self._count(depth, producer)
+        scope, name = producer.scope, producer.outputs[output]
+        self._require_unobserved(scope, name, producer)
+        readers = scope.readers(name)
+        require(readers, "unused", f"nothing reads {name!r}")
+        repeated = next((edge.node for edge in readers if sum(e.node is edge.node for e in readers) > 1), None)
+        require(repeated is None, "reconvergent", f"it reads {name!r} twice", repeated.label if repeated else "")
+        return sum((self._into(edge, a, depth) for edge in readers), Move())
+
+    def _into(self, edge: Edge, a: Affine, depth: int) -> Move:
+        node = edge.node
+        self._require_changeable(node)
+        site = self._companion(node)
+        if site is not None and site.data == edge.index:
+            try:
+                return Move(removed=(node,)) + self._forward(node, site.affine.after(a), depth + 1)
+            except Refused:
+                if not self.merge:
+                    raise
+        rule = self._rule(node)
+        refusal = _barrier(node)
+        if rule.absorb_forward is not None:
+            try:
+                return self._with_leftover(asked(node, rule.absorb_forward, edge.index, a), depth)
+            except Refused as error:
+                refusal = _located(error, node)
+        if rule.pass_forward is None:
+            raise refusal
+        try:
+            passed = asked(node, rule.pass_forward, edge.index, a)
+        except Refused as error:
+            raise _telling(refusal, _located(error, node)) from None
+        maps, edit = passed if isinstance(passed, Passage) else ({0: passed}, None)
+        changed = {output: part for output, part in maps.items() if not part.is_identity}
+        read = {output: part for output, part in changed.items() if len(maps) == 1 or self._is_read(node, output)}
+        branches = (self._forward(node, part, depth + 1, output) for output, part in read.items())
+        return sum(branches, self._passing(node, edit))
+
+    def _is_read(self, node: Node, output: int) -> bool:
+        """Whether anything can see this output."""
+        scope, name = node.scope, node.outputs[output]
+        return bool(name) and (bool(scope.readers(name)) or name in scope.outputs | scope.captured | scope.pinned)
+
+    def _with_leftover(self, edit: Edit, depth: int) -> Move:
+        """What an absorber could not hold goes on forward if it can, and stays behind it if not."""
+        landed = self._landed(replace(edit, leftover=None), depth)
+        if edit.leftover is None:
+            return landed
+        try:
+            return landed + self._forward(edit.node, edit.leftover, depth + 1)
+        except Refused:
+            return self._landed(edit, depth)
+
+    # --- what every move asks ---------------------------------------------------------------------------
+
+    def _count(self, depth: int, node: Node) -> None:
+        self._visits += 1
+        near = depth < DEPTH_LIMIT and self._visits < VISIT_LIMIT
+        require(near, "too-far", f"more than {self._visits} operators lie on the way", node.label)
+
+    def _companion(self, node: Node) -> Site | None:
+        """The node as an affine that may move too, None if it is not one or must stay."""
+        if node.op not in OPERATORS or node.key in self.blocked or not self.options.selects(node.label):
+            return None
+        try:
+            return affine_of(node)
+        except Refused:
+            return None
+
+    def _rule(self, node: Node) -> OperatorRule:
+        """The node's rule. An affine operator never passes another one, and absorbs one only as the last resort."""
+        rule = RULES.get(node.op, OperatorRule())
+        if self.merge or node.op not in OPERATORS:
+            return rule if self._companion(node) is None else rule.never_passing()
+        return replace(rule, absorb_backward=None, absorb_forward=None)
+
+    def _require_unobserved(self, scope: Scope, name: str, node: Node) -> None:
+        """The value may change its meaning: nobody outside the move can see it."""
+        require(name not in scope.outputs, "graph-output", f"{name!r} is an output of the graph", node.label)
+        require(name not in scope.shadowing, "captured", f"{name!r} means two values in nested graphs", node.label)
+        require(name not in scope.captured, "captured", f"a nested graph reads {name!r}", node.label)
+        require(name not in scope.pinned, "captured", f"training information reads {name!r}", node.label)
+        require(name not in scope.annotated, "annotated", f"{name!r} has a quantization annotation", node.label)
+
+    def _require_changeable(self, node: Node) -> None:
+        require(not self.options.keeps(node.label), "kept-by-option", "an option keeps it", node.label)
+
+
+def _require_operators(graph: Graph) -> None:
+    """A Mul or Add that a fold makes has its standard meaning, broadcasting included."""
+    require(graph.opset >= MULTIDIRECTIONAL, "old-opset", "Mul and Add broadcast by attributes before opset 7")
+    require(not graph.overridden & {"Add", "Mul"}, "custom-domain", "a function gives Add or Mul another meaning")
+
+
+def _halves(a: Affine) -> Iterator[tuple[Direction, Affine, Affine]]:
+    """The ways to move one half of a map: where to, which half, and what is left in its place."""
+    scale, shift = a.linear_part(), a.shift_part()
+    yield "backward", scale, shift
+    yield "forward", shift, scale
+    if np.all(a.scale != 0):
+        with np.errstate(all="ignore"):
+            early = type(a).of(np.ones_like(a.scale), a.shift / a.scale)
+        if early.is_finite:
+            yield "forward", scale, early
+            yield "backward", early, scale
+
+
+def _barrier(node: Node) -> Refused:
+    if quantized.COMPUTES_WITH_INTEGERS.match(node.op):
+        told = f"{node.op} computes with integers that were rounded for the values as they are"
+        return Refused("quantized", told, node.label)
+    return Refused("barrier", f"{node.op} neither absorbs nor passes a scale and shift", node.label)
+
+
+def _telling(absorbs: Refused, passes: Refused) -> Refused:
+    """Why an operator does not absorb, unless it never does; then why it does not pass."""
+    return passes if absorbs.code in BARRIERS else absorbs
+
+
+def _located(refusal: Refused, node: Node) -> Refused:
+    return Refused(refusal.code, refusal.reason, refusal.at or node.label)

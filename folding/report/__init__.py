@@ -1,0 +1,7 @@
+"""Report: what was folded where, what stayed and why, how the result compares. Import its modules one by one.
+
+model (plain data and its JSON form), errors (of a fold that ends with a report and no output), digest (what every form
+says), text, html, markdown, pictures, style, file (by the suffix of its name).
+
+A report of a thousand models is read without onnx: may import `folding.errors` alone.
+"""

@@ -1,0 +1,271 @@
+"""What a report says before it is rendered: its groups, sentences and figures, and names made safe to show."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from folding.report.model import BATCH_NORMALIZATION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from folding.report.model import Outcome, OutputError, Refusal, Report, Verification
+
+_Key = TypeVar("_Key", str, tuple[str, str])
+
+SIZE_UNITS = ("bytes", "kB", "MB", "GB", "TB")
+SIZE_STEP = 1000  # decimal units, as file managers and download pages show them
+MILLISECONDS = 1000  # in a second
+SIGNIFICANT_DIGITS = 3  # of a size, a scale and an error: more is noise to a reader
+ELLIPSIS = "..."
+
+OTHER = "other per-channel maps"
+
+STATUS_WORDS = {"folded": "folded", "split": "folded in part", "merged": "merged", "removed": "removed", "kept": "kept"}
+
+FOLDED_TITLES = {
+    ("backward", False): "Folded into the node before",
+    ("backward", True): "Folded backward, through other nodes",
+    ("forward", False): "Folded into the nodes after",
+    ("forward", True): "Folded forward, through other nodes",
+}
+OTHER_TITLES = {
+    "split": "Folded in part, a scale or a shift is left",
+    "merged": "Merged with a neighbouring map",
+    "removed": "Removed, no other node had to change",
+}
+TITLES = (*FOLDED_TITLES.values(), *OTHER_TITLES.values())
+
+
+def printable(text: str) -> str:
+    """The text on one line with every control, format or surrogate character escaped, so that no terminal obeys it."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def shorten(text: str, width: int) -> str:
+    """The text, its middle left out where it is longer than `width`: what tells names apart is at either end."""
+    if len(text) <= width:
+        return text
+    room = max(width - len(ELLIPSIS), 0)
+    tail = (room + 1) // 2
+    return text[: room - tail] + ELLIPSIS + text[len(text) - tail :]
+
+
+def short_name(outcome: Outcome) -> str:
+    """The node's name, made printable, a last part that only repeats the operator (PyTorch's exporters) left out."""
+    scope = outcome.node.removesuffix(f"/{outcome.operator}")
+    return printable(outcome.node if scope in ("", outcome.node) else f"{scope}/{ELLIPSIS}")
+
+
+def beside(label: str, node: str) -> str:
+    """The label with the scopes it shares with the node left out: ``.../conv1/Conv`` beside ``/layer1/bn1``."""
+    *scopes, last = label.split("/")
+    shared = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(scopes, node.split("/"), strict=False))))
+    return "/".join((ELLIPSIS, *scopes[shared:], last)) if any(scopes[:shared]) else label
+
+
+def listed(names: Sequence[str], shown: int) -> str:
+    """At most `shown` of the names, then how many more there are."""
+    more = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
+
+
+def counted(number: int, singular: str, plural: str = "") -> str:
+    """The number and its noun: ``1 output``, ``2 outputs``, ``1,204 nodes``."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def figure(number: float) -> str:
+    """A measured number with as many digits as a reader can use; NaN and infinity by name."""
+    return f"{number:.{SIGNIFICANT_DIGITS}g}"
+
+
+def file_size(size: int) -> str:
+    """A number of bytes in the largest unit it fills, with three digits: ``97.8 MB``."""
+    value, unit = float(size), 0
+    while value >= SIZE_STEP and unit < len(SIZE_UNITS) - 1:
+        value, unit = value / SIZE_STEP, unit + 1
+    value = float(figure(value)) if unit else value
+    decimals = max(SIGNIFICANT_DIGITS - 1 - int(math.log10(value)), 0) if unit and value else 0
+    return f"{value:.{decimals}f} {SIZE_UNITS[unit]}"
+
+
+def size_change(before: int, after: int) -> str:
+    """How the size changed, with its sign: ``-142 kB``; "same size" when it did not."""
+    if before == after:
+        return "same size"
+    return ("-" if after < before else "+") + file_size(abs(after - before))
+
+
+def scale_range(outcome: Outcome) -> str:
+    """The smallest and largest |scale|, or the one value they share; "" where the outcome tells no channels."""
+    if not outcome.channels:
+        return ""
+    low, high = figure(outcome.scale_min), figure(outcome.scale_max)
+    return low if low == high else f"{low} .. {high}"
+
+
+def is_bn(outcome: Outcome) -> bool:
+    """Whether the affine is a BatchNormalization node, not a decomposed one."""
+    return outcome.operator == BATCH_NORMALIZATION
+
+
+class Tally(NamedTuple):
+    """How many affines of a kind went, and how many there were."""
+
+    whole: int  # gone with nothing left
+    split: int  # gone, one operator left in their place
+    total: int
+
+    @property
+    def stay(self) -> int:
+        """Those that are what they were."""
+        return self.total - self.whole - self.split
+
+    def told(self, noun: str, verb: str) -> str:
+        """``5 of 9 maps folded, 1 split, 3 stay``."""
+        split = f", {self.split:,} split (one Mul or Add is left of each)" if self.split else ""
+        rest = f", {self.stay:,} stay{'s' if self.stay == 1 else ''}" if self.stay else ""
+        return f"{self.whole:,} of {self.total:,} {noun} {verb}{split}{rest}"
+
+
+def tally(outcomes: Iterable[Outcome], *, bn: bool) -> Tally:
+    """Count the BatchNormalization nodes (`bn`), or the decomposed affines."""
+    chosen = [outcome.status for outcome in outcomes if is_bn(outcome) == bn]
+    split, kept = chosen.count("split"), chosen.count("kept")
+    return Tally(len(chosen) - split - kept, split, len(chosen))
+
+
+def duration(seconds: float) -> str:
+    """A time as a reader would say it: ``430 ms``, ``2.1 s``."""
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * MILLISECONDS:.0f} ms"
+
+
+def is_written(report: Report) -> bool:
+    """Whether a folded model exists, not only the plan of one or one that was thrown away."""
+    return report.target is not None and report.verification.status != "failed"
+
+
+def deed(report: Report) -> str:
+    """What was read, what was written, and how long it took: ``a.onnx -> b.onnx, in 2.1 s``."""
+    target = f" -> {report.target}" if is_written(report) else ", nothing is written"
+    return report.source + target + (f", in {duration(report.seconds)}" if report.seconds else "")
+
+
+def sizes(report: Report) -> tuple[str, str, str]:
+    """The size before, the size after and the change; the last two "" where no file tells them."""
+    before, after = report.bytes_before, report.bytes_after
+    return (file_size(before), *((file_size(after), size_change(before, after)) if is_written(report) else ("", "")))
+
+
+def headline(report: Report) -> str:
+    """The one sentence a reader takes away: how many went, in the tense of what was done."""
+    bn, other = tally(report.outcomes, bn=True), tally(report.outcomes, bn=False)
+    if not bn.total and not other.total:
+        return "Nothing to fold: the model holds no BatchNormalization and no other per-channel map"
+    verb = "can be folded" if report.target is None else "folded"
+    lost = ", but the result is wrong and was thrown away" if report.verification.status == "failed" else ""
+    if not bn.total:
+        return f"No BatchNormalization; {other.told(OTHER, verb)}{lost}"
+    return bn.told("BatchNormalization" if bn.total == 1 else "BatchNormalizations", verb) + lost
+
+
+def worst_output(outputs: Sequence[OutputError]) -> OutputError:
+    """The output that came closest to its tolerance or went beyond it; a failed one before any other."""
+
+    def badness(output: OutputError) -> tuple[bool, float]:
+        error, tolerance = output.max_absolute, output.tolerance
+        ratio = error / tolerance if tolerance else error and math.inf
+        return not output.ok, math.inf if math.isnan(ratio) else ratio
+
+    return max(outputs, key=badness)
+
+
+def verdict(verification: Verification) -> str:
+    """The verdict in one sentence, with the figures of the worst output where it ran."""
+    if verification.status != "verified":
+        lead = "Verification failed" if verification.status == "failed" else "Not verified"
+        return f"{lead}: {verification.reason}" if verification.reason else lead
+    ran = f"{counted(verification.samples, 'sample')}, {duration(verification.seconds)}"
+    if not verification.outputs:
+        return f"Verified: {verification.reason}" if verification.reason else f"Verified ({ran})"
+    worst = worst_output(verification.outputs)
+    error = f"{figure(worst.max_absolute)} where {figure(worst.tolerance)} is tolerated"
+    return f"Verified: the largest error is {error} ({counted(len(verification.outputs), 'output')}, {ran})"
+
+
+@dataclass(frozen=True)
+class FoldGroup:
+    """Affines that went the same way."""
+
+    title: str
+    outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True)
+class KeptGroup:
+    """Affines that stay for the same pair of codes."""
+
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def refusals(self) -> tuple[tuple[str, tuple[Refusal, ...]], ...]:
+        """Per way, its name and the refusals met there; one way, "both ways", where they never differ."""
+        backward = tuple(o.backward for o in self.outcomes if o.backward)
+        forward = tuple(o.forward for o in self.outcomes if o.forward)
+        if backward == forward:
+            return (("both ways", backward),) if backward else ()
+        return tuple((way, met) for way, met in (("backward", backward), ("forward", forward)) if met)
+
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """What a user can do, each piece of advice once."""
+        met = (refusal.hint for _, refusals in self.refusals for refusal in refusals)
+        return tuple(dict.fromkeys(hint for hint in met if hint))
+
+
+def code_of(refusal: Refusal | None) -> str:
+    """The refusal's code, "" where nothing was tried."""
+    return refusal.code if refusal else ""
+
+
+def reasons(refusals: Iterable[Refusal], shown: int) -> str:
+    """The different sentences of refusals that share a code, at most `shown` of them."""
+    different = list(dict.fromkeys(refusal.reason for refusal in refusals))
+    more = len(different) - shown
+    return "; ".join(different[:shown]) + (f"; and {more} more such" if more > 0 else "")
+
+
+def places(refusals: Iterable[Refusal]) -> tuple[str, ...]:
+    """The nodes that refused, each once."""
+    return tuple(dict.fromkeys(refusal.at for refusal in refusals if refusal.at))
+
+
+def fold_groups(outcomes: Iterable[Outcome]) -> tuple[FoldGroup, ...]:
+    """What went, by the way it went: the textbook folds first, then the longer ways."""
+    groups = _grouped((o for o in outcomes if o.status != "kept"), _title)
+    return tuple(FoldGroup(title, groups[title]) for title in TITLES if title in groups)
+
+
+def kept_groups(outcomes: Iterable[Outcome]) -> tuple[KeptGroup, ...]:
+    """What stayed, by the codes of its two refusals, the most frequent first."""
+    groups = _grouped((o for o in outcomes if o.status == "kept"), lambda o: (code_of(o.backward), code_of(o.forward)))
+    return tuple(KeptGroup(group) for group in sorted(groups.values(), key=len, reverse=True))
+
+
+def _title(outcome: Outcome) -> str:
+    if outcome.status != "folded":
+        return OTHER_TITLES[outcome.status]
+    return FOLDED_TITLES[outcome.direction or "backward", bool(outcome.path)]
+
+
+def _grouped(outcomes: Iterable[Outcome], key: Callable[[Outcome], _Key]) -> dict[_Key, tuple[Outcome, ...]]:
+    groups: dict[_Key, list[Outcome]] = {}
+    for outcome in outcomes:
+        groups.setdefault(key(outcome), []).append(outcome)
+    return {k: tuple(group) for k, group in groups.items()}

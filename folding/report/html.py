@@ -1,0 +1,275 @@
+"""The report as one HTML page that needs nothing else: no script, no request, safe under the strictest policy.
+
+The page is built as a tree, not as text, so a name from a model can only ever become text.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from xml.etree.ElementTree import tostring
+
+from folding.report.digest import (
+    OTHER,
+    STATUS_WORDS,
+    Tally,
+    code_of,
+    counted,
+    deed,
+    figure,
+    headline,
+    is_bn,
+    kept_groups,
+    printable,
+    reasons,
+    scale_range,
+    sizes,
+    tally,
+    verdict,
+    worst_output,
+)
+from folding.report.pictures import Axis, histogram, ruler, share, tag
+from folding.report.style import STYLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from xml.etree.ElementTree import Element
+
+    from folding.report.digest import KeptGroup
+    from folding.report.model import Outcome, OutputError, Report
+    from folding.report.pictures import Child
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+NAMES_OPEN = 12  # longer lists of names are closed until a reader asks
+ROWS_OPEN = 40  # a longer table of decomposed affines is closed too: it is seldom what the reader looks for
+REASONS_SHOWN = 3
+VERDICT_MARKS = {"verified": "✓", "failed": "✗", "not verified": "!"}
+STATUS_CLASSES = {"kept": "stays", "split": ""}
+NUMBER_COLUMNS = ("Largest error", "Relative to the output", "Tolerated", "Rounding noise", "|scale|")
+LINES_AFTER = {"tr", "section", "article", "li", "dl", "thead", "tbody", "header", "head", "style", "meta"}
+
+
+def render_html(report: Report) -> str:
+    """The whole report as a page; every affine is listed, with a picture of its scales."""
+    bn = [o for o in report.outcomes if is_bn(o)]
+    others = [o for o in report.outcomes if not is_bn(o)]
+    groups = kept_groups(bn) + kept_groups(others)
+    anchors = {id(o): f"stay-{i}" for i, group in enumerate(groups, 1) for o in group.outcomes}
+    sections = [
+        *_verification(report),
+        *_affines("BatchNormalization", "batch-normalization", bn, anchors),
+        *_affines(OTHER.capitalize(), "other-maps", others, anchors),
+        *_stays(groups),
+        *_notes(report.notes),
+    ]
+    body = tag("body", tag("main", _header(report), _tiles(report), _contents(sections), sections), _footer(report))
+    return f"<!doctype html>\n{_written(tag('html', _head(report), body, lang='en'))}\n"
+
+
+def _written(page: Element) -> str:
+    for element in page.iter():
+        if element.tag in LINES_AFTER:
+            element.tail = (element.tail or "") + "\n"
+    return tostring(page, encoding="unicode", method="html")
+
+
+def _head(report: Report) -> Element:
+    return tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("title", printable(f"{report.source}: {headline(report)}")),
+        tag("style", STYLE),
+    )
+
+
+def _header(report: Report) -> Element:
+    status = report.verification.status
+    text = f"{VERDICT_MARKS[status]} {printable(verdict(report.verification))}"
+    return tag(
+        "header",
+        tag("p", tag("code", printable(deed(report))), class_="soft"),
+        tag("h1", headline(report)),
+        tag("p", text, class_=f"verdict {status.replace(' ', '-')}"),
+    )
+
+
+def _tiles(report: Report) -> Element:
+    bn = tally(report.outcomes, bn=True)
+    nodes = report.nodes_after - report.nodes_before
+    before, after, change = sizes(report)
+    return tag(
+        "dl",
+        _tile("BatchNormalization nodes", _change(f"{report.bn_before:,}", f"{report.bn_after:,}"), _share(bn)),
+        _tile("Nodes", _change(f"{report.nodes_before:,}", f"{report.nodes_after:,}"), f"{nodes:+,}" if nodes else ""),
+        _tile("Size", _change(before, after) if after else [before], change),
+        _tile("Verification", [report.verification.status.capitalize()], _margin(report.verification.outputs)),
+        class_="tiles",
+    )
+
+
+def _tile(label: str, value: Iterable[Child], detail: Child) -> Element:
+    lines = [tag("dd", value, class_="big"), tag("dd", detail, class_="soft")]
+    return tag("div", tag("dt", label), lines, class_="tile")
+
+
+def _change(before: str, after: str) -> list[Child]:
+    return [tag("span", f"{before} → ", class_="was"), after]
+
+
+def _share(bn: Tally) -> Child:
+    return share(bn.total - bn.stay, bn.total, bn.told("BatchNormalizations", "folded")) if bn.total else ""
+
+
+def _margin(outputs: Sequence[OutputError]) -> str:
+    if not outputs:
+        return "no figures"
+    worst = worst_output(outputs)
+    return f"largest error {figure(worst.max_absolute)}, tolerated {figure(worst.tolerance)}"
+
+
+def _contents(sections: Iterable[Element]) -> Element:
+    links = [tag("a", section[0].text or "", href=f"#{section.get('id')}") for section in sections]
+    return tag("nav", links, aria_label="Contents")
+
+
+def _section(title: str, anchor: str, *children: Child | Iterable[Child]) -> Element:
+    return tag("section", tag("h2", title), *children, id=anchor)
+
+
+def _table(caption: Child | Iterable[Child], heads: Iterable[Child], rows: Iterable[Element]) -> Element:
+    head = tag("thead", tag("tr", [_column(h) for h in heads]))
+    return tag("div", tag("table", tag("caption", caption), head, tag("tbody", rows)), class_="table", tabindex="0")
+
+
+def _column(head: Child) -> Element:
+    return tag("th", head, scope="col", class_="number" if head in NUMBER_COLUMNS else "")
+
+
+def _verification(report: Report) -> Iterator[Element]:
+    if not report.verification.outputs:
+        return
+    heads = ("Output", *NUMBER_COLUMNS[:-1], "Verdict")
+    rows = [_output(output) for output in report.verification.outputs]
+    caption = f"Absolute differences over {counted(report.verification.samples, 'sample')}"
+    where = f" ({printable(report.verification.inputs)})" if report.verification.inputs else ""
+    noise = "; noise is how far two ways to run the original differ."
+    yield _section("Verification", "verification", _table(caption + where + noise, heads, rows))
+
+
+def _output(output: OutputError) -> Element:
+    figures = (output.max_absolute, output.max_relative, output.tolerance, output.noise)
+    chip = tag("span", "ok" if output.ok else "failed", class_=f"chip {'good' if output.ok else 'wrong'}")
+    numbers = [tag("td", figure(number), class_="number") for number in figures]
+    return tag("tr", tag("th", _code(output.name), scope="row"), numbers, tag("td", chip))
+
+
+def _affines(title: str, anchor: str, outcomes: Sequence[Outcome], anchors: Mapping[int, str]) -> Iterator[Element]:
+    if not outcomes:
+        return
+    axis = Axis.over(outcomes)
+    caption = (
+        "The pictures show how many channels have which |scale|, on one logarithmic axis;"
+        " the upright line is 1, red at the left is 0."
+    )
+    heads: list[Child] = ["Node", "Outcome", "Where to, or why not", "|scale|", ruler(axis)]
+    rows = [_affine(outcome, axis, anchors) for outcome in outcomes]
+    table = _table(caption, heads, rows)
+    is_aside = not is_bn(outcomes[0]) and len(rows) > ROWS_OPEN
+    yield _section(title, anchor, _closable(table, len(rows)) if is_aside else table)
+
+
+def _affine(outcome: Outcome, axis: Axis, anchors: Mapping[int, str]) -> Element:
+    operator = () if is_bn(outcome) else _line(printable(outcome.operator))
+    channels = _line(counted(outcome.channels, "channel")) if outcome.channels else ()
+    return tag(
+        "tr",
+        tag("th", _code(outcome.node), operator, scope="row"),
+        tag("td", _outcome(outcome, anchors), class_="outcome"),
+        tag("td", _destination(outcome)),
+        tag("td", scale_range(outcome), channels, class_="number"),
+        tag("td", histogram(outcome, axis)),
+    )
+
+
+def _line(*children: Child | Iterable[Child]) -> Element:
+    return tag("div", *children, class_="soft")
+
+
+def _destination(outcome: Outcome) -> list[Child]:
+    if outcome.status == "kept":
+        return [_line("backward: ", code_of(outcome.backward)), _line("forward: ", code_of(outcome.forward))]
+    through = [_line("through ", _codes(outcome.path))] if outcome.path else []
+    return [*_codes(outcome.absorbed_by), *through]
+
+
+def _outcome(outcome: Outcome, anchors: Mapping[int, str]) -> list[Child]:
+    chip = tag(
+        "span", STATUS_WORDS[outcome.status], class_=f"chip {STATUS_CLASSES.get(outcome.status, 'good')}".strip()
+    )
+    if outcome.status == "kept":
+        return [tag("a", chip, href=f"#{anchors[id(outcome)]}")]
+    return [chip, f" {outcome.direction}"]
+
+
+def _code(name: str) -> Element:
+    """The name as code that may be broken before each of its scopes."""
+    first, *scopes = printable(name).split("/")
+    return tag("code", first, [part for scope in scopes for part in (tag("wbr"), f"/{scope}")])
+
+
+def _codes(names: Iterable[str]) -> list[Child]:
+    parts = [part for name in names for part in (", ", _code(name))]
+    return parts[1:]
+
+
+def _stays(groups: Sequence[KeptGroup]) -> Iterator[Element]:
+    if groups:
+        cards = [_stay(group, f"stay-{i}") for i, group in enumerate(groups, 1)]
+        yield _section("What stays, and why", "stays", cards)
+
+
+def _stay(group: KeptGroup, anchor: str) -> Element:
+    operators = ", ".join(dict.fromkeys(printable(o.operator) for o in group.outcomes))
+    ways = [
+        part
+        for way, refusals in group.refusals
+        for part in (
+            tag("dt", way.capitalize()),
+            tag("dd", printable(reasons(refusals, REASONS_SHOWN)), " ", tag("code", refusals[0].code, class_="code")),
+        )
+    ]
+    todo = [
+        part for hint in group.hints for part in (tag("dt", "What to do"), tag("dd", printable(hint), class_="todo"))
+    ]
+    names = tag("ul", [tag("li", _code(o.node), _places(o)) for o in group.outcomes])
+    return tag(
+        "article",
+        tag("h3", f"{len(group.outcomes):,} {operators}"),
+        tag("dl", ways, todo),
+        _closable(names, len(group.outcomes), is_open=len(group.outcomes) <= NAMES_OPEN),
+        id=anchor,
+    )
+
+
+def _closable(content: Element, number: int, *, is_open: bool = False) -> Element:
+    details = tag("details", tag("summary", counted(number, "node")), content)
+    if is_open:
+        details.set("open", "")
+    return details
+
+
+def _places(outcome: Outcome) -> Element:
+    refusals = (("backward", outcome.backward), ("forward", outcome.forward))
+    met = [f"{way} at {printable(refusal.at)}" for way, refusal in refusals if refusal and refusal.at]
+    return _line(", ".join(met))
+
+
+def _notes(notes: Sequence[str]) -> Iterator[Element]:
+    if notes:
+        yield _section("Notes", "notes", tag("ul", [tag("li", printable(note)) for note in notes]))
+
+
+def _footer(report: Report) -> Element:
+    return tag("footer", tag("p", f"bnfold {printable(report.version)}"))

@@ -1,0 +1,125 @@
+"""The report as Markdown: tables that a reviewer can read in a pull request, complete, with every name inert."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from folding.report.digest import (
+    OTHER,
+    STATUS_WORDS,
+    counted,
+    deed,
+    figure,
+    fold_groups,
+    headline,
+    is_bn,
+    kept_groups,
+    printable,
+    reasons,
+    scale_range,
+    sizes,
+    verdict,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from folding.report.digest import KeptGroup
+    from folding.report.model import Outcome, OutputError, Report
+
+MARKUP = "\\`*_[]<#|~@&$"  # what CommonMark and GitHub give a meaning within a line, mentions and formulas included
+UNSAFE_IN_CODE = "`|"  # ends a code span, ends a table cell
+REASONS_SHOWN = 3
+NAMES_OPEN = 10  # longer lists of names are folded away behind a click
+VERDICT_MARKS = {"verified": "✅", "failed": "❌", "not verified": "⚠️"}
+
+
+def render_markdown(report: Report) -> str:
+    """The whole report as GitHub-flavoured Markdown; it lists every affine."""
+    blocks = [
+        f"# {prose(headline(report))}",
+        prose(deed(report)),
+        f"{VERDICT_MARKS[report.verification.status]} {prose(verdict(report.verification))}",
+        "\n".join(_figures(report)),
+        *_outputs(report.verification.outputs),
+        *_kind("BatchNormalization", [o for o in report.outcomes if is_bn(o)]),
+        *_kind(OTHER.capitalize(), [o for o in report.outcomes if not is_bn(o)]),
+        *(["## Notes", "\n".join(f"- {prose(note)}" for note in report.notes)] if report.notes else ()),
+        f"bnfold {prose(report.version)}",
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def prose(text: str) -> str:
+    """The text as it reads, whatever it holds: markup, mentions, HTML and line breaks lose their meaning."""
+    text = printable(text)
+    lead = "" if text[:1].isalnum() else text[:1]  # elsewhere a quote, a list or a heading could begin
+    return "".join(f"&#{ord(c)};" if c in MARKUP + lead else c for c in text)
+
+
+def code(name: str) -> str:
+    """The name as code, for a table or a list; a character that would end the code or the cell becomes a reference."""
+    name = printable(name)
+    if not name or name != name.strip() or any(c in name for c in UNSAFE_IN_CODE):
+        return f"<code>{prose(name)}</code>"
+    return f"`{name}`"
+
+
+def _figures(report: Report) -> Iterator[str]:
+    before, after, change = sizes(report)
+    yield from ("| | before | after |", "| --- | ---: | ---: |")
+    yield f"| BatchNormalization | {report.bn_before:,} | {report.bn_after:,} |"
+    yield f"| nodes | {report.nodes_before:,} | {report.nodes_after:,} |"
+    yield f"| size | {before} | {f'{after} ({change})' if after else ''} |"
+
+
+def _outputs(outputs: Sequence[OutputError]) -> Iterator[str]:
+    if not outputs:
+        return
+    rows = ["| output | largest error | tolerated | rounding noise | |", "| --- | ---: | ---: | ---: | --- |"]
+    for o in outputs:
+        cells = (code(o.name), figure(o.max_absolute), figure(o.tolerance), figure(o.noise))
+        rows.append(f"| {' | '.join(cells)} | {'ok' if o.ok else '**failed**'} |")
+    yield "\n".join(rows)
+
+
+def _kind(title: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
+    folds, stays = fold_groups(outcomes), kept_groups(outcomes)
+    if folds or stays:
+        yield f"## {title}"
+    for group in folds:
+        yield f"### {group.title}: {len(group.outcomes):,}"
+        yield "\n".join(_fold_rows(group.outcomes))
+    if stays:
+        yield f"### What stays, and why: {sum(len(group.outcomes) for group in stays):,}"
+    for kept in stays:
+        yield f"**{counted(len(kept.outcomes), 'node')}**"
+        yield "\n".join(_kept_lines(kept))
+
+
+def _fold_rows(outcomes: Iterable[Outcome]) -> Iterator[str]:
+    yield "| node | operator | outcome | into | through | &#124;scale&#124; |"
+    yield "| --- | --- | --- | --- | --- | ---: |"
+    for o in outcomes:
+        into, through = (", ".join(map(code, labels)) for labels in (o.absorbed_by, o.path))
+        what = f"{STATUS_WORDS[o.status]} {o.direction}".rstrip()
+        yield f"| {code(o.node)} | {prose(o.operator)} | {what} | {into} | {through} | {scale_range(o)} |"
+
+
+def _kept_lines(group: KeptGroup) -> Iterator[str]:
+    for way, refusals in group.refusals:
+        yield f"- {way}: {prose(reasons(refusals, REASONS_SHOWN))} (`{refusals[0].code}`)"
+    yield from (f"- what to do: {prose(hint)}" for hint in group.hints)
+    names = [f"{code(o.node)}{_places(o)}" for o in group.outcomes]
+    if len(names) <= NAMES_OPEN:
+        yield from (f"- {name}" for name in names)
+    else:
+        yield "\n<details><summary>all of them</summary>\n"
+        yield from (f"- {name}" for name in names)
+        yield "\n</details>"
+
+
+def _places(outcome: Outcome) -> str:
+    refusals = (("backward", outcome.backward), ("forward", outcome.forward))
+    met = [f"{way} at {code(refusal.at)}" for way, refusal in refusals if refusal and refusal.at]
+    return f": {', '.join(met)}" if met else ""

@@ -1,0 +1,224 @@
+"""The report as text for a terminal: the verdict first, then where each affine went, then what stayed and why."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from folding.report.digest import (
+    OTHER,
+    beside,
+    code_of,
+    deed,
+    figure,
+    fold_groups,
+    headline,
+    is_bn,
+    kept_groups,
+    listed,
+    places,
+    printable,
+    reasons,
+    scale_range,
+    short_name,
+    shorten,
+    sizes,
+    tally,
+    verdict,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from folding.report.digest import FoldGroup, KeptGroup
+    from folding.report.model import Outcome, OutputError, Report, Verification
+
+DEFAULT_WIDTH = 100
+ROWS_SHOWN = 10  # lines of one group: a screen holds all groups of an ordinary model
+OTHER_ROWS_SHOWN = 5  # of decomposed affines, which are many and seldom what the reader looks for
+NAMES_SHOWN = 4  # names after a reason, or of nodes on the way
+REASONS_SHOWN = 2
+INDENT = "  "
+ARROW = " -> "
+SCALE = "|scale| "
+MORE = "--json lists all"
+FAILED = "FAILED"
+NARROWEST = 8  # columns for a name at least, whatever the terminal: fewer tell nothing
+
+STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
+VERDICT_STYLES = {"verified": "green", "failed": "red", "not verified": "yellow"}
+
+
+@dataclass(frozen=True)
+class Page:
+    """How the text is laid out: at most `width` columns, with colour or without."""
+
+    width: int = DEFAULT_WIDTH
+    colour: bool = False
+
+    def paint(self, text: str, style: str) -> str:
+        """The text in a style of `STYLES`, plain where the page has no colour."""
+        return f"\x1b[{STYLES[style]}m{text}\x1b[0m" if self.colour and text else text
+
+    def wrap(self, label: str, text: str, style: str = "") -> list[str]:
+        """The label, then the text beside it on as many lines as it needs."""
+        room = max(self.width - len(label), len(MORE))
+        lines = textwrap.wrap(printable(text), room, break_on_hyphens=False) or [""]
+        painted = [self.paint(line, style) if style else line for line in lines]
+        return [label + painted[0], *(" " * len(label) + line for line in painted[1:])]
+
+
+def render_text(report: Report, *, width: int = DEFAULT_WIDTH, colour: bool = False) -> str:
+    """The report for a reader at a terminal; names are shortened and long lists cut, which the text says."""
+    page = Page(width, colour)
+    sections = [
+        _opening(report, page),
+        *_folded(report, page),
+        *_kept(report, page),
+        *_others(report, page),
+        [line for note in report.notes for line in page.wrap("Note: ", note)],
+    ]
+    return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
+
+
+def render_verification(verification: Verification, *, width: int = DEFAULT_WIDTH, colour: bool = False) -> str:
+    """The verdict with the error of every output, for ``bnfold verify``."""
+    page = Page(width, colour)
+    lines = [*_verdict(verification, page), *_outputs(verification.outputs, page)]
+    if verification.inputs:
+        lines += page.wrap("inputs: ", verification.inputs)
+    return "\n".join(lines) + "\n"
+
+
+def _opening(report: Report, page: Page) -> list[str]:
+    lines = page.wrap("", deed(report), "dim")
+    lines += page.wrap("", headline(report), "bold")
+    expected = report.target is not None and report.changed
+    if expected:
+        lines += _verdict(report.verification, page)
+    elif report.target is not None or report.verification.status == "failed":  # a dry run has nothing to verify
+        lines += page.wrap("", verdict(report.verification), "dim")
+    if report.verification.status == "failed":
+        lines += ["", *_outputs(report.verification.outputs, page)]
+    return [*lines, "", *_figures(report)]
+
+
+def _figures(report: Report) -> Iterator[str]:
+    size, after, change = sizes(report)
+    rows = [
+        ("BatchNormalization", f"{report.bn_before:,}", f"{ARROW}{report.bn_after:,}"),
+        ("nodes", f"{report.nodes_before:,}", f"{ARROW}{report.nodes_after:,}"),
+        ("size", size, f"{ARROW}{after}  ({change})" if after else ""),
+    ]
+    label, before = (max(len(row[i]) for row in rows) for i in range(2))
+    yield from (f"{INDENT}{row[0]:<{label}}  {row[1]:>{before}}{row[2]}" for row in rows)
+
+
+def _verdict(verification: Verification, page: Page) -> list[str]:
+    return page.wrap("", verdict(verification), VERDICT_STYLES[verification.status])
+
+
+def _outputs(outputs: Sequence[OutputError], page: Page) -> Iterator[str]:
+    if not outputs:
+        return
+    shown = sorted(outputs, key=lambda output: output.ok)[:ROWS_SHOWN]
+    heads = ("largest error", "tolerated", "    noise")
+    numbers = INDENT.join(heads)
+    longest = max(len(printable(name)) for name in ("output", *(o.name for o in shown)))
+    name = max(min(longest, page.width - len(INDENT + numbers + INDENT + INDENT + FAILED)), NARROWEST)
+    yield f"{INDENT}{'output':<{name}}{INDENT}{numbers}"
+    for o in shown:
+        figures = zip(heads, (o.max_absolute, o.tolerance, o.noise), strict=True)
+        cells = INDENT.join(f"{figure(number):>{len(head)}}" for head, number in figures)
+        mark = page.paint("ok", "green") if o.ok else page.paint(FAILED, "red")
+        yield f"{INDENT}{shorten(printable(o.name), name):<{name}}{INDENT}{cells}{INDENT}{mark}"
+    yield from _more(len(outputs) - len(shown), page)
+
+
+def _folded(report: Report, page: Page) -> Iterator[list[str]]:
+    for group in fold_groups(o for o in report.outcomes if is_bn(o)):
+        heading = page.paint(f"{group.title}: {len(group.outcomes):,}", "bold")
+        yield [heading, *_fold_lines(group, ROWS_SHOWN, page)]
+
+
+def _fold_lines(group: FoldGroup, shown: int, page: Page) -> Iterator[str]:
+    outcomes = group.outcomes[:shown]
+    ranges = [SCALE + scale_range(o) if o.channels else "" for o in outcomes]
+    room = page.width - len(INDENT + ARROW + INDENT) - max(map(len, ranges))
+    rows = [(printable(o.node), _into(o)) for o in outcomes]
+    if not _fits(rows, room):
+        rows = [(short_name(o), _into(o, brief=True)) for o in outcomes]
+    longest, far = (max(len(row[i]) for row in rows) for i in range(2))
+    left = min(longest, max(room - far, room // 2))
+    right = min(far, room - left)
+    for outcome, (name, place), range_ in zip(outcomes, rows, ranges, strict=True):
+        arrow = ARROW if place else " " * len(ARROW)
+        line = f"{INDENT}{shorten(name, left):<{left}}{arrow}{shorten(place, right):<{right}}"
+        yield f"{line}{INDENT}{page.paint(range_, 'dim')}" if range_ else line.rstrip()
+        if outcome.path:
+            through = printable("through " + listed(outcome.path, NAMES_SHOWN))
+            yield page.paint(INDENT * 2 + shorten(through, page.width - 2 * len(INDENT)), "dim")
+    yield from _more(len(group.outcomes) - len(outcomes), page)
+
+
+def _fits(rows: Sequence[tuple[str, str]], room: int) -> bool:
+    return max(len(name) for name, _ in rows) + max(len(place) for _, place in rows) <= room
+
+
+def _into(outcome: Outcome, *, brief: bool = False) -> str:
+    labels = [beside(label, outcome.node) if brief else label for label in outcome.absorbed_by]
+    return printable(listed(labels, NAMES_SHOWN))
+
+
+def _more(number: int, page: Page) -> Iterator[str]:
+    if number > 0:
+        yield page.paint(f"{INDENT}... and {number:,} more; {MORE}", "dim")
+
+
+def _kept(report: Report, page: Page) -> Iterator[list[str]]:
+    groups = kept_groups(o for o in report.outcomes if is_bn(o))
+    for i, group in enumerate(groups):
+        total = sum(len(g.outcomes) for g in groups)
+        heading = [page.paint(f"What stays, and why: {total:,}", "bold")] if i == 0 else []
+        yield [*heading, *_kept_lines(group, page)]
+
+
+def _kept_lines(group: KeptGroup, page: Page) -> Iterator[str]:
+    count = f"{INDENT}{len(group.outcomes):,} x "
+    lead, margin = count, " " * len(count)
+    for way, refusals in group.refusals:
+        where = places(refusals)
+        at = f", at {shorten(listed(where, 1), page.width // 2)}" if where else ""
+        yield from page.wrap(f"{lead}{way:<11}", f"{reasons(refusals, REASONS_SHOWN)}{at} [{refusals[0].code}]")
+        lead = margin
+    for hint in group.hints:
+        yield from page.wrap(f"{margin}{'what to do':<11}", hint, "yellow")
+    half = page.width // 2
+    names = [o.node if len(o.node) <= half else shorten(short_name(o), half) for o in group.outcomes]
+    more = f"; {MORE}" if len(names) > NAMES_SHOWN else ""
+    yield from page.wrap(f"{lead if lead == count else margin}{'nodes':<11}", listed(names, NAMES_SHOWN) + more, "dim")
+
+
+def _others(report: Report, page: Page) -> Iterator[list[str]]:
+    others = [o for o in report.outcomes if not is_bn(o)]
+    gone = tally(others, bn=False)
+    if not others:
+        return
+    heading = f"{OTHER.capitalize()} (Mul, Add, ...): {gone.whole + gone.split:,} of {gone.total:,} folded"
+    lines = [page.paint(heading, "bold")]
+    for group in fold_groups(others):
+        lines += [f"{INDENT}{group.title}: {len(group.outcomes):,}"]
+        lines += [INDENT + line for line in _fold_lines(group, OTHER_ROWS_SHOWN, Page(page.width - 2, page.colour))]
+    yield lines + page.wrap(f"{INDENT}Stay: ", _codes(others)) if gone.stay else lines
+
+
+def _codes(others: Iterable[Outcome]) -> str:
+    groups = kept_groups(others)
+    return ", ".join(f"{len(g.outcomes):,} [{_code_pair(g)}]" for g in groups)
+
+
+def _code_pair(group: KeptGroup) -> str:
+    first = group.outcomes[0]
+    codes = dict.fromkeys(filter(None, (code_of(first.backward), code_of(first.forward))))
+    return " | ".join(codes) or "no reason given"

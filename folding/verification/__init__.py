@@ -1,0 +1,9 @@
+"""Verification: run the original and the folded model side by side, in a bounded process, and judge the difference.
+
+parent (`verify`, in the process of the caller), standby (a child that is started early), job (what the two exchange),
+child (the bounded process), compare, samples, runtime, judge (in the child).
+
+Import its modules one by one: the parent must not load ONNX Runtime, nor the child onnx. The room is not called
+`verify`: a package of that name would hide the function `folding.verify`. May import: `folding.report.model`,
+`folding.onnxfile`, `folding.process`, `folding.errors`.
+"""

@@ -1,0 +1,49 @@
+"""The child process of `folding.verify`: bounded, it does one job and leaves the verdict in a file.
+
+One argument: a folder, which holds job.json by the time that a byte arrives on standard input. The verdict goes to
+result.json there, the current activity to activity.txt, so that the parent can tell what was going on when this process
+was killed or died.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from folding.errors import OptionError
+from folding.process.bounds import die_with, lower
+from folding.verification.compare import Comparison
+from folding.verification.job import JOB, RESULT, Job
+from folding.verification.runtime import THREADS
+
+if sys.platform != "win32":
+    import resource
+
+
+def main(folder: Path) -> None:
+    """Do the job in `folder` and leave result.json there, complete or not at all."""
+    job = Job(**json.loads((folder / JOB).read_text()))
+    die_with(job.parent)
+    _limit(job)
+    try:
+        answer = asdict(Comparison(job, folder).verdict())
+    except OptionError as error:
+        answer = {"option_error": str(error)}
+    draft = folder / f"{RESULT}.draft"
+    draft.write_text(json.dumps(answer, allow_nan=False))
+    draft.rename(folder / RESULT)
+
+
+def _limit(job: Job) -> None:
+    """Bound this process, what it holds so far included. The processor time is for when the parent is gone."""
+    if sys.platform != "win32":
+        lower(resource.RLIMIT_CORE, 0)
+        lower(resource.RLIMIT_CPU, int(job.seconds * THREADS) + 1)
+        if job.memory is not None:
+            lower(resource.RLIMIT_AS, job.memory)
+
+
+if __name__ == "__main__" and sys.stdin.buffer.read(1):
+    main(Path(sys.argv[1]))

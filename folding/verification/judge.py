@@ -1,0 +1,279 @@
+"""Judge one output of the folded model by how far legitimate executions of the original stray from each other.
+
+The original runs plainly, optimised by the runtime, with its inputs rounded once more, and with its inputs off by
+several roundings. What these executions disagree about is noise; what the folded model adds beyond it is an error.
+A tolerance holds for one slice at a time (a channel, a class, a coordinate), so that a channel of small magnitude is
+not judged by its large neighbours.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import ml_dtypes
+import numpy as np
+
+from folding.report.model import OutputError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Judgement = Literal["ok", "bad", "unsettled"]
+
+# A fold rounds each weight once, where the original rounds each product: one or two units in the last place per
+# operator. What deep networks make of them is measured; this is for the last operators, which no measurement reaches.
+EPSILONS = 8
+# Steps of a quantizer are no draws: an element moves by one of them or not at all, and the probe moves half of them.
+QUANTIZED_NOISES = 2
+# A quantized activation is off by up to half of the 255 steps that span its range.
+QUANTIZED_ROUNDING = 2.0**-9
+# The error that numbers of order one leave behind wherever they went: as many steps of a saturated sigmoid.
+FLOOR_EPSILONS = 2
+# Where no execution differs (only integer inputs and nothing to optimise), depth is unknown: sqrt(64) times as much.
+EPSILONS_UNPROBED = 64
+# A maximum of a few draws, and the folded model's own noise, which is independent of it and may be a few times larger.
+NOISES = 8
+# Slices of fewer elements that are not zero (Relu leaves that of some channels) may be quiet by luck: they are judged
+# by the noise of the whole output.
+QUIET_ELEMENTS = 16
+# When rounding alone moves an output by more than this share of its magnitude, no comparison tells anything.
+TELLING = 0.25
+# ONNX Runtime's sigmoid is a rational approximation plus one half, so its values are multiples of a quarter epsilon.
+SIGMOID_STEPS = 4
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """How a model rounds: the relative spacing of the narrowest numbers in it, and whether it quantizes activations."""
+
+    epsilon: float
+    quantizes: bool = False
+
+    @property
+    def noises(self) -> int:
+        """How many times the jitter of the original is accepted."""
+        return QUANTIZED_NOISES if self.quantizes else NOISES
+
+    @property
+    def swing(self) -> float:
+        """By how much of itself an input is off in the execution that shows the largest accepted error."""
+        return max(NOISES * self.epsilon, QUANTIZED_ROUNDING if self.quantizes else 0.0)
+
+
+@dataclass
+class Reference:
+    """One output of the original on one sample, and how far its other executions were from it.
+
+    `jitter` comes from executions that are off by one rounding, `swing` from inputs off by `Rounding.swing`; both have
+    the shape of `value`. They are absolute differences of numbers, and whether other values changed.
+    """
+
+    name: str
+    value: Array
+    jitter: Array
+    swing: Array
+    reshaped: bool = False  # an execution of the original gave another shape
+
+    @classmethod
+    def of(cls, name: str, value: Array) -> Reference:
+        """A reference that nothing strayed from yet."""
+        still = np.zeros(value.shape, wide(value).dtype if is_float(value) else np.bool_)
+        return cls(name, value, still, still.copy())
+
+    def widen(self, value: Array, *, amplified: bool) -> None:
+        """Note another legitimate execution."""
+        if value.shape != self.value.shape:
+            self.reshaped = True
+        elif amplified:
+            np.maximum(self.swing, difference(self.value, value), out=self.swing)
+        else:
+            np.maximum(self.jitter, difference(self.value, value), out=self.jitter)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The judgement of one output on one sample; the reason is a sentence unless it is ok."""
+
+    judgement: Judgement
+    reason: str
+    error: OutputError
+
+
+def is_float(value: Array) -> bool:
+    """Whether an array holds floating point numbers, bfloat16 included (which NumPy calls void)."""
+    return np.issubdtype(value.dtype, np.floating) or value.dtype.name == "bfloat16"
+
+
+def wide(value: Array) -> Array:
+    """Floating values in a type that holds their differences exactly enough: float32 for the narrow ones."""
+    return value if value.dtype.itemsize >= np.dtype(np.float32).itemsize else value.astype(np.float32)
+
+
+def difference(a: Array, b: Array) -> Array:
+    """Elementwise |a - b| of equal shapes and types: inf where one is NaN; 1 or 0 for what are no floating numbers.
+
+    An infinity counts as the largest number of its type: 65504 + 1 is either in float16, and both are right.
+    """
+    if not is_float(a):
+        return np.asarray(a != b)
+    with np.errstate(over="ignore"):
+        apart = np.abs(_finite(a) - _finite(b))
+    return np.where(np.isnan(apart), np.inf, apart).astype(apart.dtype, copy=False)
+
+
+def _finite(values: Array) -> Array:
+    limit = float(ml_dtypes.finfo(values.dtype).max)  # type: ignore[no-untyped-call]  # it knows bfloat16, NumPy does not
+    return np.clip(wide(values), -limit, limit)
+
+
+def judge(reference: Reference, folded: Array, rounding: Rounding) -> Finding:
+    """Compare an output of the folded model, of any type, with the original's."""
+    if reference.value.dtype != folded.dtype:
+        return _mismatch(reference, "bad", f"has type {folded.dtype} where the original gives {reference.value.dtype}")
+    if reference.reshaped:
+        return _mismatch(
+            reference, "unsettled", "has another shape in the original itself when it is rounded otherwise"
+        )
+    if reference.value.shape != folded.shape:
+        shapes = f"has shape {list(folded.shape)} where the original gives {list(reference.value.shape)}"
+        return _mismatch(reference, "bad", shapes)
+    return (_floats if is_float(folded) else _others)(reference, folded, rounding)
+
+
+def _floats(reference: Reference, folded: Array, rounding: Rounding) -> Finding:
+    apart = difference(reference.value, folded)
+    if not apart.size:
+        return Finding("ok", "", OutputError(reference.name, 0.0, 0.0, 0.0, 0.0, ok=True))
+    magnitude = largest(np.abs(wide(reference.value)))
+    scale = _scale(reference.value, magnitude, rounding.epsilon)
+    noise = _rounding_tolerance(reference, rounding)
+    tolerance = np.maximum(noise, FLOOR_EPSILONS * rounding.epsilon * min(1.0, scale))
+    bad = int(np.count_nonzero(~(apart <= tolerance)))
+    place = _decisive(apart, tolerance)
+    judgement: Judgement = "ok"
+    reason = ""
+    if bad > rounding.noises * _jumps(reference, scale):
+        judgement, reason = "bad", _deviation(reference, folded, place, float(tolerance[place]))
+    elif bad or np.median(noise) > TELLING * scale:
+        judgement, reason = "unsettled", _chaos(reference)
+    figures = OutputError(
+        reference.name,
+        max_absolute=largest(apart),
+        max_relative=_share(largest(apart), magnitude),
+        noise=max(largest(reference.jitter), largest(reference.swing) * rounding.epsilon / rounding.swing),
+        tolerance=min(float(tolerance[place]), sys.float_info.max),
+        ok=judgement == "ok",
+    )
+    return Finding(judgement, reason, figures)
+
+
+def _rounding_tolerance(reference: Reference, rounding: Rounding) -> Array:
+    """The accepted error of each element, as far as rounding explains it: the strictest of the slices it lies in."""
+    value = np.abs(wide(reference.value))
+    probed = largest(reference.jitter) > 0 or largest(reference.swing) > 0
+    relative = rounding.epsilon * (EPSILONS if probed else EPSILONS_UNPROBED)
+    moved = np.maximum(rounding.noises * reference.jitter, reference.swing)
+    overall = largest(moved)
+    tolerance = np.full(value.shape, max(relative * largest(value), overall), moved.dtype)
+    for axis in (a for a, length in enumerate(value.shape) if length > 1):
+        others = tuple(a for a in range(value.ndim) if a != axis)
+        slices = np.maximum(relative * _largest_along(value, others), _largest_along(moved, others))
+        alive = np.count_nonzero(np.maximum(value, moved), axis=others, keepdims=True)
+        slices = np.where(alive < QUIET_ELEMENTS, np.maximum(slices, overall), slices)
+        np.minimum(tolerance, slices, out=tolerance)
+    tolerance[~np.isfinite(moved)] = np.inf  # legitimate executions disagree about what is finite here
+    return tolerance
+
+
+def _scale(value: Array, magnitude: float, epsilon: float) -> float:
+    """The magnitude of the numbers an output was computed from: its own, but for a saturated sigmoid.
+
+    That one gives 0, 3e-8 or 6e-8 for the same argument: steps of a number near one half. An output whose values all
+    lie on these steps is taken for such a one.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        steps = wide(value) * (SIGMOID_STEPS / epsilon)
+        return max(magnitude, 1.0) if np.all(np.rint(steps) == steps) else magnitude
+
+
+def _jumps(reference: Reference, scale: float) -> int:
+    """How many elements of the original rounding alone throws to another value: a tie of TopK, say."""
+    return int(np.count_nonzero(np.maximum(reference.jitter, reference.swing) > TELLING * scale))
+
+
+def _others(reference: Reference, folded: Array, rounding: Rounding) -> Finding:
+    """Integers, booleans and strings are identical, but for as many as rounding alone changes (ties of ArgMax)."""
+    changed = reference.value != folded
+    accepted = max(rounding.noises * np.count_nonzero(reference.jitter), np.count_nonzero(reference.swing))
+    ok = bool(np.count_nonzero(changed) <= accepted)
+    apart = _integer_distance(reference.value, folded, changed)
+    noise = _integer_distance(reference.value, folded, changed & (reference.jitter | reference.swing))
+    magnitude = _integer_distance(reference.value, np.zeros_like(reference.value), np.ones_like(changed))
+    place = np.unravel_index(np.argmax(changed), changed.shape) if changed.size else ()
+    figures = OutputError(
+        reference.name,
+        max_absolute=apart,
+        max_relative=_share(apart, magnitude),
+        noise=noise,
+        tolerance=apart if ok else 0.0,
+        ok=ok,
+    )
+    return Finding("ok" if ok else "bad", "" if ok else _deviation(reference, folded, place, 0.0), figures)
+
+
+def _integer_distance(a: Array, b: Array, where: Array) -> float:
+    """The largest distance where a mask holds: of integers their difference, of other values 1."""
+    if not where.any():
+        return 0.0
+    if not np.issubdtype(a.dtype, np.integer):
+        return 1.0
+    return float(np.abs(a[where].astype(np.float64) - b[where].astype(np.float64)).max())
+
+
+def largest(values: Array) -> float:
+    """The largest finite value, 0 where there is none."""
+    return float(np.max(values, initial=0.0, where=np.isfinite(values)))
+
+
+def _share(part: float, whole: float) -> float:
+    """Their ratio, at most the largest number: the figures of a report are finite."""
+    return min(part / whole, sys.float_info.max) if whole else 0.0
+
+
+def _largest_along(values: Array, axes: tuple[int, ...]) -> Array:
+    return np.asarray(np.max(values, axis=axes, keepdims=True, initial=0.0, where=np.isfinite(values)))
+
+
+def _decisive(apart: Array, tolerance: Array) -> tuple[Any, ...]:
+    """Where the error exceeds its tolerance by the largest factor, or is largest where it never does."""
+    exceeds = ~(apart <= tolerance)
+    with np.errstate(over="ignore", invalid="ignore"):
+        excess = np.where(exceeds, apart / np.maximum(tolerance, np.finfo(tolerance.dtype).tiny), 0)
+    return np.unravel_index(np.argmax(excess if exceeds.any() else apart), apart.shape)
+
+
+def _deviation(reference: Reference, folded: Array, place: tuple[Any, ...], tolerance: float) -> str:
+    where = f" at {[int(index) for index in place]}" if place else ""
+    accepted = f"; an error of {tolerance:.2g} is accepted" if tolerance else ""
+    values = f"{_shown(folded[place])} where the original gives {_shown(reference.value[place])}"
+    return f'output "{reference.name}" is {values}{where}{accepted}'
+
+
+def _shown(value: object) -> str:
+    number = value if isinstance(value, (str, int)) else np.asarray(value).item()
+    if not isinstance(number, float):
+        return repr(number)
+    return f"{number:.6g}" if not math.isnan(number) else "NaN"
+
+
+def _chaos(reference: Reference) -> str:
+    moved = max(largest(reference.jitter), largest(reference.swing))
+    return (
+        f'output "{reference.name}" of the original itself moves by {moved:.2g} when its numbers are rounded otherwise'
+    )
+
+
+def _mismatch(reference: Reference, judgement: Judgement, what: str) -> Finding:
+    figures = OutputError(reference.name, 0.0, 0.0, 0.0, 0.0, ok=False)
+    return Finding(judgement, f'output "{reference.name}" {what}', figures)

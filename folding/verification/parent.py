@@ -1,0 +1,163 @@
+"""verify(before, after): run both models side by side in a child process that may hang, crash or eat memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+import zipfile
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from folding.errors import OptionError
+from folding.onnxfile import read_facts
+from folding.report.model import OutputError, Verification
+from folding.verification.job import ACTIVITY, JOB, RESULT, Job
+from folding.verification.standby import standby
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from folding.verification.standby import Standby
+
+GIB = 1 << 30
+COPIES = 2  # of the weights in memory: as the file has them and once more rearranged for the kernels
+# The rest is for the fold itself and for what else the machine does.
+MEMORY_SHARE = 0.75
+# What the interpreter, NumPy, ONNX Runtime and its threads' stacks map before the first model (measured: 0.4 GiB).
+MEMORY_OVERHEAD = GIB
+MEMINFO, MEMINFO_UNIT = Path("/proc/meminfo"), 1024
+CGROUP_LIMIT, CGROUP_USED = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+GIVEN = "given"  # what the report calls arrays that were passed in memory
+
+
+def verify(
+    before: str | os.PathLike[str],
+    after: str | os.PathLike[str],
+    *,
+    inputs: str | os.PathLike[str] | Mapping[str, np.ndarray[Any, Any]] | None = None,
+    timeout: float = 300.0,
+    memory: int | None = None,
+) -> Verification:
+    """Whether the folded model computes what the original computes.
+
+    Both run in ONNX Runtime on the CPU, optimisations off, on the same samples: `inputs` (an .npz file, or the arrays
+    themselves, one per graph input) or generated ones. Each output is judged by the rounding noise of the original; see
+    `folding.verification.judge`. The result is "failed" when an output is off by more than noise explains, or the
+    folded model does not load or run where the original does; "not verified", with the reason, when nothing can be
+    said: the original does not run, yields NaN, or the child took more than `timeout` seconds or `memory` bytes of
+    address space (default: a share of what is free), or crashed.
+
+    Raises:
+        ModelError: one of the models is missing, corrupt or unsafe. Nothing that they do when they run raises.
+        OptionError: `inputs` is no .npz file or does not hold what the model wants.
+    """
+    began = time.monotonic()
+    with standby() as process:
+        known = read_facts(before), read_facts(after)
+        given, label = _samples(inputs, process.folder)
+        limit = _default_memory() if memory is None else memory
+        needed = COPIES * max(model.nbytes for model in known)
+        epsilon, quantizes = max(model.epsilon for model in known), any(model.quantizes for model in known)
+        paths = _absolute(before), _absolute(after)
+        job = Job(*paths, given, label, timeout, limit, epsilon, quantizes, os.getpid())
+        verdict = _too_large(needed, limit) or _run(process, job)
+    return replace(verdict, seconds=time.monotonic() - began)
+
+
+def _too_large(needed: int, limit: int | None) -> Verification | None:
+    """The verdict on a model that memory cannot hold, both in bytes."""
+    if limit is None or needed <= limit:
+        return None
+    sizes = f"about {needed / GIB:.1f} GiB and {limit / GIB:.1f} GiB are available"
+    return Verification("not verified", f"the model needs {sizes}")
+
+
+def _run(process: Standby, job: Job) -> Verification:
+    """The verdict of a child process, or what became of it."""
+    (process.folder / JOB).write_text(json.dumps(asdict(job)))
+    return _verdict(process.folder, process.run(job.seconds), job.seconds)
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    return str(Path(path).absolute())
+
+
+def _samples(inputs: str | os.PathLike[str] | Mapping[str, Any] | None, folder: Path) -> tuple[str | None, str]:
+    """The .npz file to read, and what to call it."""
+    if inputs is None:
+        return None, ""
+    if not isinstance(inputs, (str, os.PathLike)):
+        path = folder / "inputs.npz"
+        _save(path, inputs)
+        return str(path), GIVEN
+    path = Path(inputs).absolute()
+    if not path.is_file():
+        raise OptionError(f"{inputs}: there is no such file; give an .npz file with one array per graph input")
+    if not zipfile.is_zipfile(path):
+        raise OptionError(f"{inputs} is not an .npz file; save one with numpy.savez(path, **arrays)")
+    return str(path), path.name
+
+
+def _save(path: Path, arrays: Mapping[str, Any]) -> None:
+    """`numpy.savez` for any names: it takes none called "file", and pickles objects."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, value in arrays.items():
+            array = np.asarray(value)
+            if array.dtype == object and all(isinstance(item, str) for item in array.flat):
+                array = array.astype(np.str_)
+            if array.dtype.hasobject:
+                raise OptionError(f'input "{name}" holds Python objects; give an array of numbers, booleans or strings')
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def _verdict(folder: Path, status: int | None, seconds: float) -> Verification:
+    result = folder / RESULT
+    if result.is_file():
+        return _parsed(json.loads(result.read_text()))
+    activity = folder / ACTIVITY
+    doing = activity.read_text() if activity.is_file() else "starting ONNX Runtime"
+    if status is None or -status == getattr(signal, "SIGXCPU", 0):
+        return Verification(
+            "not verified", f"it was still {doing} after {seconds:g} seconds; allow more (--verify-timeout)"
+        )
+    return Verification("not verified", f"the process died while {doing} ({_cause(status)})")
+
+
+def _cause(status: int) -> str:
+    if status >= 0:
+        return f"exit status {status}, for lack of memory perhaps"
+    name = signal.Signals(-status).name
+    return "it was killed, for lack of memory perhaps" if name == "SIGKILL" else f"signal {name}"
+
+
+def _parsed(answer: dict[str, Any]) -> Verification:
+    if "option_error" in answer:
+        raise OptionError(answer["option_error"])
+    outputs = tuple(OutputError(**output) for output in answer.pop("outputs"))
+    return Verification(outputs=outputs, **answer)
+
+
+def _default_memory() -> int | None:
+    """A share of the memory that is free on this machine or in this container; None where nobody tells."""
+    free = [amount for amount in (_machine_free(), _container_free()) if amount is not None]
+    return int(min(free) * MEMORY_SHARE) + MEMORY_OVERHEAD if free else None
+
+
+def _machine_free() -> int | None:
+    with suppress(OSError):
+        fields = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
+        return int(fields["MemAvailable"].split()[0]) * MEMINFO_UNIT
+    return None
+
+
+def _container_free() -> int | None:
+    with suppress(OSError, ValueError):  # "max" is no limit
+        return int(CGROUP_LIMIT.read_text()) - int(CGROUP_USED.read_text())
+    return None

@@ -1,0 +1,246 @@
+"""Samples to run a model on: shapes for its open dimensions, generated values, or arrays read from an .npz file."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import zipfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+
+from folding.errors import OptionError
+from folding.verification.judge import Array, is_float
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+Dimension = int | str | None
+Key = str | tuple[str, int]  # what an open dimension is known by: its symbol, or its input and axis
+Feeds = dict[str, Array]
+
+SEED = 20150211  # fixed, so that a verdict can be repeated; any number does
+SAMPLES = 3  # two normal, one uniform; more found nothing that three did not
+UNIFORM_SAMPLE = 2  # in [0, 1), as images are
+INPUT_BYTES = 1 << 30  # of one sample; ten times a batch of 32 images of 224 x 224 in float64
+NAMED_FLOATS = {"bfloat16": np.dtype(ml_dtypes.bfloat16)}
+# ONNX Runtime's names of element types where they are not NumPy's
+ELEMENT_TYPES = {"float": "float32", "double": "float64", "string": "object"}
+NUMPY_TYPES = frozenset({"float16", "bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))})
+
+# Sizes to try for open dimensions, (height and width, length of a sequence): small ones first as they cost little; 64
+# survives five halvings, 224 is what classifiers with a fixed head want, 48 and 320 text recognisers, 640 detectors.
+SIZES = ((64, 16), (32, 8), (224, 32), (48, 64), (320, 128), (256, 256), (640, 512), (16, 1))
+CHANNELS = (3, 1)
+BATCHES = (2, 1)  # 2 shows what a batch of 1 hides: a map that varies along the wrong axis
+IMAGE_RANK = 4
+# Exclusive upper bounds of integer inputs: they may be indices into a small table, class numbers or flags.
+BOUNDS = (10, 2, 1)
+BYTE_TYPES = ("uint8", "int8")  # images and quantized values: their whole range on the first try
+
+
+class UnverifiableError(Exception):
+    """There is no verdict; the text, a clause after "not verified, because", tells why."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What the model wants for one input; a dimension is a size, a symbol or unknown."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[Dimension, ...]
+
+    @classmethod
+    def of(cls, name: str, kind: str, shape: Iterable[Dimension]) -> Spec:
+        """The input that ONNX Runtime describes as `kind`, "tensor(float)" say.
+
+        Raises:
+            UnverifiableError: it is no tensor, or of a type NumPy does not have.
+        """
+        element = kind.removeprefix("tensor(").removesuffix(")")
+        element = ELEMENT_TYPES.get(element, element)
+        if element in NAMED_FLOATS:
+            dtype = NAMED_FLOATS[element]
+        elif element in NUMPY_TYPES or element in ELEMENT_TYPES.values():
+            dtype = np.dtype(element)
+        else:
+            raise UnverifiableError(f'input "{name}" is a {kind}, for which no samples can be made')
+        return cls(name, dtype, tuple(d if isinstance(d, int) and d >= 0 else _symbol(d) for d in shape))
+
+    @property
+    def open(self) -> Iterator[tuple[int, Key]]:
+        """The axes without a size, each with what its size is known by."""
+        for axis, dimension in enumerate(self.shape):
+            if not isinstance(dimension, int):
+                yield axis, dimension or (self.name, axis)
+
+    def sized(self, sizes: Mapping[Key, int]) -> tuple[int, ...]:
+        """The shape with every open dimension resolved."""
+        keys = dict(self.open)
+        return tuple(d if isinstance(d, int) else sizes[keys[axis]] for axis, d in enumerate(self.shape))
+
+    def __str__(self) -> str:
+        return f"{type_name(self.dtype)} {shown('?' if d is None else d for d in self.shape)}"
+
+
+def _symbol(dimension: Dimension) -> str | None:
+    """The symbol of a dimension; exporters also write "?", "-1" and "" for unknown ones, equal or not."""
+    return dimension if isinstance(dimension, str) and dimension.strip("?-1 ") else None
+
+
+def type_name(dtype: np.dtype[Any]) -> str:
+    """The name of an element type; NumPy's strings are objects here."""
+    return "string" if dtype.hasobject else dtype.name
+
+
+def shown(shape: Iterable[Dimension]) -> str:
+    """A shape as people write it: 1x3x224x224."""
+    return "x".join(map(str, shape)) or "scalar"
+
+
+@dataclass(frozen=True)
+class Guess:
+    """Sizes for the open dimensions, and the bound of integer inputs."""
+
+    sizes: Mapping[Key, int]
+    bound: int
+
+
+def guesses(specs: Iterable[Spec]) -> Iterator[Guess]:
+    """What to try in turn until the model runs; equal symbols have equal sizes."""
+    specs = tuple(specs)
+    roles = _roles(specs)
+    held = set(roles.values())
+    integers = any(np.issubdtype(spec.dtype, np.integer) for spec in specs)
+    for (extent, length), channels, batch, bound in itertools.product(
+        SIZES if held & {"extent", "length"} else SIZES[:1],
+        CHANNELS if "channels" in held else CHANNELS[:1],
+        BATCHES if "batch" in held else BATCHES[:1],
+        BOUNDS if integers else BOUNDS[:1],
+    ):
+        size = {"extent": extent, "length": length, "channels": channels, "batch": batch}
+        yield Guess({key: size[role] for key, role in roles.items()}, bound)
+
+
+def _roles(specs: Iterable[Spec]) -> dict[Key, str]:
+    roles: dict[Key, str] = {}
+    for spec in specs:
+        keys = dict(spec.open)
+        for axis, key in keys.items():
+            if axis == 0 or "batch" in str(key).lower():
+                role = "batch"
+            elif len(spec.shape) < IMAGE_RANK:
+                role = "length"
+            else:  # (N, C, H, W): the channels are open too only where nothing tells them from the extents
+                role = "channels" if axis == 1 and max(keys) == len(spec.shape) - 1 else "extent"
+            roles.setdefault(key, role)
+    return roles
+
+
+def generate(specs: Iterable[Spec], guess: Guess, number: int) -> Feeds:
+    """Sample `number` of a model: the same values for the same specs, guess and number.
+
+    Raises:
+        UnverifiableError: the sample is larger than INPUT_BYTES; nothing was allocated.
+    """
+    specs = tuple(specs)
+    rng = np.random.default_rng((SEED, number))
+    shapes = {spec.name: spec.sized(guess.sizes) for spec in specs}
+    total = sum(spec.dtype.itemsize * math.prod(shapes[spec.name]) for spec in specs)
+    if total > INPUT_BYTES:
+        wanted = ", ".join(f"{spec.name} {shown(shapes[spec.name])}" for spec in specs)
+        raise UnverifiableError(f"one sample of the inputs ({wanted}) takes {total:,} bytes, more than {INPUT_BYTES:,}")
+    return {spec.name: np.asarray(_values(spec, shapes[spec.name], guess, number, rng)) for spec in specs}
+
+
+def _values(spec: Spec, shape: tuple[int, ...], guess: Guess, number: int, rng: np.random.Generator) -> Array:
+    if spec.dtype == object:
+        return np.full(shape, "a", object)
+    if spec.dtype == np.bool_:  # a single one chooses a branch: every second sample takes the other
+        return np.full(shape, number % 2 == 0) if math.prod(shape) == 1 else rng.integers(0, 2, shape).astype(np.bool_)
+    if np.issubdtype(spec.dtype, np.integer):
+        limits = np.iinfo(spec.dtype)
+        whole = spec.dtype.name in BYTE_TYPES and guess.bound == BOUNDS[0]
+        return rng.integers(*((limits.min, limits.max + 1) if whole else (0, guess.bound)), shape).astype(spec.dtype)
+    values = rng.random(shape) if number == UNIFORM_SAMPLE else rng.standard_normal(shape)
+    return np.asarray(values, spec.dtype)
+
+
+def rounded(feeds: Feeds, relative: float, drift: float) -> Feeds:
+    """The same sample with each floating value off by up to `relative` of itself.
+
+    `drift` 0 moves every value on its own, up or down; 1 moves all up together, which sums of like terms feel most.
+    """
+    rng = np.random.default_rng(SEED)
+
+    def moved(values: Array) -> Array:
+        sizes = relative * (drift + (1 - drift) * rng.choice((-1.0, 1.0), values.shape))
+        return np.asarray(values.astype(np.float64) * (1 + sizes)).astype(values.dtype)
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        return {name: moved(values) if is_float(values) else values for name, values in feeds.items()}
+
+
+def read(path: Path, specs: Iterable[Spec], label: str) -> Feeds:
+    """One sample from an .npz file with one array per input; `label` is what the user calls the file.
+
+    Raises:
+        OptionError: not an .npz file, or its arrays are not what the model wants.
+        UnverifiableError: it holds more than INPUT_BYTES.
+    """
+    wanted = {spec.name: spec for spec in specs}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            total = sum(member.file_size for member in archive.infolist())
+        if total > INPUT_BYTES:
+            raise UnverifiableError(f"{label} holds {total:,} bytes of samples, more than {INPUT_BYTES:,}")
+        with np.load(path, allow_pickle=False) as arrays:
+            feeds = {name: arrays[name] for name in arrays.files}
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise OptionError(
+            f"{label} cannot be read as an .npz file of plain arrays ({error}); save it with numpy.savez"
+        ) from None
+    names = f"the model's inputs are {', '.join(wanted) or 'none'}"
+    if surplus := sorted(feeds.keys() - wanted.keys()):
+        raise OptionError(f"{label} has {', '.join(surplus)}, but {names}; leave out what the model does not have")
+    if missing := sorted(wanted.keys() - feeds.keys()):
+        raise OptionError(f"{label} lacks {', '.join(missing)}; {names}: add one array for each")
+    known: dict[Key, int] = {}
+    return {name: _fitted(spec, feeds[name], known, label) for name, spec in wanted.items()}
+
+
+def _fitted(spec: Spec, values: Array, known: dict[Key, int], label: str) -> Array:
+    """The array in the input's own type; `known` collects the sizes of symbols seen so far."""
+    if spec.dtype == object and values.dtype.kind in "US":
+        values = values.astype(np.str_).astype(object)
+    elif spec.dtype.name in NAMED_FLOATS and values.dtype == np.dtype(f"V{spec.dtype.itemsize}"):
+        values = values.view(spec.dtype)  # NumPy stores types it does not know as bytes
+    sizes = {key: known.setdefault(key, size) for key, size in _open_sizes(spec, values)}
+    if values.dtype != spec.dtype or values.ndim != len(spec.shape) or values.shape != spec.sized(sizes):
+        chosen = ", ".join(f"{key} is {size}" for key, size in sizes.items() if isinstance(key, str))
+        raise OptionError(
+            f'input "{spec.name}" wants {spec}{f" ({chosen})" if chosen else ""}, '
+            f"but {label} has {type_name(values.dtype)} {shown(values.shape)}; save the array in that type and shape"
+        )
+    return values
+
+
+def _open_sizes(spec: Spec, values: Array) -> Iterator[tuple[Key, int]]:
+    return ((key, values.shape[axis]) for axis, key in spec.open if axis < values.ndim)
+
+
+def describe(source: str, feeds: Feeds, *, generated: bool) -> str:
+    """Where a sample came from and what it looks like: "generated: input float32 1x3x240x320"."""
+    parts = [f"{name} {_described(values, generated=generated)}" for name, values in feeds.items()]
+    return f"{source}: {', '.join(parts)}" if parts else "none: the model has no inputs"
+
+
+def _described(values: Array, *, generated: bool) -> str:
+    bounds = ""
+    if generated and np.issubdtype(values.dtype, np.integer) and values.size:
+        bounds = f" ({values.min()} to {values.max()})"
+    return f"{type_name(values.dtype)} {shown(values.shape)}{bounds}"

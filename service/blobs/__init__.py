@@ -1,0 +1,9 @@
+"""Blobs: contents under the address of what they hold. interface (what a store does), folder (a store in a directory).
+
+May import: `service.left`, `service.problems`, `service.threads`.
+"""
+
+from service.blobs.folder import DirectoryBlobs, sync_folder
+from service.blobs.interface import Blob, BlobStore, Draft, is_digest
+
+__all__ = ["Blob", "BlobStore", "DirectoryBlobs", "Draft", "is_digest", "sync_folder"]

@@ -1,0 +1,177 @@
+"""Blobs: files under the address of their content, `sha256/ab/cd...`; whole and durable, or not there.
+
+An upload grows in a file of its own on the same file system, hashed as it is written, and takes its name when it is
+complete and on the disk. Blocks are written in a thread: the event loop never waits for a disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+from service.blobs.interface import Blob, Draft, is_digest
+from service.left import opened
+from service.problems import Problem
+from service.threads import in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
+    from pathlib import Path
+
+BLOCK = 1 << 20  # bytes hashed, written and read at a time
+LOOK_EVERY = 64 * BLOCK  # bytes between two looks at the free disk space
+READ_ONLY = 0o400
+MAGIC_BYTES = 4
+
+
+class DirectoryBlobs:
+    """A `BlobStore` in a folder, for one server at a time."""
+
+    def __init__(self, root: Path, low_water: int = 0) -> None:
+        self._blobs, self._partial, self._low_water = root / "sha256", root / "partial", low_water
+        for folder in (self._blobs, self._partial, *(self._blobs / f"{first:02x}" for first in range(256))):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        sync_folder(self._blobs)
+        for left in self._partial.iterdir():  # what a server that was killed had begun
+            left.unlink()
+
+    @asynccontextmanager
+    async def receive(self, chunks: AsyncIterable[bytes], limit: int) -> AsyncGenerator[Draft]:
+        """See `BlobStore`."""
+        self.require_space()
+        growing = _Growing(self._partial / secrets.token_hex(16))
+        try:
+            async for block in _blocks(chunks):
+                if growing.size + len(block) > limit:
+                    raise Problem("too-large", f"the upload is larger than {limit:,} bytes, the most that is taken")
+                if growing.size % LOOK_EVERY < len(block):
+                    self.require_space(len(block))
+                await in_thread(growing.write, block)
+            yield await in_thread(growing.finish)
+        except OSError as error:
+            raise full(error) from error
+        finally:
+            growing.discard()
+
+    async def adopt(self, path: Path) -> Draft:
+        """See `BlobStore`."""
+        try:
+            return await in_thread(_adopted, path)
+        except OSError as error:
+            raise full(error) from error
+
+    async def commit(self, draft: Draft) -> None:
+        """See `BlobStore`."""
+        await in_thread(self._take, draft.path, draft.blob)
+
+    def _take(self, path: Path, blob: Blob) -> None:
+        """Also where it is there already: how long it takes must not tell one key what another one holds."""
+        place = self._path(blob.sha256)
+        path.chmod(READ_ONLY)
+        path.rename(place)
+        sync_folder(place.parent)
+
+    async def place(self, sha256: str, path: Path) -> None:
+        """See `BlobStore`."""
+        await in_thread(os.link, self._path(sha256), path)
+
+    async def read(self, sha256: str, start: int, end: int) -> AsyncIterator[bytes]:
+        """See `BlobStore`."""
+        with self._path(sha256).open("rb", buffering=0) as file:
+            file.seek(start)
+            while start < end:
+                block = await in_thread(file.read, min(BLOCK, end - start))
+                if not block:
+                    raise OSError(f"blob {sha256} ends before its size")
+                start += len(block)
+                yield block
+
+    def addresses(self) -> Iterator[str]:
+        """See `BlobStore`."""
+        for folder in self._blobs.iterdir():
+            yield from (folder.name + file.name for file in folder.iterdir())
+
+    async def size(self, sha256: str) -> int | None:
+        """See `BlobStore`."""
+        with suppress(FileNotFoundError):
+            return self._path(sha256).stat().st_size
+        return None
+
+    async def delete(self, sha256: str) -> None:
+        """See `BlobStore`."""
+        await in_thread(self._path(sha256).unlink, missing_ok=True)
+
+    def require_space(self, coming: int = 0) -> None:
+        """See `BlobStore`."""
+        if shutil.disk_usage(self._partial).free - coming < self._low_water:
+            raise Problem("insufficient-storage", "the server has too little disk space left; try again later")
+
+    def _path(self, sha256: str) -> Path:
+        if not is_digest(sha256):
+            raise FileNotFoundError(f"{sha256!r} is no address")
+        return self._blobs / sha256[:2] / sha256[2:]
+
+
+class _Growing:
+    """The file of an upload, hashed as it grows."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._hash, self.size, self._magic = path, hashlib.sha256(), 0, b""
+        self._file = path.open("xb", buffering=0)
+
+    def write(self, block: bytearray) -> None:
+        self._hash.update(block)
+        rest = memoryview(block)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+        self._magic = self._magic or bytes(block[:MAGIC_BYTES])
+        self.size += len(block)
+
+    def finish(self) -> Draft:
+        os.fsync(self._file.fileno())
+        return Draft(Blob(self._hash.hexdigest(), self.size), self._path, self._magic)
+
+    def discard(self) -> None:
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+
+async def _blocks(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytearray]:
+    """The chunks joined to whole blocks; the last is what is left."""
+    held = bytearray()  # not a list of chunks: each takes 33 bytes more than it has, which may be one
+    async for chunk in chunks:
+        held += chunk
+        if len(held) >= BLOCK:
+            yield held
+            held = bytearray()
+    if held:
+        yield held
+
+
+def _adopted(path: Path) -> Draft:
+    """The draft that a file is, which is on the disk afterwards. A child wrote it: it may be anything."""
+    with opened(path) as file:
+        fd, digest = file.fileno(), hashlib.file_digest(file, "sha256")
+        os.fsync(fd)
+        return Draft(Blob(digest.hexdigest(), os.fstat(fd).st_size), path, os.pread(fd, MAGIC_BYTES, 0))
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def full(error: OSError) -> Exception:
+    """The problem behind an error of writing; the error itself where the disk is not to blame."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return Problem("insufficient-storage", "the server's disk is full; try again later")
+    return error

@@ -1,0 +1,242 @@
+"""A child: the bounded process of one fold, and what its end means. Nothing that it does harms anybody else.
+
+It is started before there is anything to do, and waits: loading Python's packages takes longer than most folds.
+
+Each death is one problem: the wall clock is `timed-out`, memory is `out-of-memory`, all else is `crashed`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Self, get_args
+
+from pydantic import TypeAdapter
+
+from service.engine.sandbox import FOLDER, PACKAGES
+from service.ledger.records import Stage
+from service.left import opened, remove
+from service.problems import KINDS
+from service.threads import in_thread
+from service.work import (
+    ANSWER,
+    ARCHIVE,
+    ARCHIVE_TYPE,
+    BOUNDS,
+    IN,
+    MODEL_TYPE,
+    OUT,
+    REQUEST,
+    RESULT,
+    TEMPORARY,
+    UNPACKED,
+    Answer,
+)
+
+if TYPE_CHECKING:
+    from asyncio.subprocess import Process
+    from pathlib import Path
+
+    from service.engine.sandbox import Sandbox
+    from service.work import Bounds, Request
+
+OnProgress = Callable[[Stage, float], None]
+
+GO = b"\n"  # the end of its input without it tells a process that nobody needs it
+TAIL_BYTES = 4096  # of what a child says when it dies
+READ_BYTES = 65536
+ANSWER_BYTES = 1 << 20
+POLL_SECONDS = 0.01
+LISTEN_SECONDS = 5  # for the rest of what a dead child said
+RESULTS = {None, RESULT, ARCHIVE}  # what an answer can name: the media type goes into a header
+MEDIA = {"", MODEL_TYPE, ARCHIVE_TYPE}
+SHELL_OFFSET = 128  # bubblewrap, as a shell, reports a process ended by signal n as 128 + n
+# What the allocators of C++, Python and the kernel say when there is no more.
+NO_MEMORY = (b"bad_alloc", b"MemoryError", b"Cannot allocate memory", b"failed to map segment")
+OUT_OF_MEMORY = "folding this model takes more memory than this server gives to one fold; fold it on a larger machine"
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a child runs: a module, found in these folders."""
+
+    module: str = "service.engine.worker"
+    paths: tuple[Path, ...] = tuple(dict.fromkeys(package.parent for package in PACKAGES))
+
+
+@dataclass(frozen=True)
+class _Ended:
+    status: int
+    errors: bytes  # the last it wrote
+    in_time: bool
+    seconds: float  # that it had
+
+
+class _Clock:
+    """The wall clock of a child, which gets more time when it begins to verify; passes the progress on."""
+
+    def __init__(self, bounds: Bounds, on_progress: OnProgress) -> None:
+        self.seconds, self._more, self._on_progress = bounds.seconds, bounds.verification, on_progress
+        self._began = asyncio.get_running_loop().time()
+        self.timeout = asyncio.timeout_at(self._began + self.seconds)
+
+    def __call__(self, stage: Stage, progress: float) -> None:
+        if stage == "verifying" and self._more and not self.timeout.expired():
+            self.seconds, self._more = self.seconds + self._more, 0
+            self.timeout.reschedule(self._began + self.seconds)
+        self._on_progress(stage, progress)
+
+
+class Child:
+    """A process with a folder of its own, for one fold: what is uploaded goes to its `in/`."""
+
+    def __init__(self, folder: Path, process: Process) -> None:
+        self.folder, self._process, self._is_killed = folder, process, False
+
+    @classmethod
+    async def start(cls, folder: Path, bounds: Bounds, sandbox: Sandbox | None, program: Program) -> Self:
+        """Start one in a new folder; `bounds` are the widest that any request may have."""
+        for name in (IN, OUT, TEMPORARY, UNPACKED):
+            (folder / name).mkdir(parents=True, mode=0o700)
+        (folder / BOUNDS).write_text(json.dumps(asdict(bounds)))
+        place = FOLDER if sandbox else folder
+        parent = 0 if sandbox else os.getpid()  # bubblewrap sees to it that none outlives the server
+        command = [sys.executable, "-P", "-m", program.module, str(place), str(parent)]
+        process = await asyncio.create_subprocess_exec(
+            *(sandbox.command(folder, command) if sandbox else command),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+            cwd=folder,
+            env=_environment(place, program),
+        )
+        return cls(folder, process)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can be asked for something."""
+        return self._process.returncode is None
+
+    async def run(self, request: Request, on_progress: OnProgress) -> Answer:
+        """Do what is asked; every death is an answer too. Cancelling kills it, and all that it started."""
+        (self.folder / REQUEST).write_text(json.dumps(asdict(request)))
+        ended = await self._end(request.bounds, on_progress)
+        answer = _answer(self.folder / OUT / ANSWER)
+        if ended.in_time and ended.status == 0 and answer is not None:
+            return answer
+        return _death(ended)
+
+    async def _end(self, bounds: Bounds, on_progress: OnProgress) -> _Ended:
+        process = self._process
+        assert process.stdin is not None  # noqa: S101  all three were asked for
+        assert process.stdout is not None  # noqa: S101
+        assert process.stderr is not None  # noqa: S101
+        clock, in_time = _Clock(bounds, on_progress), True
+        listening = asyncio.create_task(_listen(process.stdout, clock)), asyncio.create_task(_tail(process.stderr))
+        try:
+            process.stdin.write(GO)  # to one that has died meanwhile, too: its status tells
+            async with clock.timeout:
+                await self._exit()
+        except TimeoutError:
+            in_time = False
+        finally:
+            status = await asyncio.shield(self.kill())
+        _, unheard = await asyncio.wait(listening, timeout=LISTEN_SECONDS)
+        for task in unheard:
+            task.cancel()
+        self._let_go()
+        return _Ended(status, b"" if unheard else listening[1].result(), in_time, clock.seconds)
+
+    async def kill(self) -> int:
+        """End it and what it started and left behind; its exit status, negative for a signal."""
+        if not self._is_killed:
+            self._is_killed = True  # once: later its number may be another process's
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        return await self._exit()
+
+    async def close(self) -> None:
+        """Kill it, and let go of its pipes and its folder."""
+        await self.kill()
+        self._let_go()
+        await in_thread(remove, self.folder)
+
+    def _let_go(self) -> None:
+        """Close the pipes, also those that something which got away holds; nothing public does it."""
+        self._process._transport.close()  # type: ignore[attr-defined]
+
+    async def _exit(self) -> int:
+        """Its exit status, once it has ended. `Process.wait` waits for whoever else has its pipes, too."""
+        while (status := self._process.returncode) is None:
+            await asyncio.sleep(POLL_SECONDS)
+        return status
+
+
+def _environment(place: Path, program: Program) -> dict[str, str]:
+    """Nothing of the server's own, which may hold secrets."""
+    temporary = str(place / TEMPORARY)
+    return {
+        "PATH": "/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "HOME": temporary,
+        "TMPDIR": temporary,
+        "PYTHONPATH": os.pathsep.join(map(str, program.paths)),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OPENBLAS_NUM_THREADS": "1",  # see folding.verification.standby
+        "MALLOC_ARENA_MAX": "2",
+        "ORT_DISABLE_TELEMETRY": "1",
+    }
+
+
+async def _listen(stream: asyncio.StreamReader, on_progress: OnProgress) -> None:
+    """Tell the progress; what is not understood is passed over."""
+    rest = b""
+    while block := await stream.read(READ_BYTES):
+        *lines, rest = (rest + block)[-TAIL_BYTES:].split(b"\n")
+        if lines:
+            with suppress(ValueError, KeyError, TypeError, RecursionError):
+                told = json.loads(lines[-1])
+                if told["stage"] in get_args(Stage) and 0 <= told["progress"] <= 1:
+                    on_progress(told["stage"], told["progress"])
+
+
+async def _tail(stream: asyncio.StreamReader) -> bytes:
+    tail = b""
+    while block := await stream.read(READ_BYTES):
+        tail = (tail + block)[-TAIL_BYTES:]
+    return tail
+
+
+def _answer(path: Path) -> Answer | None:
+    """What the child left; None where it is not what a child leaves. It may have been made to say anything."""
+    try:
+        with opened(path) as file:
+            answer = TypeAdapter(Answer).validate_json(file.read(ANSWER_BYTES))
+    except (OSError, ValueError):
+        return None
+    is_known = answer.result in RESULTS and answer.media in MEDIA and (answer.slug is None or answer.slug in KINDS)
+    return answer if is_known else None
+
+
+def _death(ended: _Ended) -> Answer:
+    if not ended.in_time or _signal(ended.status) == signal.SIGXCPU:
+        said = f"it was not done after {ended.seconds:g} seconds, the most that this server gives to one fold"
+        return Answer(slug="timed-out", detail=said)
+    if _signal(ended.status) == signal.SIGKILL or any(word in ended.errors for word in NO_MEMORY):
+        return Answer(slug="out-of-memory", detail=OUT_OF_MEMORY)
+    number = _signal(ended.status)
+    how = f"signal {signal.Signals(number).name}" if number else f"exit status {ended.status}"
+    return Answer(slug="crashed", detail=f"the process that folded this model died ({how}); please report the model")
+
+
+def _signal(status: int) -> int:
+    """The signal that ended a process, 0 where none did."""
+    number = -status if status < 0 else status - SHELL_OFFSET
+    return number if number in set(signal.Signals) else 0

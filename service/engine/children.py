@@ -1,0 +1,86 @@
+"""Children: a process for every fold, and a few that wait for the next ones."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+from service.engine.child import Child
+from service.left import remove
+from service.threads import in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+    from service.engine.child import Program
+    from service.engine.sandbox import Sandbox
+    from service.work import Bounds
+
+
+class Children:
+    """Starts them, each in a folder of its own in `folders`, and keeps `spares` that wait.
+
+    `sandbox` is None where bubblewrap is not used; `bounds` are the widest that any request may have.
+    """
+
+    def __init__(
+        self, folders: Path, bounds: Bounds, sandbox: Sandbox | None, program: Program, spares: int = 0
+    ) -> None:
+        self._folders, self._bounds, self._sandbox, self._program = folders, bounds, sandbox, program
+        self._spares, self._ready = spares, deque[asyncio.Task[Child]]()
+
+    async def open(self) -> None:
+        """Remove what an earlier server left, and start the first that wait."""
+        await in_thread(remove, self._folders)
+        self._folders.mkdir(mode=0o700, exist_ok=True)
+        self._refill()
+
+    async def close(self) -> None:
+        """End those that wait."""
+        self._spares = 0
+        while self._ready:
+            with suppress(OSError):
+                await (await self._ready.popleft()).close()
+
+    @asynccontextmanager
+    async def child(self) -> AsyncGenerator[Child]:
+        """A child for one request. It and its folder are gone afterwards."""
+        child = await self._next()
+        try:
+            yield child
+        finally:
+            await asyncio.shield(child.close())
+            self._refill()  # not before: this fold needed the processor
+
+    async def _next(self) -> Child:
+        while self._ready:
+            with suppress(OSError):  # of when it was started: it may be different now
+                child = await self._started(self._ready.popleft())
+                if child.is_alive:
+                    return child
+                await child.close()
+        return await self._started(asyncio.create_task(self._start()))
+
+    async def _started(self, starting: asyncio.Task[Child]) -> Child:
+        """A child when it has started. Whoever stops waiting leaves it to the next."""
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            self._ready.appendleft(starting)
+            raise
+
+    async def _start(self) -> Child:
+        folder = self._folders / secrets.token_hex(16)
+        try:
+            return await Child.start(folder, self._bounds, self._sandbox, self._program)
+        except OSError:
+            await in_thread(remove, folder)
+            raise
+
+    def _refill(self) -> None:
+        while len(self._ready) < self._spares:
+            self._ready.append(asyncio.create_task(self._start()))

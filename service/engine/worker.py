@@ -1,0 +1,182 @@
+"""The process of one fold: `python -m service.worker FOLDER PARENT` does what request.json there asks.
+
+It bounds itself, loads what it will need, and waits for the request: a byte on standard input; see `service.work`.
+Progress goes to standard output, one JSON object a line. It answers with a file that appears whole or not at all; a
+process that ends without one has died.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from folding.process.bounds import die_with
+from service.engine.confine import confine
+from service.work import (
+    ANSWER,
+    ARCHIVE,
+    ARCHIVE_TYPE,
+    BOUNDS,
+    IN,
+    MODEL_TYPE,
+    OUT,
+    PAGE,
+    REPORT,
+    REQUEST,
+    RESULT,
+    UNPACKED,
+    Answer,
+    Bounds,
+    Request,
+)
+
+if TYPE_CHECKING:
+    from folding.report.model import Report
+
+SENTENCE = 2000  # characters of one
+TELL_EVERY = 0.05  # seconds between two lines of progress
+INFERENCE_SHARE = 0.25  # of the time for a fold, which goes on without shapes where inference takes longer
+SHARES = {"folding": (0.0, 0.3), "writing": (0.3, 0.3), "verifying": (0.6, 0.4)}  # where each stage begins, its part
+
+
+def main(folder: Path, parent: int) -> None:
+    """Do the request that comes to `folder`, and leave the answer there; 0 is no `parent`."""
+    die_with(parent)
+    confine(Bounds(**json.loads((folder / BOUNDS).read_text())))
+    _load()
+    if not sys.stdin.buffer.read(1):
+        return
+    plain = json.loads((folder / REQUEST).read_text())
+    request = Request(**plain | {"bounds": Bounds(**plain["bounds"])})
+    confine(request.bounds)
+    answer = answered(request, folder.absolute(), Progress())
+    draft = folder / OUT / f"{ANSWER}.draft"
+    draft.write_text(json.dumps(asdict(answer)))
+    draft.rename(folder / OUT / ANSWER)
+
+
+def _load() -> None:
+    """Load what nearly every request needs; the process of the verification does the same at the same time."""
+    from folding.verification import standby  # noqa: PLC0415  after this process is confined
+
+    standby.prepare()
+    import folding.api  # noqa: PLC0415
+    import folding.report.file  # noqa: F401, PLC0415
+
+
+def answered(request: Request, folder: Path, progress: Progress) -> Answer:
+    """Do it; everything that is known to go wrong becomes an answer."""
+    from folding.errors import FoldingError  # noqa: PLC0415  after this process is confined
+    from folding.report.errors import ReportedError  # noqa: PLC0415  after this process is confined
+
+    try:
+        return _done(request, folder, progress)
+    except ReportedError as error:
+        write_reports(error.report, folder)
+        return Answer(slug=slug(error), detail=_sentence(error), report=True)
+    except FoldingError as error:
+        return Answer(slug=slug(error), detail=_sentence(error))
+    except MemoryError:
+        return Answer(slug="out-of-memory", detail=f"it needs more than {request.bounds.memory:,} bytes of memory")
+    except OSError as error:
+        return Answer(slug=_slug_of_system(error), detail=f"the result cannot be written: {error.strerror or error}")
+
+
+def _done(request: Request, folder: Path, progress: Progress) -> Answer:
+    from folding.api import fold, inspect  # noqa: PLC0415
+    from folding.graph import inference  # noqa: PLC0415
+    from folding.onnxfile import Limits  # noqa: PLC0415
+    from folding.options import Options  # noqa: PLC0415
+
+    options, limits = Options(**request.options), Limits(**{**vars(Limits()), **request.limits})
+    inference.keep_apart(request.bounds.seconds * INFERENCE_SHARE)
+    source = folder / IN / request.name
+    if request.archive:
+        from folding.archive import ArchiveError, ArchiveLimits, read_archive  # noqa: PLC0415  few need it
+
+        try:
+            source = read_archive(folder / IN / ARCHIVE, folder / UNPACKED, ArchiveLimits(model=limits))
+        except ArchiveError as error:
+            return Answer(slug="unsafe-archive", detail=_sentence(error))
+    os.chdir(source.parent)  # sentences name the model, not our folders
+    if request.kind == "inspect":
+        write_reports(inspect(source.name, options, limits=limits), folder)
+        return Answer(report=True)
+    target = folder / OUT / "model" / source.name
+    target.parent.mkdir()
+    write_reports(fold(source.name, target, options, progress=progress, limits=limits), folder)
+    if request.archive or len(list(target.parent.iterdir())) > 1:
+        from folding.archive import write_archive  # noqa: PLC0415
+
+        write_archive(target, folder / OUT / ARCHIVE)
+        return Answer(ARCHIVE, ARCHIVE_TYPE, report=True)
+    target.rename(folder / OUT / RESULT)
+    return Answer(RESULT, MODEL_TYPE, report=True)
+
+
+def _sentence(error: Exception) -> str:
+    """What an error says; the names in it may be as long as a model."""
+    said = str(error)
+    return said if len(said) <= SENTENCE else f"{said[: SENTENCE // 2]} ... {said[-SENTENCE // 2 :]}"
+
+
+def write_reports(report: Report, folder: Path) -> None:
+    """Leave the report in both forms; the paths in it are names only."""
+    from folding.report.file import write_report  # noqa: PLC0415
+
+    target = None if report.target is None else Path(report.target).name
+    report = replace(report, source=Path(report.source).name, target=target)
+    for name in (REPORT, PAGE):
+        write_report(report, folder / OUT / name)
+
+
+def slug(error: Exception) -> str:
+    """The problem that an error of the library is."""
+    from folding import errors  # noqa: PLC0415
+    from folding.report import errors as ended  # noqa: PLC0415
+
+    if isinstance(error.__cause__, OSError):
+        return _slug_of_system(error.__cause__)
+    kinds = {
+        errors.LimitError: "too-large",
+        errors.OptionError: "invalid-option",
+        ended.NothingToFoldError: "nothing-to-fold",
+        ended.VerificationError: "verification-failed",
+    }
+    return next((kinds[kind] for kind in kinds if isinstance(error, kind)), "invalid-model")
+
+
+def _slug_of_system(error: OSError) -> str:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return "insufficient-storage"
+    return "too-large" if error.errno == errno.EFBIG else "invalid-model"
+
+
+class Progress:
+    """Tells the parent how far the work is, on what was standard output; what else is printed goes to the errors."""
+
+    def __init__(self) -> None:
+        self._lines = os.fdopen(os.dup(1), "w")
+        os.dup2(2, 1)
+        self._stage, self._next = "", 0.0
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Note how far a stage is: `done` of `total` bytes or steps."""
+        now = time.monotonic()
+        if stage == self._stage and now < self._next:
+            return
+        self._stage, self._next = stage, now + TELL_EVERY
+        begins, part = SHARES[stage]
+        line: dict[str, Any] = {"stage": stage, "progress": begins + part * (done / total if total else 0)}
+        self._lines.write(json.dumps(line) + "\n")
+        self._lines.flush()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

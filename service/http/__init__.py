@@ -1,0 +1,7 @@
+"""HTTP: requests and their answers. Nothing imports this room but the commands.
+
+app (the application), fold, jobs, blobs, health (the operations), access (keys and quotas), uploads, forms, headers,
+views, delivery (files), middleware, connections (slow clients).
+
+May import: everything in `service`, and of `folding` the report's page.
+"""

@@ -1,0 +1,81 @@
+"""Access: who asks, whether they may, and how much. Without a key only where the server listens on loopback alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastapi import Request
+from limits import parse
+
+from service.keys import SCOPES, find_key
+from service.ledger.records import NOBODY, Quota
+from service.problems import Problem
+from service.state import Here
+from service.threads import in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.datastructures import Headers
+
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="bnfold"'}
+IMPLIED = {"read": "fold"}  # who may fold may follow the fold and fetch what came of it: all is the key's own
+FROM_ELSEWHERE = {"cross-site", "same-site"}  # what a browser says of a request that another site's page made
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks: blobs and jobs are those of this key."""
+
+    key: str
+    scopes: tuple[str, ...]
+    quota: Quota
+
+
+ANYONE = Caller(NOBODY, SCOPES, Quota())
+
+
+def may(scope: str) -> Callable[[Request, Here], Awaitable[Caller]]:
+    """A dependency: the caller, who may do this.
+
+    Raises:
+        Problem: unauthorized, forbidden, quota-exceeded.
+    """
+
+    async def caller(request: Request, here: Here) -> Caller:
+        found = await _caller(request, here)
+        request.state.key = found.key
+        if scope not in found.scopes and IMPLIED.get(scope) not in found.scopes:
+            said = f"this key may not {scope}; it may {', '.join(found.scopes)}"
+            raise Problem("forbidden", said)
+        if found.quota.rate is not None and not await here.rates.hit(parse(found.quota.rate), found.key):
+            said = f"this key may ask {found.quota.rate}; ask again later"
+            raise Problem("quota-exceeded", said, headers={"Retry-After": "10"})
+        return found
+
+    return caller
+
+
+async def _caller(request: Request, here: Here) -> Caller:
+    given = request.headers.get("authorization")
+    if given is not None:
+        kind, _, text = given.partition(" ")
+        key = await in_thread(find_key, here.ledger, text.strip()) if kind.lower() == "bearer" else None
+        if key is None:
+            raise Problem("unauthorized", "this API key is not known here; it may have been revoked", headers=CHALLENGE)
+        return Caller(key.id, key.scopes, key.quota)
+    if here.settings.asks_for_keys:
+        said = "send an API key: Authorization: Bearer bnf_...; the operator makes one with `bnfold keys add`"
+        raise Problem("unauthorized", said, headers=CHALLENGE)
+    if _is_of_another_page(request.headers):
+        raise Problem("forbidden", "a page of another site asked for this; without API keys only its own page may")
+    return ANYONE
+
+
+def _is_of_another_page(headers: Headers) -> bool:
+    """Whether a page of another site asks. Old browsers, and all where there is no TLS, tell its origin alone."""
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None or origin is None:
+        return site in FROM_ELSEWHERE
+    return origin.partition("://")[2].lower() != headers.get("host", "").lower()

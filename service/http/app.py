@@ -1,0 +1,166 @@
+"""The application: the routes under one roof, everything that goes wrong as a problem, and the life of the server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import Match, Route
+from starlette.staticfiles import StaticFiles
+
+from service.engine.child import Program
+from service.http import blobs as routes_blobs
+from service.http import fold as routes_fold
+from service.http import health as routes_health
+from service.http import jobs as routes_jobs
+from service.http.middleware import LOOPBACK_NAMES, Around
+from service.openapi.document import finished
+from service.openapi.events import events
+from service.problems import Problem, respond
+from service.state import lock, make_service
+from service.webhook.receivers import Receivers
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from service.settings import Settings
+
+STATIC = Path(__file__).parents[1] / "static"
+ROUTES = (routes_fold, routes_jobs, routes_blobs, routes_health)
+ASKED_FOR_AGAIN = {"Cache-Control": "no-cache"}
+THREADS = 32  # blocks, commits and reads that may wait for the disk at the same time
+CLIENT_LEFT = 499  # what nginx logs for it; nobody reads the answer
+DESCRIPTION = """\
+Fold BatchNormalization and other per-channel affine maps into the weights of an ONNX model.
+
+    curl -fT model.onnx http://127.0.0.1:8000/v1/fold -o folded.onnx
+"""
+OF_THE_FRAMEWORK = {404: "not-found", 405: "method-not-allowed", 416: "range-not-satisfiable"}
+
+
+class Application(FastAPI):
+    """FastAPI, with a document that is finished for these settings."""
+
+    def __init__(self, settings: Settings, **given: Any) -> None:
+        super().__init__(**given)
+        self._settings = settings
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document."""
+        if self.openapi_schema is None:
+            self.openapi_schema = finished(super().openapi(), self._settings)
+        return self.openapi_schema
+
+
+class Page(StaticFiles):
+    """The files of the page, which a browser asks for again each time: 304 where it has what is here."""
+
+    def file_response(self, *given: Any, **named: Any) -> Response:
+        """The answer with one file."""
+        response = super().file_response(*given, **named)
+        response.headers.update(ASKED_FOR_AGAIN)
+        return response
+
+
+def create_app(settings: Settings, program: Program | None = None, receivers: Receivers | None = None) -> FastAPI:
+    """The service as an ASGI application; it holds the data folder from its start-up to its shutdown.
+
+    `program` is what folds run and `receivers` is where webhooks may go, for tests. Start-up
+    raises RuntimeError where the folder is used by another server, or a sandbox that is required does not work.
+    """
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncGenerator[None]:
+        right = lock(settings.data)
+        try:
+            with ThreadPoolExecutor(THREADS, "bnfold") as threads:
+                asyncio.get_running_loop().set_default_executor(threads)
+                app.state.service = service = make_service(settings, program or Program(), receivers or Receivers())
+                await service.engine.start()
+                service.webhooks.start()
+                yield
+                service.changes.close()
+                seconds = settings.shutdown_seconds
+                await asyncio.gather(service.engine.stop(seconds), service.webhooks.stop(seconds))
+                service.ledger.close()
+        finally:
+            os.close(right)
+
+    app = Application(settings, title="bnfold", version=version("bnfold"), description=DESCRIPTION, lifespan=life,
+                  docs_url=None, redoc_url=None, redirect_slashes=False, webhooks=events)  # fmt: skip
+    for routes in ROUTES:
+        app.include_router(routes.router)
+    _add_page(app)
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _of_the_framework)
+    app.add_exception_handler(ClientDisconnect, _left)
+    app.add_middleware(Around, names=settings.allowed_hosts or (LOOPBACK_NAMES if settings.is_loopback else ()))
+    return app
+
+
+def _add_page(app: FastAPI) -> None:
+    if not STATIC.is_dir():
+        return
+    app.mount("/static", Page(directory=STATIC))
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(STATIC / "index.html", headers=ASKED_FOR_AGAIN)
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    problem = error if isinstance(error, Problem) else Problem("internal", "")
+    request.app.state.service.metrics.refusals.labels(problem.slug).inc()
+    return respond(problem)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    """What the framework found wrong with the parameters, in one sentence."""
+    found = error.errors() if isinstance(error, RequestValidationError) else []
+    said = "; ".join(_told(".".join(str(part) for part in e["loc"][1:]), e) for e in found)
+    return await _problem(request, Problem("invalid-option", said))
+
+
+def _told(name: str, error: dict[str, Any]) -> str:
+    if error["type"] == "extra_forbidden":
+        return f"there is no option {name!r:.100}; /openapi.json tells those that there are"
+    return f"{name}: {error['msg'].lower()}"
+
+
+async def _of_the_framework(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    headers = {name.lower(): value for name, value in (getattr(error, "headers", None) or {}).items()}
+    if status == HTTPStatus.METHOD_NOT_ALLOWED and (allowed := _allowed(request)):
+        headers["allow"] = ", ".join(allowed)
+    slug = OF_THE_FRAMEWORK.get(status, "bad-request" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "internal")
+    said = {
+        "not-found": f"there is nothing at {request.url.path}; /openapi.json tells what there is",
+        "method-not-allowed": f"{request.method} is not allowed here; {headers.get('allow', 'another method')} is",
+    }
+    return await _problem(request, Problem(slug, said.get(slug, HTTPStatus(status).phrase), headers=headers))
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of an address: the framework tells those of the first of its routes only."""
+    found: set[str] = set()
+    for routes in ROUTES:
+        for route in routes.router.routes:
+            if isinstance(route, Route) and route.matches(request.scope)[0] != Match.NONE:
+                found |= route.methods or set()
+    return sorted(found)
+
+
+async def _left(_: Request, __: Exception) -> Response:
+    return Response(status_code=CLIENT_LEFT)

@@ -1,0 +1,151 @@
+"""POST /v1/fold and /v1/inspect: a model comes in, and what was asked of it comes back."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import JSONResponse
+
+from service.changes import Address
+from service.http.access import Caller, may
+from service.http.delivery import deliver
+from service.http.headers import preferences, preferred
+from service.http.jobs import HTML_HEADERS, ended_badly, waited
+from service.http.uploads import uploaded
+from service.http.views import disposition, result_name
+from service.ledger.records import Idempotency, Job, job_id
+from service.ledger.views import job_json, job_path
+from service.left import content as content_left
+from service.openapi.answers import FOLDED, HTML_TYPE, JSON_TYPE, OF_UPLOADS, content, problems
+from service.openapi.headers import TOKEN_FORM, TOKEN_LENGTH
+from service.openapi.uploads import FOLDING, INSPECTING
+from service.options import FoldQuery, WebhookQuery, canonical
+from service.problems import Problem
+from service.state import Here, Service
+from service.threads import in_thread
+from service.work import OUT, PAGE, REPORT
+
+if TYPE_CHECKING:
+    from service.blobs import Blob
+
+router = APIRouter(prefix="/v1", tags=["fold"])
+
+ANSWERS = {**FOLDED, **problems(*OF_UPLOADS)}
+INSPECTED = {
+    200: content("The report of what a fold would do", JSON_TYPE, HTML_TYPE, sometimes=("Vary",)),
+    **problems(*OF_UPLOADS),
+}
+
+Query_ = Annotated[FoldQuery, Query()]
+WithWebhook = Annotated[WebhookQuery, Query()]
+MayFold = Annotated[Caller, Depends(may("fold"))]
+
+
+@router.post("/fold", operation_id="fold", openapi_extra=FOLDING, response_class=Response, responses=ANSWERS)
+async def fold(request: Request, query: WithWebhook, caller: MayFold, here: Here) -> Response:
+    """Fold a model: the body is an ONNX file, or a zip of one with its external data.
+
+    The answer is the folded model. What takes longer than a request should, or is sent with `Prefer: respond-async`, is
+    answered with a job. The same model with the same options is folded once: sending it again is free.
+    """
+    wishes, token = preferences(request.headers.get("prefer")), _token(request)
+    _asked(here, query)  # what cannot be is refused before it is sent
+    here.webhooks.checked(query.webhook)
+    async with uploaded(request, here) as (draft, is_archive, form):
+        query = query if form is None else form.query(query)
+        name, chosen = _asked(here, query)
+        webhook = here.webhooks.checked(query.webhook)
+        job = _job(here, caller, name, draft.blob, chosen, is_archive=is_archive)
+        asked = None if token is None else Idempotency(token, _fingerprint(job.id, name, webhook))
+        job, is_new = await here.storage.accept(draft, job, caller.quota, here.settings.max_queue, asked, webhook)
+    if is_new:
+        here.engine.submit(Address(job.key, job.id))
+    seconds = here.settings.sync_seconds if wishes.wait is None else min(wishes.wait, here.settings.sync_seconds)
+    if not wishes.respond_async:
+        job = await waited(here, job, seconds)
+    if wishes.respond_async or job.is_open:
+        return _accepted(here, job, is_preferred=wishes.respond_async)
+    return await _folded(request, here, job)
+
+
+@router.put("/fold", operation_id="fold_put", openapi_extra=FOLDING, response_class=Response, responses=ANSWERS)
+async def fold_put(request: Request, query: WithWebhook, caller: MayFold, here: Here) -> Response:
+    """Fold a model, as POST does: for `curl -T model.onnx`."""
+    return await fold(request, query, caller, here)
+
+
+@router.post("/inspect", operation_id="inspect", openapi_extra=INSPECTING, response_class=Response, responses=INSPECTED)
+async def inspect(request: Request, query: Query_, caller: MayFold, here: Here) -> Response:
+    """What folding this model would do, and what stands in the way of the rest. Nothing is kept."""
+    _asked(here, query)
+    async with uploaded(request, here) as (draft, is_archive, form):
+        name, chosen = _asked(here, query if form is None else form.query(query))
+        job = _job(here, caller, name, draft.blob, chosen, is_archive=is_archive)
+        async with here.engine.inspected(draft, here.engine.request(job, "inspect"), caller.key, caller.quota) as (
+            answer,
+            folder,
+        ):
+            if answer.slug is not None and not answer.report:
+                raise Problem(answer.slug, answer.detail)
+            html = preferred(request.headers.get("accept"), (JSON_TYPE, HTML_TYPE)) == HTML_TYPE
+            data = await in_thread(content_left, folder / OUT / (PAGE if html else REPORT))
+    return Response(data, 200, HTML_HEADERS if html else None, HTML_TYPE if html else JSON_TYPE)
+
+
+@router.put(
+    "/inspect", operation_id="inspect_put", openapi_extra=INSPECTING, response_class=Response, responses=INSPECTED
+)
+async def inspect_put(request: Request, query: Query_, caller: MayFold, here: Here) -> Response:
+    """What folding this model would do, as POST tells it: for `curl -T model.onnx`."""
+    return await inspect(request, query, caller, here)
+
+
+def _asked(here: Service, query: FoldQuery) -> tuple[str, str]:
+    """The name of the model and the canonical options; raises what they raise."""
+    return query.file_name(), canonical(query.options(here.settings.verify_seconds))
+
+
+def _job(here: Service, caller: Caller, name: str, blob: Blob, options: str, *, is_archive: bool) -> Job:
+    now, engine = time.time(), here.engine_version
+    made = job_id(blob.sha256, name, options, engine)
+    return Job(made, caller.key, name, blob, is_archive, options, engine, created=now, updated=now)
+
+
+def _token(request: Request) -> str | None:
+    token = request.headers.get("idempotency-key")
+    if token is not None and not re.fullmatch(TOKEN_FORM, token):
+        raise Problem("bad-request", f"Idempotency-Key must have 1 to {TOKEN_LENGTH} visible ASCII characters")
+    return token
+
+
+def _fingerprint(*parts: str | None) -> str:
+    return hashlib.sha256(" ".join(filter(None, parts)).encode()).hexdigest()
+
+
+def _accepted(here: Service, job: Job, *, is_preferred: bool) -> Response:
+    headers = {"Location": job_path(job), "Bnfold-Job": job.id}
+    if is_preferred:
+        headers["Preference-Applied"] = "respond-async"
+    return JSONResponse(job_json(here.engine.live(job)), 202, headers)
+
+
+async def _folded(request: Request, here: Service, job: Job) -> Response:
+    """The result of a job that has ended, or its report where that is preferred."""
+    path, output = job_path(job), job.output
+    headers = {
+        "Bnfold-Job": job.id,
+        "Link": f'<{path}/report>; rel="describedby"',
+        "Content-Location": f"{path}/result",
+    }
+    if output.result is None:
+        raise ended_badly(job)
+    await in_thread(here.ledger.use, job.key, [blob.sha256 for blob in output.blobs])
+    if output.report and preferred(request.headers.get("accept"), (output.media, JSON_TYPE)) == JSON_TYPE:
+        told = headers | {"Content-Location": f"{path}/report"}
+        return await deliver(request, here.storage.blobs, output.report, JSON_TYPE, told)
+    named = {"Content-Disposition": disposition(result_name(job)), "Content-Location": f"{path}/result"}
+    return await deliver(request, here.storage.blobs, output.result, output.media, headers | named)

@@ -1,0 +1,190 @@
+"""Browser forms: of `multipart/form-data` one file is passed on as it arrives, the few fields beside it are kept.
+
+The parser is python-multipart's, which FastAPI uses too; its `UploadFile` would write every model twice.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, TypeVar, get_origin
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from service.options import NAME_BYTES, PATTERN_LENGTH, PATTERNS, FoldQuery
+from service.problems import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator
+
+PARTS = 2 * PATTERNS + 100  # every pattern is a field of its own
+FIELD_BYTES = 4 * PATTERN_LENGTH  # UTF-8 takes four bytes for a character at most
+OVERHEAD = 8 << 20  # bytes of a form that are not its file
+HEADERS, HEADER_BYTES = 8, 4096  # of a part
+LISTS = {name for name, field in FoldQuery.model_fields.items() if get_origin(field.annotation) is list}
+UNNAMED = "model.onnx"
+Query = TypeVar("Query", bound=FoldQuery)
+
+logging.getLogger("python_multipart").addHandler(logging.NullHandler())  # what it says of a form, the problem says
+
+
+@dataclass
+class Part:
+    """A part of a form while it arrives."""
+
+    name: str
+    file_name: str | None  # None: it is a field
+    value: bytearray
+
+
+class Form:
+    """A form while it arrives; `content_type` tells its boundary.
+
+    Raises:
+        Problem: bad-request: it tells none.
+    """
+
+    def __init__(self, content_type: str) -> None:
+        self.fields: list[tuple[str, str]] = []
+        self.file_name: str | None = None
+        self._parts, self._arrived, self._size, self._has_ended = 0, 0, 0, False
+        self._header, self._disposition = (bytearray(), bytearray()), b""
+        self._part: Part | None = None
+        self._data: list[bytes] = []
+        boundary = parse_options_header(content_type)[1].get(b"boundary")
+        if not boundary:
+            raise Problem(
+                "bad-request", "the form's Content-Type tells no boundary; let the browser or curl -F make it"
+            )
+        try:
+            self._parser = MultipartParser(
+                boundary, self._callbacks(), max_header_count=HEADERS, max_header_size=HEADER_BYTES
+            )
+        except FormParserError as error:
+            raise Problem("bad-request", f"the form's boundary is not one: {error}") from None
+
+    async def file(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+        """The data of the one file in the form; its name and the fields are known when it has ended.
+
+        Raises:
+            Problem: bad-request: it is no form, ends early, or has no file or several; too-large: a field is.
+        """
+        async for chunk in chunks:
+            self._arrived += len(chunk)
+            self._feed(chunk)
+            self._size += sum(map(len, self._data))
+            if self._arrived - self._size > OVERHEAD:
+                raise Problem("too-large", f"beside its file the form has more than {OVERHEAD:,} bytes; send less")
+            for data in self._data:
+                yield data
+            self._data.clear()
+        if not self._has_ended:
+            raise Problem("bad-request", "the form ends before its last boundary; send it again")
+        if self.file_name is None:
+            raise Problem("bad-request", 'the form has no file; give it one: <input type="file" name="model">')
+
+    def query(self, query: Query) -> Query:
+        """What the address and the form say together; where both speak, the form counts.
+
+        The model is called what its file is, unless either tells another name.
+
+        Raises:
+            RequestValidationError: what the form says is not possible.
+        """
+        said: dict[str, Any] = {}
+        for name, value in self.fields:
+            if not value:
+                continue  # a text field in which nothing was written
+            said[name] = [*said.get(name, ()), value] if name in LISTS else value
+        asked = query.model_dump(exclude_unset=True)
+        try:
+            return type(query).model_validate({"name": plain_name(self.file_name or "")} | asked | said)
+        except ValidationError as error:
+            told = [{**found, "loc": ("form", *found["loc"])} for found in error.errors(include_url=False)]
+            raise RequestValidationError(told) from None
+
+    def _feed(self, chunk: bytes) -> None:
+        try:
+            self._parser.write(chunk)
+        except FormParserError as error:
+            raise Problem("bad-request", f"the form cannot be understood: {error}") from None
+
+    def _callbacks(self) -> Any:
+        return {
+            "on_part_begin": self._begin,
+            "on_header_field": lambda data, start, end: self._header[0].extend(data[start:end]),
+            "on_header_value": lambda data, start, end: self._header[1].extend(data[start:end]),
+            "on_header_end": self._header_ends,
+            "on_headers_finished": self._headers_end,
+            "on_part_data": self._arrives,
+            "on_part_end": self._end,
+            "on_end": self._finish,
+        }
+
+    def _begin(self) -> None:
+        self._parts += 1
+        if self._parts > PARTS:
+            raise Problem("too-large", f"the form has more than {PARTS:,} parts; send fewer")
+        self._disposition = b""
+
+    def _header_ends(self) -> None:
+        name, value = self._header
+        if name.lower() == b"content-disposition":
+            self._disposition = bytes(value)
+        name.clear()
+        value.clear()
+
+    def _headers_end(self) -> None:
+        kind, told = parse_options_header(self._disposition)
+        if kind != b"form-data" or b"name" not in told:
+            raise Problem("bad-request", "a part of the form has no name in its Content-Disposition")
+        name, file_name = (_text(told[key]) if key in told else None for key in (b"name", b"filename"))
+        self._part = Part(name or "", file_name, bytearray())
+        if file_name:
+            self._take_file(file_name)
+
+    def _take_file(self, name: str) -> None:
+        if self.file_name is not None:
+            raise Problem("bad-request", "the form has several files; send one model, or one zip of it and its data")
+        self.file_name = name
+
+    def _arrives(self, data: bytes, start: int, end: int) -> None:
+        assert self._part is not None  # noqa: S101  headers come before data
+        if self._part.file_name:
+            self._data.append(data[start:end])
+            return
+        self._part.value += data[start:end]
+        if self._part.file_name == "":
+            self._part.file_name = UNNAMED
+            self._take_file(self._part.file_name)
+            self._data.append(bytes(self._part.value))
+        elif len(self._part.value) > FIELD_BYTES:
+            raise Problem("too-large", f"the form's field {self._part.name!r} has more than {FIELD_BYTES:,} bytes")
+
+    def _end(self) -> None:
+        part = self._part
+        if part is not None and part.file_name is None:
+            self.fields.append((part.name, _text(bytes(part.value))))
+
+    def _finish(self) -> None:
+        self._has_ended = True
+
+
+def plain_name(name: str) -> str:
+    """What a file is called where it comes from, as a name that the service takes."""
+    plain = "".join(c for c in name.replace("\\", "/").rpartition("/")[2] if c.isprintable()).strip()
+    path = PurePosixPath(plain if plain.strip(" .") else UNNAMED)
+    suffix = path.suffix if len(path.suffix.encode()) < NAME_BYTES else ""
+    stem = path.name.removesuffix(suffix).encode()[: NAME_BYTES - len(suffix.encode())]
+    return stem.decode(errors="ignore") + suffix
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise Problem("bad-request", "the form has text that is not UTF-8") from None

@@ -1,0 +1,111 @@
+"""Health, metrics and version: for what runs and watches the server."""
+
+from __future__ import annotations
+
+import time
+from importlib.metadata import version
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
+from sqlalchemy.exc import SQLAlchemyError
+
+from service.http.access import Caller, may
+from service.openapi.answers import OF_KEYS, Responses, problems
+from service.problems import Problem
+from service.state import Here, Service
+from service.threads import in_thread
+
+router = APIRouter(tags=["server"])
+
+PACKAGES = ("bnfold", "onnx", "onnxruntime", "numpy")
+
+
+class AliveView(BaseModel):
+    """The server answers."""
+
+    status: Literal["alive"] = "alive"
+
+
+Check = Literal["ok", "failed"]
+
+
+class ReadyView(BaseModel):
+    """Whether the server can take work, and what it lacks."""
+
+    status: Literal["ready", "not ready"]
+    disk: Check
+    ledger: Check
+    engine: Check
+
+
+class VersionView(BaseModel):
+    """What runs here."""
+
+    bnfold: str
+    onnx: str
+    onnxruntime: str
+    numpy: str
+    sandbox: bool
+    max_upload_bytes: int
+
+
+NOT_READY: dict[str, Any] = {"model": ReadyView, "description": "It cannot take work now, and why"}
+FIGURES: Responses = {200: {"description": "The figures", "content": {"text/plain": {"schema": {"type": "string"}}}}}
+
+
+@router.get("/livez", operation_id="livez")
+async def livez() -> AliveView:
+    """The server answers."""
+    return AliveView()
+
+
+@router.get("/readyz", operation_id="readyz", response_model=ReadyView, responses={503: NOT_READY})
+async def readyz(here: Here) -> Response:
+    """The server can take work: there is disk space, the ledger can be written, the engine delivers."""
+    checks = {"disk": _disk(here), "ledger": await _ledger(here), "engine": here.engine.works}
+    ready = all(checks.values()) and not here.changes.closing
+    told = {
+        "status": "ready" if ready else "not ready",
+        **{name: "ok" if ok else "failed" for name, ok in checks.items()},
+    }
+    return JSONResponse(told, 200 if ready else 503)
+
+
+@router.get(
+    "/metrics",
+    operation_id="metrics",
+    response_class=Response,
+    responses={**FIGURES, **problems(*OF_KEYS)},
+)
+async def metrics(_: Annotated[Caller, Depends(may("metrics"))], here: Here) -> Response:
+    """Figures for Prometheus."""
+    waiting, oldest = await in_thread(here.ledger.queue)
+    here.metrics.waiting.set(waiting)
+    here.metrics.oldest.set(0 if oldest is None else time.time() - oldest)
+    return Response(generate_latest(here.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/version", operation_id="version")
+async def versions(here: Here) -> VersionView:
+    """What runs here."""
+    told: dict[str, Any] = {name: version(name) for name in PACKAGES}
+    return VersionView(**told, sandbox=here.is_sandboxed, max_upload_bytes=here.settings.max_upload_bytes)
+
+
+def _disk(here: Service) -> bool:
+    try:
+        here.storage.blobs.require_space()
+    except (Problem, OSError):
+        return False
+    return True
+
+
+async def _ledger(here: Service) -> bool:
+    try:
+        await in_thread(here.ledger.check)
+    except (SQLAlchemyError, OSError):
+        return False
+    return True

@@ -1,0 +1,32 @@
+"""What the answers about a job are called: its entity tag, the names of the files that are downloaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from service.http.headers import etag
+from service.work import ARCHIVE_TYPE
+
+if TYPE_CHECKING:
+    from service.ledger.records import Job
+
+
+def job_tag(told: dict[str, Any]) -> str:
+    """The entity tag of a job as it is told: another one whenever it is told differently."""
+    return etag(hashlib.sha256(json.dumps(told).encode()).hexdigest())
+
+
+def result_name(job: Job) -> str:
+    """What the folded model is called when it is downloaded."""
+    suffix = ".zip" if job.output.media == ARCHIVE_TYPE else PurePath(job.name).suffix or ".onnx"
+    return f"{PurePath(job.name).stem}.folded{suffix}"
+
+
+def disposition(name: str) -> str:
+    """A Content-Disposition that every browser understands, RFC 6266."""
+    plain = "".join(c if c.isascii() and c.isprintable() and c not in '"\\%' else "_" for c in name)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"

@@ -1,0 +1,29 @@
+"""Events: what a webhook tells of the end of a job."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel
+
+from service.ledger.views import JobView, job_json
+
+if TYPE_CHECKING:
+    from service.ledger.records import Job
+
+
+class EventView(BaseModel):
+    """The end of a job."""
+
+    type: Literal["job.done", "job.failed", "job.cancelled"]
+    timestamp: datetime
+    data: JobView
+
+
+def event_body(job: Job) -> str:
+    """The body of the request that tells of the end of a job: what is signed, byte for byte."""
+    data = job_json(job)
+    told: dict[str, Any] = {"type": f"job.{job.status}", "timestamp": data["updated"], "data": data}
+    return json.dumps(told, separators=(",", ":"))

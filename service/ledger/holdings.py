@@ -1,0 +1,141 @@
+"""Which key holds which blob, in a database; and what is let go of when nobody uses it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, delete, exists, func, select, update
+
+from service.blobs import Blob
+from service.ledger import database
+from service.ledger.records import OPEN, Failure, Holding, Output
+from service.ledger.rows import end, job_of
+from service.ledger.schema import holdings, idempotency, jobs
+from service.ledger.webhooks import forget
+from service.problems import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy import ColumnElement, Connection
+
+    from service.ledger.database import Database
+
+AT_ONCE = 200  # holdings that one transaction lets go of: all other writers wait for it
+LOST = Failure("internal", "the server's disk lost the upload; send it again")
+
+
+class SqlHoldings:
+    """See `service.ledger.interface.Holdings`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def holding(self, key: str, sha256: str) -> Blob | None:
+        """See `service.ledger.interface.Holdings`."""
+        with self._database.read() as connection:
+            row = connection.execute(select(holdings).where(_is(key, sha256))).one_or_none()
+            return None if row is None else Blob(row.sha256, row.bytes)
+
+    def is_held(self, sha256: str) -> bool:
+        """See `service.ledger.interface.Holdings`."""
+        with self._database.read() as connection:
+            return _is_held(connection, sha256)
+
+    def use(self, key: str, addresses: Iterable[str]) -> None:
+        """See `service.ledger.interface.Holdings`."""
+        mine = and_(holdings.c.key == key, holdings.c.sha256.in_(list(addresses)))
+        with self._database.write() as connection:
+            connection.execute(update(holdings).where(mine).values(used=time.time()))
+
+    def release(self, key: str, sha256: str) -> bool:
+        """See `service.ledger.interface.Holdings`."""
+        with self._database.write() as connection:
+            needed = and_(jobs.c.key == key, jobs.c.input_sha256 == sha256, jobs.c.status.in_(OPEN))
+            if connection.execute(select(exists().where(needed))).scalar_one():
+                raise Problem("in-use", "a job that has not ended needs this blob; wait for it, or cancel it")
+            return _release(connection, key, sha256)
+
+    def sweep(self, before: float, cap: int) -> list[str]:
+        """See `service.ledger.interface.Holdings`."""
+        gone: list[str] = []
+        is_over = False
+        while not gone and not is_over:
+            with self._database.write() as connection:
+                gone, is_over = _let_go(connection, before, cap)
+                if is_over:
+                    _forget(connection, before)
+        return gone
+
+    def held(self) -> list[Holding]:
+        """See `service.ledger.interface.Holdings`."""
+        with self._database.read() as connection:
+            return [
+                Holding(row.key, Blob(row.sha256, row.bytes), row.used) for row in connection.execute(select(holdings))
+            ]
+
+    def lost(self, sha256: str) -> None:
+        """See `service.ledger.interface.Holdings`."""
+        with self._database.write() as connection:
+            for row in connection.execute(select(holdings.c.key).where(holdings.c.sha256 == sha256)).all():
+                _release(connection, row.key, sha256)
+            stranded = select(jobs).where(jobs.c.input_sha256 == sha256, jobs.c.status.in_(OPEN)).with_for_update()
+            for row in connection.execute(stranded).all():
+                end(connection, job_of(row), Output(), LOST)
+
+
+def hold(connection: Connection, key: str, blobs: Iterable[Blob]) -> None:
+    """Note that a key holds these blobs, and uses them now."""
+    for blob in blobs:
+        row: dict[str, Any] = {"key": key, "sha256": blob.sha256, "bytes": blob.bytes, "used": time.time()}
+        known = ["key", "sha256"]
+        made = database.insert(connection, holdings).values(row)
+        connection.execute(made.on_conflict_do_update(index_elements=known, set_={"used": row["used"]}))
+
+
+def _let_go(connection: Connection, before: float, cap: int) -> tuple[list[str], bool]:
+    """What nobody holds any more, and whether that was all there is to let go of."""
+    free = select(holdings).where(~_is_needed()).order_by(holdings.c.used).limit(AT_ONCE)
+    rows, total = list(connection.execute(free)), _total(connection)
+    gone: list[str] = []
+    for row in rows:
+        if row.used >= before and total <= cap:
+            return gone, True
+        if _release(connection, row.key, row.sha256):
+            gone.append(row.sha256)
+            total -= row.bytes
+    return gone, len(rows) < AT_ONCE
+
+
+def _forget(connection: Connection, before: float) -> None:
+    """Remove what ended before a time and left nothing."""
+    ended = and_(jobs.c.updated < before, ~jobs.c.status.in_(OPEN), jobs.c.result_sha256.is_(None))
+    connection.execute(delete(jobs).where(ended))
+    connection.execute(delete(idempotency).where(idempotency.c.created < before))
+    forget(connection, before)
+
+
+def _release(connection: Connection, key: str, sha256: str) -> bool:
+    for output in (jobs.c.result_sha256, jobs.c.report_sha256, jobs.c.page_sha256):  # each by its own index
+        connection.execute(delete(jobs).where(jobs.c.key == key, output == sha256))
+    connection.execute(delete(holdings).where(_is(key, sha256)))
+    return not _is_held(connection, sha256)
+
+
+def _is_held(connection: Connection, sha256: str) -> bool:
+    return bool(connection.execute(select(exists().where(holdings.c.sha256 == sha256))).scalar_one())
+
+
+def _total(connection: Connection) -> int:
+    once = select(func.max(holdings.c.bytes).label("bytes")).group_by(holdings.c.sha256).subquery()
+    return connection.execute(select(func.sum(once.c.bytes))).scalar_one() or 0
+
+
+def _is_needed() -> ColumnElement[bool]:
+    mine = and_(jobs.c.key == holdings.c.key, jobs.c.input_sha256 == holdings.c.sha256)
+    return exists().where(mine, jobs.c.status.in_(OPEN))
+
+
+def _is(key: str, sha256: str) -> ColumnElement[bool]:
+    return and_(holdings.c.key == key, holdings.c.sha256 == sha256)

@@ -1,0 +1,177 @@
+"""The jobs of the ledger in a database."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from sqlalchemy import and_, case, exists, func, insert, select, update
+
+from service.ledger import database
+from service.ledger.holdings import hold
+from service.ledger.records import OPEN, Failure, Job, Output
+from service.ledger.rows import end, is_job, job_of, locked, row_of, store
+from service.ledger.schema import holdings, idempotency, jobs
+from service.ledger.webhooks import ask
+from service.problems import WORTH_A_RETRY, Problem
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from service.ledger.database import Database
+    from service.ledger.records import Idempotency, Quota, Stage
+
+RETRY_AFTER = {"Retry-After": "30"}
+
+
+class SqlJobs:
+    """See `service.ledger.interface.Jobs`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def submit(
+        self, job: Job, quota: Quota, queue: int, request: Idempotency | None = None, webhook: str | None = None
+    ) -> tuple[Job, bool]:
+        """See `service.ledger.interface.Jobs`."""
+        with self._database.write() as connection:
+            is_repeated = request is not None and _is_repeated(connection, job.key, request)
+            accepted, is_new = _accept(connection, job, quota, queue)
+            if webhook is not None:
+                ask(connection, accepted, webhook, is_repeated=is_repeated)
+            return accepted, is_new
+
+    def job(self, key: str, job: str) -> Job | None:
+        """See `service.ledger.interface.Jobs`."""
+        with self._database.read() as connection:
+            row = connection.execute(select(jobs).where(is_job(key, job))).one_or_none()
+            return None if row is None else job_of(row)
+
+    def start(self, key: str, job: str, attempts: int) -> Job | None:
+        """See `service.ledger.interface.Jobs`."""
+        with self._database.write() as connection:
+            known = locked(connection, key, job)
+            if known is None or not known.is_open:
+                return None
+            if known.attempts >= attempts:
+                said = f"it was started {known.attempts} times, and each time the process or the server died"
+                end(connection, known, Output(), Failure("crashed", f"{said}; it is not tried again"))
+                return None
+            changed = replace(known, status="running", attempts=known.attempts + 1, stage=None, progress=0.0)
+            store(connection, changed)
+            return changed
+
+    def progress(self, key: str, job: str, stage: Stage, progress: float) -> None:
+        """See `service.ledger.interface.Jobs`."""
+        running = update(jobs).where(is_job(key, job), jobs.c.status == "running")
+        with self._database.write() as connection:
+            connection.execute(running.values(stage=stage, progress=progress, updated=time.time()))
+
+    def finish(self, key: str, job: str, output: Output, failure: Failure | None) -> bool:
+        """See `service.ledger.interface.Jobs`."""
+        with self._database.write() as connection:
+            known = locked(connection, key, job)
+            if known is None or known.status != "running":
+                return False
+            end(connection, known, output, failure)
+            hold(connection, key, output.blobs)
+            return True
+
+    def give_back(self, key: str, job: str) -> None:
+        """See `service.ledger.interface.Jobs`."""
+        running = update(jobs).where(is_job(key, job), jobs.c.status == "running")
+        queued = {"status": "queued", "stage": None, "progress": 0.0, "attempts": jobs.c.attempts - 1}
+        with self._database.write() as connection:
+            connection.execute(running.values(**queued, updated=time.time()))
+
+    def cancel(self, key: str, job: str) -> bool:
+        """See `service.ledger.interface.Jobs`."""
+        with self._database.write() as connection:
+            known = locked(connection, key, job)
+            if known is None or not known.is_open:
+                return False
+            end(connection, known, Output(), Failure("cancelled", "the job was cancelled; submit it again to run it"))
+            return True
+
+    def unfinished(self) -> list[tuple[str, str]]:
+        """See `service.ledger.interface.Jobs`."""
+        found = select(jobs.c.key, jobs.c.id).where(jobs.c.status.in_(OPEN)).order_by(jobs.c.created)
+        with self._database.read() as connection:
+            return [(row.key, row.id) for row in connection.execute(found)]
+
+    def interrupted(self) -> None:
+        """See `service.ledger.interface.Jobs`."""
+        running = update(jobs).where(jobs.c.status == "running")
+        with self._database.write() as connection:
+            connection.execute(running.values(status="queued", stage=None, progress=0.0))
+
+    def queue(self) -> tuple[int, float | None]:
+        """See `service.ledger.interface.Jobs`."""
+        waiting = select(func.count(), func.min(jobs.c.created)).where(jobs.c.status == "queued")
+        with self._database.read() as connection:
+            count, oldest = connection.execute(waiting).one()
+            return count, oldest
+
+
+def _accept(connection: Connection, job: Job, quota: Quota, queue: int) -> tuple[Job, bool]:
+    known = locked(connection, job.key, job.id)
+    is_new = known is None or _is_worth_a_retry(known)
+    if is_new:
+        _require_room(connection, job, quota, queue)
+    _require_bytes(connection, job, quota, is_new=is_new)
+    hold(connection, job.key, [job.input])
+    if known is not None and not is_new:
+        connection.execute(update(jobs).where(is_job(job.key, job.id)).values(name=job.name))
+        return replace(known, name=job.name), False
+    if known is None:
+        connection.execute(insert(jobs).values(row_of(job)))
+    else:
+        connection.execute(update(jobs).where(is_job(job.key, job.id)).values(row_of(job)))
+    return job, True
+
+
+def _is_repeated(connection: Connection, key: str, request: Idempotency) -> bool:
+    """Whether the request was there before; one that is another under the same name is refused."""
+    row = {"key": key, "token": request.token, "fingerprint": request.fingerprint, "created": time.time()}
+    made = connection.execute(database.insert(connection, idempotency).values(row).on_conflict_do_nothing())
+    mine = and_(idempotency.c.key == key, idempotency.c.token == request.token)
+    if connection.execute(select(idempotency.c.fingerprint).where(mine)).scalar_one() != request.fingerprint:
+        said = "this Idempotency-Key came with another model or other options before; use a new one"
+        raise Problem("idempotency-conflict", said)
+    return made.rowcount == 0
+
+
+def _require_room(connection: Connection, job: Job, quota: Quota, queue: int) -> None:
+    mine = and_(jobs.c.key == job.key, jobs.c.status.in_(OPEN))
+    counts = select(
+        func.sum(case((jobs.c.status == "queued", 1), else_=0)),
+        func.sum(case((mine, 1), else_=0)),
+    )
+    waiting, open_jobs = connection.execute(counts.where(jobs.c.status.in_(OPEN))).one()
+    if (waiting or 0) >= queue:
+        raise Problem("busy", f"{queue} jobs wait already; try again later", headers=RETRY_AFTER)
+    if quota.open_jobs is not None and (open_jobs or 0) >= quota.open_jobs:
+        said = f"this key may have {quota.open_jobs} open at a time; wait until one has ended, or cancel it"
+        raise Problem("quota-exceeded", said, headers=RETRY_AFTER)
+
+
+def _require_bytes(connection: Connection, job: Job, quota: Quota, *, is_new: bool) -> None:
+    """A job that is known takes nothing, unless its input was let go of; an input that is held takes nothing more."""
+    if quota.bytes is None:
+        return
+    mine = holdings.c.key == job.key
+    is_held = connection.execute(select(exists().where(mine, holdings.c.sha256 == job.input.sha256))).scalar_one()
+    if is_held and not is_new:
+        return
+    held = connection.execute(select(func.sum(holdings.c.bytes)).where(mine)).scalar_one() or 0
+    if job.input.bytes > quota.bytes:
+        said = f"the upload has {job.input.bytes:,} bytes, and this key may keep {quota.bytes:,} in all"
+        raise Problem("too-large", said)
+    if held + (0 if is_held else job.input.bytes) > quota.bytes:
+        said = f"this key holds {held:,} of {quota.bytes:,} bytes; delete blobs that are no longer needed"
+        raise Problem("quota-exceeded", said, headers=RETRY_AFTER)
+
+
+def _is_worth_a_retry(job: Job) -> bool:
+    return job.failure is not None and job.failure.slug in WORTH_A_RETRY

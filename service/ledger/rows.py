@@ -1,0 +1,84 @@
+"""Jobs as rows of a database; and the one way in which a job ends, which its webhooks learn in the same transaction."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, select, update
+
+from service.blobs import Blob
+from service.ledger.records import Failure, Job, Output, Status
+from service.ledger.schema import jobs
+from service.ledger.webhooks import fire
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement, Connection, Row
+
+OUTPUTS = ("result", "report", "page")
+
+
+def end(connection: Connection, job: Job, output: Output, failure: Failure | None) -> None:
+    """End an open job, and make its webhooks due."""
+    status: Status = "done" if failure is None else "cancelled" if failure.slug == "cancelled" else "failed"
+    progress = 1.0 if failure is None else job.progress
+    ended = replace(job, status=status, stage=None, progress=progress, output=output, failure=failure)
+    fire(connection, store(connection, ended))
+
+
+def store(connection: Connection, job: Job) -> Job:
+    """Write a job that changed; it is handed back with the time of the change."""
+    changed = replace(job, updated=time.time())
+    connection.execute(update(jobs).where(is_job(job.key, job.id)).values(row_of(changed)))
+    return changed
+
+
+def locked(connection: Connection, key: str, job: str) -> Job | None:
+    """The job, which nobody else changes in this transaction."""
+    row = connection.execute(select(jobs).where(is_job(key, job)).with_for_update()).one_or_none()
+    return None if row is None else job_of(row)
+
+
+def is_job(key: str, job: str) -> ColumnElement[bool]:
+    """Whether a row is that of the job."""
+    return and_(jobs.c.key == key, jobs.c.id == job)
+
+
+def row_of(job: Job) -> dict[str, Any]:
+    """The row of a job."""
+    outputs = {name: getattr(job.output, name) for name in OUTPUTS}
+    return {
+        "key": job.key,
+        "id": job.id,
+        "name": job.name,
+        "input_sha256": job.input.sha256,
+        "input_bytes": job.input.bytes,
+        "archive": job.archive,
+        "options": job.options,
+        "engine": job.engine,
+        "created": job.created,
+        "updated": job.updated,
+        "status": job.status,
+        "stage": job.stage,
+        "progress": job.progress,
+        "attempts": job.attempts,
+        "media": job.output.media,
+        "problem": job.failure and job.failure.slug,
+        "detail": job.failure and job.failure.detail,
+        **{f"{name}_sha256": blob and blob.sha256 for name, blob in outputs.items()},
+        **{f"{name}_bytes": blob and blob.bytes for name, blob in outputs.items()},
+    }
+
+
+def job_of(row: Row[Any]) -> Job:
+    """The job of a row."""
+    given = dict(row._mapping)
+    blobs = {name: _blob(given.pop(f"{name}_sha256"), given.pop(f"{name}_bytes")) for name in ("input", *OUTPUTS)}
+    slug, detail = given.pop("problem"), given.pop("detail")
+    output = Output(media=given.pop("media"), **{name: blobs[name] for name in OUTPUTS})
+    return Job(**given, input=blobs["input"], output=output, failure=Failure(slug, detail) if slug else None)
+
+
+def _blob(sha256: str | None, size: int | None) -> Any:
+    return None if sha256 is None or size is None else Blob(sha256, size)

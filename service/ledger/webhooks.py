@@ -1,0 +1,117 @@
+"""The outbox of the ledger in a database.
+
+A webhook is `waiting` until its job ends, then `due` until it is `delivered` or `given-up`. It is written with the
+acceptance of the job and made due with its end, each in one transaction: what was accepted is delivered at least once.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from sqlalchemy import ColumnElement, and_, case, delete, exists, func, insert, select, tuple_, update
+
+from service.ledger.events import event_body
+from service.ledger.records import Webhook
+from service.ledger.schema import webhooks
+from service.problems import Problem
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from service.ledger.database import Database
+    from service.ledger.records import Job, Occupied
+
+PENDING_OF_KEY = 1000  # webhooks of one key that have not ended
+PENDING_OF_JOB = 10  # and of one job: it has few who wait for it
+ID_BYTES = 16
+RETRY_AFTER = {"Retry-After": "30"}
+WAITING, DUE, DELIVERED, GIVEN_UP = "waiting", "due", "delivered", "given-up"
+PENDING = (WAITING, DUE)
+
+
+class SqlWebhooks:
+    """See `service.ledger.interface.Webhooks`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def next_webhook(self, now: float, occupied: Occupied) -> Webhook | None:
+        """See `service.ledger.interface.Webhooks`."""
+        columns = [webhooks.c[name] for name in Webhook.__dataclass_fields__]
+        found = select(*columns).where(
+            webhooks.c.state == DUE,
+            webhooks.c.due <= now,
+            webhooks.c.id.not_in(occupied.ids),
+            webhooks.c.key.not_in(occupied.keys),
+            tuple_(webhooks.c.key, webhooks.c.receiver).not_in(occupied.receivers),
+        )
+        with self._database.read() as connection:
+            row = connection.execute(found.order_by(webhooks.c.due).limit(1)).one_or_none()
+            return None if row is None else Webhook(**row._mapping)
+
+    def failed_webhook(self, id_: str, due: float) -> None:
+        """See `service.ledger.interface.Webhooks`."""
+        mine = and_(webhooks.c.id == id_, webhooks.c.state == DUE)
+        again = {"attempts": webhooks.c.attempts + 1, "due": due, "updated": time.time()}
+        with self._database.write() as connection:
+            connection.execute(update(webhooks).where(mine).values(**again))
+
+    def ended_webhook(self, id_: str, *, delivered: bool) -> None:
+        """See `service.ledger.interface.Webhooks`."""
+        with self._database.write() as connection:
+            _end(connection, webhooks.c.id == id_, DELIVERED if delivered else GIVEN_UP)
+
+
+def ask(connection: Connection, job: Job, url: str, *, is_repeated: bool) -> None:
+    """Let a URL know of the next end of a job, or of its end at once where it has ended.
+
+    Once for each end: a URL that waits already does not wait twice, a request that `is_repeated` tells nothing again.
+
+    Raises:
+        Problem: quota-exceeded.
+    """
+    mine = and_(webhooks.c.key == job.key, webhooks.c.job == job.id, webhooks.c.url == url)
+    known = and_(mine, webhooks.c.state == WAITING) if job.is_open else mine
+    if (job.is_open or is_repeated) and connection.execute(select(exists().where(known))).scalar_one():
+        return
+    _require_room(connection, job)
+    state, now = WAITING if job.is_open else DUE, time.time()
+    row: dict[str, Any] = {"id": f"msg_{secrets.token_hex(ID_BYTES)}", "key": job.key, "job": job.id, "url": url}
+    row |= {"receiver": httpx.URL(url).netloc.decode(), "state": state, "attempts": 0, "due": now, "updated": now}
+    connection.execute(insert(webhooks).values(**row, body=None if job.is_open else event_body(job)))
+
+
+def fire(connection: Connection, job: Job) -> None:
+    """A job has ended: make its webhooks due."""
+    waiting = and_(webhooks.c.key == job.key, webhooks.c.job == job.id, webhooks.c.state == WAITING)
+    if not connection.execute(select(exists().where(waiting))).scalar_one():
+        return
+    told = {"state": DUE, "body": event_body(job), "due": job.updated, "updated": job.updated}
+    connection.execute(update(webhooks).where(waiting).values(**told))
+
+
+def give_up(connection: Connection, key: str) -> None:
+    """Deliver nothing more for a key."""
+    _end(connection, and_(webhooks.c.key == key, webhooks.c.state.in_(PENDING)), GIVEN_UP)
+
+
+def forget(connection: Connection, before: float) -> None:
+    """Remove what ended before a time."""
+    connection.execute(delete(webhooks).where(webhooks.c.state.not_in(PENDING), webhooks.c.updated < before))
+
+
+def _end(connection: Connection, which: ColumnElement[bool], state: str) -> None:
+    connection.execute(update(webhooks).where(which).values(state=state, body=None, updated=time.time()))
+
+
+def _require_room(connection: Connection, job: Job) -> None:
+    of_job = func.sum(case((webhooks.c.job == job.id, 1), else_=0))
+    pending = and_(webhooks.c.key == job.key, webhooks.c.state.in_(PENDING))
+    key, own = connection.execute(select(func.count(), of_job).where(pending)).one()
+    for count, most, whose in ((key, PENDING_OF_KEY, "this key"), (own or 0, PENDING_OF_JOB, "this job")):
+        if count >= most:
+            said = f"{most} webhooks of {whose} are not delivered yet; send the model without one, or later"
+            raise Problem("quota-exceeded", said, headers=RETRY_AFTER)

@@ -1,0 +1,44 @@
+"""What the OpenAPI document says of requests that bring a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from service.openapi.answers import FILES, FORM_TYPE, HTML_TYPE, JSON_TYPE
+from service.openapi.headers import CLAIMED, IDEMPOTENCY, PREFER, accept
+from service.options import FILE_NAME, FoldQuery, WebhookQuery
+from service.work import ARCHIVE_TYPE, MODEL_TYPE
+
+
+def _body(query: type[FoldQuery]) -> dict[str, Any]:
+    """The model itself, or a browser form: a file, and the parameters as fields."""
+    options = query.model_json_schema()["properties"]
+    options["name"] |= {"minLength": 0, "pattern": f"^$|{FILE_NAME}"}  # nothing written is nothing said
+    model = {"type": "string", "format": "binary", "minLength": 1, "description": "the model, or the zip; of any name"}
+    schema = {"type": "object", "required": ["model"], "additionalProperties": False}
+    told = "The model, or a zip of it and its external data; or a form with one file, and options as fields"
+    form = {"schema": schema | {"properties": {"model": model, **options}}}
+    return {"required": True, "description": told, "content": FILES | {FORM_TYPE: form}}
+
+
+def _curl(*arguments: str) -> list[dict[str, str]]:
+    """Examples for a shell, with a model at hand."""
+    return [{"lang": "Shell", "label": "curl", "source": f"curl {text}"} for text in arguments]
+
+
+FOLDING: dict[str, Any] = {
+    "requestBody": _body(WebhookQuery),
+    "parameters": [accept(MODEL_TYPE, ARCHIVE_TYPE, JSON_TYPE), PREFER, IDEMPOTENCY, CLAIMED],
+    "x-codeSamples": _curl(
+        "-fT model.onnx 'http://127.0.0.1:8000/v1/fold?freeze_initializers=true' -o folded.onnx",
+        "-fT model.onnx -H 'Accept: application/json' http://127.0.0.1:8000/v1/fold",
+        "-f -F model=@model.onnx -F leftover=affine http://127.0.0.1:8000/v1/fold -o folded.onnx",
+    ),
+}
+INSPECTING: dict[str, Any] = {
+    "requestBody": _body(FoldQuery),
+    "parameters": [accept(JSON_TYPE, HTML_TYPE), CLAIMED],
+    "x-codeSamples": _curl(
+        "-f --data-binary @model.onnx -H 'Content-Type: application/octet-stream' http://127.0.0.1:8000/v1/inspect"
+    ),
+}

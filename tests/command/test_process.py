@@ -1,0 +1,69 @@
+"""The command as a process: what a signal, a collision of names or a model in training mode makes of it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import pytest
+
+from tests.support.models import Model
+from tests.support.rows.row import out, start
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COMMAND = [sys.executable, "-m", "folding"]
+PATIENCE = 60  # seconds for a process to reach the point where it is interrupted: the loop ends when it does
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    m = Model(dtype=np.float32)
+    x = m.conv(start(m, 1, 64, 8, 8), 512)
+    for _ in range(3):
+        x = out(m, m.bn(m.conv(x, 512, pads=[1] * 4), name=f"bn{len(m.nodes)}"))
+    onnx.save(m.build(), tmp_path / "model.onnx")
+    return tmp_path / "model.onnx"
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
+def test_a_signal_leaves_nothing_behind(source, name, code):
+    folder = source.parent
+    process = subprocess.Popen([*COMMAND, "fold", source, "-o", folder / "folded.onnx"], stderr=subprocess.PIPE)
+    end = time.monotonic() + PATIENCE
+    while len(list(folder.iterdir())) == 1 and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.002)  # until the result is being staged
+    process.send_signal(getattr(signal, name))
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == code, errors
+    assert errors.decode().strip().splitlines() == [
+        f"bnfold: {'interrupted' if name == 'SIGINT' else 'terminated'}; nothing was written"
+    ]
+    assert [path.name for path in folder.iterdir()] == ["model.onnx"]
+
+
+COLLISIONS = [
+    ("model.json", "out.onnx", ["model.json"]),
+    ("model.json", "out.json", ["out.json"]),
+    ("model.json", "out.onnx", ["report.json", "sub/../report.json"]),
+]
+
+
+@pytest.mark.parametrize(("model", "output", "reports"), COLLISIONS)
+def test_a_report_never_replaces_a_model_or_another_report(source, model, output, reports):
+    folder = source.parent
+    (folder / "sub").mkdir()
+    before = source.rename(folder / model).read_bytes()
+    arguments = [part for report in reports for part in ("--report", folder / report)]
+    command = [*COMMAND, "fold", folder / model, "-o", folder / output, *arguments]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert done.returncode == 2
+    assert b"a name of its own" in done.stderr
+    assert (folder / model).read_bytes() == before
+    assert sorted(path.name for path in folder.iterdir()) == [model, "sub"]

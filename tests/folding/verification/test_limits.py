@@ -1,0 +1,120 @@
+"""verify keeps within its time and memory: what is free is asked, and slow models get fewer samples."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from folding.verification import compare
+from folding.verification.job import Job
+from folding.verification.parent import _default_memory, verify
+from folding.verification.samples import UnverifiableError
+from tests.support import ROOT
+from tests.support.verification import saved
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+GIB = 1 << 30
+MEMINFO = "MemTotal: 16777216 kB\nMemAvailable: 8388608 kB\n"
+ENDLESS = """(float[2] x) => (float[2] y) <int64 n = {1000000000000}, bool c = {1}> {
+    y = Loop (n, c, x) <body = b (int64 i, bool ci, float[2] xi) => (bool co, float[2] xo) {
+        co = Identity(ci) xo = Relu(xi) }> }"""
+PATIENCE = 30  # seconds
+RELU = "(float[N,4] x) => (float[N,4] y) { y = Relu(x) }"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        pytest.param({"MEMINFO": MEMINFO}, 7 * GIB, id="a machine"),
+        pytest.param({"MEMINFO": MEMINFO, "CGROUP_LIMIT": "max\n", "CGROUP_USED": "5\n"}, 7 * GIB, id="no limit"),
+        pytest.param(
+            {"MEMINFO": MEMINFO, "CGROUP_LIMIT": f"{5 * GIB}", "CGROUP_USED": f"{GIB}"}, 4 * GIB, id="a limit"
+        ),
+        pytest.param({}, None, id="nobody tells"),
+    ],
+)
+def test_the_default_is_a_share_of_what_is_free(
+    files: dict[str, str], expected: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MEMINFO", "CGROUP_LIMIT", "CGROUP_USED"):
+        monkeypatch.setattr(sys.modules["folding.verification.parent"], name, tmp_path / name)
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert _default_memory() == expected
+
+
+def _job(folder: Path) -> Job:
+    before, after = map(str, saved(folder, RELU))
+    return Job(before, after, inputs=None, label="", seconds=100.0, memory=None, epsilon=2.0**-23, quantizes=False)
+
+
+@pytest.mark.parametrize(("runs", "samples"), [(compare.RUNS, 3), (10**9, 1)])
+def test_a_slow_model_gets_fewer_samples(
+    runs: int, samples: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "RUNS", runs)
+    verdict = compare.Comparison(_job(tmp_path), tmp_path).verdict()
+    assert (verdict.status, verdict.samples) == ("verified", samples)
+
+
+def test_guessing_ends_when_its_share_of_the_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[object] = []
+
+    def refused(*arguments: object) -> None:
+        tried.append(arguments)
+        raise UnverifiableError("too large")
+
+    monkeypatch.setattr(compare, "SHARE_OF_TIME_GUESSING", 0.0)
+    monkeypatch.setattr("folding.verification.samples.generate", refused)
+    assert compare.Comparison(_job(tmp_path), tmp_path).verdict().status == "not verified"
+    assert len(tried) == 1
+
+
+@pytest.mark.parametrize("threads", [None, "1", "64"])
+def test_the_environment_leaves_the_child_its_address_space(
+    threads: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command sets this variable for itself, and a BLAS with more threads would use up a part of the limit."""
+    environments: list[dict[str, str]] = []
+
+    class Recorded(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            environments.append(named["env"])
+            super().__init__(*arguments, **named)
+
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    if threads is not None:
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", threads)
+    monkeypatch.setattr(subprocess, "Popen", Recorded)
+    assert verify(*saved(tmp_path, RELU)).status == "verified"
+    assert [environment["OPENBLAS_NUM_THREADS"] for environment in environments] == ["1"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone can tie a process to its parent")
+@pytest.mark.parametrize("seconds", [0.0, 1.0])  # before and after the child asked for it
+def test_the_child_does_not_outlive_a_parent_that_is_killed(seconds: float, tmp_path: Path) -> None:
+    code = "import sys; from folding import verify; verify(*sys.argv[1:])"
+    paths = [str(path) for path in saved(tmp_path, ENDLESS)]
+    parent = subprocess.Popen([sys.executable, "-c", code, *paths], env=os.environ | {"PYTHONPATH": str(ROOT)})
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+    _wait_until(lambda: bool(children.read_text()))
+    child = Path(f"/proc/{int(children.read_text())}")
+    time.sleep(seconds)
+    parent.kill()
+    parent.wait()
+    _wait_until(lambda: not child.exists())
+
+
+def _wait_until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)

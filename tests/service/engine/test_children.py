@@ -1,0 +1,326 @@
+"""A fold in a process of its own: with and without bubblewrap, every end of it is an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import folding
+from folding import Options
+from service.engine.child import Child, Program
+from service.engine.children import Children
+from service.engine.sandbox import PACKAGES, Sandbox
+from service.options import canonical
+from service.work import ANSWER, IN, MODEL_TYPE, OUT, PAGE, REPORT, REQUEST, Answer, Bounds, Request
+from tests.support import ROOT, TESTS
+from tests.support.models import Model
+from tests.support.rows.row import out, start
+from tests.support.service.sandbox import required
+
+FAULTY = Program("tests.support.service.faults", (*Program().paths, ROOT))
+GIB = 1 << 30
+BOUNDS = Bounds(seconds=60, verification=30, memory=4 * GIB, file=1 << 26, open_files=256)
+PATIENCE = 30  # seconds
+
+
+def model_bytes() -> bytes:
+    m = Model(dtype=np.float32)
+    out(m, m.bn(m.conv(start(m), 6), name="bn"))
+    return m.build().SerializeToString()
+
+
+@pytest.fixture(params=["bare", "sandboxed"])
+def sandbox(request, tmp_path):
+    if request.param == "bare":
+        return None
+    return replace(required(tmp_path), readable=(*PACKAGES, TESTS))
+
+
+def asked(**changes: object) -> Request:
+    plain = {**json.loads(canonical(Options(verify=False)))}
+    return replace(Request("fold", "model.onnx", archive=False, options=plain, limits={}, bounds=BOUNDS), **changes)
+
+
+def run(
+    sandbox: Sandbox | None, folder: Path, data: bytes, request: Request, program: Program = FAULTY
+) -> tuple[Answer, list[object]]:
+    told: list[object] = []
+
+    async def story() -> Answer:
+        child = await Child.start(folder, BOUNDS, sandbox, program)
+        (folder / IN / request.name).write_bytes(data)
+        return await child.run(request, lambda *line: told.append(line))
+
+    return asyncio.run(story()), told
+
+
+def test_it_folds_as_the_library_does(sandbox, tmp_path):
+    data, options = model_bytes(), Options(verify_timeout=100)
+    (tmp_path / "mine.onnx").write_bytes(data)
+    expected = folding.fold(tmp_path / "mine.onnx", tmp_path / "folded.onnx", options)
+    request = asked(options=json.loads(canonical(options)))
+    answer, told = run(sandbox, tmp_path / "job", data, request, Program())
+    assert answer == Answer("result", MODEL_TYPE, report=True)
+    results = tmp_path / "job" / OUT
+    assert (results / "result").read_bytes() == (tmp_path / "folded.onnx").read_bytes()
+    report = json.loads((results / REPORT).read_text())
+    assert report["verification"]["status"] == expected.verification.status == "verified"
+    assert (report["source"], report["target"]) == ("model.onnx", "model.onnx")
+    assert str(tmp_path) not in (results / PAGE).read_text()
+    assert [stage for stage, _ in told][-1] == "verifying"
+    assert [share for _, share in told] == sorted(share for _, share in told)
+
+
+def test_an_inspection_writes_no_model(sandbox, tmp_path):
+    answer, _ = run(sandbox, tmp_path / "job", model_bytes(), asked(kind="inspect"))
+    assert answer == Answer(report=True)
+    assert sorted(path.name for path in (tmp_path / "job" / OUT).iterdir()) == sorted([ANSWER, REPORT, PAGE])
+
+
+def truncated() -> bytes:
+    return model_bytes()[:-20]
+
+
+@pytest.mark.parametrize(
+    ("data", "changes", "slug", "says"),
+    [
+        (truncated, {}, "invalid-model", "model.onnx"),
+        (model_bytes, {"limits": {"nodes": 1}}, "too-large", "limit nodes"),
+        (model_bytes, {"options": {"keep": ["nothing"]}}, "invalid-option", "no operator is named 'nothing'"),
+        (model_bytes, {"options": {"keep": ["bn"], "require_change": True}}, "nothing-to-fold", "nothing to fold"),
+        (b"HANG", {"bounds": replace(BOUNDS, seconds=1)}, "timed-out", "1 seconds"),
+        (b"BOMB", {"bounds": replace(BOUNDS, memory=GIB)}, "out-of-memory", "1,073,741,824 bytes"),
+        (b"FLOOD", {}, "out-of-memory", "larger machine"),
+        (b"ABORT", {}, "crashed", "SIGSEGV"),
+        (b"LEAVE", {}, "crashed", "exit status 7"),
+        (b"FILL", {"bounds": replace(BOUNDS, file=1 << 22)}, "too-large", "File too large"),
+        (b"LIE", {}, "crashed", "exit status 0"),
+    ],
+    ids=lambda value: value.decode() if isinstance(value, bytes) else None,
+)
+def test_every_end_is_one_problem(sandbox, tmp_path, data, changes, slug, says):
+    data = data if isinstance(data, bytes) else data()
+    began = time.monotonic()
+    answer, _ = run(sandbox, tmp_path / "job", data, asked(**changes))
+    assert answer.slug == slug
+    assert says in answer.detail
+    assert str(tmp_path) not in answer.detail
+    assert answer.report == (slug == "nothing-to-fold")
+    assert time.monotonic() - began < PATIENCE
+
+
+BURN = """
+from service.engine import confine
+from service.work import Bounds
+confine.GRACE_SECONDS = 0
+confine.confine(Bounds(1, 0, 1 << 33, 1 << 20, 99))
+while True: pass
+"""
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, Program().paths))}
+
+
+def test_processor_time_is_bounded_too():
+    burned = subprocess.run([sys.executable, "-c", BURN], env=ENVIRONMENT, check=False, timeout=PATIENCE)
+    assert burned.returncode == -signal.SIGXCPU
+
+
+ENDLESS = """<ir_version: 8, opset_import: ["" : 17]> g (float[2] x) => (float[2] y)
+    <int64 n = {1000000000000}, bool c = {1}, float[2] a = {2, 3}, float[2] b = {4, 5}> {
+    z = Mul(x, a) w = Mul(z, b)
+    y = Loop (n, c, w) <body = body (int64 i, bool ci, float[2] xi) => (bool co, float[2] xo) {
+        co = Identity(ci) xo = Relu(xi) }> }"""
+
+
+def endless(sandbox: Sandbox | None, folder: Path, timeout: float, **bounds: float) -> Answer:
+    options = json.loads(canonical(Options(verify_timeout=timeout)))
+    data = onnx.parser.parse_model(ENDLESS).SerializeToString()
+    return run(sandbox, folder, data, asked(options=options, bounds=replace(BOUNDS, **bounds)))[0]
+
+
+def test_verification_has_time_of_its_own(sandbox, tmp_path):
+    seconds = 5  # for what comes before, and as much again for a verification that takes all of it
+    answer = endless(sandbox, tmp_path / "job", seconds, seconds=seconds)
+    assert answer == Answer("result", MODEL_TYPE, report=True)
+    report = json.loads((tmp_path / "job" / OUT / REPORT).read_text())
+    assert report["verification"]["status"] == "not verified"
+    assert f"after {seconds} seconds" in report["verification"]["reason"]
+
+
+def test_that_time_ends_too(sandbox, tmp_path):
+    answer = endless(sandbox, tmp_path / "job", 100, seconds=5, verification=0.5)
+    assert (answer.slug, "5.5 seconds" in answer.detail) == ("timed-out", True)
+
+
+def confined() -> str:
+    return "\n".join(
+        [
+            "import json, resource, sys",
+            "from service.engine.confine import confine; from service.work import Bounds",
+            "confine(Bounds(45, 5, 1 << 33, 1 << 20, 99))",
+            "names = ['CORE', 'AS', 'FSIZE', 'NOFILE', 'CPU']",
+            "told = {n: resource.getrlimit(getattr(resource, 'RLIMIT_' + n)) for n in names}",
+            "told['privileges'] = [l.split()[1] for l in open('/proc/self/status') if l.startswith('NoNewPrivs')]",
+            "print(json.dumps(told))",
+        ]
+    )
+
+
+def test_what_a_process_gives_up_it_cannot_take_back():
+    told = json.loads(subprocess.check_output([sys.executable, "-c", confined()], env=ENVIRONMENT))
+    assert told == {
+        "CORE": [0, 0],
+        "AS": [1 << 33, 1 << 33],
+        "FSIZE": [1 << 20, 1 << 20],
+        "NOFILE": [99, 99],
+        "CPU": [60, 480],
+        "privileges": ["1"],
+    }
+
+
+def gone(pid: int) -> bool:
+    """Whether a process ends, in time."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_cancelled_fold_leaves_no_process(sandbox, tmp_path):
+    async def story() -> int:
+        children = Children(tmp_path / "jobs", BOUNDS, sandbox, FAULTY)
+        await children.open()
+        async with children.child() as child:
+            (child.folder / IN / "model.onnx").write_bytes(b"ORPHAN")
+            work, left = asyncio.create_task(child.run(asked(), lambda *_: None)), child.folder / OUT / "left"
+            async with asyncio.timeout(PATIENCE):
+                while not left.is_file() or not left.read_text():
+                    await asyncio.sleep(0.02)
+            orphan = int(left.read_text())
+            work.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await work
+        return orphan
+
+    orphan = asyncio.run(story())
+    if sandbox is None:
+        assert gone(orphan)
+    assert deserted(tmp_path)
+    assert not list((tmp_path / "jobs").iterdir())
+
+
+def test_what_gets_away_keeps_nobody_waiting(sandbox, tmp_path):
+    """Out of the process group, with the pipes of the fold in its hands: bubblewrap alone can end it."""
+    answer, _ = run(sandbox, tmp_path / "job", b"ESCAPE", asked())
+    assert (answer.slug, "exit status 7" in answer.detail) == ("crashed", True)
+    if sandbox is None:
+        os.kill(int((tmp_path / "job" / OUT / "left").read_text()), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("seconds", [0, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.2])
+def test_a_child_can_be_ended_while_it_starts(sandbox, tmp_path, seconds):
+    async def story() -> None:
+        child = await Child.start(tmp_path / "job", BOUNDS, sandbox, FAULTY)
+        await asyncio.sleep(seconds)
+        await child.close()
+
+    asyncio.run(asyncio.wait_for(story(), PATIENCE))
+    assert deserted(tmp_path)
+
+
+def deserted(path: Path) -> bool:
+    """Whether the processes that have a path in their command end, in time."""
+    return all(gone(pid) for pid in _found("-f", path))
+
+
+def test_some_wait_for_what_comes(sandbox, tmp_path):
+    """They are used once, replaced, and gone with the server; one that died while it waited is passed over."""
+
+    async def fold(children: Children) -> tuple[str, Answer]:
+        async with children.child() as child:
+            (child.folder / IN / "model.onnx").write_bytes(model_bytes())
+            return child.folder.name, await child.run(asked(), lambda *_: None)
+
+    async def story() -> None:
+        (tmp_path / "jobs" / "of-an-earlier-server").mkdir(parents=True)
+        children = Children(tmp_path / "jobs", BOUNDS, sandbox, FAULTY, spares=2)
+        await children.open()
+        waiting = [(await task).folder.name for task in children._ready]
+        assert {path.name for path in (tmp_path / "jobs").iterdir()} == set(waiting)
+        assert await fold(children) == (waiting[0], Answer("result", MODEL_TYPE, report=True))
+        dead = await children._ready[0]
+        os.killpg(dead._process.pid, signal.SIGKILL)
+        async with asyncio.timeout(PATIENCE):
+            while dead.is_alive:
+                await asyncio.sleep(0.02)
+        third = (await children._ready[1]).folder.name
+        assert await fold(children) == (third, Answer("result", MODEL_TYPE, report=True))
+        assert len(children._ready) == 2
+        await children.close()
+
+    asyncio.run(story())
+    assert not list((tmp_path / "jobs").iterdir())
+    assert deserted(tmp_path)
+
+
+SERVER = """
+import asyncio, json, sys
+from pathlib import Path
+from service.engine.child import Child, Program
+from service.engine.sandbox import PACKAGES, Sandbox
+from service.work import Bounds, Request
+folder, tests, program, data = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
+sandbox = Sandbox(program, (*PACKAGES, tests)) if program else None
+bounds = Bounds(60, 0, 1 << 32, 1 << 20, 99)
+request = Request("fold", "model.onnx", False, {}, {}, bounds)
+async def story():
+    program = Program("tests.support.service.faults", (*Program().paths, tests.parent))
+    child = await Child.start(folder, bounds, sandbox, program)
+    if not data:
+        await asyncio.sleep(600)
+    (folder / "in" / "model.onnx").write_text(data)
+    await child.run(request, print)
+asyncio.run(story())
+"""
+
+
+@pytest.mark.parametrize("data", ["HANG", ""], ids=["works", "waits"])
+def test_no_child_outlives_a_server_that_is_killed(sandbox, tmp_path, data):
+    program = sandbox.program if sandbox else ""
+    command = [sys.executable, "-c", SERVER, tmp_path / "job", TESTS, program, data]
+    server = subprocess.Popen(command, env=ENVIRONMENT)
+    end = time.monotonic() + PATIENCE
+    while not (children := _children(server.pid)) and time.monotonic() < end:
+        time.sleep(0.02)
+    while data and not (tmp_path / "job" / REQUEST).is_file() and time.monotonic() < end:
+        time.sleep(0.02)
+    time.sleep(1)  # it has reached its endless sleep, most likely: sooner is harder, not easier
+    children = [pid for child in children for pid in (child, *_children(child))]
+    server.kill()
+    server.wait()
+    assert children
+    assert all(gone(pid) for pid in children)
+
+
+def _children(pid: int) -> list[int]:
+    return _found("-P", pid)
+
+
+def _found(*how: object) -> list[int]:
+    told = subprocess.run(["pgrep", *map(str, how)], capture_output=True, check=False, text=True).stdout
+    return [int(line) for line in told.split()]

@@ -1,0 +1,275 @@
+"""The ledger: what it accepted it remembers, and nothing starts more often than it may."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from dataclasses import replace
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine
+
+from service.blobs.interface import Blob
+from service.ledger.records import Failure, Idempotency, Job, Key, Output, Quota, job_id
+from service.ledger.schema import metadata
+from service.ledger.sql import FILE, open_ledger
+from service.problems import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from service.ledger.interface import Ledger
+
+NO_QUOTA = Quota()
+ROOM = 100
+ATTEMPTS = 3
+MODEL, RESULT, REPORT, PAGE = (Blob(letter * 64, 10) for letter in "abcd")
+OUTPUT = Output(RESULT, "application/octet-stream", REPORT, PAGE)
+CRASHED = Failure("crashed", "it died")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    opened = open_ledger(tmp_path)
+    yield opened
+    opened.close()
+
+
+def job(key: str = "k", options: str = "{}", model: Blob = MODEL) -> Job:
+    made = job_id(model.sha256, "model.onnx", options, "bnfold 0.1.0")
+    return Job(made, key, "model.onnx", model, False, options, "bnfold 0.1.0", created=time.time(), updated=time.time())
+
+
+def submit(ledger: Ledger, key: str = "k", options: str = "{}", model: Blob = MODEL) -> Job:
+    return ledger.submit(job(key, options, model), NO_QUOTA, ROOM)[0]
+
+
+def started(ledger: Ledger, made: Job) -> Job:
+    running = ledger.start(made.key, made.id, ATTEMPTS)
+    assert running is not None
+    return running
+
+
+def refused(slug: str, call: object, *args: object) -> None:
+    with pytest.raises(Problem) as caught:
+        call(*args)  # type: ignore[operator]
+    assert caught.value.slug == slug
+
+
+def test_the_migrations_make_the_tables_that_the_code_knows(ledger, tmp_path):
+    engine = create_engine(f"sqlite:///{tmp_path / FILE}")
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    engine.dispose()
+
+
+def test_every_commit_is_on_the_disk(ledger, tmp_path):
+    with ledger._database.write() as connection:
+        settings = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous")]
+    assert settings == ["wal", 2]  # 2 is FULL
+    assert (tmp_path / FILE).stat().st_mode & 0o077 == 0
+
+
+def test_a_job_from_its_acceptance_to_its_end(ledger):
+    made = submit(ledger)
+    assert ledger.job("k", made.id) == made
+    assert ledger.holding("k", MODEL.sha256) == MODEL
+    assert (running := started(ledger, made)).attempts == 1
+    ledger.progress("k", made.id, "writing", 0.5)
+    seen = ledger.job("k", made.id)
+    assert (seen.status, seen.stage, seen.progress) == ("running", "writing", 0.5)
+    assert ledger.finish("k", made.id, OUTPUT, None)
+    done = ledger.job("k", made.id)
+    assert (done.status, done.stage, done.progress, done.output) == ("done", None, 1.0, OUTPUT)
+    assert ledger.holding("k", RESULT.sha256) == RESULT
+    assert ledger.submit(job(), NO_QUOTA, ROOM) == (done, False)
+    assert ledger.start("k", made.id, ATTEMPTS) is None
+    assert running.id == done.id
+
+
+def test_jobs_and_blobs_belong_to_a_key(ledger):
+    made = submit(ledger, "a")
+    assert ledger.job("b", made.id) is None
+    assert ledger.holding("b", MODEL.sha256) is None
+    assert not ledger.cancel("b", made.id)
+    assert ledger.job("a", made.id).status == "queued"
+
+
+def test_after_three_starts_a_job_has_crashed_and_stays_so(ledger):
+    made = submit(ledger)
+    for attempt in range(1, ATTEMPTS + 1):
+        assert started(ledger, made).attempts == attempt
+        ledger.interrupted()  # the server was killed, and begins again
+        assert ledger.unfinished() == [("k", made.id)]
+    assert ledger.start("k", made.id, ATTEMPTS) is None
+    failed, fresh = ledger.submit(job(), NO_QUOTA, ROOM)
+    assert (failed.status, failed.failure.slug, fresh) == ("failed", "crashed", False)
+    assert ledger.unfinished() == []
+
+
+def test_a_start_that_was_given_back_does_not_count(ledger):
+    made = submit(ledger)
+    for _ in range(2 * ATTEMPTS):
+        started(ledger, made)
+        ledger.give_back("k", made.id)
+    assert ledger.job("k", made.id).attempts == 0
+
+
+@pytest.mark.parametrize(
+    ("slug", "again"), [("timed-out", True), ("out-of-memory", True), ("invalid-model", False), ("crashed", False)]
+)
+def test_only_what_can_end_otherwise_is_tried_again(ledger, slug, again):
+    made = submit(ledger)
+    started(ledger, made)
+    ledger.finish("k", made.id, Output(), Failure(slug, "so it was"))
+    job_, fresh = ledger.submit(job(), NO_QUOTA, ROOM)
+    assert (fresh, job_.status, job_.attempts) == ((True, "queued", 0) if again else (False, "failed", 1))
+
+
+def test_what_is_cancelled_does_not_end_otherwise(ledger):
+    made = submit(ledger)
+    started(ledger, made)
+    assert ledger.cancel("k", made.id)
+    assert not ledger.cancel("k", made.id)
+    assert not ledger.finish("k", made.id, OUTPUT, None)
+    assert ledger.holding("k", RESULT.sha256) is None
+    assert ledger.job("k", made.id).status == "cancelled"
+    assert ledger.submit(job(), NO_QUOTA, ROOM)[1]
+
+
+def test_room_is_bounded(ledger):
+    submit(ledger)
+    refused("busy", ledger.submit, job(options="1"), NO_QUOTA, 1)
+    refused("quota-exceeded", ledger.submit, job(options="1"), Quota(open_jobs=1), ROOM)
+    refused("quota-exceeded", ledger.submit, job(model=RESULT), Quota(bytes=19), ROOM)
+    assert ledger.submit(job("b", "1"), Quota(open_jobs=1, bytes=10), ROOM)[1]
+
+
+def test_what_is_held_takes_no_more_bytes(ledger):
+    quota = Quota(bytes=19)
+    made = ledger.submit(job(), quota, ROOM)[0]
+    assert ledger.submit(job(options="1"), quota, ROOM)[1]  # the same model
+    refused("too-large", ledger.submit, job(options="2"), Quota(bytes=9), ROOM)  # waiting would not help
+    assert not ledger.submit(job(), Quota(bytes=9), ROOM)[1]  # the same job is free
+    for known in (made, job(options="1")):
+        started(ledger, known)
+        ledger.finish("k", known.id, Output(), CRASHED)
+    ledger.release("k", MODEL.sha256)
+    other = ledger.submit(job(model=RESULT), quota, ROOM)[0]
+    refused("quota-exceeded", ledger.submit, made, quota, ROOM)  # its model was let go of, and would be held again
+    assert [h.blob for h in ledger.held()] == [other.input]
+
+
+def test_an_idempotency_key_means_one_request(ledger):
+    first = Idempotency("mine", "1" * 64)
+    for _ in range(2):
+        ledger.submit(job(), NO_QUOTA, ROOM, first)
+    other = job(options="other")
+    refused("idempotency-conflict", ledger.submit, other, NO_QUOTA, ROOM, Idempotency("mine", "2" * 64))
+    assert ledger.job("k", other.id) is None
+    ledger.submit(job("b"), NO_QUOTA, ROOM, Idempotency("mine", "2" * 64))
+
+
+def test_what_an_open_job_needs_is_not_let_go_of(ledger):
+    made = submit(ledger)
+    refused("in-use", ledger.release, "k", MODEL.sha256)
+    assert ledger.sweep(before=time.time() + 1, cap=0) == []
+    started(ledger, made)
+    ledger.finish("k", made.id, OUTPUT, None)
+    assert sorted(ledger.sweep(before=time.time() + 1, cap=0)) == [b.sha256 for b in (MODEL, RESULT, REPORT, PAGE)]
+    assert ledger.job("k", made.id) is None
+
+
+def test_the_least_recently_used_goes_first(ledger):
+    models = [Blob(letter * 64, 10) for letter in "123"]
+    for model in models:
+        made = submit(ledger, model=model)
+        started(ledger, made)
+        ledger.finish("k", made.id, Output(), CRASHED)
+        time.sleep(0.01)
+    ledger.use("k", [models[0].sha256])
+    assert ledger.sweep(before=0, cap=20) == [models[1].sha256]
+    assert [h.blob for h in ledger.held()] == [models[0], models[2]]
+
+
+def test_a_sweep_lets_others_write_in_between(ledger, monkeypatch):
+    monkeypatch.setattr("service.ledger.holdings.AT_ONCE", 2)
+    for key in "abcd":
+        ledger.cancel(key, submit(ledger, key).id)
+    made = submit(ledger, "e", model=RESULT)
+    started(ledger, made)
+    ledger.finish("e", made.id, Output(REPORT), None)
+    later = time.time() + 1
+    swept = list(iter(lambda: ledger.sweep(before=later, cap=0), []))
+    assert [len(gone) <= 2 for gone in swept] == [True] * len(swept)
+    assert sorted(chain(*swept)) == sorted(blob.sha256 for blob in (MODEL, RESULT, REPORT))
+    assert ledger.job("e", made.id) is None
+    assert ledger.job("a", job("a").id) is None
+
+
+def test_a_shared_content_stays_until_nobody_holds_it(ledger):
+    for key in "ab":
+        ledger.cancel(key, submit(ledger, key).id)
+    assert not ledger.release("a", MODEL.sha256)
+    assert ledger.holding("a", MODEL.sha256) is None
+    assert ledger.release("b", MODEL.sha256)
+
+
+def test_failures_are_forgotten_in_time(ledger):
+    made = submit(ledger)
+    ledger.cancel("k", made.id)
+    ledger.sweep(before=time.time() - 1, cap=100)
+    assert ledger.job("k", made.id)
+    ledger.sweep(before=time.time() + 1, cap=100)
+    assert ledger.job("k", made.id) is None
+
+
+def test_a_lost_blob_is_told_to_who_waits_for_it(ledger):
+    made = submit(ledger)
+    ledger.lost(MODEL.sha256)
+    assert ledger.job("k", made.id).failure == Failure("internal", "the server's disk lost the upload; send it again")
+
+
+def test_keys(ledger):
+    key = Key("id", "name", "f" * 64, ("fold", "read"), Quota("1/minute", 2, 3), created=1.0)
+    ledger.add_key(key)
+    assert ledger.key("id") == key
+    assert ledger.revoke_key("id")
+    assert not ledger.revoke_key("id")
+    assert ledger.key("id") is None
+    (kept,) = ledger.all_keys()
+    assert replace(kept, revoked=None) == key
+
+
+def test_the_queue_is_known(ledger):
+    assert ledger.queue() == (0, None)
+    first, _ = submit(ledger), submit(ledger, options="1")
+    assert ledger.queue() == (2, first.created)
+
+
+def test_many_writers_lose_nothing(ledger):
+    def write(part: int) -> None:
+        for i in range(10):
+            submit(ledger, options=f"{part} {i}")
+
+    threads = [threading.Thread(target=write, args=(part,)) for part in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(ledger.unfinished()) == 80
+
+
+def test_a_ledger_that_cannot_be_written_is_found_out(ledger, tmp_path):
+    ledger.check()
+    other = sqlite3.connect(tmp_path / FILE)
+    other.execute("DROP TABLE keys")
+    other.close()
+    with pytest.raises(Exception, match="no such table"):
+        ledger.check()

@@ -1,0 +1,205 @@
+"""The outbox in the ledger: what was accepted is due when its job ends, whatever ends it, and belongs to its key."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy.exc import SQLAlchemyError
+
+from service.ledger.records import Idempotency, Key, Occupied, Output, Quota, Webhook
+from service.ledger.sql import FILE, open_ledger
+from service.ledger.webhooks import PENDING_OF_JOB
+from tests.service.ledger.test_sql import (
+    ATTEMPTS,
+    CRASHED,
+    MODEL,
+    NO_QUOTA,
+    OUTPUT,
+    ROOM,
+    job,
+    ledger,
+    refused,
+    started,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from service.ledger.interface import Ledger
+    from service.ledger.records import Job
+
+__all__ = ["ledger"]  # a fixture
+
+URL = "https://hooks.example.com/a"
+FREE = Occupied()
+LATER = 1e12
+OPEN = '{"of": "a job that has not ended"}'
+
+
+def ask(ledger: Ledger, key: str = "k", options: str = "{}", url: str = URL, request: Idempotency | None = None) -> Job:
+    return ledger.submit(job(key, options), NO_QUOTA, ROOM, request, url)[0]
+
+
+def due(ledger: Ledger, occupied: Occupied = FREE) -> list[Webhook]:
+    """All that is due, the longest first."""
+    found: list[Webhook] = []
+    while True:
+        ids = frozenset(webhook.id for webhook in found) | occupied.ids
+        webhook = ledger.next_webhook(LATER, Occupied(ids, occupied.keys, occupied.receivers))
+        if webhook is None:
+            return found
+        found.append(webhook)
+
+
+def crash(ledger: Ledger, made: Job) -> None:
+    for _ in range(ATTEMPTS):
+        started(ledger, made)
+        ledger.interrupted()
+    assert ledger.start(made.key, made.id, ATTEMPTS) is None
+
+
+def finish(ledger: Ledger, made: Job) -> None:
+    started(ledger, made)
+    ledger.finish(made.key, made.id, OUTPUT, None)
+
+
+def fail(ledger: Ledger, made: Job) -> None:
+    started(ledger, made)
+    ledger.finish(made.key, made.id, Output(), CRASHED)
+
+
+@pytest.mark.parametrize(
+    ("ends", "status"),
+    [(finish, "done"), (fail, "failed"), (crash, "failed"),
+     (lambda ledger, made: ledger.cancel(made.key, made.id), "cancelled"),
+     (lambda ledger, _: ledger.lost(MODEL.sha256), "failed")],
+    ids=["done", "failed", "crashed", "cancelled", "lost"],
+)  # fmt: skip
+def test_whatever_ends_a_job_makes_its_webhooks_due(ledger, ends: Callable[[Ledger, Job], None], status):
+    made, other = ask(ledger), ask(ledger, "other")
+    assert due(ledger) == []
+    ends(ledger, made)
+    (webhook,) = [webhook for webhook in due(ledger) if webhook.key == "k"]
+    event = json.loads(webhook.body)
+    assert (event["type"], event["data"]["id"], event["data"]["status"]) == (f"job.{status}", made.id, status)
+    assert (webhook.job, webhook.url, webhook.receiver, webhook.attempts) == (made.id, URL, "hooks.example.com", 0)
+    assert ledger.job("other", other.id) is not None
+
+
+def test_an_end_is_told_once_to_a_url_that_waits(ledger):
+    for url in (URL, URL, f"{URL}/other"):
+        made = ask(ledger, url=url)
+    finish(ledger, made)
+    assert sorted(webhook.url for webhook in due(ledger)) == [URL, f"{URL}/other"]
+
+
+def test_a_job_that_ends_again_is_told_again(ledger):
+    request = Idempotency("mine", "1" * 64)
+    made = ask(ledger, request=request)
+    ledger.cancel("k", made.id)
+    ask(ledger, request=request)  # runs again
+    finish(ledger, made)
+    assert sorted(json.loads(webhook.body)["type"] for webhook in due(ledger)) == ["job.cancelled", "job.done"]
+    ask(ledger, request=request)  # tells nothing new
+    assert len(due(ledger)) == 2
+    ask(ledger)  # somebody wants to know again
+    assert len(due(ledger)) == 3
+
+
+def test_what_is_told_outlives_its_job(ledger):
+    finish(ledger, ask(ledger))
+    assert ledger.sweep(before=LATER, cap=0)
+    (webhook,) = due(ledger)
+    ledger.ended_webhook(webhook.id, delivered=True)
+    assert due(ledger) == []
+
+
+def test_attempts_are_counted_and_have_their_time(ledger):
+    finish(ledger, ask(ledger))
+    (first,) = due(ledger)
+    ledger.failed_webhook(first.id, time.time() + 1000)
+    assert ledger.next_webhook(time.time(), FREE) is None
+    (second,) = due(ledger)
+    assert (second.id, second.body, second.attempts) == (first.id, first.body, 1)
+
+
+def test_what_is_occupied_is_passed_over(ledger):
+    for key, url in (("a", URL), ("a", "https://other.example.com/"), ("b", URL)):
+        finish(ledger, ask(ledger, key, json.dumps(url), url))
+    assert [webhook.key for webhook in due(ledger, Occupied(keys=frozenset({"a"})))] == ["b"]
+    rest = due(ledger, Occupied(receivers=frozenset({("a", "hooks.example.com")})))
+    assert [(webhook.key, webhook.receiver) for webhook in rest] == [
+        ("a", "other.example.com"),
+        ("b", "hooks.example.com"),
+    ]
+
+
+def test_the_number_that_is_pending_is_bounded(ledger, monkeypatch):
+    monkeypatch.setattr("service.ledger.webhooks.PENDING_OF_KEY", PENDING_OF_JOB + 2)
+    for part in range(PENDING_OF_JOB):
+        ask(ledger, url=f"{URL}/{part}")
+    refused("quota-exceeded", ask, ledger, "k", "{}", f"{URL}/more")
+    for part in range(2):
+        ask(ledger, options=f"{part}")
+    refused("quota-exceeded", ask, ledger, "k", OPEN)
+    assert ledger.job("k", job("k", OPEN).id) is None  # nothing of the request remains
+    ask(ledger, "other", OPEN)
+
+
+def test_a_ledger_of_an_earlier_version_gets_its_outbox(ledger, tmp_path):
+    made = ask(ledger)
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        connection.execute("DROP TABLE webhooks")
+        for name in ("result", "report", "page"):
+            connection.execute(f"DROP INDEX jobs_by_{name}")
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    connection.close()
+    newer = open_ledger(tmp_path)
+    try:
+        assert newer.job("k", made.id) == made
+        finish(newer, ask(newer))
+        assert len(due(newer)) == 1
+    finally:
+        newer.close()
+
+
+def test_an_error_of_the_database_does_not_tell_the_url(ledger, tmp_path):
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        connection.execute("ALTER TABLE webhooks DROP COLUMN receiver")
+    connection.close()
+    with pytest.raises(SQLAlchemyError) as caught:
+        ask(ledger)
+    assert "receiver" in str(caught.value)
+    assert URL not in str(caught.value)
+
+
+def test_a_key_that_is_revoked_hears_nothing_more(ledger):
+    for key in "ab":
+        ledger.add_key(Key(key, key, "f" * 64, (), Quota(), 1.0))
+        finish(ledger, ask(ledger, key))
+        ask(ledger, key, OPEN)
+    ledger.revoke_key("a")
+    ledger.cancel("a", job("a", OPEN).id)
+    assert [webhook.key for webhook in due(ledger)] == ["b"]
+    ledger.failed_webhook("unknown", 0)
+
+
+def test_a_revoked_key_stays_quiet_after_an_attempt_that_was_on_its_way(ledger):
+    ledger.add_key(Key("k", "k", "f" * 64, (), Quota(), 1.0))
+    finish(ledger, ask(ledger))
+    (webhook,) = due(ledger)
+    ledger.revoke_key("k")
+    ledger.failed_webhook(webhook.id, 0)
+    assert due(ledger) == []
+
+
+def test_what_is_pending_is_not_swept(ledger):
+    made = ask(ledger)
+    ledger.sweep(before=LATER, cap=0)
+    finish(ledger, made)
+    ledger.sweep(before=LATER, cap=0)
+    assert len(due(ledger)) == 1

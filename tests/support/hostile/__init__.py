@@ -1,0 +1,1 @@
+"""Models, files and uploads that were made to harm."""

@@ -1,0 +1,1 @@
+"""A browser and a server for the tests of the page."""

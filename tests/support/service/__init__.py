@@ -1,0 +1,1 @@
+"""Servers, faulty children, receivers and a fake service for the tests."""

@@ -1,0 +1,25 @@
+"""The sandbox that tests run folds in: bubblewrap, which `make packages` installs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from service.engine.sandbox import Sandbox, find_sandbox
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAMESPACES = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--net", "--fork", "true"]
+
+
+def required(folder: Path) -> Sandbox:
+    """The sandbox; skips where the kernel itself makes no namespaces, fails where bubblewrap alone does not."""
+    if sys.platform != "linux" or subprocess.run(NAMESPACES, check=False, capture_output=True).returncode:
+        pytest.skip("this kernel makes no namespaces for bubblewrap")
+    sandbox = find_sandbox("require", folder)
+    assert sandbox is not None
+    return sandbox

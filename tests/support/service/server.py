@@ -1,0 +1,163 @@
+"""A server for tests: in a thread with a real socket, or as a process that can be killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+import httpx
+import numpy as np
+import uvicorn
+
+from service.engine.child import Program
+from service.http.app import create_app
+from service.settings import Settings
+from service.webhook.receivers import Receivers
+from tests.support import ROOT
+from tests.support.models import Model
+from tests.support.rows.row import out, start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+FAULTY = Program("tests.support.service.faults", (*Program().paths, ROOT))
+PATIENCE = 60.0  # seconds for anything in these tests to happen: loops end when it does
+MIB = 1 << 20
+# Small and quick, and without bubblewrap, whose tests are those of the children.
+SMALL: dict[str, Any] = {"port": 0, "sandbox": "off", "low_water_bytes": 0, "workers": 2, "child_memory_bytes": 2 << 30}
+SMALL["spares"] = 0
+SMALL["shutdown_seconds"] = 0.0
+
+
+def model_bytes(seed: int = 0, channels: int = 6) -> bytes:
+    """Conv -> BatchNormalization, which folds."""
+    m = Model(dtype=np.float32, seed=seed)
+    out(m, m.bn(m.conv(start(m), channels), name="bn"))
+    return m.build().SerializeToString()
+
+
+def slow(seconds: float, seed: int = 0) -> bytes:
+    """A model whose fold takes so long; see `service_faults`."""
+    return f"SLOW{seconds}\n".encode() + model_bytes(seed)
+
+
+class Running:
+    """A server in a thread of this process."""
+
+    def __init__(
+        self, data: Path, program: Program | None = FAULTY, receivers: Receivers | None = None, **settings: Any
+    ) -> None:
+        self.settings = Settings(**{**SMALL, "data": data, **settings})
+        self.app = create_app(self.settings, program, receivers)
+        self._server = uvicorn.Server(uvicorn.Config(self.app, port=0, log_config=None, access_log=False))
+        self._thread = threading.Thread(target=self._server.run)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        until(lambda: self._server.started or not self._thread.is_alive())
+        assert self._server.started
+        self.url = f"http://127.0.0.1:{self._server.servers[0].sockets[0].getsockname()[1]}"
+        self.client = httpx.Client(base_url=self.url, timeout=PATIENCE)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+        self._server.should_exit = True
+        self._thread.join()
+
+
+class Process:
+    """A server as a process of its own, on a random port, that folds what `service_faults` makes of models."""
+
+    MODULE: tuple[str, ...] = ("tests.support.service.server",)
+
+    def __init__(self, data: Path, **environment: str) -> None:
+        self._data, self._environment = data, environment
+
+    def start(self) -> httpx.Client:
+        variables = {f"BNFOLD_{name.upper()}": str(value) for name, value in (SMALL | self._environment).items()}
+        paths = str(ROOT)
+        command = [sys.executable, "-m", *self.MODULE, "--port", "0", "--data", str(self._data)]
+        self._log = (self._data.parent / "log").open("a+b")
+        at = self._log.seek(0, os.SEEK_END)
+        self.process = subprocess.Popen(
+            command, env=os.environ | {"PYTHONPATH": paths} | variables, stderr=self._log, start_new_session=True
+        )
+        found: list[str] = []
+
+        def listens() -> bool:
+            self._log.seek(at)
+            found[:] = re.findall(r"running on (http://[\d.:]+)", self._log.read().decode())
+            return bool(found) or self.process.poll() is not None
+
+        until(listens)
+        assert found, (self._data.parent / "log").read_text()
+        self._client = httpx.Client(base_url=found[0], timeout=PATIENCE)
+        return self._client
+
+    def kill(self) -> None:
+        self.process.kill()
+        self._ended()
+
+    def stop(self) -> int:
+        """End it gracefully; its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self._ended()
+
+    def _ended(self) -> int:
+        code = self.process.wait(PATIENCE)
+        self._client.close()
+        self._log.close()
+        return code
+
+
+@contextlib.contextmanager
+def serving(data: Path, **environment: str) -> Iterator[tuple[Process, httpx.Client]]:
+    process = Process(data, **environment)
+    try:
+        yield process, process.start()
+    finally:
+        if process.process.poll() is None:
+            process.kill()
+
+
+def until(holds: Callable[[], object], seconds: float = PATIENCE) -> None:
+    """Wait until it holds, and fail if it never does."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.01)
+
+
+def ended(client: httpx.Client, job: str) -> dict[str, Any]:
+    """The job when it has ended."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        told: dict[str, Any] = client.get(f"/v1/jobs/{job}", params={"wait": 5}).json()
+        if told["status"] not in {"queued", "running"}:
+            return told
+    raise AssertionError("it never ended")
+
+
+def submit(client: httpx.Client, data: bytes, **params: Any) -> str:
+    """The id of a job that was accepted."""
+    answer = client.post("/v1/fold", content=data, params=params, headers={"Prefer": "respond-async"})
+    assert answer.status_code == 202, answer.text
+    identity: str = answer.json()["id"]
+    return identity
+
+
+if __name__ == "__main__":
+    from service import command
+
+    honest = command.create_app
+    command.create_app = lambda settings: honest(settings, FAULTY, Receivers(is_allowed=bool))
+    sys.exit(command.main(["serve", *sys.argv[1:]]))

@@ -6,5 +6,6 @@ May import: `folding.archive`, `folding.onnxfile`, `folding.options`, `folding.e
 """
 
 from folding.client.client import Client
+from folding.errors import ServiceError
 
-__all__ = ["Client"]
+__all__ = ["Client", "ServiceError"]

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     Progress = Callable[[str, int, int], None]
 
 KEY_VARIABLE = "BNFOLD_KEY"
-_OWN_PACKAGES = {"folding", "service"}
 
 
 def add_server(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +76,7 @@ def _client(url: str, key: str | None) -> Client:
     try:
         from folding.client import Client
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] in _OWN_PACKAGES:
+        if (error.name or "").partition(".")[0] == "folding":
             raise
         raise OptionError(
             f"--server needs the package {error.name}; install it: pip install 'bnfold[client]'"

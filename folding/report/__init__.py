@@ -3,5 +3,5 @@
 model (plain data and its JSON form), errors (of a fold that ends with a report and no output), digest (what every form
 says), text, html, markdown, pictures, style, file (by the suffix of its name).
 
-A report of a thousand models is read without onnx: may import `folding.errors` alone.
+A report is read without onnx. May import: `folding.options`, `folding.errors`.
 """

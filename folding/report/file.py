@@ -1,7 +1,5 @@
 """A report as a file: its suffix says the form, and it appears whole or not at all."""
 
-# ruff: noqa: PLC0415  most commands write no report file, so its form is imported when one is
-
 from __future__ import annotations
 
 import os
@@ -44,12 +42,5 @@ def write_report(report: Report, path: Path) -> None:
 
 def rendered(report: Report, suffix: str) -> str:
     """The report in the form of one of `REPORT_SUFFIXES`."""
-    if suffix == ".json":
-        return report.to_json()
-    if suffix == ".html":
-        from folding.report.html import render_html
-
-        return render_html(report)
-    from folding.report.markdown import render_markdown
-
-    return render_markdown(report)
+    forms = {".json": report.to_json, ".html": report.to_html, ".md": report.to_markdown}
+    return forms[suffix]()

@@ -42,7 +42,7 @@ REASONS_SHOWN = 2
 INDENT = "  "
 ARROW = " -> "
 SCALE = "|scale| "
-MORE = "--json lists all"
+MORE = "--json lists all"  # what a cut list says; from Python it is another way
 FAILED = "FAILED"
 NARROWEST = 8  # columns for a name at least, whatever the terminal: fewer tell nothing
 
@@ -52,10 +52,11 @@ VERDICT_STYLES = {"verified": "green", "failed": "red", "not verified": "yellow"
 
 @dataclass(frozen=True)
 class Page:
-    """How the text is laid out: at most `width` columns, with colour or without."""
+    """How the text is laid out: at most `width` columns, with colour or without; `more` says where lists are whole."""
 
     width: int = DEFAULT_WIDTH
     colour: bool = False
+    more: str = MORE
 
     def paint(self, text: str, style: str) -> str:
         """The text in a style of `STYLES`, plain where the page has no colour."""
@@ -69,9 +70,9 @@ class Page:
         return [label + painted[0], *(" " * len(label) + line for line in painted[1:])]
 
 
-def render_text(report: Report, *, width: int = DEFAULT_WIDTH, colour: bool = False) -> str:
+def render_text(report: Report, *, width: int = DEFAULT_WIDTH, colour: bool = False, more: str = MORE) -> str:
     """The report for a reader at a terminal; names are shortened and long lists cut, which the text says."""
-    page = Page(width, colour)
+    page = Page(width, colour, more)
     sections = [
         _opening(report, page),
         *_folded(report, page),
@@ -173,7 +174,7 @@ def _into(outcome: Outcome, *, brief: bool = False) -> str:
 
 def _more(number: int, page: Page) -> Iterator[str]:
     if number > 0:
-        yield page.paint(f"{INDENT}... and {number:,} more; {MORE}", "dim")
+        yield page.paint(f"{INDENT}... and {number:,} more; {page.more}", "dim")
 
 
 def _kept(report: Report, page: Page) -> Iterator[list[str]]:
@@ -196,7 +197,7 @@ def _kept_lines(group: KeptGroup, page: Page) -> Iterator[str]:
         yield from page.wrap(f"{margin}{'what to do':<11}", hint, "yellow")
     half = page.width // 2
     names = [o.node if len(o.node) <= half else shorten(short_name(o), half) for o in group.outcomes]
-    more = f"; {MORE}" if len(names) > NAMES_SHOWN else ""
+    more = f"; {page.more}" if len(names) > NAMES_SHOWN else ""
     yield from page.wrap(f"{lead if lead == count else margin}{'nodes':<11}", listed(names, NAMES_SHOWN) + more, "dim")
 
 

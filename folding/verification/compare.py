@@ -106,7 +106,7 @@ class Comparison:
                 _widen(references, original, near, amplified=amplified)
             found.append(Sample(feeds, references))
         if not found:
-            hint = "" if self._job.inputs else "; give samples it can compute with (--inputs FILE.npz)"
+            hint = "" if self._job.inputs else '; give samples it can compute with (inputs="FILE.npz")'
             raise UnverifiableError(f'output "{undefined}" of the original is NaN on the samples{hint}')
         return found
 
@@ -137,7 +137,7 @@ class Comparison:
         """The first guess that the original runs on, and the seconds it took."""
         specs = original.specs
         refusal = ""
-        hint = "; give samples that it runs on (--inputs FILE.npz)" if specs else ""
+        hint = '; give samples that it runs on (inputs="FILE.npz")' if specs else ""
         for guess in samples.guesses(specs):
             if refusal and self._passed() > SHARE_OF_TIME_GUESSING:
                 break

@@ -131,7 +131,7 @@ def write_reports(report: Report, folder: Path) -> None:
     from folding.report.file import write_report  # noqa: PLC0415
 
     target = None if report.target is None else Path(report.target).name
-    report = replace(report, source=Path(report.source).name, target=target)
+    report = replace(report.with_flags(), source=Path(report.source).name, target=target)
     for name in (REPORT, PAGE):
         write_report(report, folder / OUT / name)
 

@@ -137,6 +137,16 @@ def test_every_room_is_on_one_floor():
         assert sorted(rooms) == sorted({room(name)[1] for name in MODULES if room(name)[0] == package})
 
 
+def test_the_document_of_the_architecture_shows_every_room():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    picture = text.partition("```\n")[2].partition("```")[0]
+    rooms = {name for floors in FLOORS.values() for rooms in floors for name in rooms} - {"", "__main__"}
+    assert not [name for name in rooms if not re.search(rf"\b{name}\b", picture)]
+    named = re.findall(r"`((?:folding|service|tests)/[\w/]+(?:\.py|/))`", text)
+    to_come = {"folding/targets/", "folding/precision/", "folding/torch/"}
+    assert not [path for path in named if path not in to_come and not (ROOT / path).exists()]
+
+
 def test_modules_do_not_import_each_other_in_circles():
     before = {
         name: {one.name for one in imports(path.read_text()) if one.name in MODULES and (name, one.name) not in PAIRS}

@@ -1,4 +1,4 @@
-"""Shapes as far as they are known: lengths, names of unknown lengths, nothing."""
+"""Shapes as far as they are known: lengths, names of unknown lengths, or None."""
 
 from __future__ import annotations
 

@@ -261,7 +261,7 @@ class _Run:
 def unrepresentable(folded: Folded, blocked: Mapping[str, Refused]) -> dict[str, Refused]:
     """Evaluate every constant that folds made; return the sites after which one is unrepresentable, and why.
 
-    If `blocked` is already long, the later sites of such a constant that it cannot represent are included too, because each
+    If `blocked` is already long, later sites that such a constant cannot represent are included too, because each
     refusal requires another plan of the whole model.
     """
     count = 1 if len(blocked) < ONE_BY_ONE else None

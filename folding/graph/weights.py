@@ -142,17 +142,17 @@ class Weight:
         """
         result = np.zeros([1 if axis in axes else length for axis, length in enumerate(view)])
         for place, block in self._slabs(view):
-            here = tuple(part if n > 1 else slice(None) for part, n in zip(place, values.shape, strict=True))
-            there = tuple(part if axis not in axes else slice(None) for axis, part in enumerate(place))
-            result[there] += (block * values[here]).sum(axis=axes, keepdims=True)
+            source = tuple(part if n > 1 else slice(None) for part, n in zip(place, values.shape, strict=True))
+            target = tuple(part if axis not in axes else slice(None) for axis, part in enumerate(place))
+            result[target] += (block * values[source]).sum(axis=axes, keepdims=True)
         return np.asarray(result.squeeze(axis=axes))
 
     def _largest(self, view: Sequence[int], axes: tuple[int, ...]) -> Float64:
         """``max(abs(view(weight)), axes)``; the axes are kept with length 1."""
         result = np.zeros([1 if axis in axes else length for axis, length in enumerate(view)])
         for place, block in self._slabs(view):
-            there = tuple(part if axis not in axes else slice(None) for axis, part in enumerate(place))
-            result[there] = np.maximum(result[there], np.abs(block).max(axis=axes, keepdims=True))
+            target = tuple(part if axis not in axes else slice(None) for axis, part in enumerate(place))
+            result[target] = np.maximum(result[target], np.abs(block).max(axis=axes, keepdims=True))
         return result
 
     def _slabs(self, view: Sequence[int]) -> Iterator[tuple[tuple[slice, ...], Float64]]:

@@ -61,8 +61,8 @@ def taken(a: Affine, axis: int, positions: Positions) -> Affine:
     """The map on a value that holds only the elements at these positions of an axis, in this order."""
     if a.shape[axis] == 1:
         return a
-    here = _within(positions, a.shape[axis])
-    return Affine.of(np.take(a.scale, here, axis), np.take(a.shift, here, axis))
+    indices = _within(positions, a.shape[axis])
+    return Affine.of(np.take(a.scale, indices, axis), np.take(a.shift, indices, axis))
 
 
 def placed(a: Affine, axis: int, positions: Positions, length: int) -> Affine:
@@ -72,8 +72,8 @@ def placed(a: Affine, axis: int, positions: Positions, length: int) -> Affine:
     shape = (*a.shape[:axis], length, *a.shape[axis + 1 :])
     require_small(shape)
     scale, shift = np.ones(shape), np.zeros(shape)
-    here: tuple[slice | NDArray[np.int64], ...] = (*(slice(None),) * axis, _within(positions, length))
-    scale[here], shift[here] = a.scale, a.shift
+    selected: tuple[slice | NDArray[np.int64], ...] = (*(slice(None),) * axis, _within(positions, length))
+    scale[selected], shift[selected] = a.scale, a.shift
     return Affine.of(scale, shift)
 
 

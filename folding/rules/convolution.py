@@ -37,7 +37,7 @@ def _weight(node: Node, a: Affine) -> tuple[Weight, int]:
 def conv_absorb_backward(node: Node, a: Affine) -> Edit:
     """``scale * conv(x, W, b) + shift = conv(x, scale * W, scale * b + shift)``; the scale applies to the rows of W.
 
-    This holds for any padding, stride, dilation, offset, mask and group: W is (M, C/group, *kernel), one row per output.
+    It holds for any padding, stride, dilation, offset, mask and group: W is (M, C/group, *kernel), one row per output.
     """
     weight, _ = _weight(node, a)
     outputs = weight.shape[0]

@@ -38,7 +38,7 @@ class Clamp:
 
     @property
     def operators(self) -> tuple[str, ...]:
-        """The ONNX operators that compute it, in order: one of Relu, Clip, Max and Min, or Max and Min."""
+        """The ONNX operators that compute the clamp, in order: one of Relu, Clip, Max and Min, or Max and Min."""
         floor, ceiling = bool(np.isfinite(self.lower).any()), bool(np.isfinite(self.upper).any())
         if self.is_uniform:
             return ("Relu",) if not ceiling and self.lower == 0 else ("Clip",)

@@ -1,4 +1,4 @@
-"""How an affine crosses a reshape: groups of axes that correspond by prefix products."""
+"""Carry an affine map across a reshape, by groups of axes that correspond by prefix products."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from folding.algebra.affine import Affine
     from folding.algebra.shape import Dimension, Shape
 
-EXPANDED_LIMIT = 1 << 22  # elements of a map written out over a group of axes
+EXPANDED_LIMIT = 1 << 22  # elements of a map expanded over a group of axes
 
 
 class Group(NamedTuple):
@@ -33,7 +33,7 @@ def regroup(a: Affine, source: Shape, target: Shape) -> Affine:
 
     Raises:
         Refused: "unknown-shape" if the map varies within axes whose sizes do not determine the correspondence,
-            "too-large" if it would have to be written out over too many elements.
+            "too-large" if it would have to be expanded to too many elements.
     """
     expanded, reshaped = list(a.shape), [1] * len(target)
     for group in groups(source, target):

@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-Dimension = int | str | None  # a length, the name of an unknown one, or nothing known
+Dimension = int | str | None  # a length, the name of an unknown length, or None
 Shape = tuple[Dimension, ...]

@@ -39,7 +39,7 @@ def read_archive(path: Path, into: Path, limits: ArchiveLimits = ARCHIVE_LIMITS)
     parsed to learn which data it refers to, so call this in a process with limits, where a fold may run.
 
     Raises:
-        ArchiveError: it is no archive of one model and the data it refers to, or exceeds `limits`.
+        ArchiveError: it does not hold one model and exactly its data, or exceeds `limits`.
         ModelError: the model in it is corrupt or unsafe.
         OSError: the archive cannot be read, or `into` cannot be written or already holds a file of the same name.
     """

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 STORED, DEFLATED = 0, 8  # 4.4.5, compression methods
 ENCRYPTED, DESCRIBED, UTF8 = 1 << 0, 1 << 3, 1 << 11  # 4.4.4, general purpose flags
-DEFLATE_EFFORT = 1 << 1 | 1 << 2  # how hard the packer tried
+DEFLATE_EFFORT = 1 << 1 | 1 << 2  # the packer's compression effort
 WIDE = 0xFFFFFFFF  # placeholder for a number in the zip64 record or field
 WIDE_COUNT = 0xFFFF
 ZIP64_FIELD, UNICODE_PATH_FIELD = 0x0001, 0x7075  # 4.5.3 and 4.6.9, extra fields

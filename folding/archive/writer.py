@@ -135,8 +135,8 @@ def write_archive(model: Path, target: Path) -> None:
     `target` appears complete or not at all. The memory used is one block.
 
     Raises:
-        ArchiveError: a file has a name, or lies in a sub-folder, that an archive cannot hold.
-        ModelError: the model is missing, corrupt or unsafe, or changed while it was packed.
+        ArchiveError: a file has a name that an archive cannot hold, or lies in a sub-folder.
+        ModelError: the model is missing, corrupt or unsafe, or changes while it is packed.
         OSError: `target` cannot be written.
     """
     part = target.with_name(f".{secrets.token_hex(NAME_BYTES)}.part")
@@ -156,8 +156,8 @@ def packed(model: Path) -> Iterator[PackedModel]:
     """A model and its external data as a zip that can be read while the context is open.
 
     Raises:
-        ArchiveError: a file has a name, or lies in a sub-folder, that an archive cannot hold.
-        ModelError: the model is missing, corrupt or unsafe, or changes meanwhile.
+        ArchiveError: a file has a name that an archive cannot hold, or lies in a sub-folder.
+        ModelError: the model is missing, corrupt or unsafe, or changes while the context is open.
     """
     with onnxfile.read(model) as file:
         assert isinstance(file.source, FileSource)  # noqa: S101  the model was read from a path

@@ -120,7 +120,7 @@ class Client:
         return self._requests.json("GET", _path(job))[0]
 
     def cancel(self, job: str) -> None:
-        """Cancel a job; one that has ended stays as it is.
+        """Cancel a job; a job that has ended does not change.
 
         Raises:
             ServiceError: "not-found", or another problem.

@@ -128,7 +128,7 @@ def put(model: Path, place: Path, *, changed: bool) -> int:
     """Move a result into place, its data file named as by a local fold; return the total bytes.
 
     Raises:
-        FoldingError: it is no model, or cannot be written there.
+        FoldingError: the result is no model, or cannot be written to `place`.
     """
     with onnxfile.read(model) as file:
         return (onnxfile.write if changed else onnxfile.copy)(file, place)

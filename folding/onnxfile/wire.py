@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
 FIXED_SIZES = {FIXED64: 8, FIXED32: 4}
 TAG_TYPE_BITS = 3
-LEAST_KEY = 1 << TAG_TYPE_BITS  # fields are numbered from 1; zeros would be fields of two bytes each
+LEAST_KEY = 1 << TAG_TYPE_BITS  # fields are numbered from 1; else zero bytes would parse as fields of two bytes each
 CONTINUES = 0x80  # top bit of a varint's byte: another byte follows
 VARINT_BITS = 7  # payload bits in a varint's byte
 VARINT_MAX_BYTES = 10  # 64 bits in groups of seven
@@ -85,7 +85,7 @@ def varint(data: Bytes, at: int, end: int) -> tuple[int, int]:
 
 
 def fields(data: Bytes, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Each field of a message: its number, where it begins, where its value begins and where that ends.
+    """Each field of a message: its number, its start, and the start and the end of its value.
 
     Raises:
         WireError: a field runs past the end of its message.

@@ -1,4 +1,4 @@
-"""Move an affine backward or forward through the graph until every branch is absorbed: all branches or none."""
+"""Plan how an affine map moves backward or forward through the graph until all branches absorb it, or none."""
 
 from __future__ import annotations
 

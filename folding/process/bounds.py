@@ -24,7 +24,7 @@ def die_with(parent: int) -> None:
     """
     if parent == 0 or sys.platform != "linux":
         return
-    import ctypes  # noqa: PLC0415  needed here alone
+    import ctypes  # noqa: PLC0415  needed only here
 
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # the parent ended before the call above

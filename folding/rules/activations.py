@@ -40,7 +40,7 @@ def pass_forward(node: Node, index: int, a: Affine) -> Affine:
 
 
 def prelu_pass_backward(node: Node, a: Affine) -> Ways:
-    """As LeakyRelu; where the scale is negative, ``scale * f(x, k) = f(scale * k * x, 1 / k)`` for a slope k > 0."""
+    """As for LeakyRelu; if the scale is negative, ``scale * f(x, k) = f(scale * k * x, 1 / k)`` for a slope k > 0."""
     if np.all(a.scale >= 0):
         return pass_backward(node, a)
     _require_scale(node, a)
@@ -50,7 +50,7 @@ def prelu_pass_backward(node: Node, a: Affine) -> Ways:
 
 
 def prelu_pass_forward(node: Node, index: int, a: Affine) -> Affine | Passage:
-    """As LeakyRelu; where the scale is negative, ``f(scale * x, k) = scale * k * f(x, 1 / k)`` for a slope k != 0."""
+    """As for LeakyRelu; if the scale is negative, ``f(scale * x, k) = scale * k * f(x, 1 / k)`` for a slope k != 0."""
     data_only(index)
     if np.all(a.scale >= 0):
         return pass_forward(node, index, a)

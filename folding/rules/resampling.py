@@ -23,7 +23,7 @@ IMAGE_RANK = 4
 
 
 def resize_keeps(node: Node, a: Affine) -> None:
-    """``a(resize(x)) = resize(a(x))``: every output is a mean of elements along the resized axes.
+    """``a(resize(x)) = resize(a(x))``: every output is a weighted mean of elements along the resized axes.
 
     The weights of nearest, linear and cubic interpolation sum to 1: at the border the last element is repeated,
     or (exclude_outside, antialias) the weights are normalized. Only tf_crop_and_resize adds other values.

@@ -1,4 +1,4 @@
-"""Limits: how large and how deep a model may be before it is refused, each by a name an operator can raise."""
+"""Limits: how large and how deep a model may be before it is refused. An operator can raise each limit by its name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GIB = 1024 * MIB
 
 @dataclass(frozen=True)
 class Limits:
-    """What the reader accepts: far more than ordinary models have, far less than takes a machine down.
+    """What the reader accepts: far more than ordinary models need, far less than would overload a machine.
 
     Messages name the field that was exceeded, so that whoever runs the tool knows which one to raise.
 
@@ -47,7 +47,7 @@ class Limits:
         """Check that `value` does not exceed the limit called `name`.
 
         Raises:
-            LimitError: it does; the sentence says what was found, where, and which limit to raise.
+            LimitError: it does; the message states what was found, where, and which limit to raise.
         """
         limit = getattr(self, name)
         if value > limit:

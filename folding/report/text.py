@@ -1,4 +1,4 @@
-"""The report as text for a terminal: the verdict first, then where each affine went, then what stayed and why."""
+"""Render the report as text for a terminal: the verdict, then where each affine map went, then what stayed and why."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from folding.report.model import Outcome, OutputError, Report, Verification
 
 DEFAULT_WIDTH = 100
-ROWS_SHOWN = 10  # lines of one group: a screen holds all groups of an ordinary model
-OTHER_ROWS_SHOWN = 5  # of decomposed affines, which are many and seldom what the reader looks for
+ROWS_SHOWN = 10  # lines of one group, so that one screen holds all groups of an ordinary model
+OTHER_ROWS_SHOWN = 5  # of decomposed affine maps, which are many and rarely needed
 NAMES_SHOWN = 4  # names after a reason, or of nodes on the way
 REASONS_SHOWN = 2
 INDENT = "  "
@@ -44,7 +44,7 @@ ARROW = " -> "
 SCALE = "|scale| "
 MORE = "--json lists all"  # what a cut list says; from Python it is another way
 FAILED = "FAILED"
-NARROWEST = 8  # columns for a name at least, whatever the terminal: fewer tell nothing
+NARROWEST = 8  # minimum columns for a name on any terminal; fewer are useless
 
 STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
 VERDICT_STYLES = {"verified": "green", "failed": "red", "not verified": "yellow"}
@@ -52,18 +52,18 @@ VERDICT_STYLES = {"verified": "green", "failed": "red", "not verified": "yellow"
 
 @dataclass(frozen=True)
 class Page:
-    """How the text is laid out: at most `width` columns, with colour or without; `more` says where lists are whole."""
+    """The layout: at most `width` columns, with or without colour; `more` says where cut lists are complete."""
 
     width: int = DEFAULT_WIDTH
     colour: bool = False
     more: str = MORE
 
     def paint(self, text: str, style: str) -> str:
-        """The text in a style of `STYLES`, plain where the page has no colour."""
+        """The text in a style of `STYLES`, or plain if the page has no colour."""
         return f"\x1b[{STYLES[style]}m{text}\x1b[0m" if self.colour and text else text
 
     def wrap(self, label: str, text: str, style: str = "") -> list[str]:
-        """The label, then the text beside it on as many lines as it needs."""
+        """The label, with the text beside it on as many lines as needed."""
         room = max(self.width - len(label), len(MORE))
         lines = textwrap.wrap(printable(text), room, break_on_hyphens=False) or [""]
         painted = [self.paint(line, style) if style else line for line in lines]
@@ -71,7 +71,7 @@ class Page:
 
 
 def render_text(report: Report, *, width: int = DEFAULT_WIDTH, colour: bool = False, more: str = MORE) -> str:
-    """The report for a reader at a terminal; names are shortened and long lists cut, which the text says."""
+    """The report for a terminal; long names are shortened and long lists cut, which the text states."""
     page = Page(width, colour, more)
     sections = [
         _opening(report, page),

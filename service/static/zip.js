@@ -54,7 +54,7 @@ function record(parts) {
 }
 
 function u16(value) {
-  return new Uint8Array(new Uint16Array([value]).buffer); // browsers run on little-endian machines; zip is little-endian, too
+  return new Uint8Array(new Uint16Array([value]).buffer); // little-endian, as zip requires, on all machines with browsers
 }
 
 function u32(value) {

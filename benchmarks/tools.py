@@ -33,7 +33,7 @@ class Tool:
 
     @property
     def version(self) -> str | None:
-        """The installed version: "" where there is no package, None where it is not installed."""
+        """The installed version: "" if there is no package, None if it is not installed."""
         try:
             return version(self.package) if self.package else ""
         except PackageNotFoundError:

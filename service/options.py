@@ -12,7 +12,7 @@ from folding.errors import OptionError
 from folding.options import Clamps, Leftover, Options, option_fields
 from service.problems import Problem
 
-URL_LENGTH = 2048  # characters of a webhook's URL: clients, proxies and servers accept so many
+URL_LENGTH = 2048  # characters of a webhook's URL: clients, proxies and servers accept this length
 NAME_BYTES = 120  # of a model's name: with the suffixes that folding adds it must fit into the 255 of a file system
 PATTERNS = 1000  # the most in `keep`, and in `only`
 PATTERN_LENGTH = 500  # characters of one pattern

@@ -68,7 +68,7 @@ class Problem(Exception):  # noqa: N818  the name in RFC 9457
 
 
 def as_dict(slug: str, detail: str, instance: str | None = None) -> dict[str, Any]:
-    """The JSON form of a problem; `instance` is left out where there is none."""
+    """The JSON form of a problem; `instance` is omitted if there is none."""
     kind = KINDS[slug]
     fields = {"type": TYPE + slug, "title": kind.title, "status": kind.status, "detail": detail}
     return fields if instance is None else fields | {"instance": instance}

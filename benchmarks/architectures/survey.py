@@ -114,7 +114,7 @@ class Survey:
         """The JSON that a process of this Python prints, whatever its exit code.
 
         Raises:
-            ProcessError: it printed none, or took too long.
+            ProcessError: it printed no JSON, or took too long.
         """
         command = [sys.executable, *arguments]
         try:
@@ -141,7 +141,7 @@ def _last_line(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def installed(package: str) -> str | None:
-    """The version of a package, "" for none, None where it is not installed."""
+    """The version of a package, "" for none, None if it is not installed."""
     try:
         return version(package) if package else ""
     except PackageNotFoundError:

@@ -54,7 +54,7 @@ class Children:
             yield child
         finally:
             await asyncio.shield(child.close())
-            self._refill()  # not before: this fold needed the processor
+            self._refill()  # only now: before, this fold needed the processor
 
     async def _next(self) -> Child:
         while self._ready:

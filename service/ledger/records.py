@@ -49,7 +49,7 @@ class Job:
     name: str  # of the model, a plain file name
     input: Blob
     archive: bool  # whether the input is a zip
-    options: str  # canonical
+    options: str  # canonical JSON
     engine: str
     created: float  # seconds since 1970, like all times in this file
     updated: float
@@ -62,7 +62,7 @@ class Job:
 
     @property
     def is_open(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the job has not ended."""
         return self.status in OPEN
 
 

@@ -85,7 +85,7 @@ webhooks = Table(
     Column("state", String(16), nullable=False),
     Column("body", Text),  # what is sent; null before the job ends and after the delivery ends
     Column("attempts", Integer, nullable=False),
-    Column("due", Double, nullable=False),  # of the next attempt
+    Column("due", Double, nullable=False),  # time of the next attempt
     Column("updated", Double, nullable=False),
     Index("webhooks_by_time", "state", "due"),
     Index("webhooks_by_job", "key", "job"),

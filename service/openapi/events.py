@@ -1,4 +1,4 @@
-"""The webhooks of the OpenAPI document: what is sent when a job ends."""
+"""The webhooks in the OpenAPI document: the event that is sent when a job ends."""
 
 from __future__ import annotations
 

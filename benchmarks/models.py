@@ -55,7 +55,7 @@ class Model:
 RESNET56_STAGES = (Stage(20, 9), Stage(40, 9, 2), Stage(80, 9, 2))  # He et al. 2015, table 6, a quarter wider
 RESNET50_STAGES = (Stage(64, 3), Stage(128, 4, 2), Stage(256, 6, 2), Stage(512, 3, 2))  # He et al. 2015, table 1
 WIDE = 1024  # 38 MB for each 3x3 convolution
-BLOCKS_TO_2_GIB = 25  # the most that fit into 2 GiB, protobuf's limit, with some room
+BLOCKS_TO_2_GIB = 25  # the most that fit into 2 GiB, protobuf's limit, with some room for tools
 
 MODELS = {
     "small": Model("ResNet-56 for CIFAR", Architecture(image=32, stem=20, stages=RESNET56_STAGES)),
@@ -76,7 +76,7 @@ MODELS = {
 
 
 def write(model: Model, folder: Path) -> list[Path]:
-    """Write the model into `folder`, created if missing, unless it exists already; return its files, the model first."""
+    """Write the model into `folder`, created if missing, unless it exists; return its files, the model first."""
     names = [MODEL_NAME, DATA_NAME] if model.external else [MODEL_NAME]
     files = [folder / name for name in names]
     if files[0].exists():

@@ -48,7 +48,8 @@ def fold(
 
     `target` appears whole or not at all, and may be `source`. Where nothing folds it is a copy of `source`.
 
-    `limits` bounds what `source` may ask of this machine.
+    `limits` bounds what `source` may ask of this machine. `progress` is called with the stage ("folding", "writing",
+    "verifying"), how much of it is done, and how much there is: in steps, in bytes, and of 1.
 
     Raises:
         ModelError: `source` is missing, corrupt or unsafe.

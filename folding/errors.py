@@ -19,7 +19,7 @@ class ModelError(FoldingError):
 
 
 class LimitError(ModelError):
-    """The model exceeds a named limit of `folding.onnxfile.Limits`, which the operator can raise."""
+    """The model exceeds a named limit of `folding.Limits`, which the operator can raise."""
 
 
 class OptionError(FoldingError):

@@ -32,7 +32,7 @@ def described(kind: type[_Kind]) -> type[_Kind]:
 
 
 @described
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Options:
     """What to fold and how to judge it; names and defaults are the same everywhere.
 
@@ -74,6 +74,10 @@ class Options:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.inputs is not None:
             object.__setattr__(self, "inputs", os.fspath(self.inputs))
+
+    def __repr__(self) -> str:
+        chosen = {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != one.default}
+        return f"Options({', '.join(f'{name}={value!r}' for name, value in chosen.items())})"
 
     def keeps(self, name: str) -> bool:
         """Whether `keep` leaves a node of this name alone."""

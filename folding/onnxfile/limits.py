@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from folding.errors import LimitError
 
@@ -11,7 +11,7 @@ MIB = 1024 * KIB
 GIB = 1024 * MIB
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Limits:
     """What the reader accepts: far more than ordinary models need, far less than would overload a machine.
 
@@ -42,6 +42,10 @@ class Limits:
     tensor_bytes: int = 256 * GIB
     external_files: int = 20_000
     allow_links: bool = False
+
+    def __repr__(self) -> str:
+        chosen = {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != one.default}
+        return f"Limits({', '.join(f'{name}={value!r}' for name, value in chosen.items())})"
 
     def hold(self, name: str, value: int, where: str = "the model") -> None:
         """Check that `value` does not exceed the limit called `name`.

@@ -68,7 +68,7 @@ class Outcome:
     absorbed_by: tuple[str, ...] = ()
     operators: tuple[str, ...] = ()
     channels: int = 0
-    scales: tuple[float, ...] = ()
+    scales: tuple[float, ...] = field(default=(), repr=False)
     scale_min: float = 0.0
     scale_max: float = 0.0
     shift_max: float = 0.0

@@ -99,3 +99,8 @@ def test_help_says_of_an_option_what_the_command_says() -> None:
 def test_the_public_names_are_listed() -> None:
     assert dir(folding) == sorted([*folding.__all__, "__version__"])
     assert all(getattr(folding, name) is not None for name in dir(folding))
+
+
+def test_what_is_the_default_is_not_repeated() -> None:
+    assert repr(Options(clamp="always", keep=["a"])) == "Options(keep=('a',), clamp='always')"  # type: ignore[arg-type]
+    assert (repr(Options()), repr(Limits(nodes=3))) == ("Options()", "Limits(nodes=3)")

@@ -44,7 +44,7 @@ def fold(
     progress: Progress | None = None,
     limits: Limits = LIMITS,
 ) -> Report:
-    """Fold the model file `source` into `target`, verify it, and tell what was done; None for a dry run.
+    """Fold the model file `source` into `target`, verify the result and return the report; None for a dry run.
 
     `target` appears whole or not at all, and may be `source`. Where nothing folds it is a copy of `source`.
 
@@ -151,8 +151,8 @@ def _fold_once(
 def _judged(report: Report, options: Options) -> Report:
     """The report, unless it is one that must not lead to an output."""
     if options.require_change and not report.changed:
-        told = replace(report, target=None, verification=Verification("not verified", "nothing was written"))
-        raise NothingToFoldError(f"{report.source}: nothing to fold; the report says why", told)
+        ended = replace(report, target=None, verification=Verification("not verified", "nothing was written"))
+        raise NothingToFoldError(f"{report.source}: nothing to fold; the report says why", ended)
     if report.verification.status == "failed":
         raise VerificationError(f"{report.source}: the folded model differs: {report.verification.reason}", report)
     return report
@@ -167,7 +167,7 @@ def _require_paths(source: object, target: object) -> None:
 
 
 def _require_samples(options: Options) -> None:
-    """Miss the options, or the samples that they name, before any work is done."""
+    """Refuse options of another type, and samples that are not there, before any work is done."""
     require_options(options)
     if options.inputs is not None and not Path(options.inputs).is_file():
         raise OptionError(f"inputs: there is no file {options.inputs!r}")

@@ -1,4 +1,4 @@
-"""What can go wrong, as few types as callers need to tell apart."""
+"""The errors that bnfold raises: as few types as callers need to distinguish."""
 
 from __future__ import annotations
 

@@ -171,14 +171,14 @@ def problem(response: httpx.Response) -> ServiceError:
     return ServiceError(ServiceError.PROTOCOL, "This is no answer of a bnfold service", detail, status=status)
 
 
-def from_problem(told: Json, status: int | None = None, job: str | None = None) -> ServiceError:
+def from_problem(problem: Json, status: int | None = None, job: str | None = None) -> ServiceError:
     """The error for a problem document of an answer or of a job."""
-    slug = str(told.get("type", "")).removeprefix(PROBLEM_TYPE)
-    known, instance = told.get("status"), str(told.get("instance", ""))
+    slug = str(problem.get("type", "")).removeprefix(PROBLEM_TYPE)
+    known, instance = problem.get("status"), str(problem.get("instance", ""))
     return ServiceError(
         slug,
-        str(told.get("title", slug)),
-        str(told.get("detail", "")),
+        str(problem.get("title", slug)),
+        str(problem.get("detail", "")),
         status=known if isinstance(known, int) else status,
         job=job or (instance.removeprefix(JOBS) if instance.startswith(JOBS) else None),
     )

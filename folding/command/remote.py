@@ -29,8 +29,10 @@ def add_server(parser: argparse.ArgumentParser) -> None:
     """Add the options that name a service."""
     group = parser.add_argument_group("where to fold (default: on this machine)")
     group.add_argument("--server", metavar="URL", help="send the model to the bnfold service at this address")
-    told = f"the API key of that service (default: the environment variable {KEY_VARIABLE}, which others cannot see)"
-    group.add_argument("--key", metavar="KEY", help=told)
+    described = (
+        f"the API key of that service (default: the environment variable {KEY_VARIABLE}, which others cannot see)"
+    )
+    group.add_argument("--key", metavar="KEY", help=described)
 
 
 class Service:

@@ -127,7 +127,7 @@ class Tally(NamedTuple):
         """The number of unchanged ones."""
         return self.total - self.whole - self.split
 
-    def told(self, noun: str, verb: str) -> str:
+    def sentence(self, noun: str, verb: str) -> str:
         """``5 of 9 maps folded, 1 split, 3 stay``."""
         split = f", {self.split:,} split (one Mul or Add is left of each)" if self.split else ""
         rest = f", {self.stay:,} stay{'s' if self.stay == 1 else ''}" if self.stay else ""
@@ -171,8 +171,8 @@ def headline(report: Report) -> str:
     verb = "can be folded" if report.target is None else "folded"
     lost = ", but the result is wrong and was thrown away" if report.verification.status == "failed" else ""
     if not bn.total:
-        return f"No BatchNormalization; {other.told(OTHER, verb)}{lost}"
-    return bn.told("BatchNormalization" if bn.total == 1 else "BatchNormalizations", verb) + lost
+        return f"No BatchNormalization; {other.sentence(OTHER, verb)}{lost}"
+    return bn.sentence("BatchNormalization" if bn.total == 1 else "BatchNormalizations", verb) + lost
 
 
 def worst_output(outputs: Sequence[OutputError]) -> OutputError:

@@ -119,7 +119,7 @@ def _change(before: str, after: str) -> list[Child]:
 
 
 def _share(bn: Tally) -> Child:
-    return share(bn.total - bn.stay, bn.total, bn.told("BatchNormalizations", "folded")) if bn.total else ""
+    return share(bn.total - bn.stay, bn.total, bn.sentence("BatchNormalizations", "folded")) if bn.total else ""
 
 
 def _margin(outputs: Sequence[OutputError]) -> str:

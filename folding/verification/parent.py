@@ -83,7 +83,7 @@ def _too_large(needed: int, limit: int | None) -> Verification | None:
 
 
 def _run(process: Standby, job: Job) -> Verification:
-    """The verdict of a child process, or what became of it."""
+    """The verdict of a child process, or how the process ended."""
     (process.folder / JOB).write_text(json.dumps(asdict(job)))
     return _verdict(process.folder, process.run(job.seconds), job.seconds)
 
@@ -149,7 +149,7 @@ def _parsed(answer: dict[str, Any]) -> Verification:
 
 
 def _default_memory() -> int | None:
-    """A share of the memory that is free on this machine or in this container; None where nobody tells."""
+    """A share of the memory that is free on this machine or in this container; None where neither is known."""
     free = [amount for amount in (_machine_free(), _container_free()) if amount is not None]
     return int(min(free) * MEMORY_SHARE) + MEMORY_OVERHEAD if free else None
 

@@ -1,4 +1,4 @@
-"""Every rule has rows that fold and rows that refuse (``tests/support/rows``); every row computes the same before and after."""
+"""Every rule has rows that fold and rows that refuse (`support/rows`); every row computes the same before and after."""
 
 from __future__ import annotations
 

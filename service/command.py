@@ -93,7 +93,7 @@ def _add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn, which prints its address, and notifies the application at once when it is to end: no request waits then."""
+    """uvicorn that prints its address, and notifies the application when it is to end: no request waits then."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin."""

@@ -17,6 +17,7 @@ from folding.onnxfile import Span
 from folding.refusal import Refused, require
 
 if TYPE_CHECKING:
+    from folding.algebra.shape import Shape
     from folding.graph.evaluation import Array
     from folding.graph.index import Scope
     from folding.graph.node import Node
@@ -48,14 +49,20 @@ def shape_of(scope: Scope, name: str) -> tuple[int, ...] | None:
         return None
     if name in owner.weights:
         return owner.weights[name].shape
-    if name in owner.initializers:
-        return tuple(owner.initializers[name].dims)
-    if name in owner.sparse:
-        return tuple(owner.sparse[name].dims)
+    if owner.is_overridable(name):  # the shape is the one that the input declares, not the default value's
+        return _settled(owner.shapes.get(name, (None,)))
+    if name in owner.initializers or name in owner.sparse:
+        return tuple((owner.initializers if name in owner.initializers else owner.sparse)[name].dims)
     try:
         return weight(scope, name).shape if name in owner.producers and is_constant(scope, name) else None
     except Refused:
         return None
+
+
+def _settled(shape: Shape) -> tuple[int, ...] | None:
+    """A shape all of whose lengths are known; None for any other."""
+    known = tuple(n for n in shape if isinstance(n, int))
+    return known if len(known) == len(shape) else None
 
 
 def weight(scope: Scope, name: str) -> Weight:
@@ -144,8 +151,7 @@ def _known_sizes(node: Node) -> tuple[int, ...] | None:
     """The sizes of the input of a Shape or Size, None if one is unknown."""
     name = node.inputs[0] if node.has(0) else ""
     owner = node.scope.owner(name)
-    sizes = () if owner is None else owner.shapes.get(name, (None,))
-    return tuple(n for n in sizes if isinstance(n, int)) if all(isinstance(n, int) for n in sizes) else None
+    return _settled(() if owner is None else owner.shapes.get(name, (None,)))
 
 
 def _evaluate(scope: Scope, name: str) -> Weight | Array:

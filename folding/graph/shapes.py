@@ -11,12 +11,14 @@ from folding.graph import constants, sizes
 from folding.graph.index import FIRST_IR_WITH_DEFAULTS
 from folding.graph.inference import InferenceError, inferred
 from folding.graph.node import bodies
+from folding.graph.uncertain import doubtful, hide_disputed, is_disputed, shape_of_disputed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from folding.algebra.shape import Dimension, Shape
     from folding.graph.index import Graph, Scope
+    from folding.graph.node import Node
 
 LOOK_AROUND = 32  # operators that `of` follows where inference finds no shape; chains of unary operators are short
 ROUNDS = 16  # of inference; each passes the Reshapes at which the round before stopped
@@ -40,18 +42,27 @@ def infer(graph: Graph) -> None:
     for proto in _graphs(copy.graph):
         del proto.value_info[:]
     _settle_initializers(graph, copy)
+    hide_disputed(copy, graph.opset)
+    doubts = doubtful(graph)
     for scope in graph.scopes:
         _note_constants(scope)
     scopes = [scope for scope in graph.scopes if not scope.prefix]  # in functions onnx infers only what a call needs
+    for scope, proto in zip(scopes, _graphs(copy.graph), strict=True):
+        for value in proto.output:
+            if value.name in doubts.get(scope.index, ()):
+                value.type.tensor_type.ClearField("shape")
     for _ in range(ROUNDS):
         if not (_infer(scopes, copy) and _declare(scopes, copy)):
             break
     for scope in scopes:
         shapes_found, types = dict(scope.shapes), dict(scope.types)
         _note(scope, scope.proto.value_info)
+        for name in doubts.get(scope.index, set()) & scope.shapes.keys():
+            scope.shapes[name] = (None,) * len(scope.shapes[name])
         scope.shapes |= shapes_found
         scope.types |= types
-        scope.shapes |= {name: tuple(tensor.dims) for name, tensor in scope.initializers.items()}
+        settled = (name for name in scope.initializers if not scope.is_overridable(name))
+        scope.shapes |= {name: tuple(scope.initializers[name].dims) for name in settled}
         scope.constness.clear()  # a Shape node may be a constant now, if its input was unknown before
 
 
@@ -76,10 +87,13 @@ def _infer(scopes: list[Scope], copy: onnx.ModelProto) -> bool:
 
 
 def _declare(scopes: list[Scope], copy: onnx.ModelProto) -> bool:
-    """Declare in the copy the shapes of Reshapes that onnx cannot infer; return whether there are any."""
+    """Declare in the copy the shapes that onnx cannot or must not infer; return whether there are any."""
     declared = False
     for scope, proto in zip(scopes, _graphs(copy.graph), strict=True):
         for node in scope.nodes:
+            if is_disputed(node.proto, scope.graph.opset):
+                declared |= _declare_disputed(node, proto)
+                continue
             known = scope.shapes.get(node.output) if node.op == "Reshape" and node.output else ()
             if known == () or node.output in scope.outputs or (known is not None and not _is_open(known)):
                 continue
@@ -91,6 +105,19 @@ def _declare(scopes: list[Scope], copy: onnx.ModelProto) -> bool:
                 proto.value_info.append(_value_info(node.output, kind, shape))
                 declared = True
     return declared
+
+
+def _declare_disputed(node: Node, proto: onnx.GraphProto) -> bool:
+    """Declare the results of an operator whose lengths are disputed; return whether that is new."""
+    scope, shape, kind = node.scope, shape_of_disputed(node), node.dtype(0)
+    if shape is None or kind is None or not node.output or scope.shapes.get(node.output) == shape:
+        return False
+    codes = (helper.np_dtype_to_tensor_dtype(kind), onnx.TensorProto.INT64)  # MaxPool's second result are indices
+    for name, code in zip(node.outputs, codes, strict=False):
+        scope.shapes[name], scope.types[name] = shape, code
+        if name and name not in scope.outputs:
+            proto.value_info.append(_value_info(name, code, shape))
+    return True
 
 
 def _is_open(shape: Shape) -> bool:
@@ -108,7 +135,15 @@ def _value_info(name: str, code: int, shape: Shape) -> onnx.ValueInfoProto:
 
 
 def _settle_initializers(graph: Graph, copy: onnx.ModelProto) -> None:
-    """Let inference use initializers that are graph inputs too, but that no caller may override."""
+    """Let inference use initializers that are graph inputs too if no caller may override them, and only then.
+
+    Of the others the type and the shape that the input declares are known, and no value.
+    """
+    main = graph.main
+    for field in (copy.graph.initializer, copy.graph.sparse_initializer):
+        kept = [one for one in field if not main.is_overridable(one.name if hasattr(one, "name") else one.values.name)]
+        del field[:]
+        field.extend(kept)
     settled = [
         v for v in copy.graph.input if v.name not in graph.main.initializers or graph.main.is_overridable(v.name)
     ]

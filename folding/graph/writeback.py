@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from folding.graph.index import Graph, Scope
     from folding.graph.weights import Weight
 
+# What of a TensorProto goes when it holds other values.
+VALUES = (
+    *("dims", "data_type", "segment", "data_location", "external_data", "raw_data", "string_data"),
+    *("float_data", "double_data", "int32_data", "int64_data", "uint64_data"),
+)
+
 
 def write_back(graph: Graph) -> None:
     """Update the message: operators, initializers with their payloads, and facts about removed names."""
@@ -76,10 +82,13 @@ def _declare(scope: Scope) -> None:
 
 
 def _tensor(scope: Scope, name: str, weight: Weight, old: onnx.TensorProto | None) -> onnx.TensorProto:
-    tensor = onnx.TensorProto(name=name, data_type=helper.np_dtype_to_tensor_dtype(weight.dtype), dims=weight.shape)
+    tensor = onnx.TensorProto()
     if old is not None:
-        tensor.doc_string = old.doc_string
-        tensor.metadata_props.extend(old.metadata_props)
+        tensor.CopyFrom(old)  # its documentation and metadata stay, and fields that onnx does not know
+        for field in VALUES:
+            tensor.ClearField(field)
+    tensor.name, tensor.data_type = name, helper.np_dtype_to_tensor_dtype(weight.dtype)
+    tensor.dims.extend(weight.shape)
     floating = weight.dtype in FLOAT_TYPES
     tensor.raw_data = scope.graph.file.attach(weight) if floating else _packed(weight)
     return tensor

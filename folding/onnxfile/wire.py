@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     Bytes = bytes | mmap.mmap
 
 # Wire types, https://protobuf.dev/programming-guides/encoding/#structure
-VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
+VARINT, FIXED64, LENGTH_DELIMITED, GROUP, END_GROUP, FIXED32 = 0, 1, 2, 3, 4, 5
 FIXED_SIZES = {FIXED64: 8, FIXED32: 4}
 TAG_TYPE_BITS = 3
 LEAST_KEY = 1 << TAG_TYPE_BITS  # fields are numbered from 1; else zero bytes would parse as fields of two bytes each
@@ -87,9 +87,11 @@ def varint(data: Bytes, at: int, end: int) -> tuple[int, int]:
 def fields(data: Bytes, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
     """Each field of a message: its number, its start, and the start and the end of its value.
 
+    No message of ONNX has groups. A group, which can only be an unknown field, is reported with the number 0.
+
     Raises:
         WireError: a field runs past the end of its message.
-        UnusualError: a wire type that ONNX does not use (groups, or none at all).
+        UnusualError: no field begins so: an unknown wire type, or the end of a group that did not begin.
     """
     at = start
     while at < end:
@@ -112,6 +114,8 @@ def fields(data: Bytes, start: int, end: int) -> Iterator[tuple[int, int, int, i
             _, stop = varint(data, at, end)
         elif wire_type in FIXED_SIZES:
             stop = at + FIXED_SIZES[wire_type]
+        elif wire_type == GROUP:
+            key, stop = 0, _group_end(data, at, end, key >> TAG_TYPE_BITS)
         else:
             raise UnusualError
         if stop > end:
@@ -120,6 +124,34 @@ def fields(data: Bytes, start: int, end: int) -> Iterator[tuple[int, int, int, i
             )
         yield key >> TAG_TYPE_BITS, begin, at, stop
         at = stop
+
+
+def _group_end(data: Bytes, start: int, end: int, number: int) -> int:
+    """The position after a group whose content begins at `start`; groups may hold groups.
+
+    Raises:
+        WireError: it does not end within its message.
+        UnusualError: a field in it begins as none does, or another group ends in it.
+    """
+    open_groups, at = [number], start
+    while open_groups:
+        key, at = varint(data, at, end)
+        wire_type = key & 7
+        if wire_type == GROUP:
+            open_groups.append(key >> TAG_TYPE_BITS)
+        elif wire_type == END_GROUP:
+            if open_groups.pop() != key >> TAG_TYPE_BITS:
+                raise UnusualError
+        elif wire_type == LENGTH_DELIMITED:
+            length, at = varint(data, at, end)
+            at += length
+        elif wire_type == VARINT:
+            at = varint(data, at, end)[1]
+        elif wire_type in FIXED_SIZES:
+            at += FIXED_SIZES[wire_type]
+        else:
+            raise UnusualError
+    return at
 
 
 def encode_varint(value: int) -> bytes:

@@ -15,7 +15,7 @@ import pytest
 from service.webhook import receivers
 from service.webhook.receivers import FAILURES, LookUps, Receivers, Reply
 from tests.support.service.receiver import Receiver
-from tests.support.service.server import until
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator

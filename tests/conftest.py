@@ -1,4 +1,4 @@
-"""All tests: hypothesis draws the same examples on every machine, however slow, and a failure is named when it happens."""
+"""All tests: hypothesis draws the same examples on every machine, however slow; who fails is named at once."""
 
 from __future__ import annotations
 

@@ -27,6 +27,7 @@ from service.webhook.receivers import Receivers
 from tests.service.http.test_fold import digest
 from tests.support import ROOT
 from tests.support.service.server import SMALL, Running, model_bytes
+from tests.support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,7 +188,7 @@ def test_the_examples_for_a_shell_work(server, document, tmp_path: Path):
     assert samples
     for sample in samples:
         command = shlex.split(sample.replace("http://127.0.0.1:8000", server.url))
-        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=PATIENCE)
 
 
 def test_what_is_of_this_server_is_in_its_document(tmp_path):

@@ -16,7 +16,8 @@ import httpx
 
 import folding
 from tests.support.hostile.uploads import LARGEST, STALL, UPLOADS, send
-from tests.support.service.server import PATIENCE, Process, model_bytes, until
+from tests.support.service.server import Process, model_bytes
+from tests.support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,13 +28,15 @@ KIB, GIB = 1 << 10, 1 << 30
 TOGETHER = 2  # hostile uploads at the same time
 LOOK_EVERY = 0.02  # seconds between two looks at the processes; their peaks are the kernel's, not ours
 NEIGHBOUR_PAUSE = 1.0  # seconds between two folds of the neighbour
-# Short patience; a worker for the neighbour, and as many as there are hostile uploads at a time.
+# Patience for what ends even on a busy machine, and not for what does not; a worker for the neighbour, and as many as
+# there are hostile uploads at a time.
 SETTINGS = {
-    "fold_seconds": 5,
+    "fold_seconds": 120,
     "child_memory_bytes": 2 * GIB,
     "child_file_bytes": 256 << 20,
     "max_upload_bytes": LARGEST,
     "upload_stall_seconds": STALL,
+    "client_seconds": PATIENCE,
     "sync_seconds": PATIENCE,
     "workers": TOGETHER + 1,
 }
@@ -99,7 +102,7 @@ def _measure(process: Process, client: httpx.Client, data: Path, uploads: Mappin
             table.outcomes[name] = Outcome(*answer, seconds, peaks.get(numbers[name], 0))
     table.after, table.most = resident(server), resident(server, "VmHWM")
     with contextlib.suppress(AssertionError):
-        until(lambda: not _left(server, data), 10)
+        until(lambda: not _left(server, data))
     table.left = _left(server, data)
 
 

@@ -21,10 +21,13 @@ from service.engine import worker
 from tests.support.reports import FAILED
 from tests.support.waiting import FOREVER, until
 
+HANGS = "hangs"  # the file by which a process says that it does
 honest, inspected = folding.api.fold, folding.api.inspect
 
 
 def hang() -> None:
+    """Say that it begins, and never end."""
+    Path("../out", HANGS).touch()
     time.sleep(FOREVER)
 
 

@@ -196,5 +196,5 @@ def test_a_signal_cancels_the_job_and_leaves_nothing(url, fake, name, code):
     _, errors = process.communicate(timeout=PATIENCE)
     word = "interrupted" if name == "SIGINT" else "terminated"
     assert (process.returncode, errors.decode()) == (code, f"bnfold: {word}; nothing was written\n")
-    assert [job["status"] for job in fake.jobs.values()] == ["cancelled"]
+    until(lambda: [job["status"] for job in fake.jobs.values()] == ["cancelled"])
     assert names(Path()) == before

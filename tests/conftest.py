@@ -24,8 +24,7 @@ class _Announcing:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         terminal = self._config.pluginmanager.getplugin("terminalreporter")
         if report.failed and terminal is not None:
-            terminal.ensure_newline()
-            terminal.write_line(f"FAILED {report.nodeid} ({report.when})", red=True)
+            terminal.write_line(f"\nFAILED {report.nodeid} ({report.when})", red=True)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -53,7 +53,7 @@ ARCHIVE = (
     "one entry too many",
 )  # fmt: skip
 LARGEST = 40 * MIB  # of an upload to the server of these tests
-LONG = {"a constant burner"}  # what takes minutes, wherever it does
+LONG = {"a constant burner", "a million operators in functions"}  # what takes minutes, wherever it does
 IMPATIENT = 45.0  # seconds to verify what never ends: a busy machine needs some to begin
 STALL = 20.0  # seconds, as this server has patience: more than a client that does its best is ever silent
 

@@ -1,9 +1,12 @@
-"""Processes that tests start: whoever sends one a signal starts it so that it hears it."""
+"""Processes that tests start: they hear signals, and what they start in turn is found."""
 
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
+from pathlib import Path
 
+PROC = Path("/proc")
 # A job in the background of a shell ignores SIGINT, one of `nohup` SIGHUP, and what a process ignores its children do.
 _LISTEN = """
 import os, signal, sys
@@ -16,3 +19,31 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 def listening(*arguments: object) -> list[str]:
     """The command of a Python with these arguments that hears signals, whatever this process ignores."""
     return [sys.executable, "-c", _LISTEN, *map(str, arguments)]
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that a process started, and theirs."""
+    found = []
+    for task in _entries(PROC / str(pid) / "task"):
+        for child in map(int, _text(task / "children").split()):
+            found += [child, *descendants(child)]
+    return found
+
+
+def named(text: object) -> list[int]:
+    """The processes that have a text in their command."""
+    processes = [path for path in _entries(PROC) if path.name.isdigit()]
+    return [int(path.name) for path in processes if str(text) in _text(path / "cmdline")]
+
+
+def _entries(folder: Path) -> list[Path]:
+    """None of a process that has ended meanwhile."""
+    with suppress(OSError):
+        return list(folder.iterdir())
+    return []
+
+
+def _text(path: Path) -> str:
+    with suppress(OSError):
+        return path.read_text(errors="replace")
+    return ""

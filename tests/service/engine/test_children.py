@@ -24,6 +24,7 @@ from service.options import canonical
 from service.work import ANSWER, IN, MODEL_TYPE, OUT, PAGE, REPORT, Answer, Bounds, Request
 from tests.support import ROOT, TESTS
 from tests.support.models import Model
+from tests.support.processes import descendants, named
 from tests.support.rows.row import out, start
 from tests.support.service.faults import HANGS
 from tests.support.service.sandbox import required
@@ -240,7 +241,7 @@ def test_a_child_can_be_ended_while_it_starts(sandbox, tmp_path, seconds):
 
 def deserted(path: Path) -> bool:
     """Whether the processes that have a path in their command end, in time."""
-    return all(gone(pid) for pid in _found("-f", path))
+    return all(gone(pid) for pid in named(path))
 
 
 def test_some_wait_for_what_comes(sandbox, tmp_path):
@@ -300,19 +301,10 @@ def test_no_child_outlives_a_server_that_is_killed(sandbox, tmp_path, data):
     program = sandbox.program if sandbox else ""
     command = [sys.executable, "-c", SERVER, tmp_path / "job", TESTS, program, data]
     server = subprocess.Popen(command, env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)})
-    until(lambda: len(_descendants(server.pid)) > bool(sandbox))  # bubblewrap, and what runs in it
+    until(lambda: len(descendants(server.pid)) > bool(sandbox))  # bubblewrap, and what runs in it
     until(lambda: not data or (tmp_path / "job" / OUT / HANGS).is_file())
-    descendants = _descendants(server.pid)
+    started = descendants(server.pid)
     server.kill()
     server.wait()
-    assert descendants
-    assert all(gone(pid) for pid in descendants)
-
-
-def _descendants(pid: int) -> list[int]:
-    return [one for child in _found("-P", pid) for one in (child, *_descendants(child))]
-
-
-def _found(*how: object) -> list[int]:
-    told = subprocess.run(["pgrep", *map(str, how)], capture_output=True, check=False, text=True).stdout
-    return [int(line) for line in told.split()]
+    assert started
+    assert all(gone(pid) for pid in started)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -182,6 +183,7 @@ def test_the_examples_of_parameters_work(server, document):
                     assert not is_whole or valid(document, schema, answer.json())
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="this test needs curl, and it is not installed")
 def test_the_examples_for_a_shell_work(server, document, tmp_path: Path):
     (tmp_path / "model.onnx").write_bytes(model_bytes())
     samples = {one["source"] for _, _, told in operations(document) for one in told.get("x-codeSamples", ())}

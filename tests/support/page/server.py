@@ -285,7 +285,7 @@ def serving(folder: Path) -> Iterator[Fake]:
     server = uvicorn.Server(uvicorn.Config(fake.app, host="127.0.0.1", port=0, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    until(lambda: server.started)
+    until(lambda: server.started or not thread.is_alive())
     fake.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     try:
         yield fake

@@ -23,17 +23,19 @@ def listening(*arguments: object) -> list[str]:
 
 def descendants(pid: int) -> list[int]:
     """The processes that a process started, and theirs."""
-    found = []
-    for task in _entries(PROC / str(pid) / "task"):
-        for child in map(int, _text(task / "children").split()):
-            found += [child, *descendants(child)]
-    return found
+    return [one for child in children(pid) for one in (child, *descendants(child))]
 
 
-def named(text: object) -> list[int]:
-    """The processes that have a text in their command."""
+def children(pid: int) -> list[int]:
+    """Those that it started itself, whichever of its threads did."""
+    tasks = _entries(PROC / str(pid) / "task")
+    return [int(child) for task in tasks for child in text(task / "children").split()]
+
+
+def named(word: object) -> list[int]:
+    """The processes that have a word in their command."""
     processes = [path for path in _entries(PROC) if path.name.isdigit()]
-    return [int(path.name) for path in processes if str(text) in _text(path / "cmdline")]
+    return [int(path.name) for path in processes if str(word) in text(path / "cmdline")]
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -43,7 +45,8 @@ def _entries(folder: Path) -> list[Path]:
     return []
 
 
-def _text(path: Path) -> str:
+def text(path: Path) -> str:
+    """What is in a file about a process, nothing where it has ended."""
     with suppress(OSError):
         return path.read_text(errors="replace")
     return ""

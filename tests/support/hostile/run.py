@@ -16,6 +16,7 @@ import httpx
 
 import folding
 from tests.support.hostile.uploads import LARGEST, STALL, UPLOADS, send
+from tests.support.processes import PROC, children, descendants, text
 from tests.support.service.server import Process, model_bytes
 from tests.support.waiting import PATIENCE, until
 
@@ -180,33 +181,14 @@ def _watched(server: int, data: Path) -> Iterator[dict[str, int]]:
 
 def _works_in(folder: Path, server: int) -> Iterator[int]:
     """The processes of the fold in a folder."""
-    for child in _children(server):
-        if str(folder) in _text(child, "cmdline"):
-            yield from (child, *_descendants(child))
-
-
-def _children(pid: int) -> list[int]:
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    with contextlib.suppress(OSError):
-        return [int(child) for task in tasks for child in task.read_text().split()]
-    return []
-
-
-def _descendants(pid: int) -> Iterator[int]:
-    for child in _children(pid):
-        yield child
-        yield from _descendants(child)
-
-
-def _text(pid: int, name: str) -> str:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/{name}").read_text()
-    return ""
+    for child in children(server):
+        if str(folder) in text(PROC / str(child) / "cmdline"):
+            yield from (child, *descendants(child))
 
 
 def resident(pid: int, what: str = "VmRSS") -> int:
     """Bytes that a process has resident, or ("VmHWM") had at most; 0 when it is gone."""
-    lines = (line.split() for line in _text(pid, "status").splitlines())
+    lines = (line.split() for line in text(PROC / str(pid) / "status").splitlines())
     return next((int(words[1]) * KIB for words in lines if words[0] == f"{what}:"), 0)
 
 
@@ -214,6 +196,6 @@ def _left(server: int, data: Path) -> list[str]:
     """What a fold or an upload left behind; processes that wait for the next fold have no request yet."""
     waiting = [folder for folder in (data / "jobs").iterdir() if not (folder / "request.json").exists()]
     ready = {pid for folder in waiting for pid in _works_in(folder, server)}
-    processes = [f"{pid} {_text(pid, 'cmdline')}" for pid in _descendants(server) if pid not in ready]
+    processes = [f"{pid} {text(PROC / str(pid) / 'cmdline')}" for pid in descendants(server) if pid not in ready]
     files = [*(data / "jobs").iterdir(), *(data / "blobs" / "partial").iterdir()]
     return processes + [str(path) for path in files if path not in waiting]

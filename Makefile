@@ -57,7 +57,7 @@ patterns: $(STAMP)
 bench: $(VENV)/.bench-installed
 	$(BIN)/python -m benchmarks
 
-## survey: export some 60 families of networks from PyTorch, fold them, tell what stays and why
+## survey: export some 60 families of networks from PyTorch, fold them, report what stays and why
 survey: $(VENV)/.survey-installed
 	$(BIN)/python -m benchmarks.architectures
 

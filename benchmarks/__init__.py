@@ -1,1 +1,1 @@
-"""bnfold side by side with the tools a user would pick instead; ``python -m benchmarks --help`` tells the options."""
+"""Compares bnfold with tools that a user could choose instead; ``python -m benchmarks --help`` lists the options."""

@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 ROUNDS = 5  # the median of five is not moved by two disturbed runs
 TIMEOUT = 900.0  # seconds; the slowest tool needs about one minute for each 100 MB
-SLOW = 30.0  # seconds; a run this long is long against the noise of starting it, and is not repeated
-SPARE_BYTES = 1 << 30  # 1 GiB of the disk stays free
+SLOW = 30.0  # seconds; in a longer run the noise of starting it does not matter, so it is not repeated
+SPARE_BYTES = 1 << 30  # at least 1 GiB of the disk stays free
 COPIES = 2  # of a model on disk at a time: the source and one output
 RESULTS = Path(__file__).with_name("results")
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """What to run: names of `MODELS` and `TOOLS`, how often, within which limits."""
+    """What to run: names of `MODELS` and `TOOLS`, the number of rounds, and limits in seconds."""
 
     models: Sequence[str]
     tools: Sequence[str]
@@ -46,15 +46,15 @@ class Schedule:
     keep: bool = False
 
     def tools_for(self, name: str) -> list[str]:
-        """The tools that run on a model."""
+        """The names of the tools to run on a model."""
         return [tool for tool in self.tools if self.all_tools or TOOLS[tool].on_big or not MODELS[name].big]
 
 
 def measure(schedule: Schedule, folder: Path) -> tuple[list[Run], list[str]]:
-    """All runs, and a sentence for each model that was left out. One model is on disk at a time."""
+    """Do all runs; return them, and a sentence for each model left out. Only one model is on the disk at a time."""
     runs: list[Run] = []
     notes: list[str] = []
-    # As an installer does for the other tools; an editable install may never have been compiled.
+    # Installers do this for the other tools; an editable install may never have been compiled.
     compileall.compile_dir(Path(folding.__path__[0]), quiet=1)
     for name in schedule.models:
         place = folder / name
@@ -70,7 +70,7 @@ def measure(schedule: Schedule, folder: Path) -> tuple[list[Run], list[str]]:
 
 
 def rounds(schedule: Schedule, bench: Bench) -> Iterator[Run]:
-    """Every tool once in each round, each round starting with another tool; the slow and the failed only once."""
+    """Run every tool once per round, starting each round with another tool; slow and failed tools run only once."""
     bench.run(table.BASELINE, TOOLS[table.BASELINE], 0)  # not counted, see `table.METHOD`
     waiting = schedule.tools_for(bench.model)
     for number in range(1, schedule.rounds + 1):
@@ -84,13 +84,13 @@ def rounds(schedule: Schedule, bench: Bench) -> Iterator[Run]:
 
 
 def _line(run: Run) -> str:
-    told = run.failure or f"{run.wall:8.2f} s {run.cpu:8.2f} CPU s {run.peak / table.MB:8.0f} MB"
-    return f"{run.model:>15} {run.number:3} {run.tool:15} {told}"
+    outcome = run.failure or f"{run.wall:8.2f} s {run.cpu:8.2f} CPU s {run.peak / table.MB:8.0f} MB"
+    return f"{run.model:>15} {run.number:3} {run.tool:15} {outcome}"
 
 
 @contextmanager
 def _working_folder(given: Path | None) -> Iterator[Path]:
-    """The folder for models and outputs: the given one, made if missing, or a temporary one."""
+    """The folder for models and outputs: `given`, created if missing, or a temporary one."""
     if given is not None:
         given.mkdir(parents=True, exist_ok=True)
         yield given.resolve()
@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmark; 1 if bnfold failed or left a BatchNormalization anywhere (all of them fold), else 0."""
+    """Run the benchmark; return 1 if bnfold failed or left a BatchNormalization (all can be folded), else 0."""
     parser = _parser()
     given = parser.parse_args(argv)
     if given.rounds < 1:

@@ -1,4 +1,4 @@
-"""The tools that have no command of their own, as one: ``apis.py TOOL IN OUT``. Each imports what it needs, no more."""
+"""Tools without a command of their own, as one command: ``apis.py TOOL IN OUT``. Each imports only what it needs."""
 
 # ruff: noqa: PLC0415  imports belong to the tool that is measured
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def load_save(source: str, target: str) -> None:
-    """onnx.load and onnx.save: what a tool that edits a ModelProto pays before it does anything."""
+    """onnx.load and onnx.save: the least cost of any tool that edits a ModelProto."""
     import onnx
 
     model = onnx.load(source)
@@ -26,7 +26,7 @@ def onnxscript(source: str, target: str) -> None:
 
 
 def onnxruntime(source: str, target: str) -> None:
-    """ONNX Runtime's offline optimizer at ORT_ENABLE_BASIC, the level that fuses BN and stays standard ONNX."""
+    """ONNX Runtime's offline optimizer at ORT_ENABLE_BASIC, the level that fuses BN and keeps to standard ONNX."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()

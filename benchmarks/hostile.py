@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 RESULT = Path(__file__).with_name("results") / "hostile.md"
 MIB = 1 << 20
-LONGEST = 150  # characters of a sentence that the table quotes
+LONGEST = 150  # characters of a message in the table, at most
 GROUPS = {
     "reader": "Files that are no sound model",
     "archive": "Archives",
@@ -52,7 +52,7 @@ verification, or that the output is the input. onnx {onnx}, onnxruntime {onnxrun
 
 
 def main() -> int:
-    """Send them; 1 if any of the figures that should be 0 is not."""
+    """Send the uploads; return 1 if any of the figures that should be 0 is not."""
     parser = argparse.ArgumentParser("python -m benchmarks.hostile", description=__doc__)
     parser.add_argument("--only", default="", help="send the uploads whose names match this expression; write nothing")
     parser.add_argument("--sandbox", default="auto", choices=["auto", "require", "off"])
@@ -64,12 +64,12 @@ def main() -> int:
         print(text)
     else:
         RESULT.write_text(text)
-    wrong = [name for name in table.outcomes if not _as_told(name, table)]
+    wrong = [name for name in table.outcomes if not _as_expected(name, table)]
     print(*(f"{name}: {table.outcomes[name]}" for name in wrong), *table.wrong, *table.left, sep="\n")
     return int(bool(wrong or table.wrong or table.left))
 
 
-def _as_told(name: str, table: Table) -> bool:
+def _as_expected(name: str, table: Table) -> bool:
     upload, outcome = UPLOADS[name], table.outcomes[name]
     return bool(re.match(upload.ends, outcome.ends) and re.search(upload.says, outcome.says))
 
@@ -82,7 +82,7 @@ def _head(table: Table) -> str:
         onnx=version("onnx"),
         onnxruntime=version("onnxruntime"),
         count=len(table.outcomes),
-        unexpected=sum(not _as_told(name, table) for name in table.outcomes),
+        unexpected=sum(not _as_expected(name, table) for name in table.outcomes),
         errors=sum(outcome.status >= 500 for outcome in table.outcomes.values()),
         folds=table.folds,
         wrong=len(table.wrong),

@@ -1,7 +1,7 @@
-"""Run one command and print, as JSON, what it used. A script of its own: it must be small.
+"""Run one command and print, as JSON, what it used. This is a separate script, because it must use little memory.
 
-Linux counts a process's peak memory from before it became the command, as a copy of whoever started it. So the
-starter must hold less than any figure worth reading: this one, in isolated mode, holds about 10 MB.
+Linux counts a process's peak memory from before exec, while the process is a copy of its parent. So the parent must use
+less memory than any figure worth reading. This one, in isolated mode, uses about 10 MB.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ NULL = "/dev/null"
 
 
 def main(log: str, timeout: str, command: list[str]) -> None:
-    """Run `command`, its output going to the file `log`, and kill it and its children after `timeout` seconds.
+    """Run `command`, write its output to the file `log`, and kill it and its children after `timeout` seconds.
 
     Prints wall and CPU seconds (user + system, children included), the peak memory in KiB of the largest of its
-    processes, the exit code (negative: the signal that ended it), and whether the time was over.
+    processes, the exit code (negative: the signal that ended it), and whether the time expired.
     """
     actions = [
         (os.POSIX_SPAWN_OPEN, 0, NULL, os.O_RDONLY, 0),

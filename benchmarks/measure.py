@@ -1,4 +1,4 @@
-"""One measurement: a fresh process of one tool on one model, in the same conditions every time."""
+"""One measurement: a fresh process of one tool on one model, under the same conditions every time."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 LAUNCHER = Path(__file__).with_name("launch.py")
 KIB = 1024
-WARMING_BLOCK = 1 << 22  # 4 MiB: large enough that reading the source costs no more than copying it
-MESSAGE_LENGTH = 160  # characters of a tool's error message that are shown
-PARSED_WHOLE = 1 << 29  # 512 MiB: up to here the official parser counts nodes; over it, bnfold's, which skips weights
+WARMING_BLOCK = 1 << 22  # 4 MiB: large enough to read a file as fast as it is copied
+MESSAGE_LENGTH = 160  # characters of a tool's error message in the table, at most
+PARSED_WHOLE = 1 << 29  # 512 MiB: larger files are counted by bnfold's parser, which skips weights
 
 
 class _Figures(TypedDict):
@@ -43,14 +43,14 @@ class _Figures(TypedDict):
 
 @dataclass(frozen=True)
 class Run:
-    """What one process used; `failure` says in one sentence why it made no output, "" if it did."""
+    """What one process used; `failure` is a sentence that says why it made no output, "" if it did."""
 
     model: str
     tool: str
     number: int  # of the round, from 1
     wall: float = 0.0  # seconds
     cpu: float = 0.0  # seconds, user and system, child processes included
-    peak: int = 0  # bytes resident at most, of the largest process
+    peak: int = 0  # peak resident bytes, of the largest process
     normalizations: int | None = None  # BatchNormalizations left in the output
     nbytes: int = 0  # of the output, external data included
     failure: str = ""
@@ -58,7 +58,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Bench:
-    """Where and how long the runs of one model may go: its files, a folder for outputs, a limit in seconds."""
+    """The runs of one model: the model's files, a folder for outputs, and a limit in seconds."""
 
     model: str
     files: Sequence[Path]
@@ -66,7 +66,7 @@ class Bench:
     timeout: float
 
     def run(self, name: str, tool: Tool, number: int) -> Run:
-        """Run `tool` once. Its output is counted and deleted; what it leaves behind does not burden the next run."""
+        """Run `tool` once. Its output is counted and deleted, so that it does not slow down the next run."""
         if tool.version is None:
             return Run(self.model, name, number, failure=f"{tool.package} is not installed")
         output = self.folder / "output"
@@ -87,7 +87,7 @@ class Bench:
             self._log.unlink(missing_ok=True)
 
     def _settle(self) -> None:
-        """Write out what earlier runs left in memory, then read the source, so that every run finds it there."""
+        """Write dirty pages of earlier runs to the disk, then read the source into the page cache, for every run."""
         os.sync()
         for file in self.files:
             with file.open("rb", buffering=0) as source:
@@ -112,15 +112,15 @@ class Bench:
         if figures["code"] < 0:
             return f"ended by signal {-figures['code']}"
         if figures["code"]:
-            return f"exit code {figures['code']}: {self._last_words()}"
+            return f"exit code {figures['code']}: {self._last_line()}"
         return ""
 
-    def _last_words(self) -> str:
+    def _last_line(self) -> str:
         lines = self._log.read_text(errors="replace").strip().splitlines() or ["no message"]
         return self._presentable(lines[-1])
 
     def _presentable(self, text: str) -> str:
-        """A message without the folders of this machine, of a length that fits a table."""
+        """A message without the folders of this machine, short enough for a table."""
         for folder in (str(self.folder), sys.prefix, str(Path.home())):
             text = text.replace(folder, "...")
         return text[:MESSAGE_LENGTH]
@@ -132,7 +132,7 @@ def _counted(run: Run, output: Path) -> Run:
 
 
 def normalizations(path: Path) -> int:
-    """Number of standard BatchNormalization nodes of a model, subgraphs and functions included."""
+    """The number of standard BatchNormalization nodes in a model, with those in subgraphs and functions."""
     if path.stat().st_size <= PARSED_WHOLE:
         return count_normalizations(onnx.load(path, load_external_data=False))
     with onnxfile.read(path) as file:

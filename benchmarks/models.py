@@ -1,4 +1,4 @@
-"""The models to measure on, written to disk in the memory of one block whatever their size."""
+"""The models to measure on, written to the disk with the memory of one block, whatever their size."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 MODEL_NAME, DATA_NAME = "model.onnx", "model.onnx.data"
 OPSET, IR_VERSION = 17, 8  # old enough for every tool compared
-SEED = 20150211  # of the noise that all weights are cut from
-NOISE_ELEMENTS = 1 << 22  # 16 MiB; longer weights repeat it, which no output channel notices
-ALIGNMENT = 1 << 16  # of the external weights, as torch.onnx.export aligns them
+SEED = 20150211  # of the random values that all weights are taken from
+NOISE_ELEMENTS = 1 << 22  # 16 MiB; longer weights repeat the values, but not within an output channel
+ALIGNMENT = 1 << 16  # of the external weights, the same as in torch.onnx.export
 
 GRAPH_FIELD = ModelProto.DESCRIPTOR.fields_by_name["graph"].number
 INITIALIZER_FIELD = GraphProto.DESCRIPTOR.fields_by_name["initializer"].number
@@ -34,7 +34,7 @@ LENGTH_DELIMITED = 2  # wire type of protobuf's strings, bytes and messages (pro
 
 @dataclass(frozen=True)
 class Model:
-    """One model of the benchmark: `title` says what it is; `big` ones are for the tools that can take them."""
+    """One model of the benchmark: `title` describes it; `big` ones run only with tools that can handle them."""
 
     title: str
     architecture: Architecture
@@ -48,14 +48,14 @@ class Model:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all weights: about what the files will take."""
+        """The bytes of all weights: about the size of the files."""
         return sum(weight.size for weight in self.network.weights) * np.dtype(np.float32).itemsize
 
 
 RESNET56_STAGES = (Stage(20, 9), Stage(40, 9, 2), Stage(80, 9, 2))  # He et al. 2015, table 6, a quarter wider
 RESNET50_STAGES = (Stage(64, 3), Stage(128, 4, 2), Stage(256, 6, 2), Stage(512, 3, 2))  # He et al. 2015, table 1
 WIDE = 1024  # 38 MB for each 3x3 convolution
-BLOCKS_TO_2_GIB = 25  # the largest number of blocks that protobuf's 2 GiB hold with room for what a tool adds
+BLOCKS_TO_2_GIB = 25  # the most that fit into 2 GiB, protobuf's limit, with some room for tools
 
 MODELS = {
     "small": Model("ResNet-56 for CIFAR", Architecture(image=32, stem=20, stages=RESNET56_STAGES)),
@@ -76,13 +76,13 @@ MODELS = {
 
 
 def write(model: Model, folder: Path) -> list[Path]:
-    """Write the model into `folder`, made if missing, unless it is there already; its files, the model first."""
+    """Write the model into `folder`, created if missing, unless it exists; return its files, the model first."""
     names = [MODEL_NAME, DATA_NAME] if model.external else [MODEL_NAME]
     files = [folder / name for name in names]
     if files[0].exists():
         return files
     folder.mkdir(parents=True, exist_ok=True)
-    staged = folder / f"{MODEL_NAME}.part"  # the model file appears last and whole: it vouches for the rest
+    staged = folder / f"{MODEL_NAME}.part"  # the model file is renamed last: if it exists, all files are complete
     with staged.open("wb") as output:
         if model.external:
             with files[1].open("wb") as data:
@@ -94,7 +94,7 @@ def write(model: Model, folder: Path) -> list[Path]:
 
 
 class _Noise:
-    """Normal float32 values, the same ones for the same weight in every run."""
+    """Normal float32 values; a weight gets the same ones in every run."""
 
     def __init__(self) -> None:
         self.values = np.random.default_rng(SEED).standard_normal(NOISE_ELEMENTS, np.float32)
@@ -109,7 +109,7 @@ class _Noise:
 
 
 def _write_single(model: Model, output: BinaryIO) -> None:
-    """Model, graph and tensors field by field: protobuf joins the fields of a message in any order."""
+    """Write model, graph and tensors field by field: protobuf accepts the fields of a message in any order."""
     heads = [_tensor(weight).SerializeToString() for weight in model.network.weights]
     raw = [_header(RAW_DATA_FIELD, 4 * weight.size) for weight in model.network.weights]  # 4 bytes a float32
     sizes = [len(h) + len(r) + 4 * w.size for h, r, w in zip(heads, raw, model.network.weights, strict=True)]
@@ -125,7 +125,7 @@ def _write_single(model: Model, output: BinaryIO) -> None:
 
 
 def _with_external_data(model: Model, data: BinaryIO) -> bytes:
-    """The model whose weights are written into `data`."""
+    """The bytes of the model; its weights are written into `data`."""
     graph, noise = _graph(model), _Noise()
     for weight in model.network.weights:
         data.seek(math.ceil(data.tell() / ALIGNMENT) * ALIGNMENT)
@@ -164,6 +164,6 @@ def _header(field: int, length: int) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    """Base 128, the lowest seven bits first; the eighth says that more follow (protobuf.dev, "Encoding")."""
+    """Base 128, the lowest seven bits first; the eighth bit says that more bytes follow (protobuf.dev, "Encoding")."""
     low, rest = value & 0x7F, value >> 7
     return bytes([low | 0x80]) + _varint(rest) if rest else bytes([low])

@@ -1,4 +1,4 @@
-"""Residual networks, Conv -> BatchNormalization -> Relu, as nodes and the statistics of their weights, no values."""
+"""Residual networks, Conv -> BatchNormalization -> Relu, as nodes and statistics of weights, without values."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Network:
         return self.conv_bn(x, f"{name}.3", (width, outputs), 1, 1, BLOCK_GAMMA)
 
     def block(self, x: str, name: str, branch: Callable[..., str], channels: tuple[int, int], stride: int) -> str:
-        """``relu(branch(x) + x)``, x through a 1x1 convolution where the shapes differ."""
+        """``relu(branch(x) + x)``; x goes through a 1x1 convolution if the shapes differ."""
         inputs, outputs = channels
         is_identity = inputs == outputs and stride == 1
         shortcut = x if is_identity else self.conv_bn(x, f"{name}.shortcut", channels, 1, stride)
@@ -119,14 +119,14 @@ class Network:
         return self.relu(added, name)
 
     def stem(self, x: str, architecture: Architecture) -> str:
-        """What comes before the blocks."""
+        """The layers before the blocks."""
         if not architecture.imagenet_stem:
             return self.relu(self.conv_bn(x, "stem", (IMAGE_CHANNELS, architecture.stem), 3, 1), "stem")
         x = self.relu(self.conv_bn(x, "stem", (IMAGE_CHANNELS, architecture.stem), 7, 2), "stem")
         return self.node("MaxPool", [x], "stem.pool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
 
     def head(self, x: str, features: int, classes: int) -> str:
-        """Global average and a linear layer."""
+        """A global average and a linear layer."""
         x = self.node("Flatten", [self.node("GlobalAveragePool", [x], "head.pool")], "head.flatten")
         weight = self.weight("head.weight", (classes, features), 0.0, 1 / math.sqrt(features))
         bias = self.weight("head.bias", (classes,), 0.0, SPREAD)

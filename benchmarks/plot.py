@@ -1,4 +1,4 @@
-"""The measurements as a picture: a row for each model; wall time, CPU time and memory side by side, log scale."""
+"""The measurements as a plot: one row per model; wall time, CPU time and memory side by side, on a log scale."""
 
 # ruff: noqa: PLC0415  matplotlib is imported where a plot is drawn: the table needs none
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 FIGURES = (("wall", "wall time, s", 1.0), ("cpu", "CPU time, s", 1.0), ("peak", "peak memory, MB", MB))
 WIDTH, BAR_HEIGHT, ROW_MARGIN = 13.0, 0.27, 0.75  # inches
 OURS, THEIRS, REFERENCE = "#d1495b", "#8d99ae", "#2b2d42"
-ROOM_FOR_TEXT = 15.0  # the axis goes on to this multiple of the longest bar, where its figures are written
-ROOM_BELOW = 2.0  # and begins at this fraction of the shortest one
+ROOM_FOR_TEXT = 15.0  # the axis ends at this multiple of the longest bar, to leave room for the figures
+ROOM_BELOW = 2.0  # and begins at the shortest bar divided by this
 
 
 def draw(runs: Sequence[Run], path: Path) -> None:
-    """Write the picture; the suffix of `path` says which kind (svg, png)."""
+    """Write the plot; the suffix of `path` selects the format (svg, png)."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -69,14 +69,14 @@ def _bars(axes: Axes, group: Sequence[Summary], key: str, unit: float) -> None:
     axes.set_xscale("log")
     axes.set_xlim(low / ROOM_BELOW, high * ROOM_FOR_TEXT)
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("")  # no room
+    axes.xaxis.set_minor_formatter("")  # no room for minor labels
     axes.set_yticks(range(len(group)), [summary.tool for summary in group] if key == "wall" else [])
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def _shown(value: float) -> str:
-    """Two digits that mean something, and no exponent."""
+    """At least two significant digits, without an exponent."""
     return f"{value:,.0f}" if value >= ROUNDED_FROM else f"{value:.2g}"
 
 

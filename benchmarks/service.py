@@ -28,10 +28,10 @@ LARGE = 1 << 30
 PORT = 8971
 CHAINS = {"14 MB": (256, 6, 29), "100 MB": (512, 11, 13)}  # channels, layers, folds
 CLIENTS = 4
-SIDE = 14  # of the square that a model computes with
+SIDE = 14  # height and width of a model's input
 ALONE = 5  # folds, one after another
 PAUSE_ALONE = 1.0  # seconds between two of them
-PAUSE = 0.01  # seconds between two requests of which the latency is taken
+PAUSE = 0.01  # seconds between two requests whose latency is measured
 
 
 def main() -> None:
@@ -95,10 +95,10 @@ def throughput(client: httpx.Client, pid: int, models: list[bytes], options: dic
 
 
 def alone(client: httpx.Client, models: list[bytes], options: dict[str, bool]) -> str:
-    """The parts of one request after another, medians in milliseconds."""
+    """The parts of single requests, one after another; medians in milliseconds."""
     found = []
     for data in models:
-        time.sleep(PAUSE_ALONE)  # a process for the next fold gets ready
+        time.sleep(PAUSE_ALONE)  # time to start a spare process for the next fold
         began, before = time.perf_counter(), fold_seconds(client)
         job = client.post("/v1/fold", content=data, params=options).headers["bnfold-job"]
         whole, engine = time.perf_counter() - began, fold_seconds(client) - before
@@ -112,20 +112,20 @@ def alone(client: httpx.Client, models: list[bytes], options: dict[str, bool]) -
 
 
 def fold_seconds(client: httpx.Client) -> float:
-    """What all folds took so far, as the server counts it."""
+    """The seconds of all folds so far, from the server's metrics."""
     lines = client.get("/metrics").text.splitlines()
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("bnfold_fold_seconds_sum"))
 
 
 def processor_seconds(pid: int) -> tuple[float, float]:
-    """Of the process, and of its children that have ended."""
+    """CPU seconds of the process, and of its children that have ended."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     user, system, child_user, child_system = (int(field) / os.sysconf("SC_CLK_TCK") for field in fields[11:15])
     return user + system, child_user + child_system
 
 
 def latencies(client: httpx.Client, work: object) -> list[float]:
-    """Seconds that other requests take while the work goes on."""
+    """Latencies in seconds of other requests while `work` runs."""
     found, done = [], threading.Event()
 
     def ask() -> None:
@@ -145,7 +145,7 @@ def latencies(client: httpx.Client, work: object) -> list[float]:
 
 
 def resident(pid: int) -> int:
-    """The most memory that the process ever had, in bytes."""
+    """The peak resident memory of the process, in bytes."""
     fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     return int(fields["VmHWM"].split()[0]) * 1024
 
@@ -156,7 +156,7 @@ def zeros(size: int) -> Iterator[bytes]:
 
 
 def chain(channels: int, layers: int, number: int) -> bytes:
-    """Conv -> BatchNormalization -> Relu, again and again; no two numbers give the same bytes."""
+    """A model of `layers` times Conv -> BatchNormalization -> Relu; every `number` gives different bytes."""
     rng, shape = np.random.default_rng(number), (channels, channels, 3, 3)
     weight = (rng.standard_normal(shape, dtype=np.float32)) / np.sqrt(9 * channels)
     nodes, constants, value = [], [], "x"

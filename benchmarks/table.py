@@ -1,4 +1,4 @@
-"""The measurements as a Markdown table and as JSON, with the facts of the machine that a reader needs."""
+"""The measurements as a Markdown table and as JSON, with the facts about the machine that a reader needs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ blocks between files (Btrfs, XFS), `cp` copies nothing and the ratio to it means
 
 @dataclass(frozen=True)
 class Summary:
-    """The runs of one tool on one model: medians over those that made an output."""
+    """The runs of one tool on one model; medians are over the runs that made an output."""
 
     model: str
     tool: str
@@ -58,12 +58,12 @@ class Summary:
         return next((run.failure for run in self.runs if run.failure), "")
 
     def median(self, figure: str) -> float:
-        """The median of a figure of `Run`; it needs a run that made an output."""
+        """The median of a figure of `Run`; needs at least one run that made an output."""
         return float(median(getattr(run, figure) for run in self.good))
 
 
 def summaries(runs: Sequence[Run]) -> list[Summary]:
-    """One for each model and tool, in the order in which they first ran."""
+    """One summary for each model and tool, in the order of `MODELS` and `TOOLS`."""
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in sorted(runs, key=lambda run: (list(MODELS).index(run.model), list(TOOLS).index(run.tool), run.number)):
         groups.setdefault((run.model, run.tool), []).append(run)
@@ -71,7 +71,7 @@ def summaries(runs: Sequence[Run]) -> list[Summary]:
 
 
 def machine() -> dict[str, str]:
-    """What the figures depend on; nothing that names the machine."""
+    """Facts that the figures depend on; none identifies the machine."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     facts = {
         "system": f"{platform.system()} {platform.machine()}",
@@ -90,7 +90,7 @@ def _processor() -> str:
 
 
 def markdown(runs: Sequence[Run], facts: dict[str, str], notes: Sequence[str]) -> str:
-    """The whole results file."""
+    """The content of results.md."""
     parts = ["# Benchmark results", METHOD, ", ".join(f"{key} {value}" for key, value in facts.items()) + "."]
     found = summaries(runs)
     for name in dict.fromkeys(summary.model for summary in found):
@@ -134,7 +134,7 @@ def _row(summary: Summary, baseline: Summary | None) -> tuple[str, ...]:
 
 
 def _ratio(summary: Summary, baseline: Summary | None, figure: str) -> str:
-    if baseline is None or not baseline.median(figure):  # CPU time is counted in steps, a short `cp` may take none
+    if baseline is None or not baseline.median(figure):  # CPU time has steps: that of a short `cp` may be 0
         return ""
     ratio = summary.median(figure) / baseline.median(figure)
     return f"{ratio:.1f}" if ratio < ROUNDED_FROM else f"{ratio:,.0f}"

@@ -1,4 +1,4 @@
-"""The tools compared, each as the command line that a user would run."""
+"""The compared tools, each as the command line that a user would run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ APIS = Path(__file__).with_name("apis.py")
 class Tool:
     """One tool: its `command`, what a reader should know about it, and the package that must be installed.
 
-    `on_big` tells whether it is run on big models unless asked for: others take minutes and many GB there.
+    `on_big` says whether it runs on big models by default: other tools take minutes and many GB there.
     """
 
     command: Command
@@ -33,7 +33,7 @@ class Tool:
 
     @property
     def version(self) -> str | None:
-        """The installed version: "" where there is no package, None where it is not installed."""
+        """The installed version: "" if there is no package, None if it is not installed."""
         try:
             return version(self.package) if self.package else ""
         except PackageNotFoundError:
@@ -41,7 +41,7 @@ class Tool:
 
 
 def _script(name: str) -> str:
-    """A command installed beside this interpreter."""
+    """The path of a command installed beside this interpreter."""
     return str(Path(sysconfig.get_path("scripts")) / name)
 
 
@@ -61,7 +61,7 @@ def _installed(name: str) -> Command:
 
 
 def _api(name: str) -> Command:
-    # -P: the folder of apis.py stays off the module path, or its neighbours could hide a package
+    # -P keeps the folder of apis.py off the module path: its modules could hide a package
     return lambda files, folder: [sys.executable, "-P", str(APIS), name, str(files[0]), str(folder / MODEL_NAME)]
 
 

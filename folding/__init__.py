@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from folding.api import fold, fold_model, inspect
     from folding.errors import FoldingError, LimitError, ModelError, OptionError
+    from folding.onnxfile import Limits
     from folding.options import Options
     from folding.report.errors import NothingToFoldError, VerificationError
     from folding.report.model import Outcome, Refusal, Report, Verification
     from folding.verification.parent import verify
 
+    __version__: str
+
 # Where each public name lives. Loaded on first use: `bnfold --help` must not pay for onnx.
 _HOMES = {
     "fold": "api", "fold_model": "api", "inspect": "api",
     "verify": "verification.parent",
-    "Options": "options",
+    "Options": "options", "Limits": "onnxfile",
     "Outcome": "report.model", "Refusal": "report.model", "Report": "report.model", "Verification": "report.model",
     "FoldingError": "errors", "LimitError": "errors", "ModelError": "errors", "OptionError": "errors",
     "NothingToFoldError": "report.errors", "VerificationError": "report.errors",
@@ -26,6 +29,7 @@ _HOMES = {
 __all__ = [
     "FoldingError",
     "LimitError",
+    "Limits",
     "ModelError",
     "NothingToFoldError",
     "OptionError",
@@ -43,6 +47,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("bnfold")
     if name not in _HOMES:
         raise AttributeError(f"module 'folding' has no attribute {name!r}")
     return getattr(import_module(f"folding.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

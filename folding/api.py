@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -13,7 +14,7 @@ from folding import onnxfile
 from folding.errors import OptionError
 from folding.graph.weights import UnrepresentableError
 from folding.onnxfile import Limits
-from folding.options import Options
+from folding.options import Options, require_options
 from folding.planning import fold_graph, freeze_only, unrepresentable
 from folding.report.errors import NothingToFoldError, VerificationError
 from folding.report.model import Report, Verification
@@ -21,7 +22,6 @@ from folding.verification.parent import verify
 from folding.verification.standby import prepared
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
 
     import onnx
@@ -44,18 +44,23 @@ def fold(
     progress: Progress | None = None,
     limits: Limits = LIMITS,
 ) -> Report:
-    """Fold the model file `source` into `target`, verify it, and tell what was done; None for a dry run.
+    """Fold the model file `source` into `target`, verify the result and return the report; None for a dry run.
 
     `target` appears whole or not at all, and may be `source`. Where nothing folds it is a copy of `source`.
 
-    `limits` bounds what `source` may ask of this machine.
+    `limits` bounds what `source` may ask of this machine. `progress` is called with the stage ("folding", "writing",
+    "verifying"), how much of it is done, and how much there is: in steps, in bytes, and of 1.
 
     Raises:
         ModelError: `source` is missing, corrupt or unsafe.
         VerificationError: the result differs from the original; nothing was written.
         NothingToFoldError: `options.require_change`, and nothing folds; nothing was written.
-        OptionError: the samples in `options.inputs` do not fit the model; a pattern matches nothing.
+        OptionError: the samples in `options.inputs` do not fit the model; a pattern matches nothing; an argument is of
+            another type.
     """
+    _require_paths(source, target)
+    if not isinstance(limits, Limits):
+        raise OptionError(f"limits is of type {type(limits).__name__}; give a folding.Limits")
     _require_samples(options)
     blocked: dict[str, Refused] = {}
     with prepared(wanted=options.verify and target is not None):
@@ -146,22 +151,31 @@ def _fold_once(
 def _judged(report: Report, options: Options) -> Report:
     """The report, unless it is one that must not lead to an output."""
     if options.require_change and not report.changed:
-        told = replace(report, target=None, verification=Verification("not verified", "nothing was written"))
-        raise NothingToFoldError(f"{report.source}: nothing to fold; the report says why", told)
+        ended = replace(report, target=None, verification=Verification("not verified", "nothing was written"))
+        raise NothingToFoldError(f"{report.source}: nothing to fold; the report says why", ended)
     if report.verification.status == "failed":
         raise VerificationError(f"{report.source}: the folded model differs: {report.verification.reason}", report)
     return report
 
 
+def _require_paths(source: object, target: object) -> None:
+    """Refuse models in memory and other things that are no paths."""
+    for name, given in (("source", source), ("target", target)):
+        if not isinstance(given, (str, os.PathLike)) and not (name == "target" and given is None):
+            how = "; fold_model takes models in memory" if name == "source" else ", or None for a dry run"
+            raise OptionError(f"{name} is of type {type(given).__name__}; give the path of an ONNX file{how}")
+
+
 def _require_samples(options: Options) -> None:
-    """Miss the samples before any work is done."""
+    """Refuse options of another type, and samples that are not there, before any work is done."""
+    require_options(options)
     if options.inputs is not None and not Path(options.inputs).is_file():
         raise OptionError(f"inputs: there is no file {options.inputs!r}")
 
 
 def _verify_files(before: Path, after: Path, options: Options, folded: Folded) -> Verification:
     if not options.verify:
-        return Verification("not verified", "verification was turned off (--no-verify)")
+        return Verification("not verified", "verification was turned off (verify=False)")
     if not folded.frozen:
         return verify(before, after, inputs=options.inputs, timeout=options.verify_timeout)
     # In training mode the original computes something else; what the fold must equal is the original in inference.
@@ -184,7 +198,7 @@ def _verify_in_memory(before: bytes, after: bytes, options: Options, folded: Fol
 
 def _same(options: Options) -> Verification:
     if not options.verify:
-        return Verification("not verified", "verification was turned off (--no-verify)")
+        return Verification("not verified", "verification was turned off (verify=False)")
     return Verification("verified", "nothing was folded: the output is the input, byte for byte")
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong, as few types as callers need to tell apart."""
+"""The errors that bnfold raises: as few types as callers need to distinguish."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ModelError(FoldingError):
 
 
 class LimitError(ModelError):
-    """The model exceeds a named limit of `folding.onnxfile.Limits`, which the operator can raise."""
+    """The model exceeds a named limit of `folding.Limits`, which the operator can raise."""
 
 
 class OptionError(FoldingError):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from inspect import cleandoc
+from types import NoneType
+from typing import Any, Literal, TypeVar, get_args
 
 from folding.errors import OptionError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
+_Kind = TypeVar("_Kind")
 Leftover = Literal["keep", "affine", "conv"]
 Clamps = Literal["never", "always"]
 
@@ -21,7 +24,15 @@ def option(default: Any, explanation: str, **extra: Any) -> Any:
     return field(default=default, metadata={"help": explanation, **extra})
 
 
-@dataclass(frozen=True)
+def described(kind: type[_Kind]) -> type[_Kind]:
+    """Write what the fields of a class are into its docstring, where `help` shows it; `option` declares it."""
+    rows = [f"    {one.name}: {one.metadata['help']}." for one in fields(kind)]  # type: ignore[arg-type]
+    kind.__doc__ = "\n".join([cleandoc(kind.__doc__ or ""), "", "Attributes:", *rows])
+    return kind
+
+
+@described
+@dataclass(frozen=True, repr=False)
 class Options:
     """What to fold and how to judge it; names and defaults are the same everywhere.
 
@@ -45,22 +56,28 @@ class Options:
         True, "make one convolution of parallel branches where one of them is a normalization (RepVGG, MobileOne)"
     )
     verify: bool = option(True, "run the original and the folded model side by side and compare")
-    inputs: str | None = option(
+    inputs: str | os.PathLike[str] | None = option(
         None, "samples to verify with, an .npz with one array per graph input (default: generated)", metavar="FILE.npz"
     )
     verify_timeout: float = option(300.0, "seconds after which verification gives up and says so", metavar="SECONDS")
     require_change: bool = option(False, "fail (exit 4) when nothing could be folded")
 
     def __post_init__(self) -> None:
-        for name, choices in (("leftover", get_args(Leftover)), ("clamp", get_args(Clamps))):
-            if getattr(self, name) not in choices:
-                raise OptionError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}")
-        if not self.verify_timeout > 0:
-            raise OptionError(f"verify_timeout is {self.verify_timeout!r}; give a number of seconds above 0")
+        for declared in fields(self):
+            name, value = declared.name, getattr(self, declared.name)
+            fits, advice = _KINDS[str(declared.type)]
+            if name in ("keep", "only") and isinstance(value, str):
+                raise OptionError(f"{name} is a string; give a list of names, e.g. {name}=[{value!r}]")
+            if not fits(value):
+                raise OptionError(f"{name} is {value!r}; {advice}")
         for name in ("keep", "only"):
-            if isinstance(getattr(self, name), str):
-                raise OptionError(f"{name} is a string; give a list of names, e.g. {name}=[{getattr(self, name)!r}]")
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.inputs is not None:
+            object.__setattr__(self, "inputs", os.fspath(self.inputs))
+
+    def __repr__(self) -> str:
+        chosen = {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != one.default}
+        return f"Options({', '.join(f'{name}={value!r}' for name, value in chosen.items())})"
 
     def keeps(self, name: str) -> bool:
         """Whether `keep` leaves a node of this name alone."""
@@ -85,6 +102,57 @@ class Options:
     def selects(self, name: str) -> bool:
         """Whether an affine of this name may be folded: not kept, and among `only` if that is given."""
         return not self.keeps(name) and (not self.only or any(fnmatchcase(name, pattern) for pattern in self.only))
+
+
+def _is_names(value: object) -> bool:
+    return isinstance(value, Iterable) and all(isinstance(name, str) for name in value)
+
+
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+
+
+# By the declared type of an option: whether a value fits it, and what to give instead.
+_KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
+    "bool": (lambda value: isinstance(value, bool), "give True or False"),
+    "float": (_is_seconds, "give a number of seconds above 0"),
+    "str | os.PathLike[str] | None": (lambda value: isinstance(value, (str, os.PathLike, NoneType)), "give a path"),
+    "tuple[str, ...]": (_is_names, 'give a list of names, e.g. ["head.*"]'),
+    "Leftover": (lambda value: value in get_args(Leftover), f"choose one of {', '.join(get_args(Leftover))}"),
+    "Clamps": (lambda value: value in get_args(Clamps), f"choose one of {', '.join(get_args(Clamps))}"),
+}
+
+
+def require_options(options: object) -> None:
+    """Refuse what is given in place of options.
+
+    Raises:
+        OptionError: it is no `Options`; the sentence says how to make one.
+    """
+    if isinstance(options, Options):
+        return
+    how = ', e.g. folding.Options(clamp="always")'
+    if isinstance(options, dict) and options.keys() <= option_fields().keys():
+        how = f": folding.Options({', '.join(f'{name}={value!r}' for name, value in options.items())})"
+    raise OptionError(f"options is of type {type(options).__name__}; give a folding.Options{how}")
+
+
+def as_flags(text: str) -> str:
+    """A sentence of the library for a command line: its options as flags.
+
+    The library writes options as Python does, ``clamp="always"``, ``verify=False``; a name alone is in backquotes.
+    """
+    return _NAMED.sub(_flag, text)
+
+
+_NAMES = "|".join(f.name for f in fields(Options))
+_NAMED = re.compile(rf"`({_NAMES})`|\b({_NAMES})=(?:(True)|(False)|\"([^\"]*)\")")
+
+
+def _flag(found: re.Match[str]) -> str:
+    alone, name, _, off, value = found.groups()
+    flag = (alone or name).replace("_", "-")
+    return f"--no-{flag}" if off else f"--{flag} {value}" if value else f"--{flag}"
 
 
 def option_fields() -> dict[str, dict[str, Any]]:

@@ -24,7 +24,7 @@ CODES: dict[str, Code] = {
     "two-steps": Code("the result is neither a pure scale nor a pure shift, so one node cannot hold it", ""),
     "clamp": Code(
         "a clamp (Relu, Clip) would need a bound for every channel, as Max or Min",
-        "use --clamp always if the runtime computes Max and Min as fast",
+        'use clamp="always" if the runtime computes Max and Min as fast',
     ),
     "shift-left": Code("a shift has no place in the operator", ""),
     "scale-left": Code("a scale cannot pass only one input of a sum", ""),
@@ -33,7 +33,7 @@ CODES: dict[str, Code] = {
     "weight-not-constant": Code("a weight is computed at run time", "run constant folding on the model first"),
     "overridable": Code(
         "an initializer is also a graph input, so a caller may override it",
-        "use --freeze-initializers if nobody does",
+        "use freeze_initializers=True if nobody does",
     ),
     "too-large": Code("a constant is too large to be evaluated while planning", ""),
     "not-float": Code("the operator does not compute in a floating-point type bnfold folds", ""),
@@ -67,7 +67,9 @@ CODES: dict[str, Code] = {
         "the type of a constant that the fold would add is unknown", "export the model with its types"
     ),
     "constant-input": Code("the value is a constant", "run constant folding on the model first"),
-    "training-mode": Code("it was exported in training mode", "call eval() before exporting, or use --freeze-training"),
+    "training-mode": Code(
+        "it was exported in training mode", "call eval() before exporting, or use freeze_training=True"
+    ),
     "extra-outputs": Code("its running statistics or mask are used as outputs", "export in inference mode"),
     "parameters": Code("its parameters have lengths or types the operator does not allow", "check the exporter"),
     "non-finite": Code("its parameters are not finite, or var + epsilon is not positive", "check the training run"),
@@ -81,7 +83,7 @@ CODES: dict[str, Code] = {
         "convert the model and its functions to one operator set",
     ),
     "attribute-reference": Code("an attribute is a parameter of the function, each call may give another value", ""),
-    "kept-by-option": Code("an option keeps a node that would have to change", "drop the --keep or --only pattern"),
+    "kept-by-option": Code("an option keeps a node that would have to change", "drop the `keep` or `only` pattern"),
 }
 
 

@@ -1,1 +1,1 @@
-"""The HTTP service of bnfold: a model comes in, is folded in a limited child process, and its address comes back."""
+"""The HTTP service of bnfold: it takes a model, folds it in a bounded child process, and returns the result."""

@@ -1,4 +1,4 @@
-"""Changes: who waits for a job is woken when it changes."""
+"""Changes of jobs: requests that wait for a job are notified when it changes."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from weakref import WeakValueDictionary
 
 
 class Address(NamedTuple):
-    """Where a job is found."""
+    """The identity of a job: the id of its key, and its own id."""
 
     key: str
     job: str
 
 
 class Changes:
-    """The next change of every job. Ask for it before looking at the job: then no change is missed."""
+    """The next change of each job, as an event. Call `next` before you read the job, so that no change is missed."""
 
     def __init__(self) -> None:
         self._next: WeakValueDictionary[Address, asyncio.Event] = WeakValueDictionary()
         self.closing = False
 
     def next(self, address: Address) -> asyncio.Event:
-        """What is set when the job changes next, or the server ends."""
+        """The event that is set at the next change of the job, or when the server shuts down."""
         event = self._next.get(address)
         if event is None:
             event = self._next[address] = asyncio.Event()
@@ -30,14 +30,14 @@ class Changes:
                 event.set()
         return event
 
-    def tell(self, address: Address) -> None:
-        """The job has changed."""
+    def notify(self, address: Address) -> None:
+        """Set the event of a job that has changed."""
         event = self._next.pop(address, None)
         if event is not None:
             event.set()
 
     def close(self) -> None:
-        """The server ends: nobody waits any longer."""
+        """Set all events, because the server shuts down."""
         self.closing = True
         for event in list(self._next.values()):
             event.set()

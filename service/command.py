@@ -88,12 +88,12 @@ def _add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
     for name in names:
         field = Settings.model_fields[name]
         kind: Callable[[str], Any] = int if field.annotation is int else str
-        told = f"{field.description} (default: {field.default})"
-        parser.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS, help=told)
+        described = f"{field.description} (default: {field.default})"
+        parser.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS, help=described)
 
 
 class Server(uvicorn.Server):
-    """uvicorn, which says where it is, and tells the application at once that it is to end: nobody waits then."""
+    """uvicorn that prints its address, and notifies the application when it is to end: no request waits then."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin."""

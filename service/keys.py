@@ -1,4 +1,4 @@
-"""API keys: `bnf_ID_SECRET`. The secret is random enough that a plain hash of it can be kept; it is shown once."""
+"""API keys, `bnf_ID_SECRET`. The secret is random enough that its plain hash can be stored; it is shown only once."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 PREFIX = "bnf"
 ID_BYTES, SECRET_BYTES = 8, 32
 SCOPES = ("fold", "read", "delete", "metrics")
-NO_HASH = "0" * 64  # compared with where there is no key, so that both take the same time
+NO_HASH = "0" * 64  # compared when the key does not exist, so that both cases take the same time
 
 
 def new_key(name: str, scopes: tuple[str, ...] = SCOPES, quota: Quota | None = None) -> tuple[Key, str]:
-    """A key to remember, and the text to give to its owner."""
+    """Make a key: the record to store, and the text to give to its owner."""
     id_, secret = secrets.token_hex(ID_BYTES), secrets.token_hex(SECRET_BYTES)
     key = Key(id_, name, _hash(secret), scopes, quota or Quota(), time.time())
     return key, f"{PREFIX}_{id_}_{secret}"
 
 
 def find_key(ledger: Keys, text: str) -> Key | None:
-    """The key that a text is, if it is one that is remembered and was not revoked."""
+    """The key with this text; None if it is unknown or was revoked."""
     prefix, _, rest = text.partition("_")
     id_, _, secret = rest.partition("_")
     key = ledger.key(id_)

@@ -1,6 +1,6 @@
-"""What a child left: it may be anything, and only a regular file of its own folder is ever looked at.
+"""Reads and removes what a child process left: it can be anything, so only regular files of its own folder are read.
 
-A sandbox keeps a child from other files; a link that it leaves would have the server read them instead.
+A sandbox keeps a child from other files. If the server followed a link that the child left, it would read them instead.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from io import FileIO
     from pathlib import Path
 
-OPENING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # without waiting for a writer of a FIFO
+OPENING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # to open a FIFO does not wait for a writer
 
 
 def opened(path: Path) -> FileIO:
-    """A file that a child left, to read. Neither it nor its folder is a link.
+    """Open a file that a child left, for reading. Neither the file nor its folder may be a link.
 
     Raises:
-        OSError, ValueError: there is none, or it is no regular file.
+        OSError, ValueError: there is no such file, or it is not a regular file.
     """
     folder = os.open(path.parent, OPENING | os.O_DIRECTORY)
     try:
@@ -37,13 +37,13 @@ def opened(path: Path) -> FileIO:
 
 
 def content(path: Path) -> bytes:
-    """The content of a file that a child left; raises as `opened` does."""
+    """The content of a file that a child left. Raises the errors of `opened`."""
     with opened(path) as file:
         return file.read()
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder, as far as that is possible, however deep a child has nested others in it."""
+    """Remove a folder as far as possible, even if a child nested folders in it too deep for Python."""
     with suppress(RecursionError):
         shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():

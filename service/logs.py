@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line on standard error. No header, query, body or key is ever logged."""
+"""Logs: one JSON object per line on standard error. Headers, queries, bodies and the text of keys are never logged."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ FIELDS = ("request", "method", "path", "status", "seconds", "key", "job", "outco
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one line of JSON, with the fields that this service gives its records."""
+    """Formats a record as one line of JSON, with the extra fields of this service."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """The line for a record."""
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -27,7 +27,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def log_to_stderr() -> None:
-    """Send what the service and its server say there."""
+    """Send the log records of the service and of uvicorn to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     for name in ("bnfold", "uvicorn.error"):

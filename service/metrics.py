@@ -1,4 +1,4 @@
-"""Metrics, for Prometheus: how long folds take, how they end, what is refused, what waits."""
+"""Metrics for Prometheus: durations and outcomes of folds, refused requests, the queue."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ SECONDS = (0.25, 0.5, 1, 2, 5, 10, 25, 60, 120, 300, 600, 1200)
 
 
 class Metrics:
-    """The figures of one server."""
+    """The metrics of one server."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        here: dict[str, Any] = {"registry": self.registry}  # not the one of the process: a second server counts alone
+        own: dict[str, Any] = {"registry": self.registry}  # not the process's registry: each server counts separately
         self.folds = Histogram(
             "bnfold_fold_seconds",
             "From the start of a fold to its end",
             ["size"],
             buckets=SECONDS,
-            **here,
+            **own,
         )
-        self.outcomes = Counter("bnfold_outcomes", "Jobs that ended, by how", ["outcome"], **here)
-        self.refusals = Counter("bnfold_refusals", "Requests that were refused, by problem", ["type"], **here)
-        self.kills = Counter("bnfold_child_deaths", "Children that died, by problem", ["reason"], **here)
+        self.outcomes = Counter("bnfold_outcomes", "Jobs that ended, by how", ["outcome"], **own)
+        self.refusals = Counter("bnfold_refusals", "Requests that were refused, by problem", ["type"], **own)
+        self.kills = Counter("bnfold_child_deaths", "Children that died, by problem", ["reason"], **own)
         self.webhooks = Counter(
-            "bnfold_webhook_attempts", "Attempts to deliver a webhook, by outcome", ["outcome"], **here
+            "bnfold_webhook_attempts", "Attempts to deliver a webhook, by outcome", ["outcome"], **own
         )
-        self.uploaded = Counter("bnfold_uploaded_bytes", "Bytes of models that arrived", **here)
+        self.uploaded = Counter("bnfold_uploaded_bytes", "Bytes of models that arrived", **own)
         self.requests = Histogram(
             "bnfold_request_seconds",
             "Requests, from their head to the end of the answer",
             ["method", "status"],
             buckets=(0.005, 0.02, *SECONDS),
-            **here,
+            **own,
         )
-        self.running = Gauge("bnfold_running", "Folds that run now", **here)
-        self.waiting = Gauge("bnfold_waiting", "Jobs that wait", **here)
-        self.oldest = Gauge("bnfold_oldest_waiting_seconds", "Age of the job that waits longest", **here)
+        self.running = Gauge("bnfold_running", "Folds that run now", **own)
+        self.waiting = Gauge("bnfold_waiting", "Jobs that wait", **own)
+        self.oldest = Gauge("bnfold_oldest_waiting_seconds", "Age of the job that waits longest", **own)
 
 
 def size_label(size: int) -> str:
-    """The class of a model's size: at most so many bytes."""
+    """The size class of a model of `size` bytes, named after its upper bound."""
     return next(label for bound, label in SIZES if size <= bound)

@@ -1,4 +1,4 @@
-"""The options of a fold as query parameters: names, defaults and explanations are those of `folding.Options`."""
+"""The options of a fold as query parameters: names, defaults and descriptions are those of `folding.Options`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from folding.errors import OptionError
 from folding.options import Clamps, Leftover, Options, option_fields
 from service.problems import Problem
 
-URL_LENGTH = 2048  # of a webhook: what everything on the way takes
-NAME_BYTES = 120  # of a model's name: with what folding adds it must stay below the 255 of a file system
-PATTERNS = 1000  # of `keep` and of `only`
-PATTERN_LENGTH = 500  # characters of one
+URL_LENGTH = 2048  # characters of a webhook's URL: clients, proxies and servers accept this length
+NAME_BYTES = 120  # of a model's name: with the suffixes that folding adds it must fit into the 255 of a file system
+PATTERNS = 1000  # the most in `keep`, and in `only`
+PATTERN_LENGTH = 500  # characters of one pattern
 FORBIDDEN_IN_NAMES = {"/", "\\", "\0"}
 _PLAIN = r"[^/\\\x00-\x1f\x7f]"
-FILE_NAME = f"^{_PLAIN}*{_PLAIN[:-1]} .]{_PLAIN}*$"  # what a schema can say of it; `file_name` knows the rest
+FILE_NAME = f"^{_PLAIN}*{_PLAIN[:-1]} .]{_PLAIN}*$"  # what a JSON schema can express; `file_name` checks the rest
 DECLARED = option_fields()
 
 
@@ -31,7 +31,7 @@ Pattern = Annotated[str, Field(max_length=PATTERN_LENGTH)]
 
 
 class FoldQuery(BaseModel):
-    """What a request may say of a fold. `inputs` is a file of the caller's machine and has no parameter."""
+    """The query parameters of a fold. `inputs` names a file on the caller's machine and has no parameter."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -53,17 +53,17 @@ class FoldQuery(BaseModel):
     )
 
     def options(self, longest_verification: float) -> Options:
-        """The options as the library takes them.
+        """The options in the form of the library.
 
         Raises:
-            Problem: invalid-option, with what is allowed.
+            Problem: invalid-option; the detail says what is allowed.
         """
         chosen = self.model_dump(include=set(DECLARED))
         if "verify_timeout" not in self.model_fields_set:
             chosen["verify_timeout"] = min(self.verify_timeout, longest_verification)
         elif self.verify_timeout > longest_verification:
-            said = f"verify_timeout is {self.verify_timeout:g}; this server gives {longest_verification:g} s at most"
-            raise Problem("invalid-option", said)
+            detail = f"verify_timeout is {self.verify_timeout:g}; this server gives {longest_verification:g} s at most"
+            raise Problem("invalid-option", detail)
         try:
             return Options(**chosen)
         except OptionError as error:
@@ -73,7 +73,7 @@ class FoldQuery(BaseModel):
         """The name of the model as one plain file name.
 
         Raises:
-            Problem: invalid-option: it is a path, or holds what no file name holds.
+            Problem: invalid-option: it is a path, too long, or has characters that file names cannot have.
         """
         if (
             not self.name.isprintable()
@@ -86,7 +86,7 @@ class FoldQuery(BaseModel):
 
 
 class WebhookQuery(FoldQuery):
-    """The same, and who is to hear of the end: that is no part of what is asked, and does not make it another job."""
+    """The parameters of a fold with a webhook. The webhook is not part of the job's identity."""
 
     webhook: str | None = Field(
         None,
@@ -98,7 +98,7 @@ class WebhookQuery(FoldQuery):
 
 
 def canonical(options: Options) -> str:
-    """The options in the one form that is hashed: what has the same meaning has the same text."""
+    """The options as canonical JSON, for hashing: options with the same meaning have the same text."""
     plain = asdict(options)
     del plain["inputs"]
     for name in ("keep", "only"):
@@ -108,5 +108,5 @@ def canonical(options: Options) -> str:
 
 
 def from_canonical(text: str) -> Options:
-    """The options that `canonical` wrote."""
+    """The options from the text that `canonical` returned."""
     return Options(**json.loads(text))

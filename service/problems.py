@@ -1,4 +1,4 @@
-"""Problems: every way in which a request or a job can fail, as RFC 9457 tells it. The only place that knows them."""
+"""Problems (RFC 9457): every way in which a request or a job can fail. Statuses and titles are defined only here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MEDIA_TYPE = "application/problem+json"
 
 @dataclass(frozen=True)
 class Kind:
-    """What all problems of one slug share."""
+    """What all problems with one slug share."""
 
     status: int
     title: str
@@ -48,12 +48,12 @@ KINDS = {
     "insufficient-storage": Kind(507, "The server has no disk space left"),
 }
 
-# What a second try of the same work can change: these jobs run again when they are submitted again.
+# A retry can end differently: jobs that ended in these problems run again when they are submitted again.
 WORTH_A_RETRY = {"cancelled", "timed-out", "out-of-memory", "too-large", "insufficient-storage", "internal"}
 
 
-class Problem(Exception):  # noqa: N818  RFC 9457 calls it so
-    """A request that ends here: a slug, and a sentence that says what, why and what to do."""
+class Problem(Exception):  # noqa: N818  the name in RFC 9457
+    """Ends a request: a slug, and a detail, which is a sentence that says what is wrong, why, and what to do."""
 
     def __init__(
         self, slug: str, detail: str, *, instance: str | None = None, headers: dict[str, str] | None = None
@@ -68,13 +68,13 @@ class Problem(Exception):  # noqa: N818  RFC 9457 calls it so
 
 
 def as_dict(slug: str, detail: str, instance: str | None = None) -> dict[str, Any]:
-    """The JSON form of a problem; `instance` is left out where there is none."""
+    """The JSON form of a problem; `instance` is omitted if there is none."""
     kind = KINDS[slug]
-    told = {"type": TYPE + slug, "title": kind.title, "status": kind.status, "detail": detail}
-    return told if instance is None else told | {"instance": instance}
+    fields = {"type": TYPE + slug, "title": kind.title, "status": kind.status, "detail": detail}
+    return fields if instance is None else fields | {"instance": instance}
 
 
 def respond(problem: Problem) -> JSONResponse:
-    """The response that tells a problem."""
+    """The response that reports a problem."""
     body = problem.as_dict()
     return JSONResponse(body, body["status"], problem.headers, MEDIA_TYPE)

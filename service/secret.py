@@ -1,6 +1,6 @@
-"""The secret of the server, in DATA/secret, and what is derived from it: no key's own secret is stored.
+"""The server's secret, in DATA/secret, and the secrets of keys, which are derived from it and not stored.
 
-To rotate it, remove the file: the next use makes another, also in a server that runs.
+To rotate it, remove the file: the next use makes a new secret, also in a running server.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def webhook_secret(data: Path, key: str) -> str:
 
 
 def _server_secret(path: Path) -> bytes:
-    """What is in the file, which is made where there is none."""
+    """The content of the file, which is made if it does not exist."""
     try:
         secret = path.read_bytes()
     except FileNotFoundError:
@@ -46,9 +46,9 @@ def _server_secret(path: Path) -> bytes:
 
 
 def _make(path: Path) -> None:
-    """Write a new secret, whole or not at all; where another process was faster, its own stays."""
+    """Write a new secret, whole or not at all. If another process was faster, that secret stays."""
     draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123  of a mode
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123  with a mode
         file.write(secrets.token_bytes(SECRET_BYTES))
         file.flush()
         os.fsync(file.fileno())

@@ -1,4 +1,4 @@
-"""Settings: everything an operator can choose, with its default; each is an environment variable BNFOLD_NAME."""
+"""Settings: what an operator can choose. Each has a default, and an environment variable BNFOLD_NAME."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from service.work import Bounds
 
 MIB, GIB = 1 << 20, 1 << 30
 DAY = 24 * 60 * 60
-MEMORY_SHARE = 0.75  # of the machine, for all folds together; the rest is for the server and the page cache
-LEAST_CHILD_MEMORY = 2 * GIB  # below it ONNX Runtime does not load a model of ordinary size
+MEMORY_SHARE = 0.75  # of the machine's memory, for all folds together; the rest is for the server and the page cache
+LEAST_CHILD_MEMORY = 2 * GIB  # with less, ONNX Runtime cannot load a model of ordinary size
 
 
 def _cores() -> int:
@@ -29,10 +29,10 @@ def _machine_memory() -> int:
 
 
 class Settings(BaseSettings):
-    """How the service runs.
+    """The configuration of the service.
 
     Raises:
-        ValueError: (as pydantic's ValidationError) a value is out of its range; the message names it.
+        ValueError: (as pydantic's ValidationError) a value is not valid; the message names the setting.
     """
 
     model_config = SettingsConfigDict(env_prefix="BNFOLD_", frozen=True, extra="forbid")
@@ -88,7 +88,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _absolute(self) -> Self:
-        object.__setattr__(self, "data", self.data.absolute())  # children have folders of their own
+        object.__setattr__(self, "data", self.data.absolute())  # children run in other folders
         return self
 
     @property
@@ -107,7 +107,7 @@ class Settings(BaseSettings):
         return not self.is_loopback if self.require_keys is None else self.require_keys
 
     def bounds(self, verification: float) -> Bounds:
-        """What one process of a fold may take, with so many seconds for the verification."""
+        """The bounds of one process of a fold; `verification` is the time in seconds that a verification adds."""
         share = int(_machine_memory() * MEMORY_SHARE) // self.workers
         memory = self.child_memory_bytes or max(share, LEAST_CHILD_MEMORY)
         return Bounds(self.fold_seconds, verification, memory, self.child_file_bytes, self.child_open_files)

@@ -1,4 +1,4 @@
-"""State: the parts of a running server, made once, for every request to use."""
+"""State: the parts of a running server, made once and used by every request."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
     from service.ledger.interface import Ledger
 
-BLOBS, FOLDERS, LOCK = "blobs", "jobs", "lock"  # in the data folder; a folder for every child
+BLOBS, FOLDERS, LOCK = "blobs", "jobs", "lock"  # names in the data folder; FOLDERS holds a folder for every child
 
 
 @dataclass
 class Service:
-    """All that a request needs."""
+    """Everything that a request uses."""
 
     settings: Settings
     ledger: Ledger
@@ -50,10 +50,10 @@ class Service:
 
 
 def lock(data: Path) -> int:
-    """The right to use a data folder, until it is closed or this process ends.
+    """Lock a data folder; the lock lasts until the returned file descriptor is closed or this process ends.
 
     Raises:
-        RuntimeError: another server has it.
+        RuntimeError: another server holds the lock.
     """
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     fd = os.open(data / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -66,7 +66,7 @@ def lock(data: Path) -> int:
 
 
 def make_service(settings: Settings, program: Program, receivers: Receivers) -> Service:
-    """The parts, joined; the engine does not run yet, and no webhook is delivered."""
+    """Make the parts and connect them. The engine and the delivery of webhooks are not started yet."""
     ledger, changes, metrics = open_ledger(settings.data), Changes(), Metrics()
     storage = Storage(DirectoryBlobs(settings.data / BLOBS, settings.low_water_bytes), ledger)
     sandbox = find_sandbox(settings.sandbox, settings.data)
@@ -88,7 +88,7 @@ def make_service(settings: Settings, program: Program, receivers: Receivers) -> 
 
 
 def here(request: Request) -> Service:
-    """The service that a request came to."""
+    """The service that handles a request."""
     service: Service = request.app.state.service
     return service
 

@@ -1,7 +1,7 @@
-"""Storage: the one place where blobs and the ledger meet. What a key holds is on the disk; what nobody holds is not.
+"""Storage: changes blobs and the ledger together. A blob is on the disk exactly while a key holds it.
 
-A blob is committed and its holder noted, or its last holder gone and it removed, under one lock: a blob that arrives
-again while it is being removed is never lost.
+One lock protects both steps of a change: to commit a blob and record its holder, and to remove the last holder and the
+blob. So a blob that arrives again while it is being removed is never lost.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Storage:
         request: Idempotency | None,
         webhook: str | None = None,
     ) -> tuple[Job, bool]:
-        """Keep an upload and its job, durably; see `ledger.interface.Jobs.submit`, which raises as this does."""
+        """Store an upload and its job durably. Returns and raises what `service.ledger.interface.Jobs.submit` does."""
         async with self._lock:
             await self.blobs.commit(draft)
             try:
@@ -48,11 +48,11 @@ class Storage:
                 await self._remove_unheld([draft.blob.sha256])
 
     async def finish(self, job: Job, folder: Path, answer: Answer) -> bool:
-        """Keep what a fold left in its folder, and end the job; False where the job was cancelled meanwhile.
+        """Store what a fold left in its folder, and end the job; False if the job was cancelled meanwhile.
 
         Raises:
             Problem: insufficient-storage.
-            ValueError, OSError: the files are not what a fold leaves.
+            ValueError, OSError: the files are not the output of a fold.
         """
         names = {"result": answer.result, "report": answer.report and REPORT, "page": answer.report and PAGE}
         drafts = {role: await self.blobs.adopt(folder / OUT / name) for role, name in names.items() if name}
@@ -67,16 +67,16 @@ class Storage:
         return ended
 
     async def release(self, key: str, sha256: str) -> None:
-        """Let go of a blob for a key; raises as `service.ledger.interface.Holdings.release` does."""
+        """Release a blob that a key holds. Raises the errors of `service.ledger.interface.Holdings.release`."""
         async with self._lock:
             if await in_thread(self._ledger.release, key, sha256):
                 await self.blobs.delete(sha256)
 
     async def sweep(self, ttl: float, cap: int) -> int:
-        """Remove what was not used for `ttl` seconds, and the least recently used above `cap` bytes; how many."""
+        """Remove blobs not used for `ttl` seconds, then the least recently used above `cap` bytes; return how many."""
         before, count = time.time() - ttl, 0
         while True:
-            async with self._lock:  # not for longer: uploads wait for it
+            async with self._lock:  # released after each batch: uploads wait for it
                 gone = await in_thread(self._ledger.sweep, before, cap)
                 for sha256 in gone:
                     await self.blobs.delete(sha256)
@@ -85,15 +85,15 @@ class Storage:
                 return count
 
     async def tidy(self) -> None:
-        """Make disk and ledger agree again, after a server that was killed or a disk that was repaired."""
+        """Make the disk and the ledger agree again, after a server was killed or a disk was repaired."""
         async with self._lock:
             held: dict[str, Blob] = {
                 holding.blob.sha256: holding.blob for holding in await in_thread(self._ledger.held)
             }
-            there = set(await in_thread(lambda: list(self.blobs.addresses())))
-            for sha256 in there - held.keys():
+            stored = set(await in_thread(lambda: list(self.blobs.addresses())))
+            for sha256 in stored - held.keys():
                 await self.blobs.delete(sha256)
-            for sha256 in held.keys() - there:
+            for sha256 in held.keys() - stored:
                 await in_thread(self._ledger.lost, sha256)
 
     async def _remove_unheld(self, addresses: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""Threads: work that blocks, off the event loop, and never abandoned."""
+"""Threads: blocking calls outside the event loop. A cancelled caller still waits for its thread."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ T = TypeVar("T")
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """`asyncio.to_thread`, but a cancellation gets through when the thread has ended.
+    """`asyncio.to_thread`, but a cancellation is raised only after the thread has ended.
 
-    The thread may hold a file or a lock that the caller gives up next.
+    The thread may use a file or a lock that the caller closes or releases next.
     """
     work = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
     try:
@@ -23,5 +23,5 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
     except asyncio.CancelledError:
         await asyncio.wait([work])
         if not work.cancelled():
-            work.exception()  # looked at, or asyncio complains of an error that nobody saw
+            work.exception()  # retrieved, or asyncio logs that it never was
         raise

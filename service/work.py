@@ -1,8 +1,8 @@
-"""What the server and the process of a fold tell each other: a request, an answer, and the files they go through.
+"""The protocol between the server and the process of a fold: a request, an answer, and the files that carry them.
 
-The folder of a fold holds `bounds.json`, `request.json` and `in/`, which the process reads, and `out/`, where it leaves
-the folded model, the report in two forms and, when all of them are complete, `answer.json`; `unpacked/` and `tmp/` are
-its own. The request and the upload are there when a byte arrives on its standard input.
+The folder of a fold holds `bounds.json`, `request.json` and `in/`, which the process reads. It writes to `out/`: the
+folded model, the report in two forms and, when all of them are complete, `answer.json`. It uses `unpacked/` and `tmp/`
+itself. The request and the upload are complete when a byte arrives on its standard input.
 """
 
 from __future__ import annotations
@@ -12,41 +12,41 @@ from typing import Any, Literal
 
 BOUNDS, REQUEST, ANSWER = "bounds.json", "request.json", "answer.json"
 IN, OUT, TEMPORARY, UNPACKED = "in", "out", "tmp", "unpacked"
-ARCHIVE = "archive.zip"  # the name of an upload and of a result that is a zip
-RESULT = "result"  # of one that is not
+ARCHIVE = "archive.zip"  # the name of an upload, or of a result, that is a zip
+RESULT = "result"  # the name of a result that is not a zip
 REPORT, PAGE = "report.json", "report.html"
 MODEL_TYPE, ARCHIVE_TYPE = "application/octet-stream", "application/zip"
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What one process may take."""
+    """What one process may use."""
 
-    seconds: float  # of wall clock
-    verification: float  # seconds more once it verifies
+    seconds: float  # wall clock
+    verification: float  # additional seconds, once it verifies
     memory: int  # bytes of address space
-    file: int  # bytes
+    file: int  # bytes of the largest file
     open_files: int
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be done."""
+    """What the process must do."""
 
     kind: Literal["fold", "inspect"]
-    name: str  # of the model; the upload is `in/` this, unless it is an archive
+    name: str  # of the model, and of the upload in `in/` unless that is an archive
     archive: bool
     options: dict[str, Any]
-    limits: dict[str, int]  # of folding.onnxfile.Limits
+    limits: dict[str, int]  # fields of folding.onnxfile.Limits
     bounds: Bounds
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What was done. The names are of files in `out/`."""
+    """The outcome. Names of files are names in `out/`."""
 
     result: str | None = None
-    media: str = ""  # of the result
-    report: bool = False  # whether it is there, in both forms
-    slug: str | None = None  # of the problem that ended it
+    media: str = ""  # the media type of the result
+    report: bool = False  # whether both forms of the report exist
+    slug: str | None = None  # of the problem that ended the job
     detail: str = ""

@@ -1,1 +1,1 @@
-"""What real architectures leave: exported, folded, counted; ``python -m benchmarks.architectures --help``."""
+"""The survey of what remains in real architectures after a fold; see ``python -m benchmarks.architectures --help``."""

@@ -22,7 +22,7 @@ TIMEOUT = 600.0  # seconds; the slowest export takes about two minutes
 
 
 def _names(allowed: Sequence[str], text: str) -> list[str]:
-    """Names as given, whatever their case."""
+    """Parse a list of names, ignoring case."""
     known = {name.casefold(): name for name in allowed}
     names = text.split(",")
     if unknown := [name for name in names if name.casefold() not in known]:
@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the survey; 1 if a fold made nothing or its verification failed. Exporters have limits of their own: 0."""
+    """Run the survey; return 1 if a fold or its verification failed, else 0. Failed exports do not count."""
     given = _parser().parse_args(argv)
     given.cache.mkdir(parents=True, exist_ok=True)
     survey = Survey(given.cache.resolve(), given.timeout)
@@ -64,11 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _shown(row: Row) -> Row:
-    told = row.failure or row.default.failure
-    if not told:
+    outcome = row.failure or row.default.failure
+    if not outcome:
         clamps = row.clamps.failure or f"{row.clamps.left} with clamps, {row.clamps.verdict}"
-        told = f"{row.in_module} -> {row.in_file} -> {row.default.left}, {row.default.verdict}; {clamps}"
-    print(f"{row.network:>24} {row.exporter:12} {told}", flush=True)
+        outcome = f"{row.in_module} -> {row.in_file} -> {row.default.left}, {row.default.verdict}; {clamps}"
+    print(f"{row.network:>24} {row.exporter:12} {outcome}", flush=True)
     return row
 
 

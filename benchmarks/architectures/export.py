@@ -1,4 +1,4 @@
-"""One export, as a process of its own: ``python -m benchmarks.architectures.export MAKE SHAPE ARGUMENTS EXPORTER OUT``.
+"""One export in a process of its own: ``python -m benchmarks.architectures.export MAKE SHAPE ARGUMENTS EXPORTER OUT``.
 
 Prints, as JSON, how many BatchNormalizations the module has. Nothing is downloaded: weights come from a fixed seed.
 """
@@ -28,12 +28,12 @@ SEED = 20150211
 OPSET = 17  # of the TorchScript exporter, its newest with a stable operator set; the dynamo exporter chooses its own
 MEMORY = 12 << 30  # bytes; ten times what the largest export takes
 BATCH = 4  # of the samples that set the running statistics: a normalization of vectors needs several
-MEAN_ERROR = 0.5  # how far, in standard deviations, trained statistics are from those of other data
-VARIANCES = (0.5, 2.0)  # the same of the variance, as a ratio
-DEVIATION, LEAST, NEGATIVE = 0.3, 0.05, 0.05  # of trained gammas, which are about 1; few of them are negative
+MEAN_ERROR = 0.5  # deviation of trained means from those of other data, in standard deviations
+VARIANCES = (0.5, 2.0)  # the same for the variance, as a ratio
+DEVIATION, LEAST, NEGATIVE = 0.3, 0.05, 0.05  # of trained gammas; the last is the share of negative ones
 SMALL = 0.3  # where a residual branch starts at zero (Goyal et al. 2017, section 5.1), it stays smaller than the others
 
-Normalization = nn.modules.batchnorm._BatchNorm  # the one name for all of them
+Normalization = nn.modules.batchnorm._BatchNorm  # the common base class
 
 
 def _absent(name: str) -> _Name:
@@ -43,24 +43,24 @@ def _absent(name: str) -> _Name:
 
 
 class _Name(type):
-    """A class whose attributes are such classes again."""
+    """A class whose attributes are again such classes."""
 
     def __getattr__(cls, name: str) -> _Name:
         return _absent(name)
 
 
 class AbsentPackage:
-    """Stands for torchvision, which timm imports for its data sets only and which pulls in another torch."""
+    """Replaces torchvision, which timm imports only for its data sets, and which would install another torch."""
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:  # noqa: ARG002
-        """A package for this name and all below it."""
+        """The specification of a package, for torchvision and all names below it."""
         return ModuleSpec(name, self, is_package=True) if name.partition(".")[0] == "torchvision" else None  # type: ignore[arg-type]
 
     def create_module(self, _: ModuleSpec) -> None:
-        """Python's own."""
+        """Use Python's default module."""
 
     def exec_module(self, module: ModuleType) -> None:
-        """Every name in it is there, and does nothing."""
+        """Make every attribute exist, as a class that does nothing."""
         module.__getattr__ = _absent  # type: ignore[method-assign]
 
 
@@ -70,7 +70,7 @@ def normalizations(module: nn.Module) -> list[Normalization]:
 
 
 def build(make: str, arguments: dict[str, Any]) -> nn.Module:
-    """The module that a "module:callable" makes, in inference mode."""
+    """The module that "module:callable" returns, in inference mode."""
     module, _, name = make.partition(":")
     torch.manual_seed(SEED)
     built: nn.Module = getattr(importlib.import_module(module), name)(**arguments)
@@ -79,10 +79,10 @@ def build(make: str, arguments: dict[str, Any]) -> nn.Module:
 
 @torch.no_grad()
 def train(network: nn.Module, shape: Sequence[int]) -> None:
-    """Parameters and statistics as training leaves them: those of one batch, disturbed.
+    """Set parameters and statistics to values like those after training: the statistics of one batch, disturbed.
 
-    With statistics that have nothing to do with the activations, these would vanish or grow within some layers, and
-    rounding with them: a comparison would show little.
+    If the statistics did not match the activations, the activations would vanish or grow within a few layers, and so
+    would the rounding errors: a comparison would show little.
     """
     for name, buffer in network.named_buffers():
         if name.endswith(".index"):  # the channels that CondenseNet's training selects; without it, all are channel 0
@@ -95,10 +95,10 @@ def train(network: nn.Module, shape: Sequence[int]) -> None:
             gamma = (1 + DEVIATION * torch.randn_like(part.weight)).abs().clamp(min=LEAST)
             part.weight.copy_(size * torch.where(torch.rand_like(gamma) < NEGATIVE, -gamma, gamma))
             part.bias.normal_(0, size * DEVIATION)
-        part.momentum = 1.0  # the next batch alone counts
+        part.momentum = 1.0  # only the next batch counts
         part.train()
     half = (BATCH // 2, *shape[1:])
-    network(torch.cat([torch.randn(half), torch.rand(half)]))  # as verification draws them
+    network(torch.cat([torch.randn(half), torch.rand(half)]))  # inputs like those of the verification
     for part, momentum in zip(parts, momenta, strict=True):
         part.eval()
         part.momentum = momentum
@@ -110,7 +110,7 @@ def train(network: nn.Module, shape: Sequence[int]) -> None:
 
 @torch.no_grad()
 def judge(network: nn.Module, shape: Sequence[int]) -> None:
-    """Refuse a network that shows nothing: its output is not finite, or does not depend on the input."""
+    """Check that the output is finite and depends on the input; raises ValueError if not."""
     one, other = (_tensors(network(torch.randn(*shape))) for _ in range(2))
     if not all(torch.isfinite(tensor).all() for tensor in one):
         raise ValueError("the output is not finite")
@@ -125,7 +125,7 @@ def _tensors(output: Any) -> list[torch.Tensor]:
 
 
 def export(network: nn.Module, shape: Sequence[int], exporter: str, target: Path) -> None:
-    """Write `target`, which appears whole or not at all."""
+    """Write `target`, whole or not at all."""
     staged = target.with_suffix(".part")
     options: dict[str, Any] = {"dynamo": False, "opset_version": OPSET}
     if exporter == "dynamo":
@@ -135,7 +135,7 @@ def export(network: nn.Module, shape: Sequence[int], exporter: str, target: Path
 
 
 def main(make: str, shape: str, arguments: str, exporter: str, target: str) -> None:
-    """Everything; what exporters and packages print goes to the error output."""
+    """Do one export. The prints of exporters and packages go to standard error."""
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
@@ -148,7 +148,7 @@ def main(make: str, shape: str, arguments: str, exporter: str, target: str) -> N
         judge(network, sizes)
         export(network, sizes, exporter, Path(target))
     print(json.dumps({"normalizations": len(normalizations(network))}), flush=True)
-    os._exit(0)  # what PyTorch does at exit takes seconds
+    os._exit(0)  # skips PyTorch's clean-up, which takes seconds
 
 
 if __name__ == "__main__":

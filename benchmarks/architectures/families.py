@@ -1,4 +1,4 @@
-"""The networks of the survey: which package makes them, from which callable, for which input."""
+"""The networks of the survey: the callable that makes each, and the shape of its input."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-OWN = "benchmarks.architectures.networks"  # written here, from the papers they cite
-IMAGENET = 224  # where the architecture fixes the input: an average pooling of 7x7, or tokens that are counted
+OWN = "benchmarks.architectures.networks"  # written for this survey, after the papers they cite
+IMAGENET = 224  # if the architecture fixes the size: an average pooling of 7x7, or a fixed number of tokens
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ def _timm(name: str, size: int, **arguments: object) -> Network:
 
 
 def _cv(name: str, size: int, **arguments: object) -> Network:
-    """Of pytorchcv: "file.callable"."""
+    """A network of pytorchcv, named "file.callable"."""
     module, _, call = name.partition(".")
     return Network(f"pytorchcv.models.{module}:{call}", _image(size), arguments)
 
 
 def _segmentation(name: str, size: int) -> Network:
-    """Of pytorchcv, for images of another size than its own."""
+    """A network of pytorchcv, for images of a size other than its default."""
     return _cv(name, size, in_size=(size, size))
 
 
@@ -50,7 +50,7 @@ def _own(name: str, *shape: int) -> Network:
     return Network(f"{OWN}:{name}", shape)
 
 
-# Each family by the name of its paper; every network by the name its package gives it.
+# Families have the names of their papers, networks the names in their packages.
 FAMILIES: dict[str, dict[str, Network]] = {
     # a normalization before the convolution
     "DenseNet": {
@@ -135,7 +135,7 @@ FAMILIES: dict[str, dict[str, Network]] = {
     "HGNet": {"hgnetv2_b0": _timm("hgnetv2_b0", 64)},
     "StarNet": {"starnet_s1": _timm("starnet_s1", 64)},
     "FasterNet": {"fasternet_t0": _timm("fasternet_t0", 64)},
-    # images in, images out
+    # from images to images
     "HRNet": {"hrnet_w18_small": _timm("hrnet_w18_small", 64)},
     "U-Net": {"unet": _segmentation("unet.unet_cityscapes", 64)},
     "SegNet": {"segnet": _segmentation("segnet.segnet_cityscapes", 64)},
@@ -159,4 +159,4 @@ FAMILIES: dict[str, dict[str, Network]] = {
     "MLP": {"mlp": _own("MLP", 4, 64)},
 }
 
-QUICK = ("MLP", "DCGAN", "PointNet")  # of this folder: no package but torch, seconds each
+QUICK = ("MLP", "DCGAN", "PointNet")  # of this folder: they need only torch, and a few seconds each

@@ -1,4 +1,4 @@
-"""Networks that no package of the survey has, after their papers; small, for the graph is what counts."""
+"""Networks that no package of the survey has, written after their papers; small, because only the graph matters."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class PointNet(nn.Module):
 
 
 class M5(nn.Module):
-    """A network for raw waves, 1-d all the way (Dai et al. 2016, table 1)."""
+    """A network for raw audio, with 1-d convolutions only (Dai et al. 2016, table 1)."""
 
     def __init__(self, width: int = 32, classes: int = 10) -> None:
         super().__init__()

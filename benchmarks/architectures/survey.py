@@ -1,4 +1,4 @@
-"""One row of the survey: a network exported, folded twice, verified, and what stays counted."""
+"""One row of the survey: exports a network, folds it twice, verifies it, and counts what stays."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 EXPORTERS = ("torchscript", "dynamo")
 CLAMPS = ("--clamp", "always")
 MESSAGE_LENGTH = 160  # characters of an error message that a table shows
-ROOT = Path(__file__).parents[2]  # processes start here, so that they find this folder and the library beside it
+ROOT = Path(__file__).parents[2]  # processes start here, to find this folder and the library
 
 
 @dataclass(frozen=True)
 class Stay:
-    """Why a BatchNormalization stays: the codes of both directions, each with the operator that refused."""
+    """Why `count` BatchNormalizations stay: the codes of both directions, each with the operator that refused."""
 
     backward: str
     forward: str
@@ -38,13 +38,13 @@ class Stay:
 
 @dataclass(frozen=True)
 class Fold:
-    """What one fold made of an exported file; `failure` says why there is nothing to tell, "" otherwise."""
+    """The outcome of one fold of an exported file; `failure` says why there is none, "" otherwise."""
 
     left: int = 0  # BatchNormalizations
-    gone: Mapping[str, int] = field(default_factory=dict)  # by what became of them: folded, split, merged, removed
+    gone: Mapping[str, int] = field(default_factory=dict)  # by status: folded, split, merged, removed
     stays: Sequence[Stay] = ()  # the most frequent first
     verdict: str = ""
-    error: float = 0.0  # of the output that comes closest to its tolerance, both absolute
+    error: float = 0.0  # of the output closest to its tolerance; both are absolute
     tolerance: float = 0.0
     failure: str = ""
 
@@ -66,13 +66,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Survey:
-    """Where exports are kept, and the seconds that one process may take."""
+    """The folder for exports, and the seconds that one process may take."""
 
     folder: Path
     timeout: float
 
     def row(self, family: str, name: str, network: Network, exporter: str) -> Row:
-        """Export, unless it was done before; fold; count."""
+        """Export a network, unless that was done before; fold it, and count."""
         known = (family, name, network.make, exporter)
         if network.package and installed(network.package) is None:
             return Row(*known, failure=f"{network.package} is not installed")
@@ -85,17 +85,17 @@ class Survey:
         return Row(*known, in_module, in_file, self.fold(path), self.fold(path, CLAMPS))
 
     def _export(self, network: Network, exporter: str, path: Path) -> int:
-        """Write `path` unless the same request did; the number of BatchNormalizations in the module."""
+        """Write `path`, unless the same request did; return the number of BatchNormalizations in the module."""
         request = [network.make, json.dumps(network.shape), json.dumps(dict(network.arguments)), exporter]
-        told = path.with_suffix(".json")
+        record = path.with_suffix(".json")
         asked = [*request, installed("torch"), installed(network.package)]
-        if told.exists() and path.exists():
-            known = json.loads(told.read_text())
+        if record.exists() and path.exists():
+            known = json.loads(record.read_text())
             if known.get("asked") == asked:
                 return int(known["normalizations"])
-        told.unlink(missing_ok=True)
+        record.unlink(missing_ok=True)
         result = self._run("-m", "benchmarks.architectures.export", *request, str(path))
-        told.write_text(json.dumps({"asked": asked, **result}) + "\n")
+        record.write_text(json.dumps({"asked": asked, **result}) + "\n")
         return int(result["normalizations"])
 
     def fold(self, path: Path, options: Sequence[str] = ()) -> Fold:
@@ -114,7 +114,7 @@ class Survey:
         """The JSON that a process of this Python prints, whatever its exit code.
 
         Raises:
-            ProcessError: it printed none, or took too long.
+            ProcessError: it printed no JSON, or took too long.
         """
         command = [sys.executable, *arguments]
         try:
@@ -124,15 +124,15 @@ class Survey:
         try:
             result: dict[str, Any] = json.loads(done.stdout)
         except ValueError:
-            raise ProcessError(_last_words(done)) from None
+            raise ProcessError(_last_line(done)) from None
         return result
 
 
 class ProcessError(Exception):
-    """A process made nothing; the message says why, in one line."""
+    """A process returned no result; the message says why, in one line."""
 
 
-def _last_words(done: subprocess.CompletedProcess[str]) -> str:
+def _last_line(done: subprocess.CompletedProcess[str]) -> str:
     if done.returncode < 0:
         return f"ended by signal {-done.returncode}"
     lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
@@ -141,7 +141,7 @@ def _last_words(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def installed(package: str) -> str | None:
-    """The version of a package, "" for none, None where it is not installed."""
+    """The version of a package, "" for none, None if it is not installed."""
     try:
         return version(package) if package else ""
     except PackageNotFoundError:
@@ -149,7 +149,7 @@ def installed(package: str) -> str | None:
 
 
 def read(report: Mapping[str, Any], operators: Mapping[str, str]) -> Fold:
-    """What the survey tells of a report; `operators` are the operators of the folded model by label."""
+    """The survey's figures from a report; `operators` maps the labels of the folded model's nodes to operators."""
     outcomes = [outcome for outcome in report["outcomes"] if outcome["operator"] == BATCH_NORMALIZATION]
     pairs = Counter(
         (_why(outcome["backward"], operators), _why(outcome["forward"], operators))
@@ -169,13 +169,13 @@ def read(report: Mapping[str, Any], operators: Mapping[str, str]) -> Fold:
 
 
 def _why(refusal: Mapping[str, str], operators: Mapping[str, str]) -> str:
-    """The code, and the operator it is about where that is not the normalization itself."""
+    """The code of a refusal, with the operator that refused, if that is not the normalization itself."""
     operator = operators.get(refusal["at"], "")
     return f"{refusal['code']} {operator}".strip()
 
 
 def _closeness(output: Mapping[str, Any]) -> float:
-    """How much of its tolerance an output's error takes; one that is not finite comes first."""
+    """An output's error as a share of its tolerance; infinite if either is not finite."""
     error, tolerance = output["max_absolute"], output["tolerance"]
     if error is None or tolerance is None:
         return float("inf")
@@ -183,6 +183,6 @@ def _closeness(output: Mapping[str, Any]) -> float:
 
 
 def _operators(path: Path) -> dict[str, str]:
-    """The operator of each node, by the label that reports give it: its name, or its first output."""
+    """The operator of each node, by its label in reports: its name, or its first output."""
     nodes = onnx.load(path, load_external_data=False).graph.node
     return {node.name or next(iter(node.output), ""): node.op_type for node in nodes}

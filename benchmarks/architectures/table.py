@@ -23,7 +23,7 @@ COLUMNS = (
     "what stays, and why (backward / forward)", "verdict", "verdict, clamps",
 )  # fmt: skip
 NUMBERS = frozenset(COLUMNS[3:6]) | {"left, clamps"}
-PAIRS_SHOWN = 25  # of the reasons in all rows together; the rest are one line
+PAIRS_SHOWN = 25  # of the reasons of all rows; one line sums up the rest
 METHOD = """\
 Every network is made from a Python package or a paper, with weights from a fixed seed: nothing is downloaded. Its \
 BatchNormalizations get parameters and statistics as training leaves them (most scales near 1, a few negative; the \
@@ -49,7 +49,7 @@ def write(rows: Sequence[Row], folder: Path) -> None:
 
 
 def markdown(rows: Sequence[Row], facts: dict[str, str]) -> str:
-    """The whole results file."""
+    """The content of architectures.md."""
     families = len({row.family for row in rows})
     parts = [
         "# What real architectures leave",
@@ -105,7 +105,7 @@ def _figure(value: float | None) -> str:
 
 
 def total(rows: Sequence[Row], exporter: str) -> str:
-    """Of the BatchNormalizations that an exporter leaves, how many go: one sentence."""
+    """A sentence that says how many of the BatchNormalizations that an exporter leaves are folded."""
     chosen = [row for row in rows if row.exporter == exporter]
     good = [row for row in chosen if not (row.failure or row.default.failure or row.clamps.failure)]
     in_module, in_file = sum(row.in_module for row in good), sum(row.in_file for row in good)

@@ -18,9 +18,9 @@ Float64 = NDArray[np.float64]
 class Affine:
     """``y = scale * x + shift`` on values of one rank.
 
-    `scale` and `shift` are float64, read-only and of one shape whose length is 1 wherever the map does
-    not vary: per channel in NCHW it is ``(1, C, 1, 1)``. So they broadcast against the value, and an
-    axis never has to be remembered beside them.
+    `scale` and `shift` are float64, read-only and of the same shape. An axis along which the map does not
+    vary has length 1: a map per channel in NCHW has the shape ``(1, C, 1, 1)``. So both broadcast against
+    the value, and no axis has to be stored beside them.
     """
 
     scale: Float64
@@ -28,7 +28,7 @@ class Affine:
 
     @staticmethod
     def of(scale: ArrayLike, shift: ArrayLike) -> Affine:
-        """The map with these arrays, broadcast to one shape and collapsed to length 1 where it does not vary."""
+        """Build a map from these arrays, broadcast to one shape; axes along which it does not vary get length 1."""
         pair = np.stack(np.broadcast_arrays(np.asarray(scale, np.float64), np.asarray(shift, np.float64)))
         for axis in range(1, pair.ndim):
             first = pair[(slice(None),) * axis + (slice(0, 1),)]
@@ -50,7 +50,7 @@ class Affine:
 
     @property
     def rank(self) -> int:
-        """The rank of the values it applies to."""
+        """The rank of the values that the map applies to."""
         return self.scale.ndim
 
     @property
@@ -60,17 +60,17 @@ class Affine:
 
     @property
     def is_linear(self) -> bool:
-        """Whether it is a pure scale."""
+        """Whether the map is a pure scale: its shift is zero."""
         return not self.shift.any()
 
     @property
     def is_shift(self) -> bool:
-        """Whether it is a pure shift."""
+        """Whether the map is a pure shift: its scale is one."""
         return bool(np.all(self.scale == 1))
 
     @property
     def is_identity(self) -> bool:
-        """Whether it changes nothing."""
+        """Whether the map changes nothing."""
         return self.is_linear and self.is_shift
 
     @property
@@ -103,15 +103,15 @@ class Affine:
         return Affine.of(self.scale.transpose(axes), self.shift.transpose(axes))
 
     def reshape(self, shape: Sequence[int]) -> Affine:
-        """The map on a value whose axes were regrouped: both arrays reshaped in C order."""
+        """The map on a value whose axes were regrouped: both arrays are reshaped in C order."""
         return Affine.of(self.scale.reshape(shape), self.shift.reshape(shape))
 
     def expand(self, shape: Sequence[int]) -> Affine:
-        """The same map with its arrays written out to `shape`, not collapsed: a step before `reshape`."""
+        """The same map with its arrays broadcast to `shape` and not collapsed: a step before `reshape`."""
         return Affine(np.broadcast_to(self.scale, shape), np.broadcast_to(self.shift, shape))
 
     def with_rank(self, rank: int) -> Affine:
-        """The same map for values of another rank: leading axes of length 1 added or dropped, as broadcasting does.
+        """The same map for values of another rank: leading axes of length 1 are added or dropped, as in broadcasting.
 
         Raises:
             ValueError: the map varies along an axis that would be dropped.
@@ -124,6 +124,6 @@ class Affine:
         return self.reshape(self.shape[dropped:])
 
     def __repr__(self) -> str:
-        """Shape and extremes: the arrays themselves are long."""
+        """Shape and extremes, because the arrays themselves are long."""
         low, high = np.abs(self.scale).min(initial=np.inf), np.abs(self.scale).max(initial=0)
         return f"Affine{self.shape}(|scale| {low:.3g}..{high:.3g}, |shift| <= {np.abs(self.shift).max(initial=0):.3g})"

@@ -1,4 +1,4 @@
-"""Factor: what a constant is multiplied by, laid out so that any flat range of it can be scaled by itself."""
+"""Factor: what a constant is multiplied by, stored so that any flat range of the constant can be scaled alone."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from folding.algebra.affine import Float64
 
 BLOCK_ELEMENTS = 1 << 17  # 512 KiB of float32: input and output of a block stay in the L2 cache
-LONG_ROW = 64  # from this length on, NumPy's inner loop over one row costs less than writing the factors out
+LONG_ROW = 64  # from this length on, NumPy's inner loop over one row costs less than expanded factors
 
 
 @dataclass(frozen=True)
 class Factor:
-    """Float64 factors for a constant read as an array of shape `view`: `values` broadcasts against it.
+    """Float64 factors for a constant that is read as an array of shape `view`; `values` broadcasts against it.
 
-    In C order the factor of flat element e is ``core[(e // inner) % len(core)]``, `core` being the part
-    of `view` from the first to the last axis along which `values` varies. That holds for every view, so
-    any flat range of the constant can be scaled without an array of the constant's size.
+    In C order the factor of flat element e is ``core[(e // inner) % len(core)]``. `core` is the part of
+    `view` from the first to the last axis along which `values` varies. This holds for every view, so any
+    flat range of the constant can be scaled without an array of the constant's size.
     """
 
     view: tuple[int, ...]
@@ -35,7 +35,7 @@ class Factor:
 
     @cached_property
     def inner(self) -> int:
-        """Number of consecutive elements with one factor."""
+        """Number of consecutive elements that share one factor."""
         return math.prod(self.view[self._varying[1] :])
 
     @cached_property
@@ -65,7 +65,7 @@ class Factor:
         return np.repeat(rows, self.inner)[start - first * self.inner : stop - first * self.inner]
 
     def over(self, start: int, stop: int) -> Float64:
-        """Factors for the flat range [start, stop) as (n, 1), (n,) or (): they fit `row_length` long rows."""
+        """Factors for the flat range [start, stop) as (n, 1), (n,) or (); they fit rows of `row_length` elements."""
         if self.values.size == 1:
             return self.values.reshape(())
         if self.by_rows(start, stop):
@@ -75,7 +75,7 @@ class Factor:
         return self._written_out(start, stop)
 
     def by_rows(self, start: int, stop: int) -> bool:
-        """Whether the range consists of whole long rows of one factor each."""
+        """Whether the range consists of whole long rows with one factor each."""
         return self.inner >= LONG_ROW and start % self.inner == 0 and stop % self.inner == 0
 
     def by_tiles(self, start: int, stop: int) -> bool:
@@ -83,7 +83,7 @@ class Factor:
         return self.period <= BLOCK_ELEMENTS and start % self.period == 0 and stop % self.period == 0
 
     def row_length(self, start: int, stop: int) -> int:
-        """The length of the rows that the flat range must be read as, so that `over` broadcasts against it."""
+        """The row length for reading the flat range, so that `over` broadcasts against the rows."""
         if self.values.size == 1:
             return stop - start
         if self.by_rows(start, stop):

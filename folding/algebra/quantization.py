@@ -1,4 +1,4 @@
-"""The arithmetic of QuantizeLinear and DequantizeLinear: integers that stand for values by a scale and a zero point."""
+"""The arithmetic of QuantizeLinear and DequantizeLinear: integers that represent values by a scale and a zero point."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """``value = (integer - zero_point) * scale`` for values of `shape`: what an operator says of its scale's shape.
+    """``value = (integer - zero_point) * scale`` for values of `shape`.
 
-    `scale` and `zero_point` are one number per tensor, a vector along `axis`, or, where `block` is not 0, of the
-    values' shape with one entry for every `block` elements along `axis` (operator DequantizeLinear, opset 21).
+    `scale` and `zero_point` are one number per tensor or a vector along `axis`. Where `block` is not 0, they have
+    the values' shape with one entry for every `block` elements along `axis` (operator DequantizeLinear, opset 21).
     """
 
     shape: tuple[int, ...]
@@ -34,21 +34,21 @@ class Grid:
 
     @property
     def is_per_tensor(self) -> bool:
-        """Whether one scale serves all elements."""
+        """Whether all elements share one scale."""
         return self.scale.size == 1 and not self.block
 
     def equals(self, other: Grid) -> bool:
-        """Whether the same integers stand for the same values."""
+        """Whether equal integers represent equal values on both grids."""
         pairs = ((self.spread(self.scale), other.spread(other.scale)), (self.zeros, other.zeros))
         return all(np.array_equal(*pair) for pair in pairs)
 
     @property
     def zeros(self) -> Float64:
-        """The zero point, laid out so that it broadcasts against the values."""
+        """The zero point, in a shape that broadcasts against the values."""
         return self.spread(self.zero_point)
 
     def spread(self, values: Float64) -> Float64:
-        """An array of the scale's shape laid out so that it broadcasts against the values."""
+        """An array of the scale's shape, in a shape that broadcasts against the values."""
         if self.block:
             every = np.repeat(values, self.block, self.axis)
             return every[(slice(None),) * self.axis + (slice(0, self.shape[self.axis]),)]
@@ -58,7 +58,7 @@ class Grid:
         return values.reshape(shape)
 
     def factor(self) -> tuple[tuple[int, ...], Float64]:
-        """The scale as a factor of the values: how to read them, and what broadcasts against that."""
+        """The scale as a factor: the shape to read the values as, and the scales that broadcast against that shape."""
         if not self.block or self.shape[self.axis] % self.block:
             return self.shape, self.spread(self.scale)
         blocks = self.shape[self.axis] // self.block, self.block
@@ -67,13 +67,13 @@ class Grid:
         )
 
     def dequantized(self, integers: Float64) -> Float64:
-        """What the integers stand for."""
+        """The values that the integers represent."""
         return np.asarray((integers - self.zeros) * self.spread(self.scale))
 
     def quantized(self, values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """The integers of type `dtype` for values, which tell the type the division is rounded to.
+        """The integers of type `dtype` for values; the division is rounded to the dtype of `values`.
 
-        The quotient is rounded to the nearest integer, ties to even, and the sum saturated.
+        The quotient is rounded to the nearest integer, ties to even; the sum with the zero point is saturated.
         """
         with np.errstate(all="ignore"):
             quotient = np.rint(values / self.spread(self.scale).astype(values.dtype)).astype(np.float64)
@@ -81,12 +81,12 @@ class Grid:
 
 
 def is_integer(dtype: np.dtype[Any]) -> bool:
-    """Whether it is an integer type, those of 4 and 2 bits included."""
+    """Whether the dtype is an integer type, including those of 4 and 2 bits."""
     return dtype.name.lstrip("u").startswith("int")
 
 
 def saturated(values: Float64, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Whole numbers in an integer type, cut off at its ends; in another type the nearest ones."""
+    """Whole numbers in an integer type, clipped to its range; in another type the nearest values."""
     if not is_integer(dtype):  # a floating-point type of 8 bits or less
         return values.astype(dtype)
     ends = ml_dtypes.iinfo(dtype)  # type: ignore[no-untyped-call]
@@ -94,10 +94,10 @@ def saturated(values: Float64, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def stored(values: Float64, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Integers in their type.
+    """Integers in the type that stores them.
 
     Raises:
-        Refused: "quantized-sign" if one is outside it.
+        Refused: "quantized-sign" if one is outside the type's range.
     """
     kept = saturated(values, dtype)
     fits = np.array_equal(kept.astype(np.float64), values)

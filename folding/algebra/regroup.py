@@ -1,4 +1,4 @@
-"""How an affine crosses a reshape: groups of axes that correspond by prefix products."""
+"""Carry an affine map across a reshape, by groups of axes that correspond by prefix products."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from folding.algebra.affine import Affine
     from folding.algebra.shape import Dimension, Shape
 
-EXPANDED_LIMIT = 1 << 22  # elements of a map written out over a group of axes
+EXPANDED_LIMIT = 1 << 22  # elements of a map expanded over a group of axes
 
 
 class Group(NamedTuple):
     """Axes [a, b) of the source that hold the same elements as axes [c, d) of the target, in C order.
 
-    `settled` says that the sizes prove it; otherwise only the totals agree.
+    `settled` means that the sizes prove the correspondence; otherwise only the totals agree.
     """
 
     source: tuple[int, int]
@@ -26,14 +26,14 @@ class Group(NamedTuple):
 
 
 def regroup(a: Affine, source: Shape, target: Shape) -> Affine:
-    """The map on values of shape `target` that a reshape makes of values of shape `source`.
+    """The map on values of shape `target`, which a reshape makes from values of shape `source`.
 
-    Unknown dimensions are named (a string, equal where equal) or None. Every group of axes that corresponds
-    carries its part of the map over: repeated or tiled, whichever the C order says.
+    An unknown dimension is a name (equal names mean equal lengths) or None. Each pair of corresponding groups of
+    axes carries its part of the map over, repeated or tiled as the C order requires.
 
     Raises:
-        Refused: "unknown-shape" if the map varies within axes whose sizes do not settle the correspondence,
-            "too-large" if it would have to be written out over too many elements.
+        Refused: "unknown-shape" if the map varies within axes whose sizes do not determine the correspondence,
+            "too-large" if it would have to be expanded to too many elements.
     """
     expanded, reshaped = list(a.shape), [1] * len(target)
     for group in groups(source, target):
@@ -51,7 +51,7 @@ def regroup(a: Affine, source: Shape, target: Shape) -> Affine:
 
 
 def groups(source: Shape, target: Shape) -> list[Group]:
-    """The finest groups of axes that correspond, from the left, then from the right; what is between is one group."""
+    """The finest corresponding groups of axes, from the left, then from the right; the rest is one group."""
     left = _from_left(source, target)
     i, j = (left[-1].source[1], left[-1].target[1]) if left else (0, 0)
     right = [_mirrored(group, source, target) for group in _from_left(source[i:][::-1], target[j:][::-1])][::-1]
@@ -79,7 +79,7 @@ def _from_left(source: Shape, target: Shape) -> list[Group]:
 
 
 def _next_group(source: Shape, i: int, target: Shape, j: int) -> tuple[int, int] | None:
-    """Where the shortest group that begins at axes i and j ends; None if an unknown dimension comes first."""
+    """The end of the shortest group that begins at axes i and j; None if an unknown dimension comes first."""
     if source[i] == target[j] and source[i] is not None and source[i] != 0:
         return i + 1, j + 1
     one = other = 1
@@ -101,7 +101,7 @@ def _next_group(source: Shape, i: int, target: Shape, j: int) -> tuple[int, int]
 
 
 def is_size(size: Dimension) -> TypeGuard[int]:
-    """Whether the dimension is known, and not 0: products of zeros prove nothing."""
+    """Whether the dimension is known and not 0; products with zeros prove nothing."""
     return isinstance(size, int) and size > 0
 
 

@@ -1,4 +1,4 @@
-"""Archive: a model and its external data as one zip, read as a file nobody vouches for.
+"""Archive: a model and its external data as one zip, read as an untrusted file.
 
 rules (limits and names), records (the zip format), directory (what a zip holds), reader, writer.
 

@@ -1,8 +1,8 @@
-"""The files in a zip, read strictly: every byte of it belongs to one of them or to the directory, and both agree.
+"""Read the files of a zip strictly: every byte belongs to a file or to the directory, and both agree.
 
-A zip can say everything twice, and readers differ in whom they believe. Here a second opinion is a reason to refuse:
-no bytes before, between or after, no entry over another one, no name or size in a local header that is not the
-directory's. So there is nothing that another reader would see and this one would not.
+A zip stores the facts of a file twice, and readers differ in which copy they use. This reader refuses any
+disagreement: no bytes before, between or after the records, no overlapping entries, and no name or size in a local
+header that differs from the directory. So another reader cannot see anything that this one does not.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 _KNOWN_FLAGS = DESCRIBED | UTF8 | DEFLATE_EFFORT
 _DOS_SPECIAL = 0x08 | 0x10 | 0x40 | 0x400  # a volume's label, a folder, a device, a reparse point (link)
 _UNICODE_PATH_HEAD = 5  # bytes of that field before the name: a version, and the checksum of the plain name
-_WIDE_NAMES = {"directory_bytes", "directory"}  # of the last record's numbers those of 32 bits
+_WIDE_NAMES = {"directory_bytes", "directory"}  # the 32-bit numbers of the last record
 _DAMAGED = "pack it again"
 
 
@@ -73,7 +73,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class _Listed:
-    """An entry as the directory tells it, wide numbers put in."""
+    """An entry as the directory lists it, with the wide numbers filled in."""
 
     name: str
     raw_name: bytes
@@ -86,11 +86,11 @@ class _Listed:
 
 
 def read_directory(file: BinaryIO, limits: ArchiveLimits) -> list[Entry]:
-    """The files in an archive, in the directory's order, once everything the headers say has been checked.
+    """Return the files in an archive, in the directory's order, after all headers were checked.
 
     Raises:
-        ArchiveError: it is no zip, damaged, ambiguous, encrypted, split, packed by an unusual method, holds anything
-            but plain files with plain names, or exceeds `limits`.
+        ArchiveError: it is no zip, or it is damaged, ambiguous, encrypted, split or packed by an unusual method; it
+            holds something else than plain files with plain names; or it exceeds `limits`.
     """
     end, records = _end(file)
     limits.hold("entries", end.entries, "the number of files in the archive")
@@ -128,7 +128,7 @@ def _record(file: BinaryIO, struct: Struct, mark: bytes, offset: int) -> tuple[A
 
 
 def _end(file: BinaryIO) -> tuple[End, int]:
-    """The last record, wide numbers put in, and where the records after the directory begin."""
+    """The last record with the wide numbers filled in, and where the records after the directory begin."""
     position = file.seek(0, 2) - END.size
     end = End._make(_record(file, END, END_MARK, position))
     if end.comment_bytes:
@@ -146,7 +146,7 @@ def _end(file: BinaryIO) -> tuple[End, int]:
 
 
 def _widened(end: End, wide: End64) -> End:
-    """The last record with the numbers of its wide form, of which it must not be the opposite."""
+    """The last record with the numbers of its wide form, which must not contradict it."""
     names = ("disk", "directory_disk", "entries_here", "entries", "directory_bytes", "directory")
     values = {name: getattr(wide, name) for name in names}
     for name, value in values.items():
@@ -195,7 +195,7 @@ def _name(raw: bytes, flags: int) -> str:
 
 
 def _fields(extra: bytes, name: str) -> dict[int, bytes]:
-    """The extra fields of an entry by their kinds."""
+    """The extra fields of an entry, by kind."""
     found: dict[int, bytes] = {}
     position = 0
     while position < len(extra):
@@ -229,15 +229,15 @@ def _require_ordinary(central: Central, name: str) -> None:
 
 
 def _wide(values: list[int], field: bytes, name: str) -> list[int]:
-    """The values with those that are too wide for 32 bits taken from the zip64 field, in its order (4.5.3)."""
-    told = []
+    """The values; those too wide for 32 bits come from the zip64 field, in its order (4.5.3)."""
+    actual = []
     for value in values:
         if value == WIDE:
             if len(field) < 8:
                 _refuse(name, f"has no size; {_DAMAGED}")
-            value, field = int.from_bytes(field[:8], "little"), field[8:]  # noqa: PLW2901  the value that was meant
-        told.append(value)
-    return told
+            value, field = int.from_bytes(field[:8], "little"), field[8:]  # noqa: PLW2901  the real value
+        actual.append(value)
+    return actual
 
 
 def _require_distinct(listed: list[_Listed]) -> None:
@@ -261,7 +261,7 @@ def _hold_sizes(listed: list[_Listed], limits: ArchiveLimits) -> None:
 
 
 def _start(file: BinaryIO, entry: _Listed, stop: int) -> int:
-    """Where the packed bytes of an entry begin; they, and a descriptor if there is one, end right at `stop`."""
+    """Where the packed bytes of an entry begin; they and an optional descriptor must end exactly at `stop`."""
     if entry.offset + LOCAL.size > stop:
         _refuse(entry.name, f"overlaps another one; {_DAMAGED}")
     local = Local._make(LOCAL.unpack(_read(file, entry.offset, LOCAL.size)))
@@ -274,10 +274,10 @@ def _start(file: BinaryIO, entry: _Listed, stop: int) -> int:
     fields = _fields(_read(file, begin + local.name_bytes, local.extra_bytes), entry.name)
     _require_one_name(fields, entry.raw_name, entry.name)
     size, packed = _wide([local.size, local.packed], fields.get(ZIP64_FIELD, b""), entry.name)
-    told, known = (local.crc, packed, size), (entry.crc, entry.packed, entry.size)
+    written, known = (local.crc, packed, size), (entry.crc, entry.packed, entry.size)
     is_described = bool(entry.flags & DESCRIBED)
-    # What a packer does not know yet it tells in the descriptor and leaves zero here: some of it (Info-ZIP), or all.
-    agrees = all(a == b or (is_described and a == 0) for a, b in zip(told, known, strict=True))
+    # A packer writes what it does not know yet in the descriptor and leaves zeros here: some (Info-ZIP) or all.
+    agrees = all(a == b or (is_described and a == 0) for a, b in zip(written, known, strict=True))
     if not agrees or (local.flags, local.method) != (entry.flags, entry.method):
         _refuse(entry.name, f"is described in two ways; {_DAMAGED}")
     after = start + entry.packed
@@ -293,7 +293,7 @@ def _tail(file: BinaryIO, after: int, stop: int, entry: _Listed) -> bytes:
 
 
 def _is_descriptor(data: bytes, known: tuple[int, int, int]) -> bool:
-    """Whether these bytes are what may follow packed data (4.3.9): a mark or none, the checksum, both sizes."""
+    """Whether these bytes may follow packed data (4.3.9): an optional mark, the checksum, both sizes."""
     fits_32 = max(known[1:]) < WIDE
     forms = [DESCRIPTOR64.pack(*known)] + ([DESCRIPTOR.pack(*known)] if fits_32 else [])
     return data in {mark + form for mark in (b"", DESCRIPTOR_MARK) for form in forms}

@@ -1,8 +1,8 @@
-"""A model and its external data as one zip: unpacked from uploads nobody vouches for, packed for answers.
+"""Unpack an untrusted zip that holds a model and its external data.
 
-Nothing of an upload is believed that was not checked. The directory must account for every byte of the file
-(`zip_directory`), the names are plain and few, the model is unpacked first and says which others it refers to, and
-every file may grow to the size it declared and no further. Memory is a block, whatever the archive.
+Everything in an upload is checked. The directory must account for every byte of the file (`archive.directory`). The
+names must be plain and few. The model is unpacked first, to learn which files it refers to. No file may exceed the
+size it declares. The memory used is one block, whatever the archive holds.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     from folding.archive.directory import Entry
 
 ARCHIVE_LIMITS = ArchiveLimits()
-BLOCK = 1 << 20  # bytes that are inflated at once
-_RAW_DEFLATE = -zlib.MAX_WBITS  # a zip has no header of zlib's around the data
+BLOCK = 1 << 20  # bytes inflated at a time
+_RAW_DEFLATE = -zlib.MAX_WBITS  # a zip has no zlib header around the data
 _OWNER_ONLY = 0o700
 _DAMAGED = "it is damaged; pack it again"
 
 
 def read_archive(path: Path, into: Path, limits: ArchiveLimits = ARCHIVE_LIMITS) -> Path:
-    """Unpack an uploaded zip into the folder `into`; the path there of its one .onnx file.
+    """Unpack an uploaded zip into the folder `into`; return the path of its one .onnx file there.
 
-    The files appear in `into` when all of them are complete, the model last, or not at all. The model is parsed to
-    learn which data it refers to, so call this where a fold may run: in a process with limits.
+    The files appear in `into` when all of them are complete, the model last; otherwise none appears. The model is
+    parsed to learn which data it refers to, so call this in a process with limits, where a fold may run.
 
     Raises:
-        ArchiveError: it is no archive of one model and the data it refers to, or exceeds `limits`.
+        ArchiveError: it does not hold one model and exactly its data, or exceeds `limits`.
         ModelError: the model in it is corrupt or unsafe.
-        OSError: the archive cannot be read, or `into` not be written, or holds a file of the same name already.
+        OSError: the archive cannot be read, or `into` cannot be written or already holds a file of the same name.
     """
     with path.open("rb") as file:
         entries = read_directory(file, limits)
@@ -70,7 +70,7 @@ def _model(entries: list[Entry]) -> Entry:
 
 
 def _require_exactly(referred: tuple[str, ...], data: list[Entry]) -> None:
-    """Check that the archive holds the data that the model refers to, all of it and nothing else."""
+    """Check that the archive holds exactly the data that the model refers to."""
     held = {entry.name for entry in data}
     for location in referred:
         if location not in held:
@@ -81,7 +81,7 @@ def _require_exactly(referred: tuple[str, ...], data: list[Entry]) -> None:
 
 
 def _unpack(file: BinaryIO, entry: Entry, folder: Path) -> None:
-    """Write one file, which must turn out to be what the directory says."""
+    """Write one file; its size and checksum must match the directory."""
     checksum, size = 0, 0
     with (folder / entry.name).open("xb") as target:
         for block in _stored(file, entry) if entry.method == STORED else _inflated(file, entry):
@@ -123,7 +123,7 @@ def _inflated(file: BinaryIO, entry: Entry) -> Iterator[bytes]:
 
 
 def _move(names: list[str], staging: Path, into: Path) -> None:
-    """Give the files their places, all or none; nothing that is there is replaced."""
+    """Move the files into place, all or none; no existing file is replaced."""
     for name in names:
         if os.path.lexists(into / name):
             raise FileExistsError(f"{into / name} is there already")

@@ -1,4 +1,4 @@
-"""The records of a zip file (PKWARE APPNOTE 6.3.10), little endian, and the few numbers in them that mean something."""
+"""The records of a zip file (PKWARE APPNOTE 6.3.10), little endian, and the numbers in them that matter."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 STORED, DEFLATED = 0, 8  # 4.4.5, compression methods
 ENCRYPTED, DESCRIBED, UTF8 = 1 << 0, 1 << 3, 1 << 11  # 4.4.4, general purpose flags
-DEFLATE_EFFORT = 1 << 1 | 1 << 2  # how hard the packer tried
-WIDE = 0xFFFFFFFF  # stands where a number is in the zip64 record or field
+DEFLATE_EFFORT = 1 << 1 | 1 << 2  # the packer's compression effort
+WIDE = 0xFFFFFFFF  # placeholder for a number in the zip64 record or field
 WIDE_COUNT = 0xFFFF
 ZIP64_FIELD, UNICODE_PATH_FIELD = 0x0001, 0x7075  # 4.5.3 and 4.6.9, extra fields
-UNIX = 3  # 4.4.2, the system that an entry was made on; its attributes are a file mode << 16
-PLAIN_VERSION, ZIP64_VERSION = 20, 45  # 4.4.3, what it takes to unpack
+UNIX = 3  # 4.4.2, the system that made an entry; its attributes are a file mode << 16
+PLAIN_VERSION, ZIP64_VERSION = 20, 45  # 4.4.3, the version needed to unpack
 
 LOCAL = Struct("<4s5H3L2H")
 LOCAL_MARK = b"PK\x03\x04"
@@ -22,7 +22,7 @@ END = Struct("<4s4H2LH")
 END_MARK = b"PK\x05\x06"
 END64 = Struct("<4sQ2H2L4Q")
 END64_MARK = b"PK\x06\x06"
-END64_REST = END64.size - 12  # the record's own size field counts what follows it
+END64_REST = END64.size - 12  # the record's size field counts the bytes after it
 LOCATOR = Struct("<4sLQL")
 LOCATOR_MARK = b"PK\x06\x07"
 FIELD = Struct("<2H")  # the head of an extra field: its kind, its size
@@ -47,7 +47,7 @@ class Local(NamedTuple):
 
 
 class Central(NamedTuple):
-    """4.3.12, the same in the directory."""
+    """4.3.12, the same facts in the directory."""
 
     mark: bytes
     made: int
@@ -82,7 +82,7 @@ class End(NamedTuple):
 
 
 class End64(NamedTuple):
-    """4.3.14, the same with wide numbers."""
+    """4.3.14, the last record with wide numbers."""
 
     mark: bytes
     rest: int

@@ -1,4 +1,4 @@
-"""A zip of a model and its data, laid out before it is written: its size is known, and it can be streamed twice."""
+"""Pack a model and its data as a zip. The layout comes first: the size is known, and it can be streamed repeatedly."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BLOCK = 1 << 20
-MIDNIGHT, FIRST_OF_1980 = 0, 1 << 5 | 1  # the first time MS-DOS knows, for every file
+MIDNIGHT, FIRST_OF_1980 = 0, 1 << 5 | 1  # the earliest time in MS-DOS format, used for every file
 _MODE = (stat.S_IFREG | 0o644) << 16
-_WIDE_FROM = WIDE  # from this size or offset on numbers go to a zip64 field
+_WIDE_FROM = WIDE  # from this size or offset on, numbers go to a zip64 field
 
 
 @dataclass(frozen=True)
 class Member:
-    """One file of the zip: its bytes, their checksum and where they will be."""
+    """One file of the zip: its bytes, their checksum and their offset in the zip."""
 
     name: str
     source: FileSource
@@ -59,17 +59,17 @@ class Member:
 
     @property
     def raw_name(self) -> bytes:
-        """The name as it is written."""
+        """The name as bytes, as the zip stores it."""
         return self.name.encode()
 
     @property
     def is_wide(self) -> bool:
-        """Whether a number of it does not fit 32 bits."""
+        """Whether its size or offset does not fit 32 bits."""
         return max(self.source.size, self.offset) >= _WIDE_FROM
 
     @property
     def head(self) -> bytes:
-        """What stands before the bytes."""
+        """The local header before the file's bytes."""
         size = WIDE if self.is_wide else self.source.size
         extra = self._wide(self.source.size, self.source.size)
         mark = LOCAL_MARK, self._version, self._flags, STORED, MIDNIGHT, FIRST_OF_1980
@@ -77,7 +77,7 @@ class Member:
 
     @property
     def listing(self) -> bytes:
-        """What stands in the directory."""
+        """The file's entry in the directory."""
         size, offset = (WIDE, WIDE) if self.is_wide else (self.source.size, self.offset)
         extra = self._wide(self.source.size, self.source.size, self.offset)
         mark = CENTRAL_MARK, UNIX << 8 | self._version, self._version, self._flags, STORED, MIDNIGHT, FIRST_OF_1980
@@ -100,7 +100,7 @@ class Member:
 
 
 class PackedModel:
-    """A zip that is not written yet: `nbytes` is its size, and its bytes come as often as they are wanted."""
+    """A zip that is not written yet: `nbytes` is its size, and its bytes can be read any number of times."""
 
     def __init__(self, sources: dict[str, FileSource]) -> None:
         members, offset = [], 0
@@ -113,10 +113,10 @@ class PackedModel:
         self.nbytes = offset + len(self._end)
 
     def blocks(self) -> Iterator[bytes]:
-        """The bytes of the zip, a block at a time.
+        """The bytes of the zip, one block at a time.
 
         Raises:
-            ModelError: a file was changed since the zip was laid out.
+            ModelError: a file changed after the layout was computed.
         """
         for member in self._members:
             yield member.head
@@ -130,13 +130,13 @@ class PackedModel:
 
 
 def write_archive(model: Path, target: Path) -> None:
-    """Pack a model and its external data into the zip `target`, stored: the same files give the same bytes.
+    """Pack a model and its external data into the zip `target`, uncompressed; the same files give the same bytes.
 
-    `target` appears whole or not at all; the memory is a block.
+    `target` appears complete or not at all. The memory used is one block.
 
     Raises:
-        ArchiveError: a file has a name, or lies in a sub-folder, that an archive cannot hold.
-        ModelError: the model is missing, corrupt or unsafe, or changed while it was packed.
+        ArchiveError: a file has a name that an archive cannot hold, or lies in a sub-folder.
+        ModelError: the model is missing, corrupt or unsafe, or changes while it is packed.
         OSError: `target` cannot be written.
     """
     part = target.with_name(f".{secrets.token_hex(NAME_BYTES)}.part")
@@ -153,14 +153,14 @@ def write_archive(model: Path, target: Path) -> None:
 
 @contextmanager
 def packed(model: Path) -> Iterator[PackedModel]:
-    """A model and its external data as a zip, for as long as the context lasts.
+    """A model and its external data as a zip that can be read while the context is open.
 
     Raises:
-        ArchiveError: a file has a name, or lies in a sub-folder, that an archive cannot hold.
-        ModelError: the model is missing, corrupt or unsafe, or changes meanwhile.
+        ArchiveError: a file has a name that an archive cannot hold, or lies in a sub-folder.
+        ModelError: the model is missing, corrupt or unsafe, or changes while the context is open.
     """
     with onnxfile.read(model) as file:
-        assert isinstance(file.source, FileSource)  # noqa: S101  it was read from a path
+        assert isinstance(file.source, FileSource)  # noqa: S101  the model was read from a path
         sources = {_model_name(model.name): file.source}
         for location, source in file.external_sources.items():
             name = "/".join(PurePosixPath(location).parts)
@@ -200,7 +200,7 @@ def _checksum(source: FileSource) -> int:
 
 
 def _directory(members: tuple[Member, ...], offset: int) -> bytes:
-    """The directory, which begins at `offset`, and the records that end the zip."""
+    """The directory, which begins at `offset`, and the final records of the zip."""
     listing = b"".join(member.listing for member in members)
     count, size = len(members), len(listing)
     end = END_MARK, 0, 0, count, count, size, offset, 0

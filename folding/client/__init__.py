@@ -1,10 +1,11 @@
-"""Client: a bnfold service from elsewhere (extra `client`: httpx). It never imports the package `service`.
+"""Client: use a bnfold service on another machine (extra `client`: httpx). It never imports the package `service`.
 
-client (fold and inspect by a service), requests (attempts, problems), files (uploads, downloads, archives).
+client (fold and inspect through a service), requests (attempts, problems), files (uploads, downloads, archives).
 
 May import: `folding.archive`, `folding.onnxfile`, `folding.options`, `folding.errors`.
 """
 
 from folding.client.client import Client
+from folding.errors import ServiceError
 
-__all__ = ["Client"]
+__all__ = ["Client", "ServiceError"]

@@ -1,12 +1,12 @@
-"""A client of the service: fold and inspect elsewhere as one would here.
+"""A client of the service: fold and inspect models there, with the interface of the library.
 
     with Client("http://127.0.0.1:8000") as client:
         report = client.fold("model.onnx", "folded.onnx", Options(freeze_initializers=True))
         print(report["bn_before"], "->", report["bn_after"], report["verification"]["status"])
 
-What can be repeated is: requests carry an idempotency key, uploads begin again, downloads go on where they broke. The
-result is checked against its digest and appears whole or not at all. Every refusal is a `ServiceError` with the slug
-and the sentence of the service's problem; docs/service.md lists the slugs.
+Failed requests are repeated where that is safe: requests carry an idempotency key, uploads start again, downloads
+resume. The result is checked against its digest and appears complete or not at all. Every refusal is a `ServiceError`
+with the slug and the sentence of the service's problem; docs/service.md lists the slugs.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ __all__ = ["Client", "Retries", "ServiceError"]
 
 DEFAULTS = Options()
 RETRIES = Retries()
-WAIT_SECONDS = 25  # of one long poll; the service allows 30, proxies often not more
-LEAST_SECONDS_BETWEEN_POLLS = 0.2  # should a service answer long polls at once
+WAIT_SECONDS = 25  # for one long poll; the service allows 30, and proxies often allow no more
+LEAST_SECONDS_BETWEEN_POLLS = 0.2  # in case a service answers long polls immediately
 CANCEL_SECONDS = 3.0  # how long an interrupted client tries to cancel its job
-NAME_BYTES = 120  # of a model's name; the service takes no longer one
+NAME_BYTES = 120  # of a model's name; the service accepts no longer name
 ENDED = frozenset({"done", "failed", "cancelled"})
-_VERIFICATION = ("verify", "verify_timeout")  # what has no meaning for a plan
+_VERIFICATION = ("verify", "verify_timeout")  # options that do not apply to a plan
 _ID = re.compile("[0-9a-f]{1,128}")
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class Client:
-    """A service at `url`, with an API key where it wants one; a context manager that closes its connections.
+    """A service at `url`, with an API key if it requires one; a context manager that closes its connections.
 
     Raises:
-        OptionError: the address or the key cannot be one.
+        OptionError: the address or the key is malformed.
     """
 
     def __init__(self, url: str, key: str | None = None, *, retries: Retries = RETRIES) -> None:
@@ -74,17 +74,17 @@ class Client:
         options: Options = DEFAULTS,
         progress: Progress | None = None,
     ) -> Json:
-        """Fold the model file `source` into `target`, which may be the same; the report, as `Report.as_dict` tells it.
+        """Fold the model file `source` into `target`, which may be `source`; the report is that of `Report.as_dict`.
 
-        `progress(stage, done, total)` is told of "uploading" and "downloading" in bytes and, between them, of the job's
-        stages. An interruption (KeyboardInterrupt) cancels the job. Whatever ends this early leaves `target` as it was.
+        `progress(stage, done, total)` is called for "uploading" and "downloading" in bytes and, between them, for the
+        stages of the job. An interruption (KeyboardInterrupt) cancels the job. After any failure `target` is unchanged.
 
         Raises:
             ServiceError: the service's problem ("verification-failed" and "nothing-to-fold" with a `report`), or
                 "unreachable".
             ModelError: `source` or the result is missing, corrupt or unsafe.
-            ArchiveError: the external data of `source` cannot be sent: they lie in a sub-folder, say.
-            OptionError: `options.inputs` is given, which is a file of this machine.
+            ArchiveError: the external data of `source` cannot be sent, for example from a sub-folder.
+            OptionError: `options.inputs` is given; it names a file of this machine.
             FoldingError: `target` cannot be written.
         """
         path = Path(source)
@@ -92,18 +92,18 @@ class Client:
         place = place_for(Path(target), path)
         with upload(path) as sent:
             job = self._accepted(sent, parameters, progress)
-        told = self._ended(job, progress)
+        state = self._ended(job, progress)
         with workspace(place) as folder:
-            model = self._download(told, progress).into(folder)
+            model = self._download(state, progress).into(folder)
             report = self._report(job)
             written = put(model, place, changed=report.get("changed") is True)
         return report | {"source": str(source), "target": str(target), "bytes_after": written}
 
     def inspect(self, source: str | os.PathLike[str], options: Options = DEFAULTS) -> Json:
-        """What `fold` would do with a model, and why not more, as `Report.as_dict` tells it; nothing is kept.
+        """Return what `fold` would do with a model, and why not more, as `Report.as_dict` does; nothing is stored.
 
         Raises:
-            As `fold`, but for what concerns a target.
+            As `fold`, except for errors of a target.
         """
         path = Path(source)
         parameters = [(name, value) for name, value in _parameters(options, path) if name not in _VERIFICATION]
@@ -112,7 +112,7 @@ class Client:
         return report | {"source": str(source), "target": None}
 
     def job(self, job: str) -> Json:
-        """What the service tells of a job: its status, stage, progress, and its problem if it failed.
+        """Return the state of a job: its status, stage and progress, and its problem if it failed.
 
         Raises:
             ServiceError: "not-found", or another problem.
@@ -120,7 +120,7 @@ class Client:
         return self._requests.json("GET", _path(job))[0]
 
     def cancel(self, job: str) -> None:
-        """Cancel a job; one that has ended stays as it is.
+        """Cancel a job; a job that has ended does not change.
 
         Raises:
             ServiceError: "not-found", or another problem.
@@ -128,14 +128,14 @@ class Client:
         self._requests.json("DELETE", _path(job))
 
     def _accepted(self, sent: Upload, parameters: list[tuple[str, str]], progress: Progress | None) -> str:
-        """The id of the job that the service made of an upload."""
+        """The id of the job that the service created for an upload."""
         headers = {"Prefer": "respond-async", "Idempotency-Key": str(uuid.uuid4())}
         try:
-            answer, told = self._send(sent, "/v1/fold", parameters, headers, progress)
+            answer, received = self._send(sent, "/v1/fold", parameters, headers, progress)
         except ServiceError as error:
             raise self._reported(error, error.job) from None
-        # The answer is the job; or, where the work is done already, its report.
-        return _known(told.get(JOB_HEADER) or answer.get("id"), _ID, "names no job")
+        # The answer is the job, or its report if the work is already done.
+        return _known(received.get(JOB_HEADER) or answer.get("id"), _ID, "names no job")
 
     def _send(
         self,
@@ -154,48 +154,48 @@ class Client:
         )
 
     def _ended(self, job: str, progress: Progress | None) -> Json:
-        """What the service tells of a job that is done, once it is; whoever does not wait cancels it."""
+        """Wait until a job is done and return its state; cancel the job if the wait is interrupted."""
         try:
-            told = self._waited(job, progress)
+            state = self._waited(job, progress)
         except BaseException:
             with suppress(ServiceError):
                 once = Retries(attempts=1)
                 self._requests.json("DELETE", _path(job), retries=once, timeout=CANCEL_SECONDS)
             raise
-        if told["status"] == "done":
-            return told
-        problem = told.get("problem")
-        error = from_problem(problem if isinstance(problem, dict) else {"type": told["status"]})
-        raise self._reported(error, job if told.get("report") else None)
+        if state["status"] == "done":
+            return state
+        problem = state.get("problem")
+        error = from_problem(problem if isinstance(problem, dict) else {"type": state["status"]})
+        raise self._reported(error, job if state.get("report") else None)
 
     def _waited(self, job: str, progress: Progress | None) -> Json:
-        told: Json = {}
-        known: dict[str, str] = {}  # with it the service answers when there is something else, and none is missed
+        state: Json = {}
+        known: dict[str, str] = {}  # the service then answers only when the state differs, so no change is missed
         while True:
             began = time.monotonic()
             answer, headers = self._requests.json(
                 "GET", _path(job), params=[("wait", str(WAIT_SECONDS))], headers=known
             )
             if answer:
-                told, known = answer, {"If-None-Match": tag} if (tag := headers.get("ETag")) else {}
-            if told.get("status") in ENDED:
-                return told
-            _tell(told, progress)
+                state, known = answer, {"If-None-Match": tag} if (tag := headers.get("ETag")) else {}
+            if state.get("status") in ENDED:
+                return state
+            _report_progress(state, progress)
             time.sleep(max(0.0, LEAST_SECONDS_BETWEEN_POLLS - (time.monotonic() - began)))
 
-    def _download(self, told: Json, progress: Progress | None) -> Download:
-        result = told.get("result")
+    def _download(self, state: Json, progress: Progress | None) -> Download:
+        result = state.get("result")
         if not isinstance(result, dict) or not isinstance(result.get("bytes"), int):
             raise unexpected("calls a job done that has no result")
         sha256 = _known(result.get("sha256"), _SHA256, "tells no digest of the result")
-        path = f"{_path(str(told.get('id')))}/result"
+        path = f"{_path(str(state.get('id')))}/result"
         return Download(self._requests, path, sha256, result["bytes"], progress)
 
     def _report(self, job: str) -> Json:
         return self._requests.json("GET", f"{_path(job)}/report")[0]
 
     def _reported(self, error: ServiceError, job: str | None) -> ServiceError:
-        """The error with the report of its job, where there is one and it can be had."""
+        """The error with the report of its job, if the report exists and can be fetched."""
         if job is not None and _ID.fullmatch(job):
             with suppress(ServiceError):
                 error.report = self._report(job)
@@ -215,23 +215,23 @@ def _known(value: object, form: re.Pattern[str], otherwise: str) -> str:
 
 
 def _parameters(options: Options, source: Path) -> list[tuple[str, str]]:
-    """The options that are not the defaults as query parameters, and the model's name."""
+    """The options that differ from their defaults, and the model's name, as query parameters."""
     if options.inputs is not None:
         raise OptionError("inputs: a service does not see the files of this machine; fold here, or without it")
-    told = []
+    parameters = []
     for name, declared in option_fields().items():
         value = getattr(options, name)
         if value == declared["default"]:
             continue
         items = value if isinstance(value, tuple) else (value,)
-        told += [(name, str(item).lower() if isinstance(item, bool) else str(item)) for item in items]
+        parameters += [(name, str(item).lower() if isinstance(item, bool) else str(item)) for item in items]
     if source.name.isprintable() and "\\" not in source.name and len(source.name.encode()) <= NAME_BYTES:
-        told.append(("name", source.name))
-    return told
+        parameters.append(("name", source.name))
+    return parameters
 
 
-def _tell(job: Json, progress: Progress | None) -> None:
-    """Pass on how far a job is, in the terms of a fold on this machine: writing in bytes, the rest in percent."""
+def _report_progress(job: Json, progress: Progress | None) -> None:
+    """Report the progress of a job in the units of a local fold: writing in bytes, the rest in percent."""
     if progress is None:
         return
     done, stage, sent = job.get("progress"), job.get("stage"), job.get("input")

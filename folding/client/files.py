@@ -1,4 +1,4 @@
-"""The files of a remote fold: the model as it is sent, the result as it arrives; whole, or not at all."""
+"""The files of a remote fold: the upload of the model and the download of the result, complete or not at all."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ if TYPE_CHECKING:
 MODEL_TYPE, ZIP_TYPE = "application/octet-stream", "application/zip"
 BLOCK = 1 << 20
 UPLOADING, DOWNLOADING = "uploading", "downloading"
-_NAME_BYTES = 8  # random bytes of a folder's name: no two runs meet
-_NAME_SHOWN = 100  # characters of the target's name in the folder's
+_NAME_BYTES = 8  # random bytes in a folder's name, so that two runs never collide
+_NAME_SHOWN = 100  # characters of the target's name in the folder's name
 _OWNER_ONLY = 0o700
 _RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
 _SHA256 = re.compile(r"sha-256=:([A-Za-z0-9+/=]+):")
-_DOWNLOADS = 3  # of a result that does not have the digest it should have
+_DOWNLOADS = 3  # attempts, while the result does not match its digest
 
 
 @dataclass(frozen=True)
 class Upload:
-    """What is sent for a model: the file itself, or a zip of it and its external data."""
+    """The body that is sent for a model: the file itself, or a zip of it and its external data."""
 
     media_type: str
     nbytes: int
     blocks: Callable[[], Iterator[bytes]]
 
     def headers(self) -> dict[str, str]:
-        """The headers that describe it; its digest lets the service notice what the network broke."""
+        """The headers that describe the body; its digest lets the service detect damage by the network."""
         digest = hashlib.sha256()
         for block in self.blocks():
             digest.update(block)
@@ -62,7 +62,7 @@ class Upload:
         }
 
     def observed(self, progress: Progress | None) -> Iterator[bytes]:
-        """The bytes, each block told to `progress`."""
+        """The bytes; each block is reported to `progress`."""
         done = 0
         for block in self.blocks():
             if progress is not None:
@@ -75,10 +75,10 @@ class Upload:
 
 @contextmanager
 def upload(source: Path) -> Iterator[Upload]:
-    """A model as it is sent, for as long as the context lasts.
+    """The upload of a model, valid while the context is open.
 
     Raises:
-        ModelError: it is missing, corrupt or unsafe, or changes meanwhile.
+        ModelError: it is missing, corrupt or unsafe, or changes during the upload.
         ArchiveError: it has external data that cannot be sent as one zip.
     """
     if onnxfile.external_locations(source):
@@ -98,10 +98,10 @@ def upload(source: Path) -> Iterator[Upload]:
 
 
 def place_for(target: Path, source: Path) -> Path:
-    """Where a result goes, checked before any work whose result could not be written after it.
+    """Return the path of a result, checked before any work, so that the result can be written afterwards.
 
     Raises:
-        FoldingError: the folder does not exist, it is no file, or belongs to the source model.
+        FoldingError: the folder does not exist, or the target is no file or belongs to the source model.
     """
     place = resolve(target)
     if place.exists() and place.samefile(source):
@@ -115,7 +115,7 @@ def place_for(target: Path, source: Path) -> Path:
 
 @contextmanager
 def workspace(place: Path) -> Iterator[Path]:
-    """A hidden folder beside the target, gone at the end whatever happens."""
+    """A hidden folder beside the target; it is always removed at the end."""
     folder = place.with_name(f".{place.name[:_NAME_SHOWN]}.{secrets.token_hex(_NAME_BYTES)}")
     try:
         folder.mkdir(mode=_OWNER_ONLY)
@@ -125,17 +125,17 @@ def workspace(place: Path) -> Iterator[Path]:
 
 
 def put(model: Path, place: Path, *, changed: bool) -> int:
-    """Give a result its place, its data file named as a fold on this machine would; the bytes of both.
+    """Move a result into place, its data file named as by a local fold; return the total bytes.
 
     Raises:
-        FoldingError: it is no model, or cannot be written there.
+        FoldingError: the result is no model, or cannot be written to `place`.
     """
     with onnxfile.read(model) as file:
         return (onnxfile.write if changed else onnxfile.copy)(file, place)
 
 
 class Download:
-    """The result of a job on its way into a folder: resumed where a connection broke, checked against its digest."""
+    """The download of a job's result into a folder: resumed after a broken connection, checked against its digest."""
 
     def __init__(self, requests: Requests, path: str, sha256: str, nbytes: int, progress: Progress | None) -> None:
         self._requests, self._path, self._progress = requests, path, progress
@@ -143,11 +143,11 @@ class Download:
         self._restart()
 
     def into(self, folder: Path) -> Path:
-        """The model file, complete, in `folder`, its external data beside it.
+        """Download into `folder`; return the path of the complete model file, with its external data beside it.
 
         Raises:
-            ServiceError: "unreachable", "digest-mismatch", or the problem that the service told.
-            ArchiveError: the result is a zip and not a safe one.
+            ServiceError: "unreachable", "digest-mismatch", or the problem that the service reported.
+            ArchiveError: the result is an unsafe zip.
         """
         path = folder / "result"
         for _ in range(_DOWNLOADS):
@@ -162,7 +162,7 @@ class Download:
         return read_archive(path, folder / "model")
 
     def _fetch(self, path: Path) -> bool:
-        """Download once, in as many pieces as it takes; whether the digests are right."""
+        """Download once, in as many pieces as needed; return whether the digests match."""
         attempts = Attempts(self._requests.retries)
         self._restart()
         with path.open("wb") as file:
@@ -178,7 +178,7 @@ class Download:
         self._digest, self._expected, self._tag = hashlib.sha256(), {self._sha256}, ""
 
     def _headers(self, at: int) -> dict[str, str]:
-        """Ask for the rest only if it is the rest of what is there."""
+        """Request the remaining bytes only if the file on the service is still the same."""
         return {"Range": f"bytes={at}-", "If-Range": self._tag} if at and self._tag else {}
 
     def _append(self, response: httpx.Response, file: BinaryIO, attempts: Attempts) -> None:
@@ -189,20 +189,20 @@ class Download:
         self._tag = response.headers.get("ETag", "")
         self._media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
         self._expected |= repr_digest(response)
-        for block in response.iter_raw():  # as it arrives: what httpx gathers for larger blocks, a broken line loses
+        for block in response.iter_raw():  # unbuffered: a broken connection loses what httpx collects for larger blocks
             file.write(block)
             self._digest.update(block)
             attempts.progressed()
             if self._progress is not None:
                 self._progress(DOWNLOADING, file.tell(), self._nbytes)
             if file.tell() > self._nbytes:
-                return  # the digest will tell
+                return  # the digest check decides
         if file.tell() < self._nbytes:
             raise PassingError(unexpected(f"ends after {file.tell():,} of {self._nbytes:,} bytes"))
 
 
 def repr_digest(response: httpx.Response) -> set[str]:
-    """The SHA-256 that an answer tells of the whole file (RFC 9530), in hexadecimal; nothing where it tells none."""
+    """The SHA-256 of the whole file from an answer's Repr-Digest (RFC 9530), in hexadecimal; empty if it has none."""
     found = _SHA256.search(response.headers.get("Repr-Digest", ""))
     if found is None:
         return set()
@@ -212,7 +212,7 @@ def repr_digest(response: httpx.Response) -> set[str]:
 
 
 def _begins_at(response: httpx.Response) -> int:
-    """The position in the file of the first byte of an answer."""
+    """The position in the file at which an answer's body begins."""
     if response.status_code != HTTPStatus.PARTIAL_CONTENT:
         return 0
     found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))

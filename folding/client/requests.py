@@ -1,4 +1,4 @@
-"""Requests to a service that may be busy, restarting or gone: tried again, with patience, until they are answered."""
+"""Requests to a service that may be busy, restarting or unreachable: they are retried within limits."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ JOB_HEADER = "Bnfold-Job"
 JOBS = "/v1/jobs/"
 MIB = 1 << 20
 LARGEST_JSON = 256 * MIB  # a report of 100,000 maps takes about 60
-# What another try may change: the server is busy, starting, or behind a proxy that does not find it.
+# Statuses that a retry may resolve: the server is busy, starting, or behind a proxy that does not find it.
 _PASSING = {429, 502, 503, 504}
-_BROKEN_UPLOAD = "digest-mismatch"  # the network changed what was sent: it is sent again
+_BROKEN_UPLOAD = "digest-mismatch"  # the network damaged the upload, so it is sent again
 _CONNECT_SECONDS, _READ_SECONDS, _WRITE_SECONDS = 10.0, 90.0, 60.0  # the server answers long polls within 30
 
 
 @dataclass(frozen=True)
 class Retries:
-    """How often a request is tried, and how long is waited between: at random up to a bound that doubles."""
+    """How often a request is tried, and the pauses between: random, up to a bound that doubles."""
 
     attempts: int = 6
     first: float = 0.5  # seconds
     longest: float = 20.0
-    patience: float = 120.0  # a server that asks to wait longer (Retry-After) is given up
+    patience: float = 120.0  # a longer wait (Retry-After) is not accepted: the request fails
 
     def pause(self, attempt: int, asked: float | None) -> float:
-        """Seconds to wait after this many failed attempts; `asked` is what the server asked for."""
+        """Seconds to wait after this many failed attempts; `asked` are the seconds that the server asked for."""
         jitter = random.uniform(0, min(self.longest, self.first * 2.0 ** (attempt - 1)))  # noqa: S311  no secret
         return jitter if asked is None else asked + jitter
 
 
 class PassingError(Exception):
-    """A failure that another try may not meet: `error` tells it, `asked` is how long the server asks to wait."""
+    """A failure that a retry may resolve: `error` describes it, `asked` is the wait that the server asks for."""
 
     def __init__(self, error: ServiceError, asked: float | None = None) -> None:
         super().__init__(str(error))
@@ -58,7 +58,7 @@ class PassingError(Exception):
 
 
 class Attempts:
-    """The attempts at one piece of work; every failure is waited out, or raised when there were too many."""
+    """The attempts at one piece of work: a failure leads to a wait, or to an error after too many failures."""
 
     def __init__(self, retries: Retries) -> None:
         self._retries, self._failed = retries, 0
@@ -75,15 +75,15 @@ class Attempts:
         time.sleep(self._retries.pause(self._failed, failure.asked))
 
     def progressed(self) -> None:
-        """Begin to count anew: there was an answer, if not a whole one."""
+        """Reset the count of failures, because the service sent at least a part of an answer."""
         self._failed = 0
 
 
 class Requests:
-    """One service: its address, the key for it and the connections to it.
+    """One service: its address, its API key and the connections to it.
 
     Raises:
-        OptionError: the address or the key cannot be one.
+        OptionError: the address or the key is malformed.
     """
 
     def __init__(self, url: str, key: str | None, retries: Retries) -> None:
@@ -96,7 +96,7 @@ class Requests:
             base_url=self.url,
             headers=headers,
             timeout=httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS, write=_WRITE_SECONDS),
-            trust_env=not _is_loopback(address.host),  # a proxy does not reach this machine
+            trust_env=not _is_loopback(address.host),  # a proxy cannot reach this machine's loopback
         )
 
     def close(self) -> None:
@@ -105,11 +105,11 @@ class Requests:
 
     @contextmanager
     def once(self, method: str, path: str, **request: Any) -> Iterator[httpx.Response]:
-        """The successful answer to one request, its body not read yet; `request` is what httpx takes.
+        """The successful answer to one request, with the body not read yet; `request` is passed to httpx.
 
         Raises:
-            PassingError: another try may help; also where the connection breaks while the body is read.
-            ServiceError: the problem that the service told.
+            PassingError: a retry may help; also raised if the connection breaks while the body is read.
+            ServiceError: the problem that the service reported.
         """
         try:
             with self._http.stream(method, path, **request) as response:
@@ -131,12 +131,12 @@ class Requests:
         retries: Retries | None = None,
         **request: Any,
     ) -> tuple[Json, httpx.Headers]:
-        """The JSON object that a request is answered with, {} if there is no content, and the headers of the answer.
+        """Return the JSON object that answers a request ({} if it has no content) and the headers of the answer.
 
-        `body` is called anew for every attempt; the request must be one that can be repeated.
+        `body` is called again for every attempt. The request must be safe to repeat.
 
         Raises:
-            ServiceError: the problem that the service told, or "unreachable".
+            ServiceError: the problem that the service reported, or "unreachable".
         """
         attempts = Attempts(retries or self.retries)
         headers = {"Accept": "application/json", **request.pop("headers", {})}
@@ -155,12 +155,12 @@ class Requests:
 
 
 def problem(response: httpx.Response) -> ServiceError:
-    """The error that an answer tells (RFC 9457), or whatever can be said where it is no bnfold service's."""
+    """The error that an answer reports (RFC 9457), or a general one if the answer is not from a bnfold service."""
     status = response.status_code
     with suppress(ServiceError, httpx.TransportError):
-        told = _object(_body(response))
-        if isinstance(told.get("type"), str):
-            return from_problem(told, status, response.headers.get(JOB_HEADER))
+        document = _object(_body(response))
+        if isinstance(document.get("type"), str):
+            return from_problem(document, status, response.headers.get(JOB_HEADER))
     if response.is_redirect:
         where = response.headers.get("Location", "another address")
         return ServiceError(
@@ -171,26 +171,26 @@ def problem(response: httpx.Response) -> ServiceError:
     return ServiceError(ServiceError.PROTOCOL, "This is no answer of a bnfold service", detail, status=status)
 
 
-def from_problem(told: Json, status: int | None = None, job: str | None = None) -> ServiceError:
-    """The error for a problem document: that of an answer, or of a job."""
-    slug = str(told.get("type", "")).removeprefix(PROBLEM_TYPE)
-    known, instance = told.get("status"), str(told.get("instance", ""))
+def from_problem(problem: Json, status: int | None = None, job: str | None = None) -> ServiceError:
+    """The error for a problem document of an answer or of a job."""
+    slug = str(problem.get("type", "")).removeprefix(PROBLEM_TYPE)
+    known, instance = problem.get("status"), str(problem.get("instance", ""))
     return ServiceError(
         slug,
-        str(told.get("title", slug)),
-        str(told.get("detail", "")),
+        str(problem.get("title", slug)),
+        str(problem.get("detail", "")),
         status=known if isinstance(known, int) else status,
         job=job or (instance.removeprefix(JOBS) if instance.startswith(JOBS) else None),
     )
 
 
 def _is_known(response: httpx.Response) -> bool:
-    """Whether it is the answer to If-None-Match that nothing else is there."""
+    """Whether the answer says that nothing changed since the ETag in If-None-Match."""
     return response.status_code == HTTPStatus.NOT_MODIFIED and "If-None-Match" in response.request.headers
 
 
 def retry_after(response: httpx.Response) -> float | None:
-    """The seconds a server asks to wait (RFC 9110, 10.2.3: a number of seconds or a date)."""
+    """The seconds that a server asks to wait (RFC 9110, 10.2.3: a number of seconds or a date)."""
     text = response.headers.get("Retry-After")
     if text is None:
         return None
@@ -204,7 +204,7 @@ def retry_after(response: httpx.Response) -> float | None:
 
 
 def unexpected(what: str) -> ServiceError:
-    """The error for an answer that says something else than the service's documentation."""
+    """The error for an answer that contradicts the service's documentation."""
     return ServiceError(ServiceError.PROTOCOL, "The service answers unexpectedly", f"the service's answer {what}")
 
 

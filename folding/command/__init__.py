@@ -1,4 +1,4 @@
-"""Command: the command line `bnfold`. Import its modules one by one: a command loads only what it needs.
+"""Command: the command line `bnfold`. Import its modules one by one, so that a command loads only what it needs.
 
 main (the commands and their exit codes), options (those of the library), progress (bars), remote (`--server`),
 handover (the commands of the service).

@@ -224,7 +224,7 @@ def _told(work: Callable[[], Report], arguments: argparse.Namespace) -> int:
 
 
 def _publish(report: Report, arguments: argparse.Namespace) -> int:
-    code = DONE
+    code, report = DONE, report.with_flags()
     for path in arguments.report:
         try:
             write_report(report, path)
@@ -246,6 +246,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     from folding.verification.parent import verify
 
     verification = verify(arguments.before, arguments.after, inputs=options.inputs, timeout=options.verify_timeout)
+    verification = verification.with_flags()
     if arguments.json:
         show(json.dumps(json_ready(asdict(verification)), indent=2) + "\n")
     else:

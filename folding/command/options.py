@@ -1,4 +1,4 @@
-"""The options of the library as options of the command: one declaration for both."""
+"""Command-line options from the library's `Options`: one declaration serves both."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def add_options(group: argparse._ActionsContainer, names: Iterable[str]) -> None:
-    """Give a command the options of these names, with the help and the form that `Options` declares."""
+    """Add the options with these names to a command, with the help and the form that `Options` declares."""
     declared, types = option_fields(), get_type_hints(Options)
     for name in names:
-        given = argparse.SUPPRESS  # what is not given is left to Options, the one place for defaults
+        given = argparse.SUPPRESS  # an option that is not given gets its default from Options alone
         flag, form = f"--{name.replace('_', '-')}", _form(types[name], declared[name]["default"])
         if "metavar" in declared[name]:
             form["metavar"] = declared[name]["metavar"]
@@ -35,11 +35,11 @@ def _form(kind: object, default: Any) -> dict[str, Any]:
 def _help(declared: dict[str, Any]) -> str:
     text, default = declared["help"], declared["default"]
     shown = "yes" if default is True else f"{default:g}" if isinstance(default, float) else default
-    told = f"{text} (default: {shown})" if shown else f"{text}"
-    return told.replace("%", "%%")  # argparse formats it
+    described = f"{text} (default: {shown})" if shown else f"{text}"
+    return described.replace("%", "%%")  # argparse formats it
 
 
 def chosen_options(arguments: argparse.Namespace) -> Options:
-    """The options as given on the command line; the rest has its defaults."""
+    """The options given on the command line; all others have their defaults."""
     given = vars(arguments)
     return Options(**{name: given[name] for name in option_fields() if name in given})

@@ -1,4 +1,4 @@
-"""Progress bars on a terminal: one per stage, and only for work that lasts."""
+"""Progress bars on a terminal: one per stage, and only for long work."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-BAR_AFTER_SECONDS = 0.5  # shorter work leaves the terminal alone
+BAR_AFTER_SECONDS = 0.5  # shorter work shows no bar
 BYTE_STAGES = ("writing", "uploading", "downloading")  # the stages whose steps are bytes
 
 
 class Bars:
-    """A progress callback that draws on stderr; used as a context so that no bar outlives its work.
+    """A progress callback that draws on stderr; use it as a context, so that every bar is closed in the end.
 
-    A stage of a single step is named at once, for nothing will be heard of it until it is over.
+    A stage with a single step is named immediately, because it reports nothing until it ends.
     """
 
     def __init__(self, *, enabled: bool) -> None:
@@ -29,7 +29,7 @@ class Bars:
         self._close()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Note how far a stage is: `done` of `total` bytes or steps."""
+        """Record the progress of a stage: `done` of `total` bytes or steps."""
         if stage != self._stage:
             self._close()
             self._stage, self._since = stage, time.monotonic()
@@ -48,7 +48,7 @@ class Bars:
 def _drawn(stage: str, total: int) -> tqdm[Any]:
     from tqdm import tqdm  # noqa: PLC0415  its import costs as much as most folds
 
-    tqdm.monitor_interval = 0  # no watching thread: the process may fork to verify
+    tqdm.monitor_interval = 0  # no monitor thread, because the process may fork to verify
     form: dict[str, Any] = {"unit": "B", "unit_scale": True} if stage in BYTE_STAGES else {"unit": " steps"}
     if total == 1:
         form["bar_format"] = "{desc} ..."

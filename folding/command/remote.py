@@ -23,15 +23,16 @@ if TYPE_CHECKING:
     Progress = Callable[[str, int, int], None]
 
 KEY_VARIABLE = "BNFOLD_KEY"
-_OWN_PACKAGES = {"folding", "service"}
 
 
 def add_server(parser: argparse.ArgumentParser) -> None:
     """Add the options that name a service."""
     group = parser.add_argument_group("where to fold (default: on this machine)")
     group.add_argument("--server", metavar="URL", help="send the model to the bnfold service at this address")
-    told = f"the API key of that service (default: the environment variable {KEY_VARIABLE}, which others cannot see)"
-    group.add_argument("--key", metavar="KEY", help=told)
+    described = (
+        f"the API key of that service (default: the environment variable {KEY_VARIABLE}, which others cannot see)"
+    )
+    group.add_argument("--key", metavar="KEY", help=described)
 
 
 class Service:
@@ -77,7 +78,7 @@ def _client(url: str, key: str | None) -> Client:
     try:
         from folding.client import Client
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] in _OWN_PACKAGES:
+        if (error.name or "").partition(".")[0] == "folding":
             raise
         raise OptionError(
             f"--server needs the package {error.name}; install it: pip install 'bnfold[client]'"

@@ -1,4 +1,4 @@
-"""The value of a name that is known without running the model: initializers, Constant nodes, what they make."""
+"""Values that are known without running the model: initializers, Constant nodes, and what is computed from them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from folding.graph.node import Node
 
 QUANTIZATION = frozenset({QUANTIZE, DEQUANTIZE})
-LAYOUT = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})  # as far as constants go
-DEPTH = 64  # constant operators in a row; exporters write at most a handful
+LAYOUT = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})  # for constants
+DEPTH = 64  # constant operators in a row; exporters write at most a few
 RAW_FIELD = onnx.TensorProto.DESCRIPTOR.fields_by_name["raw_data"].number
 EXTERNAL_FIELD = onnx.TensorProto.DESCRIPTOR.fields_by_name["external_data"].number
 # Typed fields whose packed bytes are the little-endian values themselves.
@@ -31,18 +31,18 @@ PLAIN_FIELDS = {
     onnx.TensorProto.DESCRIPTOR.fields_by_name["float_data"].number: np.dtype(np.float32),
     onnx.TensorProto.DESCRIPTOR.fields_by_name["double_data"].number: np.dtype(np.float64),
 }
-# The attribute forms of a Constant node that are no tensor (operator Constant, opset 13), and their types.
+# The attributes of a Constant node that are not tensors (operator Constant, opset 13), and their types.
 LISTS = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
 FORMS = {"value", "sparse_value", *LISTS}
 
 
 def is_constant(scope: Scope, name: str) -> bool:
-    """Whether the name has a value known now that no caller may override."""
+    """Whether the name has a known value that no caller may override."""
     return _why_not(scope, name, DEPTH) is None
 
 
 def shape_of(scope: Scope, name: str) -> tuple[int, ...] | None:
-    """The shape of a constant that is an initializer or made by a fold, without looking at its values."""
+    """The shape of a constant that is an initializer or made by a fold; its values are not read."""
     owner = scope.owner(name)
     if owner is None:
         return None
@@ -59,7 +59,7 @@ def shape_of(scope: Scope, name: str) -> tuple[int, ...] | None:
 
 
 def weight(scope: Scope, name: str) -> Weight:
-    """A floating-point constant as a recipe; its bytes are not read where it lies in the file.
+    """A floating-point constant as a recipe; the bytes of one that lies in the file are not read.
 
     Raises:
         Refused: "weight-not-constant", "overridable", "not-float", "too-large".
@@ -79,9 +79,9 @@ def recipe(scope: Scope, name: str) -> Weight:
 
 
 def origin(scope: Scope, name: str) -> Node | None:
-    """The operator that quantizes or dequantizes a constant, perhaps laid out anew since: its scale is what may change.
+    """The operator that quantizes or dequantizes a constant, before any change of layout: its scale may change.
 
-    None for every other constant, which may simply be written anew.
+    None for every other constant, which may simply be replaced.
     """
     for _ in range(DEPTH):
         owner = scope.owner(name)
@@ -95,7 +95,7 @@ def origin(scope: Scope, name: str) -> Node | None:
 
 
 def array(scope: Scope, name: str) -> Array:
-    """A constant's values in its own type; raises as `weight` does."""
+    """A constant's values in its stored type; raises as `weight` does."""
     refusal = _why_not(scope, name, DEPTH)
     if refusal is not None:
         raise refusal
@@ -103,7 +103,7 @@ def array(scope: Scope, name: str) -> Array:
 
 
 def _why_not(scope: Scope, name: str, depth: int) -> Refused | None:
-    """Why the name is no constant, None if it is one."""
+    """The reason why the name is no constant, None if it is one."""
     owner = scope.owner(name)
     if owner is None or depth == 0:
         return Refused("weight-not-constant", f"{name!r} is not a constant")
@@ -121,7 +121,7 @@ def _why_not(scope: Scope, name: str, depth: int) -> Refused | None:
 
 
 def _why_not_made(scope: Scope, name: str, depth: int) -> Refused | None:
-    """Why what an operator makes is no constant."""
+    """The reason why the output of an operator is no constant, None if it is one."""
     node = scope.producers.get(name)
     if node is None or not (node.op == "Constant" or (node.op in OPERATORS and any(node.inputs))):
         return Refused("weight-not-constant", f"{name!r} is computed at run time")
@@ -135,7 +135,7 @@ def _why_not_made(scope: Scope, name: str, depth: int) -> Refused | None:
 
 
 def _form(node: Node) -> onnx.AttributeProto | None:
-    """The one attribute of a Constant node; None if its value is no number, or another one at every call."""
+    """The attribute of a Constant node; None if its value is no number, or differs between calls of a function."""
     proto = node.proto.attribute[0] if len(node.proto.attribute) == 1 else None
     return proto if proto is not None and proto.name in FORMS and not proto.ref_attr_name else None
 
@@ -165,10 +165,10 @@ def _evaluate(scope: Scope, name: str) -> Weight | Array:
 
 
 def _of_node(node: Node) -> list[Weight | Array]:
-    """What an operator makes of constants, output by output."""
+    """The outputs of an operator whose inputs are constants."""
     if node.op == "Constant":
         return [_of_constant_node(node)]
-    _ = node.schema  # refuses a malformed operator
+    _ = node.schema  # raises for a malformed operator
     sizes = _known_sizes(node) if node.op in SHAPE_READERS else None
     if sizes is not None:
         return [_of_sizes(node, sizes)]
@@ -176,14 +176,14 @@ def _of_node(node: Node) -> list[Weight | Array]:
 
 
 def _of_sizes(node: Node, sizes: tuple[int, ...]) -> Array:
-    """Shape, from opset 15 on with a start and an end, or Size."""
+    """The result of Size, or of Shape, which has a start and an end from opset 15 on."""
     if node.op == "Size":
         return np.array(math.prod(sizes), np.int64)
     return np.array(sizes[slice(node.attribute("start"), node.attribute("end"))], np.int64)
 
 
 def of_tensor(scope: Scope, tensor: onnx.TensorProto) -> Weight | Array:
-    """A tensor of the model: floating-point ones in the file as a span, everything else as an array."""
+    """A tensor of the model: a span if it is floating-point and lies in the file, else an array."""
     payload = scope.graph.file.payload(tensor)
     require(dtype_of(tensor.data_type) is not None, "not-float", f"{tensor.name!r} has the type {tensor.data_type}")
     if payload is None:
@@ -203,7 +203,7 @@ def of_tensor(scope: Scope, tensor: onnx.TensorProto) -> Weight | Array:
 
 
 def _of_sparse(scope: Scope, sparse: onnx.SparseTensorProto) -> Array:
-    """A sparse tensor written out: its indices are flat, or one row of coordinates each."""
+    """A sparse tensor as a dense array; its indices are flat, or one row of coordinates per value."""
     shape, label = tuple(sparse.dims), sparse.values.name or "a sparse constant"
     require(math.prod(shape) <= VALUES_LIMIT, "too-large", f"{label!r} is too large to be evaluated")
     values, places = (array_of(of_tensor(scope, part)) for part in (sparse.values, sparse.indices))

@@ -1,4 +1,4 @@
-"""What an operator makes of constants: here where it only regroups them, else as onnx's reference evaluator does."""
+"""Evaluate operators on constants: simple ones in this module, all others with onnx's reference evaluator."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-EXACT_INTEGER = 4  # bytes of the integers that float32 does not hold exactly
-DIVIDED = frozenset({np.dtype(np.float32), np.dtype(np.float64)})  # runtimes divide narrower types in wider ones
+EXACT_INTEGER = 4  # bytes of the smallest integers that float32 cannot hold exactly
+DIVIDED = frozenset({np.dtype(np.float32), np.dtype(np.float64)})  # for narrower types, runtimes divide in a wider type
 
 
 def array_of(found: Weight | Array) -> Array:
-    """A constant's values in its own type."""
+    """A constant's values in its stored type."""
     if not isinstance(found, Weight):
         return found
     if isinstance(found.base, np.ndarray) and not found.factors:
@@ -38,22 +38,22 @@ def array_of(found: Weight | Array) -> Array:
 
 
 def evaluate(node: Node, given: list[Weight | Array | None]) -> list[Weight | Array]:
-    """The outputs of one of the `OPERATORS`; an input that is not given is None.
+    """The outputs of one of the `OPERATORS`; an absent input is None.
 
     Raises:
-        Refused: "parameters" where they do not fit, "too-large", "not-float", "old-opset".
+        Refused: "parameters" if the inputs do not fit, "too-large", "not-float", "old-opset".
     """
     try:
         if node.op in OWN:
             return [OWN[node.op](node, [g for g in given if g is not None])]
         return _by_reference(node, [None if g is None else array_of(g) for g in given])
-    except (ValueError, IndexError, OverflowError) as error:  # NumPy's words for shapes that do not fit
+    except (ValueError, IndexError, OverflowError) as error:  # what NumPy raises for shapes that do not fit
         reason = f"the constant {node.output!r} cannot be computed: {error}"
         raise Refused("parameters", reason, node.label) from None
 
 
 def _by_reference(node: Node, given: list[Array | None]) -> list[Weight | Array]:
-    """Run the operator as a model of its own, once its results are known to be small."""
+    """Run the operator as a separate model, after a check that its results are small."""
     names = [f"input{number}" if array is not None else "" for number, array in enumerate(given)]
     arrays = [(name, array) for name, array in zip(names, given, strict=True) if array is not None]
     proto = onnx.NodeProto()
@@ -75,7 +75,7 @@ def _by_reference(node: Node, given: list[Array | None]) -> list[Weight | Array]
     try:
         with np.errstate(all="ignore"):
             found = ReferenceEvaluator(model).run(None, {})
-    except Exception as error:  # noqa: BLE001  whatever it raises, the constant stays unknown
+    except Exception as error:  # noqa: BLE001  for any exception the constant stays unknown
         raise ValueError(str(error)) from None
     for value, array in zip(results, found, strict=True):
         require(array.dtype == dtype_of(value.type.tensor_type.elem_type), "not-float", "it computes in another type")
@@ -164,7 +164,7 @@ def _divide(a: Array, b: Array) -> Array:
 
 
 def _dequantize(node: Node, given: list[Weight | Array]) -> Weight | Array:
-    """``(integer - zero point) * scale`` as a recipe: the differences, and the scale as their factors."""
+    """``(integer - zero point) * scale`` as a recipe: the differences, with the scale as their factor."""
     integers, scale = array_of(given[0]), given[1]
     to = dtype_of(node.attribute("output_dtype") or 0) or scale.dtype
     grid = grid_of(node, integers.shape, _wide(scale), _wide(given[2]) if len(given) > 2 else None)
@@ -174,12 +174,12 @@ def _dequantize(node: Node, given: list[Weight | Array]) -> Weight | Array:
 
 
 def _quantize(node: Node, given: list[Weight | Array]) -> Weight | Array:
-    """The integers of a constant, where the standard leaves no choice of how to divide."""
+    """The quantized integers of a constant; refused where the standard lets the runtime choose how to divide."""
     values, scale = array_of(given[0]), array_of(given[1])
     settled = values.dtype == scale.dtype and values.dtype in DIVIDED and not node.attribute("precision")
     require(settled, "quantized", f"how {node.label!r} divides {values.dtype} by {scale.dtype} is up to the runtime")
-    told = dtype_of(node.attribute("output_dtype") or onnx.TensorProto.UINT8)
-    dtype = given[2].dtype if len(given) > 2 else told
+    declared = dtype_of(node.attribute("output_dtype") or onnx.TensorProto.UINT8)
+    dtype = given[2].dtype if len(given) > 2 else declared
     require(dtype is not None and is_integer(dtype), "quantized", f"{node.label!r} rounds to {dtype}, no integer type")
     assert dtype is not None  # noqa: S101  narrowed for the type checker
     grid = grid_of(node, values.shape, _wide(scale), _wide(given[2]) if len(given) > 2 else None)
@@ -187,11 +187,11 @@ def _quantize(node: Node, given: list[Weight | Array]) -> Weight | Array:
 
 
 def _wide(found: Weight | Array) -> Array:
-    """The values in float64, not rounded where a fold made them."""
+    """The values in float64, unrounded if a fold made them."""
     return found.values() if isinstance(found, Weight) else found.astype(np.float64)
 
 
-# Operators that move no value, or that stand in many files: evaluated here, and weights in the file are not read.
+# Operators that move no value, or that occur in many files: evaluated here, without reading weights in the file.
 OWN: dict[str, Callable[[Node, list[Weight | Array]], Weight | Array]] = {
     "Identity": lambda _, given: given[0],
     "Reshape": _reshape,

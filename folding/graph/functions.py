@@ -1,7 +1,7 @@
-"""Model-local functions: inlined where a normalization folds only with what their callers pass, and nowhere else.
+"""Model-local functions: inlined only where a normalization needs the constants of its caller to fold.
 
-A function is folded like any graph, for all its callers at once, as long as the constants are in it. Where they
-are passed by the callers, the calls have to be inlined first.
+A function that contains its constants is folded like any graph, for all its callers at once. If the callers pass the
+constants, the calls must be inlined first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from folding.onnxfile import function_key
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-TRIALS = 24  # how often a model is folded to find out which functions to inline
+TRIALS = 24  # how often a model is folded to find the functions to inline
 
 Name = tuple[str, str]  # domain and name: all overloads of a function are inlined together
 
@@ -25,9 +25,9 @@ Name = tuple[str, str]  # domain and name: all overloads of a function are inlin
 def inline_where_needed(
     model: onnx.ModelProto, kept: Collection[str], fold: Callable[[onnx.ModelProto], None]
 ) -> tuple[onnx.ModelProto, list[str]]:
-    """The model with no more functions inlined than it takes to fold the most normalizations; the names of these.
+    """Inline only the functions that are needed to fold the most normalizations; return the model and their names.
 
-    `fold` folds the model it is given in place. Functions named in `kept` stay.
+    `fold` folds a model in place. Functions named in `kept` stay.
     """
     known = dict.fromkeys((f.domain, f.name) for f in model.functions if f.name not in kept)
     names = [name for name in known if all(_can_inline(model, f) for f in model.functions if _name(f) == name)]
@@ -35,7 +35,7 @@ def inline_where_needed(
     tried = 0
 
     def left(chosen: list[Name]) -> int:
-        """The normalizations that are left to run, those of a function once for every call."""
+        """The number of normalizations that are left; those of a function count once for every call."""
         nonlocal tried
         tried += 1
         candidate = inlined(model, chosen)
@@ -48,13 +48,13 @@ def inline_where_needed(
     fewest = left(names) if most and names else most
     if fewest >= most:
         return model, []
-    # Each trial folds the whole model. Where there are too many functions for that, more are inlined than it takes.
+    # Each trial folds the whole model. With too many functions for that, more are inlined than needed.
     needed = _needed(names, [], lambda chosen: tried < TRIALS and left(chosen) <= fewest)
     return inlined(model, needed), sorted(name for _, name in needed)
 
 
 def _needed(names: list[Name], others: list[Name], suffices: Callable[[list[Name]], bool]) -> list[Name]:
-    """As few of `names` as suffice together with `others`, found by halves."""
+    """A minimal subset of `names` that suffices together with `others`, found by bisection."""
     if suffices(others):
         return []
     if len(names) == 1:
@@ -73,7 +73,7 @@ def inlined(model: onnx.ModelProto, names: Collection[Name]) -> onnx.ModelProto:
     functions = {function_key(f.domain, f.name, f.overload): f for f in copy.functions if _name(f) in names}
     for node in _nodes(copy):
         function = functions.get(function_key(node.domain, node.op_type, node.overload))
-        if function is not None:  # onnx's inliner forgets the defaults of attributes, and the operator sets
+        if function is not None:  # onnx's inliner loses the defaults of attributes, and the operator sets
             given = {attribute.name for attribute in node.attribute}
             node.attribute.extend(a for a in function.attribute_proto if a.name not in given)
     imported = {o.domain for o in copy.opset_import}
@@ -84,13 +84,13 @@ def inlined(model: onnx.ModelProto, names: Collection[Name]) -> onnx.ModelProto:
 
 
 def _has_one_version_each(model: onnx.ModelProto) -> bool:
-    """Whether model and functions agree on the versions of their operator sets, as onnx's inliner demands of all."""
+    """Whether the model and all functions import the same operator set versions, as onnx's inliner requires."""
     imported = [o for body in (model, *model.functions) for o in body.opset_import]
     return len({(_domain(o), o.version) for o in imported}) == len({_domain(o) for o in imported})
 
 
 def _can_inline(model: onnx.ModelProto, function: onnx.FunctionProto) -> bool:
-    """Whether it leaves the standard operators alone, and every call tells which attributes it leaves to defaults."""
+    """Whether it redefines no standard operator, and every call shows which attributes have their defaults."""
     if _domain(function) == "":
         return False
     key, defaults = function_key(*_name(function), function.overload), {a.name for a in function.attribute_proto}
@@ -99,7 +99,7 @@ def _can_inline(model: onnx.ModelProto, function: onnx.FunctionProto) -> bool:
 
 
 def _domain(proto: onnx.OperatorSetIdProto | onnx.FunctionProto | onnx.NodeProto) -> str:
-    """Its domain, the standard one in its short spelling."""
+    """The domain, with "" for the standard domain."""
     return function_key(proto.domain, "", "")[0]
 
 
@@ -108,17 +108,17 @@ def _name(function: onnx.FunctionProto) -> Name:
 
 
 def count_nodes(model: onnx.ModelProto) -> int:
-    """Operators in all graphs and functions."""
+    """The number of operators in all graphs and functions."""
     return sum(1 for _ in _nodes(model))
 
 
 def count_normalizations(model: onnx.ModelProto) -> int:
-    """Standard BatchNormalizations in all graphs and functions."""
+    """The number of standard BatchNormalizations in all graphs and functions."""
     return sum(is_normalization(node) for node in _nodes(model))
 
 
 def is_normalization(node: onnx.NodeProto) -> bool:
-    """Whether it is called as the standard operator is."""
+    """Whether the node is a BatchNormalization of the standard domain."""
     return node.op_type == NORMALIZATION and _domain(node) == ""
 
 

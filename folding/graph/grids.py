@@ -1,4 +1,4 @@
-"""The grid of a QuantizeLinear or DequantizeLinear: what the operator says of its scale and zero point."""
+"""The grid of a QuantizeLinear or DequantizeLinear node, from its scale, zero point and attributes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from folding.algebra.affine import Float64
     from folding.graph.node import Node
 
-PER_AXIS = 13  # both operators: one scale for the whole tensor before
+PER_AXIS = 13  # opset, both operators: before it, one scale for the whole tensor
 
 
 def grid_of(node: Node, shape: tuple[int, ...], scale: Float64, zero_point: Float64 | None) -> Grid:
@@ -39,7 +39,7 @@ def grid_of(node: Node, shape: tuple[int, ...], scale: Float64, zero_point: Floa
 
 
 def _axis(node: Node, rank: int) -> int:
-    """The attribute `axis`, counted from the front. A vector has only one, whatever the default says."""
+    """The attribute `axis`, counted from the front. For a vector it is 0, whatever the default is."""
     axis = node.attribute("axis")
     if rank <= 1 or axis is None:
         return 0

@@ -24,39 +24,40 @@ if TYPE_CHECKING:
     from folding.graph.weights import Weight
     from folding.onnxfile import OnnxFile
 
-# Since when an operator broadcasts as NumPy does; all the others here have no operand to broadcast
+# The first opset in which an operator broadcasts as in NumPy; no other operator here has an operand to broadcast
 BROADCASTS = {"Add": 7, "Mul": 7, "Max": 8, "Min": 8}
-# Since when ONNX Runtime's CPU provider (1.32) computes an operator in a type that the standard allows before; or never
+# The first opset in which ONNX Runtime's CPU provider (1.32) computes an operator in a type; inf means never
 COMPUTED = {("Clip", "float64"): 12, ("Conv", "float64"): math.inf}
-FIRST_IR_WITH_DEFAULTS = 4  # before it an initializer had to be a graph input and was not a mere default value
-KEPT_BYTES = 1 << 24  # of an evaluated constant: more than an affine operator's ever has
+FIRST_IR_WITH_DEFAULTS = 4  # before it, an initializer had to be a graph input and was not a default value
+KEPT_BYTES = 1 << 24  # of an evaluated constant; constants of affine operators are always smaller
 
 
 class Values(Protocol):
-    """The one door to what is known of a value without running the model: whether it is constant, and its shape.
+    """The only access to what is known of a value without running the model: whether it is constant, and its shape.
 
-    What finds it out (`constants`, `shapes`) reads scopes and nodes; those ask here, and know nothing of it.
+    The modules that determine this (`constants`, `shapes`) read scopes and nodes. Scopes and nodes use this protocol
+    and do not import those modules.
     """
 
     def is_constant(self, scope: Scope, name: str) -> bool:
-        """Whether the name has a value known now that no caller may override."""
+        """Whether the name has a known value that no caller may override."""
         ...
 
     def weight(self, scope: Scope, name: str) -> Weight:
-        """A floating-point constant; raises Refused where it is none."""
+        """A floating-point constant; raises Refused if it is not one."""
         ...
 
     def array(self, scope: Scope, name: str) -> NDArray[Any]:
-        """A constant's values in its own type; raises as `weight` does."""
+        """A constant's values in its stored type; raises as `weight` does."""
         ...
 
     def shape(self, scope: Scope, name: str) -> Shape | None:
-        """The shape of a value with unknown dimensions None; None if its rank is unknown."""
+        """The shape of a value, None for unknown dimensions; None if its rank is unknown."""
         ...
 
 
 class Scope:
-    """A graph (the main one, a body of If, Loop, Scan) or a function, and who produces and reads what in it."""
+    """A graph (the main one, a body of If, Loop, Scan) or a function, with the producers and readers of its names."""
 
     def __init__(self, graph: Graph, proto: onnx.GraphProto | onnx.FunctionProto, parent: Scope | None) -> None:
         self.graph, self.proto, self.parent, self.values = graph, proto, parent, graph.values
@@ -74,13 +75,13 @@ class Scope:
             entry.value for note in tables.quantization_annotation for entry in note.quant_parameter_tensor_names
         }
         self.captured: set[str] = set()  # names that nested graphs read
-        self.constness: dict[str, Refused | None] = {}  # what `constants` found of names that operators make
-        self.shadowing: set[str] = set()  # names that mean something else in an enclosing graph: readers disagree
-        self.weights: dict[str, Weight] = {}  # constants that folds made: what an initializer of that name will hold
-        self.evaluated: dict[str, Weight | NDArray[Any]] = {}  # constants of the file that were asked for
-        self.made: dict[bytes, str] = {}  # the same constants by digest: equal ones are made once
-        self.dropped: set[str] = set()  # names that folds took out
-        self.restructured = False  # whether operators were added or taken out
+        self.constness: dict[str, Refused | None] = {}  # the result of `constants` for the outputs of operators
+        self.shadowing: set[str] = set()  # names with another meaning in an enclosing graph: readers disagree
+        self.weights: dict[str, Weight] = {}  # constants that folds made, by the name of their initializer
+        self.evaluated: dict[str, Weight | NDArray[Any]] = {}  # constants of the file that were requested
+        self.made: dict[bytes, str] = {}  # names of the same constants by digest, so that equal ones are made once
+        self.dropped: set[str] = set()  # names that folds removed
+        self.restructured = False  # whether operators were added or removed
         self.shapes: dict[str, Shape] = {name: tuple(sparse.dims) for name, sparse in self.sparse.items()}
         self.types: dict[str, int] = {name: sparse.values.data_type for name, sparse in self.sparse.items()}
         self.nodes = [Node(node, self) for node in proto.node]
@@ -98,7 +99,7 @@ class Scope:
                 self._capture(Scope(graph, body, self))
 
     def _capture(self, inner: Scope) -> None:
-        """Note what a nested graph reads here; its own constructor has noted what is nested deeper."""
+        """Record what a nested graph reads here; its constructor has recorded what is nested deeper."""
         read = {*inner.uses, *inner.outputs, *inner.captured}
         own = {*inner.producers, *inner.inputs, *inner.initializers, *inner.sparse}
         self.captured |= read - own
@@ -115,7 +116,7 @@ class Scope:
         return None
 
     def is_overridable(self, name: str) -> bool:
-        """Whether a caller may replace this initializer: it is a graph input too, from IR version 4 on."""
+        """Whether a caller may override this initializer: from IR version 4 on, if it is a graph input too."""
         if name not in self.inputs or self.graph.freeze_initializers:
             return False
         return self.parent is not None or self.graph.model.ir_version >= FIRST_IR_WITH_DEFAULTS
@@ -125,7 +126,7 @@ class Scope:
         return [edge for edge in self.uses.get(name, ()) if edge.node.op not in SHAPE_READERS]
 
     def known_shape(self, name: str) -> Shape:
-        """The shape of a value, its unknown dimensions None.
+        """The shape of a value, None for unknown dimensions.
 
         Raises:
             Refused: "unknown-shape" if its rank is unknown.
@@ -147,9 +148,9 @@ class Scope:
 
 
 class Graph:
-    """A whole model, indexed. `freeze_initializers` makes overridable initializers constants.
+    """The index of a whole model. `freeze_initializers` treats overridable initializers as constants.
 
-    `folding.graph.values.indexed` makes one, with the door to its constants and shapes.
+    `folding.graph.values.indexed` builds one, with access to its constants and shapes.
     """
 
     def __init__(self, file: OnnxFile, values: Values, *, freeze_initializers: bool = False) -> None:
@@ -173,7 +174,7 @@ class Graph:
         self.names = {name for scope in self.scopes for name in _all_names(scope)}
 
     def reaches(self, function: onnx.FunctionProto) -> bool:
-        """Whether the standard operators in a function are of the model's operator set, so that it is a scope."""
+        """Whether a function imports the model's standard operator set, so that it becomes a scope."""
         versions = {o.version for o in function.opset_import if o.domain in STANDARD_DOMAINS}
         return versions == {self.opset} and self.model.ir_version >= FIRST_IR_WITH_DEFAULTS
 
@@ -181,7 +182,7 @@ class Graph:
         """The schema of an operator of the standard domain.
 
         Raises:
-            Refused: "unknown-opset" if it may have got another meaning since, "custom-domain" if there is none.
+            Refused: "unknown-opset" if its meaning may have changed since, "custom-domain" if it has no schema.
         """
         if op not in self._schemas:
             newest = defs.onnx_opset_version()
@@ -193,7 +194,7 @@ class Graph:
         return self._schemas[op]
 
     def computes(self, op: str, dtype: np.dtype[Any]) -> bool:
-        """Whether an operator, with NumPy's broadcasting, exists for a type in the model's operator set."""
+        """Whether the model's operator set has the operator for this type, with NumPy's broadcasting."""
         since = max(BROADCASTS.get(op, 1), COMPUTED.get((op, dtype.name), 1))
         if self.opset < since or op in self.overridden:
             return False
@@ -201,10 +202,10 @@ class Graph:
         return any(f"tensor({name})" in c.allowed_type_strs for c in self.schema(op).type_constraints)
 
     def check(self, node: Node) -> None:
-        """Refuse a node that has not the inputs, outputs and attributes its schema asks for."""
+        """Refuse a node whose inputs, outputs or attributes do not fit its schema."""
         proto = onnx.NodeProto()
         proto.CopyFrom(node.proto)
-        proto.domain = ""  # the other spelling, which the checker does not know
+        proto.domain = ""  # the checker does not know the spelling "ai.onnx"
         try:
             checker.check_node(proto, self._context)
         except checker.ValidationError as error:
@@ -212,17 +213,17 @@ class Graph:
             raise Refused("parameters", f"the operator is malformed: {reason}", node.label) from None
 
     def nodes(self) -> Iterator[Node]:
-        """All operators of all scopes that are still there, outer scopes first."""
+        """All operators of all scopes that were not removed, outer scopes first."""
         return (node for scope in self.scopes for node in scope.nodes if not node.removed)
 
     def release(self) -> None:
-        """Forget large constants that were evaluated while planning: few are asked for twice."""
+        """Release large constants that were evaluated while planning; few are needed twice."""
         for scope in self.scopes:
             for name in [name for name, found in scope.evaluated.items() if found.nbytes > KEPT_BYTES]:
                 del scope.evaluated[name]
 
     def fresh_name(self, wish: str) -> str:
-        """A name nothing has yet, as close to `wish` as possible; it is taken from now on."""
+        """A new unique name, as close to `wish` as possible; it is reserved from now on."""
         name, number = wish, 1
         while name in self.names:
             number += 1
@@ -232,13 +233,13 @@ class Graph:
 
 
 def _interface(function: onnx.FunctionProto) -> onnx.GraphProto:
-    """What a function has in common with a graph but its operators: it has no initializers."""
+    """The inputs and outputs of a function as a graph without operators; a function has no initializers."""
     values = [[onnx.ValueInfoProto(name=name) for name in names] for names in (function.input, function.output)]
     return onnx.GraphProto(input=values[0], output=values[1])
 
 
 def _training_names(model: onnx.ModelProto) -> Iterator[str]:
-    """Every name that training information mentions: the training runtime may read or write it."""
+    """Every name in the training information; the training runtime may read or write it."""
     for info in model.training_info:
         for graph in (info.initialization, info.algorithm):
             for node in graph.node:
@@ -250,5 +251,5 @@ def _training_names(model: onnx.ModelProto) -> Iterator[str]:
 
 def _all_names(scope: Scope) -> Iterator[str]:
     yield from (*scope.inputs, *scope.outputs, *scope.initializers, *scope.sparse, *scope.producers, *scope.uses)
-    yield from (node.proto.name for node in scope.nodes)  # what a fold adds gets a name of its own
+    yield from (node.proto.name for node in scope.nodes)  # an operator that a fold adds gets a unique name
     yield from (value.name for value in scope.proto.value_info)

@@ -1,7 +1,7 @@
-"""onnx's inference of shapes; for models nobody vouches for in processes of their own: some make it crash, or hang.
+"""onnx's shape inference; untrusted models run it in a separate process, because some make it crash or hang.
 
-It follows null pointers where an operator's required input is "" (EyeLike), indexes by attributes it did not check
-(LayerNormalization's `axis`, GatherND's `batch_dims`), and notes each of 2 ** 40 sizes of a list (onnx 1.23).
+It follows null pointers where a required input of an operator is "" (EyeLike), uses unchecked attributes as indices
+(LayerNormalization's `axis`, GatherND's `batch_dims`), and stores each of 2 ** 40 sizes of a list (onnx 1.23).
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ from onnx import shape_inference
 
 from folding.process.forked import forked
 
-BASE_BYTES = 1 << 29  # of address space, besides what the process has
-MODEL_COPIES = 32  # what inference may take of it: types, shapes and their names for every value
+BASE_BYTES = 1 << 29  # of address space, in addition to what the process has
+MODEL_COPIES = 32  # memory for inference, in copies of the model: types, shapes and their names for every value
 _seconds: int | None = None  # of processor time; None: in this process
 
 
 class InferenceError(Exception):
-    """onnx cannot infer the shapes of this model; the text is its first line."""
+    """onnx cannot infer the shapes of this model; the text is the first line of its message."""
 
 
 def keep_apart(seconds: float) -> None:
-    """From now on infer in processes of their own, each for so long at most. It forks: call it without threads."""
+    """Run every later inference in a fork, for at most `seconds` of processor time. Forks require a single thread."""
     global _seconds  # noqa: PLW0603  it is a property of the process
     _seconds = max(1, int(seconds))
 
 
 def inferred(model: onnx.ModelProto, *, strict: bool = False) -> onnx.ModelProto:
-    """The model with the shapes of its values.
+    """Return the model with the shapes of its values.
 
     Raises:
-        InferenceError: its operators contradict each other; or the process died, of whatever it was.
+        InferenceError: its operators contradict each other, or the process died for any reason.
     """
 
     def infer() -> onnx.ModelProto:

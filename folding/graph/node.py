@@ -1,4 +1,4 @@
-"""One operator of a graph, and one of its inputs: what the rules may ask about them."""
+"""One operator of a graph, and one of its inputs, with all that the rules may ask about them."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from folding.graph.index import Scope
     from folding.graph.weights import Weight
 
-STANDARD_DOMAINS = frozenset({"", "ai.onnx"})  # two spellings of one domain, see the ONNX IR specification
-SHAPE_READERS = frozenset({"Shape", "Size"})  # read no values, so a change of values is nothing to them
+STANDARD_DOMAINS = frozenset({"", "ai.onnx"})  # two spellings of one domain (ONNX IR specification)
+SHAPE_READERS = frozenset({"Shape", "Size"})  # they read no values, so a change of values does not affect them
 
 
 @dataclass(frozen=True)
 class Edge:
-    """Input number `index` of `node`."""
+    """The input with number `index` of `node`."""
 
     node: Node
     index: int
 
 
 class Node:
-    """One operator: what the rules may ask about it. Only `folding.graph.surgery` changes it."""
+    """One operator, with all that the rules may ask about it. Only `folding.graph.surgery` changes it."""
 
     def __init__(self, proto: onnx.NodeProto, scope: Scope) -> None:
         self.proto, self.scope = proto, scope
@@ -43,9 +43,9 @@ class Node:
         self.label = scope.prefix + _first(proto.name, *self.outputs, proto.op_type)
         self.key = f"{scope.index}:{_first(*self.outputs, self.label)}"
         self.removed = False
-        self.is_made = False  # whether a fold made it: it is not a part of the model the user knows
+        self.is_made = False  # whether a fold made it, so that it is not part of the user's model
         self._is_checked = False  # against its schema
-        self.known_site: object = None  # what `sites.affine_of` answered; see `changed`
+        self.known_site: object = None  # the result of `sites.affine_of`; see `changed`
 
     @property
     def op(self) -> str:
@@ -61,7 +61,7 @@ class Node:
 
     @property
     def schema(self) -> defs.OpSchema:
-        """The operator's schema in the model's operator set, which the node was checked against.
+        """The operator's schema in the model's operator set; the node is checked against it.
 
         Raises:
             Refused: as `Graph.schema`, and "parameters" if the node breaks its schema.
@@ -74,7 +74,7 @@ class Node:
 
     @property
     def version(self) -> int:
-        """The operator set in which the operator got its present meaning."""
+        """The opset in which the operator got its present meaning."""
         return int(self.schema.since_version)
 
     @cached_property
@@ -82,10 +82,10 @@ class Node:
         return {a.name: a for a in self.proto.attribute}
 
     def attribute(self, name: str) -> Any:
-        """An attribute's value; the schema's default where it is absent, None where there is none.
+        """An attribute's value; the schema's default if it is absent, None if there is no default.
 
         Raises:
-            Refused: "attribute-reference" where each call of a function gives another value; as `schema`.
+            Refused: "attribute-reference" if each call of a function sets its value; and as `schema`.
         """
         given = self._attributes.get(name)
         if given is not None:
@@ -98,11 +98,11 @@ class Node:
         return helper.get_attribute_value(known.default_value)
 
     def attribute_proto(self, name: str) -> onnx.AttributeProto | None:
-        """The attribute's message, for payloads."""
+        """The attribute's message, which holds its payload."""
         return self._attributes.get(name)
 
     def changed(self) -> None:
-        """Call after the message's operator, attributes or constants changed: what was derived of them is stale."""
+        """Call this after the operator type, attributes or constants changed; it drops the values derived from them."""
         self.__dict__.pop("_attributes", None)
         self.known_site = None
         for name in self.outputs:
@@ -115,7 +115,7 @@ class Node:
         return index < len(self.inputs) and bool(self.inputs[index])
 
     def is_constant(self, index: int) -> bool:
-        """Whether the input is given and has a value known now (and not to be overridden)."""
+        """Whether the input is given and has a known value that no caller may override."""
         return self.has(index) and self.scope.values.is_constant(self.scope, self.inputs[index])
 
     def weight(self, index: int) -> Weight:
@@ -134,14 +134,14 @@ class Node:
         return [int(value) for value in self.scope.values.array(self.scope, self.inputs[index]).reshape(-1)]
 
     def array(self, index: int) -> NDArray[Any]:
-        """The constant input's values in its own type."""
+        """The constant input's values in its stored type."""
         return self.scope.values.array(self.scope, self.inputs[index])
 
     def shape(self, index: int) -> Shape:
         """The shape of an input.
 
         Raises:
-            Refused: "unknown-shape" if not even its rank is known.
+            Refused: "unknown-shape" if its rank is unknown.
         """
         return self.scope.known_shape(self.inputs[index])
 
@@ -159,7 +159,7 @@ class Node:
         return self.scope.dtype(self.inputs[index])
 
     def computes(self, op: str) -> bool:
-        """Whether another operator exists for the type of this one's value, see `Graph.computes`."""
+        """Whether the operator `op` exists for the dtype of this node's value, see `Graph.computes`."""
         dtype = self.dtype(0) or self.scope.dtype(self.output)
         return dtype is not None and self.scope.graph.computes(op, dtype)
 

@@ -1,4 +1,4 @@
-"""Shapes and types of values: onnx's shape inference, completed by what weights say."""
+"""Shapes and types of values: onnx's shape inference, completed from the shapes of weights."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from folding.algebra.shape import Dimension, Shape
     from folding.graph.index import Graph, Scope
 
-LOOK_AROUND = 32  # how many operators `of` follows where inference knows nothing: chains of unary operators are short
-ROUNDS = 16  # of inference, each of which goes past the Reshapes that the one before could not pass
+LOOK_AROUND = 32  # operators that `of` follows where inference finds no shape; chains of unary operators are short
+ROUNDS = 16  # of inference; each passes the Reshapes at which the round before stopped
 
-# Operators whose output has the shape of their first input, whatever that is (ONNX operator specification).
+# Operators whose output always has the shape of their first input (ONNX operator specification).
 SAME_SHAPE = frozenset(
     "Abs BatchNormalization Cast Clip Dropout Elu Erf Exp Gelu GroupNormalization HardSigmoid HardSwish Identity "  # noqa: SIM905
     "InstanceNormalization LayerNormalization LeakyRelu LRN Neg PRelu Relu RMSNormalization Selu Sigmoid Softmax "
@@ -31,9 +31,9 @@ CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 
 
 def infer(graph: Graph) -> None:
-    """Run onnx's inference on a copy and note its results in the scopes of `graph`; before the first commit.
+    """Run onnx's inference on a copy and record the results in the scopes of `graph`; before the first commit.
 
-    Shapes recorded in the file are used only where inference finds none: a stale one must not decide a fold.
+    Shapes recorded in the file are used only where inference finds none, because they may be out of date.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(graph.model)
@@ -42,7 +42,7 @@ def infer(graph: Graph) -> None:
     _settle_initializers(graph, copy)
     for scope in graph.scopes:
         _note_constants(scope)
-    scopes = [scope for scope in graph.scopes if not scope.prefix]  # onnx infers in a function only what a call needs
+    scopes = [scope for scope in graph.scopes if not scope.prefix]  # in functions onnx infers only what a call needs
     for _ in range(ROUNDS):
         if not (_infer(scopes, copy) and _declare(scopes, copy)):
             break
@@ -52,11 +52,11 @@ def infer(graph: Graph) -> None:
         scope.shapes |= shapes_found
         scope.types |= types
         scope.shapes |= {name: tuple(tensor.dims) for name, tensor in scope.initializers.items()}
-        scope.constness.clear()  # a Shape whose input was still unknown may be a constant now
+        scope.constness.clear()  # a Shape node may be a constant now, if its input was unknown before
 
 
 def _note_constants(scope: Scope) -> None:
-    """Note the types and shapes of Constant nodes: in a function they are all that is known."""
+    """Record the types and shapes of Constant nodes; in a function nothing else is known."""
     for proto in scope.proto.node:
         for attribute in proto.attribute:
             if proto.op_type == "Constant" and attribute.name == "value" and len(proto.output) == 1:
@@ -65,19 +65,19 @@ def _note_constants(scope: Scope) -> None:
 
 
 def _infer(scopes: list[Scope], copy: onnx.ModelProto) -> bool:
-    """Note what onnx infers; whether it could."""
+    """Record what onnx infers; return whether inference succeeded."""
     try:
         found = inferred(copy).graph
     except InferenceError:
-        found = copy.graph  # the declared inputs and the weights must do
+        found = copy.graph  # only the declared inputs and the weights are known
     for scope, graph in zip(scopes, _graphs(found), strict=True):
         _note(scope, (*graph.output, *graph.value_info, *graph.input))
     return found is not copy.graph
 
 
 def _declare(scopes: list[Scope], copy: onnx.ModelProto) -> bool:
-    """Tell the copy what its Reshapes make, where onnx's inference does not see it; whether there is any."""
-    told = False
+    """Declare in the copy the shapes of Reshapes that onnx cannot infer; return whether there are any."""
+    declared = False
     for scope, proto in zip(scopes, _graphs(copy.graph), strict=True):
         for node in scope.nodes:
             known = scope.shapes.get(node.output) if node.op == "Reshape" and node.output else ()
@@ -87,10 +87,10 @@ def _declare(scopes: list[Scope], copy: onnx.ModelProto) -> bool:
             if shape is None or (known is not None and _merged(known, shape) == known):
                 continue
             scope.shapes[node.output] = shape
-            if kind := scope.types.get(node.output):  # inference would object to a value without a type
+            if kind := scope.types.get(node.output):  # inference rejects a value without a type
                 proto.value_info.append(_value_info(node.output, kind, shape))
-                told = True
-    return told
+                declared = True
+    return declared
 
 
 def _is_open(shape: Shape) -> bool:
@@ -108,7 +108,7 @@ def _value_info(name: str, code: int, shape: Shape) -> onnx.ValueInfoProto:
 
 
 def _settle_initializers(graph: Graph, copy: onnx.ModelProto) -> None:
-    """Let inference use the values of initializers nobody overrides although they are graph inputs too."""
+    """Let inference use initializers that are graph inputs too, but that no caller may override."""
     settled = [
         v for v in copy.graph.input if v.name not in graph.main.initializers or graph.main.is_overridable(v.name)
     ]
@@ -119,7 +119,7 @@ def _settle_initializers(graph: Graph, copy: onnx.ModelProto) -> None:
 
 
 def of(scope: Scope, name: str) -> Shape | None:
-    """The shape of a value with unknown dimensions None; None if its rank is unknown."""
+    """The shape of a value, None for unknown dimensions; None if its rank is unknown."""
     return _of(scope, name, LOOK_AROUND)
 
 
@@ -136,7 +136,7 @@ def _of(scope: Scope, name: str, steps: int) -> Shape | None:
 
 
 def _by_producer(scope: Scope, name: str, steps: int) -> Shape | None:
-    """The shape that the weights of a producing operator, or an operator that keeps the shape, tell."""
+    """The shape that follows from the producer: from its weights, or from its input if it keeps the shape."""
     node = scope.producers.get(name)
     if node is None or name != node.output or not node.inputs:
         return None
@@ -154,7 +154,7 @@ def _by_producer(scope: Scope, name: str, steps: int) -> Shape | None:
 
 
 def _by_consumers(scope: Scope, name: str) -> Shape | None:
-    """The shape that the weights of a consuming convolution tell."""
+    """The shape that follows from the weights of a consuming convolution."""
     for edge in scope.uses.get(name, ()):
         node = edge.node
         if node.op in CONVOLUTIONS and edge.index == 0 and node.has(1):
@@ -186,7 +186,7 @@ def _note(scope: Scope, values: Iterable[onnx.ValueInfoProto]) -> None:
 
 def _dimension(proto: onnx.TensorShapeProto.Dimension) -> Dimension:
     if proto.HasField("dim_value"):
-        return proto.dim_value if proto.dim_value >= 0 else None  # -1 is an old exporter's way to say unknown
+        return proto.dim_value if proto.dim_value >= 0 else None  # old exporters write -1 for unknown
     return proto.dim_param if proto.dim_param not in {"", "?"} else None
 
 

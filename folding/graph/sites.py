@@ -1,4 +1,4 @@
-"""Where affines are: BatchNormalization in inference mode, and Mul, Add, Sub, Div, Neg with one constant operand."""
+"""Find affine maps: BatchNormalization in inference mode, and Mul, Add, Sub, Div, Neg with one constant operand."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ NORMALIZATION = "BatchNormalization"
 ELEMENTWISE = frozenset({"Add", "Div", "Mul", "Neg", "Sub"})
 OPERATORS = ELEMENTWISE | {NORMALIZATION}
 
-AFFINE_LIMIT = 1 << 20  # elements of a constant operand: a per-channel one has thousands, a larger one is data
-MODE_AS_ATTRIBUTE = 7  # before BatchNormalization-7 (and Dropout-7) the attribute is_test told the mode, 0 by default
+AFFINE_LIMIT = 1 << 20  # elements of a constant operand; one per channel has thousands, a larger one is data
+MODE_AS_ATTRIBUTE = 7  # before BatchNormalization-7 (and Dropout-7) the attribute is_test set the mode, 0 by default
 TYPES_APART = 15  # before BatchNormalization-15 gamma and beta had the type of the data
-ONE_TYPE = OPERATORS | {"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"}  # all their inputs have one type
-MULTIDIRECTIONAL = 7  # NumPy's broadcasting since opset 7, the attributes `broadcast` and `axis` before
+ONE_TYPE = OPERATORS | {"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"}  # all their inputs have the same type
+MULTIDIRECTIONAL = 7  # NumPy's broadcasting since opset 7; before it, the attributes `broadcast` and `axis`
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Site:
 
 
 def value_type(node: Node) -> np.dtype[Any] | None:
-    """The element type of an operator's result; None if neither inference nor a constant of that type tells it."""
+    """The element type of an operator's result; None if neither inference nor a constant input determines it."""
     known = node.scope.dtype(node.output) or node.dtype(data_input(node))
     if known is not None or (node.op == NORMALIZATION and node.version >= TYPES_APART) or node.op not in ONE_TYPE:
         return known
@@ -47,22 +47,22 @@ def value_type(node: Node) -> np.dtype[Any] | None:
 
 
 def is_candidate(node: Node) -> bool:
-    """Whether a user would call this operator an affine: every BatchNormalization; others with a float constant."""
+    """Whether the report lists this operator: every BatchNormalization, and others with a float constant."""
     return node.op == NORMALIZATION or (node.op in ELEMENTWISE and _data_input(node) is not None)
 
 
 def data_input(node: Node) -> int:
-    """Which input of an operator that is a candidate holds the data."""
+    """The index of the data input of a candidate operator."""
     return (_data_input(node) or 0) if node.op in ELEMENTWISE else 0
 
 
 def affine_of(node: Node) -> Site:
-    """The affine that an operator computes; asked often, so the node keeps the answer until it is changed.
+    """The affine map that an operator computes. The node caches the result until it is changed.
 
-    But for an unknown shape: a fold nearby may make it known.
+    A refusal for an unknown shape is not cached, because another fold may make the shape known.
 
     Raises:
-        Refused: it is none, or one that must not be touched.
+        Refused: the operator is no affine map, or one that must not change.
     """
     if node.known_site is None:
         try:
@@ -73,13 +73,13 @@ def affine_of(node: Node) -> Site:
             node.known_site = refusal
     if isinstance(node.known_site, Site):
         return node.known_site
-    assert isinstance(node.known_site, Refused)  # noqa: S101  the only other answer
+    assert isinstance(node.known_site, Refused)  # noqa: S101  the only other result
     raise Refused(node.known_site.code, node.known_site.reason, node.known_site.at)
 
 
 def _affine_of(node: Node) -> Site:
     if node.op in OPERATORS:
-        _ = node.schema  # refuses an operator set whose meaning is unknown
+        _ = node.schema  # raises for an operator set whose meaning is unknown
         require(not node.is_constant(data_input(node)), "constant-input", "it computes a constant")
     if node.op == NORMALIZATION:
         return Site(node, 0, _of_normalization(node))
@@ -97,7 +97,7 @@ def in_training_mode(node: Node) -> bool:
 
 
 def read_outputs(node: Node) -> list[str]:
-    """The outputs beyond the first that anything can see."""
+    """The outputs after the first that anything can read."""
     scope = node.scope
     seen = scope.outputs | scope.captured | scope.pinned
     return [name for name in node.outputs[1:] if name and (scope.uses.get(name) or name in seen)]
@@ -123,21 +123,21 @@ def _of_normalization(node: Node) -> Affine:
 def _parameter(node: Node, weight: Weight, shape: Shape) -> Float64:
     """A parameter of BatchNormalization as an array of the value's rank.
 
-    It has the shape (C,); before opset 9 with the attribute spatial 0 it is (C, D1, ...), one value per position.
+    Its shape is (C,). Before opset 9 with the attribute spatial = 0 it is (C, D1, ...), one value per position.
     """
-    rank, told = len(shape), f"a parameter has the shape {list(weight.shape)}, the input {_shown(shape)}"
+    rank, reason = len(shape), f"a parameter has the shape {list(weight.shape)}, the input {_shown(shape)}"
     require(rank >= 2, "parameters", f"its input has rank {rank}, so there is no channel axis")
     per_position = node.attribute("spatial") == 0 and rank > 2
-    require(weight.size > 0 and len(weight.shape) == (rank - 1 if per_position else 1), "parameters", told)
+    require(weight.size > 0 and len(weight.shape) == (rank - 1 if per_position else 1), "parameters", reason)
     known = [pair for pair in zip(weight.shape, shape[1:], strict=False) if isinstance(pair[1], int)]
-    require(all(length == dimension for length, dimension in known), "parameters", told)
+    require(all(length == dimension for length, dimension in known), "parameters", reason)
     require(weight.shape == node.weight(1).shape, "parameters", "its parameters differ in shape")
     require(weight.size <= AFFINE_LIMIT, "too-large", f"its parameters have {weight.size:,} elements")
     return weight.values().reshape(1, *weight.shape, *(1,) * (rank - 1 - len(weight.shape)))
 
 
 def _data_input(node: Node) -> int | None:
-    """Which input is the data of an elementwise operator with a floating-point constant; None if there is none."""
+    """The index of the data input of an elementwise operator with a floating-point constant; None if it has none."""
     if node.op == "Neg" and len(node.inputs) == 1:
         return 0 if node.dtype(0) in FLOAT_TYPES and not node.is_constant(0) else None
     if len(node.inputs) != 2:
@@ -187,7 +187,7 @@ def _operand(node: Node, data: int) -> Float64:
 
 
 def _aligned(node: Node, data: int, shape: tuple[int, ...], rank: int) -> tuple[int, ...]:
-    """The operand's shape with the value's rank: trailing axes agree; before opset 7 from the attribute `axis` on."""
+    """The operand's shape in the value's rank, aligned at the end, before opset 7 at the attribute `axis`."""
     if node.version >= MULTIDIRECTIONAL or len(shape) == rank:
         return (1,) * (rank - len(shape)) + shape
     require(data == 0 and node.attribute("broadcast"), "broadcast", "its operands differ in rank without `broadcast`")

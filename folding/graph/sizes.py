@@ -1,4 +1,4 @@
-"""What the shape a Reshape asks for holds, where it is computed of other shapes: lengths, and names of unknown ones."""
+"""The sizes that a Reshape gets from computations on other shapes: lengths, and names of unknown lengths."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ DEPTH = 32  # operators in a row between a Shape and a Reshape; exporters write 
 LARGEST = 2**63 - 1  # sizes are int64
 LONGEST = 64  # sizes in a list: no value has so many axes
 
-Sizes = NDArray[np.object_]  # of integers, names and None
+Sizes = NDArray[np.object_]  # objects: integers, names and None
 
 
 def reshaped(node: Node) -> Shape | None:
-    """The shape of what a Reshape makes, as far as its inputs tell; None if not even its rank is known."""
+    """The output shape of a Reshape, as far as its inputs determine it; None if its rank is unknown."""
     target = _of(node.scope, node.inputs[1], DEPTH, {}) if node.has(1) else None
     if target is None or target.ndim != 1 or any(isinstance(size, int) and size < -1 for size in target):
         return None
@@ -41,7 +41,7 @@ def reshaped(node: Node) -> Shape | None:
 
 
 def _rest(source: Shape, sizes: list[Dimension]) -> int | None:
-    """The length that -1 stands for: names cancel, and what is left are numbers."""
+    """The length that -1 stands for; None unless all names cancel and only numbers are left."""
     others = [size for size in sizes if size != -1]
     if not source or None in (*source, *others) or _names(source) != _names(others):
         return None
@@ -64,7 +64,7 @@ def _shape(node: Node) -> Shape | None:
 
 
 def _of(scope: Scope, name: str, depth: int, known: dict[tuple[int, str], Sizes | None]) -> Sizes | None:
-    """The sizes that an integer tensor holds, None if they have nothing to do with shapes; `known` remembers."""
+    """The sizes that an integer tensor holds, None if they do not come from shapes; `known` caches results."""
     owner = scope.owner(name)
     if owner is None or depth == 0:
         return None
@@ -77,7 +77,7 @@ def _of(scope: Scope, name: str, depth: int, known: dict[tuple[int, str], Sizes 
             IndexError,
             TypeError,
             OverflowError,
-        ):  # malformed: what it would make is nobody's guess
+        ):  # malformed: its result is undefined
             found = None
         known[key] = found if found is not None and found.size <= LONGEST else None
     return known[key]
@@ -116,7 +116,7 @@ def _cast(node: Node, sizes: Sizes) -> Sizes:
 
 
 def _each(function: Callable[[int, int], int | None], neutral: int) -> Callable[[Node, Sizes, Sizes], Any]:
-    """Arithmetic on numbers; a name or an unknown size stays what it is beside the neutral element."""
+    """Arithmetic on numbers; a name or an unknown size is unchanged if the other operand is neutral."""
 
     def apply(one: Dimension, other: Dimension) -> Dimension:
         if isinstance(one, int) and isinstance(other, int):

@@ -1,4 +1,4 @@
-"""Changes of a graph, one at a time: a constant, an operator, an attribute, a name."""
+"""Single changes of a graph: to a constant, an operator, an attribute or a name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NO_ATTRIBUTES: Mapping[str, Attribute] = {}
 
 
 def set_constant(node: Node, index: int, weight: Weight, site: str) -> None:
-    """Let an input read a new constant: in place of the old one if nobody else reads that, shared with an equal one."""
+    """Let an input read a new constant. It replaces an old one without other readers; equal constants are shared."""
     scope = _home(node.scope)
     weight = weight.absorbing(site, old_constant(node, index))
     old = node.inputs[index] if node.has(index) else ""
@@ -44,12 +44,12 @@ def set_constant(node: Node, index: int, weight: Weight, site: str) -> None:
 
 
 def old_constant(node: Node, index: int) -> Weight | None:
-    """The constant that an input reads, None if it reads none."""
+    """The constant that an input reads, None if it is no constant."""
     return constants.recipe(node.scope, node.inputs[index]) if node.is_constant(index) else None
 
 
 def _home(scope: Scope) -> Scope:
-    """Where new constants live: before IR version 4 every initializer is an input, and bodies cannot gain inputs."""
+    """The scope of new constants: before IR 4 the main graph, since initializers are inputs and bodies gain none."""
     return scope.graph.main if scope.graph.model.ir_version < FIRST_IR_WITH_DEFAULTS else scope
 
 
@@ -58,7 +58,7 @@ def _wish(node: Node, index: int, old: str) -> str:
 
 
 def _is_private(scope: Scope, name: str) -> bool:
-    """Whether the name is an initializer of this scope that one input reads and nobody else can see."""
+    """Whether the name is an initializer of this scope that only one input reads and nothing else can see."""
     if name not in scope.initializers and name not in scope.weights:
         return False
     seen = scope.outputs | scope.captured | scope.pinned | scope.annotated
@@ -66,7 +66,7 @@ def _is_private(scope: Scope, name: str) -> bool:
 
 
 def drop_if_unread(scope: Scope, name: str) -> None:
-    """Take out a constant that lost its last reader, and the operators that only made it."""
+    """Remove a constant without readers, and the operators that only produced it."""
     owner = scope.owner(name) if constants.is_constant(scope, name) else None
     if owner is not None and name in owner.captured and not _is_read_elsewhere(owner, name):
         owner.captured.discard(name)
@@ -81,7 +81,7 @@ def drop_if_unread(scope: Scope, name: str) -> None:
 
 
 def _is_read_elsewhere(owner: Scope, name: str) -> bool:
-    """Whether another graph may still read a constant of this one; what it calls so may be a value of its own."""
+    """Whether another graph may read a constant of this one; a name there may also be that graph's own value."""
     others = (scope for scope in owner.graph.scopes if scope is not owner)
     return any(scope.uses.get(name) or name in scope.outputs for scope in others)
 
@@ -90,7 +90,7 @@ def _is_read_elsewhere(owner: Scope, name: str) -> bool:
 
 
 def append_operator(node: Node, op: str) -> Node:
-    """Put a new operator behind another one, whose first output it reads and whose output's name it takes."""
+    """Insert an operator after another one: it reads the first output of that one and takes over its name."""
     scope, final = node.scope, node.output
     inner, label = scope.graph.fresh_name(f"{final}_before"), scope.graph.fresh_name(f"{node.label}.{op.lower()}")
     _copy_facts(scope, final, inner)
@@ -105,27 +105,27 @@ def append_operator(node: Node, op: str) -> Node:
 
 
 def retype(node: Node, op: str, attributes: Mapping[str, Attribute] = NO_ATTRIBUTES) -> None:
-    """Make it another operator with these attributes; its inputs and outputs stay."""
+    """Change the operator type and the attributes of a node; its inputs and outputs stay."""
     node.proto.op_type = op
     del node.proto.attribute[:]
     set_attributes(node, attributes)
 
 
 def set_attributes(node: Node, attributes: Mapping[str, Attribute]) -> None:
-    """Set attributes; the others stay."""
+    """Set attributes; all others stay."""
     drop_attributes(node, attributes)
     node.proto.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
     node.changed()
 
 
 def drop_attributes(node: Node, names: Collection[str]) -> None:
-    """Take attributes away, so that their defaults hold."""
+    """Remove attributes, so that their defaults apply."""
     replace(node.proto.attribute, [attribute for attribute in node.proto.attribute if attribute.name not in names])
     node.changed()
 
 
 def note(node: Node, key: str, value: str) -> None:
-    """Add a value to those that the operator's metadata has under a key, separated by commas."""
+    """Add a value to the comma-separated values under a key in the operator's metadata."""
     entry = next((entry for entry in node.proto.metadata_props if entry.key == key), None)
     if entry is None:
         node.proto.metadata_props.add(key=key, value=value)
@@ -134,7 +134,7 @@ def note(node: Node, key: str, value: str) -> None:
 
 
 def remove(node: Node, spare: str = "") -> None:
-    """Take an operator out, and the constants that only it read; the input `spare` goes on to other readers."""
+    """Remove an operator, and the constants that only it read; the input `spare` is kept for other readers."""
     scope = node.scope
     node.removed = scope.restructured = True
     for name in node.outputs:
@@ -148,7 +148,7 @@ def remove(node: Node, spare: str = "") -> None:
 
 
 def drop_inputs(node: Node, first: int) -> None:
-    """Take away the inputs from number `first` on."""
+    """Remove the inputs from index `first` on."""
     names = node.inputs[first:]
     for index in range(first, len(node.inputs)):
         _disconnect(node, index)
@@ -158,7 +158,7 @@ def drop_inputs(node: Node, first: int) -> None:
 
 
 def drop_outputs(node: Node, first: int) -> None:
-    """Take away the outputs from number `first` on, which nothing reads."""
+    """Remove the outputs from index `first` on; nothing may read them."""
     names = [name for name in node.outputs[first:] if name]
     del node.outputs[first:], node.proto.output[first:]
     node.scope.dropped.update(names)
@@ -184,7 +184,7 @@ def _disconnect(node: Node, index: int) -> None:
 
 
 def set_output(node: Node, index: int, name: str) -> None:
-    """Give an output another name; who reads it is told by nobody."""
+    """Rename an output; its readers are not updated."""
     scope = node.scope
     scope.producers.pop(node.outputs[index], None)
     node.outputs[index] = node.proto.output[index] = name
@@ -192,7 +192,7 @@ def set_output(node: Node, index: int, name: str) -> None:
 
 
 def _copy_facts(scope: Scope, known: str, new: str) -> None:
-    """Let a new name have the shape and type of another one."""
+    """Copy the shape and type of a known name to a new name."""
     if known in scope.shapes:
         scope.shapes[new] = scope.shapes[known]
     if known in scope.types:
@@ -200,6 +200,6 @@ def _copy_facts(scope: Scope, known: str, new: str) -> None:
 
 
 def replace(field: Any, items: list[Any]) -> None:
-    """Give a repeated protobuf field new contents."""
+    """Replace the contents of a repeated protobuf field."""
     del field[:]
     field.extend(items)

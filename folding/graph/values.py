@@ -1,4 +1,4 @@
-"""The door of a scope to its constants and shapes; `indexed` makes a graph that has it."""
+"""A scope's access to its constants and shapes; `indexed` builds a graph with it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def indexed(file: OnnxFile, *, freeze_initializers: bool = False) -> Graph:
-    """A model, indexed; `freeze_initializers` makes overridable initializers constants.
+    """Build the index of a model; `freeze_initializers` treats overridable initializers as constants.
 
     Raises:
         ModelError: the model imports the standard operators in more than one version.
@@ -26,10 +26,10 @@ def indexed(file: OnnxFile, *, freeze_initializers: bool = False) -> Graph:
 
 
 class Known:
-    """Answers what `folding.graph.index.Values` asks, from what the file holds and what inference found."""
+    """Implements `folding.graph.index.Values` with the contents of the file and the results of inference."""
 
     def is_constant(self, scope: Scope, name: str) -> bool:
-        """Whether the name has a value known now that no caller may override."""
+        """Whether the name has a known value that no caller may override."""
         return constants.is_constant(scope, name)
 
     def weight(self, scope: Scope, name: str) -> Weight:
@@ -37,7 +37,7 @@ class Known:
         return constants.weight(scope, name)
 
     def array(self, scope: Scope, name: str) -> NDArray[Any]:
-        """A constant's values in its own type; raises as `constants.weight` does."""
+        """A constant's values in its stored type; raises as `constants.weight` does."""
         return constants.array(scope, name)
 
     def shape(self, scope: Scope, name: str) -> Shape | None:

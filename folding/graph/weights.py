@@ -1,4 +1,4 @@
-"""A constant as recipe: where its values lie, which factors apply; evaluated block by block and rounded once."""
+"""A constant as a recipe: where its values are and which factors apply. It is evaluated in blocks and rounded once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from folding.algebra.affine import Float64
     from folding.onnxfile import Span
 
-UFUNC_BUFFER = 2048  # elements NumPy casts at a time: two such buffers of float64 stay in the L1 cache
+UFUNC_BUFFER = 2048  # elements that NumPy casts at a time; two such buffers of float64 fit in the L1 cache
 VALUES_LIMIT = 1 << 26  # elements that may be evaluated at once while planning (512 MiB as float64)
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -31,7 +31,7 @@ FLOAT_TYPES = frozenset({np.dtype(np.float16), BFLOAT16, np.dtype(np.float32), n
 
 
 def dtype_of(code: int) -> np.dtype[Any] | None:
-    """The NumPy type of one of ONNX's element types, None if there is none."""
+    """The NumPy dtype of an ONNX element type, None if there is none."""
     try:
         return helper.tensor_dtype_to_np_dtype(code) if code else None
     except KeyError:
@@ -39,13 +39,13 @@ def dtype_of(code: int) -> np.dtype[Any] | None:
 
 
 def contains(wide: np.dtype[Any], narrow: np.dtype[Any]) -> bool:
-    """Whether every value of the floating-point type `narrow` is a value of the floating-point type `wide`."""
+    """Whether the floating-point type `wide` holds every value of the floating-point type `narrow`."""
     larger = wide.itemsize > narrow.itemsize and wide.itemsize > BFLOAT16.itemsize
     return {wide, narrow} <= FLOAT_TYPES and (wide == narrow or larger)
 
 
 class _Scratch(threading.local):
-    """One block's worth of memory per thread."""
+    """Memory for one block, per thread."""
 
     def __init__(self) -> None:
         self.stored = np.empty(BLOCK_ELEMENTS, np.float64)
@@ -58,11 +58,11 @@ _scratch = _Scratch()
 
 @dataclass(frozen=True, eq=False)
 class Weight:
-    """A constant of a model, of `shape` and stored type `dtype`, times float64 factors; integers have none.
+    """A constant of a model, of `shape` and stored type `dtype`, times float64 factors; integers have no factors.
 
-    `base` is a span of the model file (little-endian values of `dtype`), or an array: of `dtype` where the model
-    computes it, of a wider type where it was computed here and has not been rounded yet. `site` is the key of
-    the affine it absorbed last, `onto` what it was before. `is_scale`: every value scales a channel of its own.
+    `base` is a span of the model file (little-endian values of `dtype`) or an array. The array has `dtype` if the
+    model computes it, and a wider type if it was computed here and is not rounded yet. `site` is the key of the
+    affine map that it absorbed last, `onto` is the weight before that. `is_scale`: each value scales one channel.
     """
 
     dtype: np.dtype[Any]
@@ -72,11 +72,11 @@ class Weight:
     site: str = ""
     onto: Weight | None = None
     is_scale: bool = False
-    _judged: dict[str, bool] = field(default_factory=dict, repr=False)  # what `judge` found, once per weight
+    _judged: dict[str, bool] = field(default_factory=dict, repr=False)  # result of the check, once per weight
 
     @staticmethod
     def of(values: Float64, like: np.dtype[Any], *, is_scale: bool = False) -> Weight:
-        """Exact float64 values that will be rounded once, to the type `like`."""
+        """Build a weight from exact float64 values, which are rounded once, to the type `like`."""
         return Weight(like, values.shape, np.ascontiguousarray(values).reshape(values.shape), is_scale=is_scale)
 
     @property
@@ -86,15 +86,15 @@ class Weight:
 
     @property
     def nbytes(self) -> int:
-        """Number of bytes once written."""
+        """Number of bytes when written."""
         return self.size * self.dtype.itemsize
 
     def absorbing(self, site: str, onto: Weight | None) -> Weight:
-        """The same weight, remembering the affine it absorbed last and what it was before."""
+        """The same weight with a record of the affine map that it absorbed last and of the weight before."""
         return replace(self, site=site, onto=onto)
 
     def straws(self) -> Iterator[tuple[str, UnrepresentableError]]:
-        """The affines with which it cannot be represented, and how it failed; the last straw comes first."""
+        """The absorbed affine maps after which the weight is unrepresentable, with the error, oldest first."""
         history = [self]
         while (earlier := history[-1].onto) is not None and earlier.site:
             history.append(earlier)
@@ -106,13 +106,13 @@ class Weight:
                 yield weight.site, error
 
     def scaled(self, view: Sequence[int], values: Float64) -> Weight:
-        """This weight, read as an array of shape `view`, times float64 `values` that broadcast against it."""
+        """This weight, read as an array of shape `view`, times float64 `values` that broadcast against `view`."""
         factor = Factor(tuple(view), np.ascontiguousarray(np.asarray(values, np.float64)))
         assert math.prod(view) == self.size, "a view regroups the axes, it keeps the elements"  # noqa: S101  algebra
         return self if np.all(factor.values == 1) else replace(self, factors=(*self.factors, factor), _judged={})
 
     def settled(self) -> Weight | None:
-        """The same weight with its values rounded to its type already; None if they are, or do not fit it."""
+        """The same weight with values rounded to its dtype; None if they are rounded already or do not fit it."""
         if self.factors or not isinstance(self.base, np.ndarray) or self.base.dtype == self.dtype:
             return None
         if self.dtype not in FLOAT_TYPES:
@@ -136,27 +136,27 @@ class Weight:
         return result.reshape(self.shape)
 
     def contract(self, view: Sequence[int], values: Float64, axes: tuple[int, ...]) -> Float64:
-        """``sum(view(weight) * values, axes)`` in float64, without the summed axes and one block at a time.
+        """``sum(view(weight) * values, axes)`` in float64, without the summed axes, computed one block at a time.
 
         `values` has the rank of `view` and broadcasts against it.
         """
         result = np.zeros([1 if axis in axes else length for axis, length in enumerate(view)])
         for place, block in self._slabs(view):
-            here = tuple(part if n > 1 else slice(None) for part, n in zip(place, values.shape, strict=True))
-            there = tuple(part if axis not in axes else slice(None) for axis, part in enumerate(place))
-            result[there] += (block * values[here]).sum(axis=axes, keepdims=True)
+            source = tuple(part if n > 1 else slice(None) for part, n in zip(place, values.shape, strict=True))
+            target = tuple(part if axis not in axes else slice(None) for axis, part in enumerate(place))
+            result[target] += (block * values[source]).sum(axis=axes, keepdims=True)
         return np.asarray(result.squeeze(axis=axes))
 
     def _largest(self, view: Sequence[int], axes: tuple[int, ...]) -> Float64:
-        """``max(abs(view(weight)), axes)``, the axes kept with length 1."""
+        """``max(abs(view(weight)), axes)``; the axes are kept with length 1."""
         result = np.zeros([1 if axis in axes else length for axis, length in enumerate(view)])
         for place, block in self._slabs(view):
-            there = tuple(part if axis not in axes else slice(None) for axis, part in enumerate(place))
-            result[there] = np.maximum(result[there], np.abs(block).max(axis=axes, keepdims=True))
+            target = tuple(part if axis not in axes else slice(None) for axis, part in enumerate(place))
+            result[target] = np.maximum(result[target], np.abs(block).max(axis=axes, keepdims=True))
         return result
 
     def _slabs(self, view: Sequence[int]) -> Iterator[tuple[tuple[slice, ...], Float64]]:
-        """The unrounded values read as an array of shape `view`, in C order and in blocks: where, and which."""
+        """Blocks of the unrounded values, read as an array of shape `view` in C order: the place and the values."""
         view, rank = tuple(view), len(view)
         split = next(i for i in range(rank) if i + 1 == rank or math.prod(view[i + 1 :]) <= BLOCK_ELEMENTS)
         tail = view[split + 1 :]
@@ -180,13 +180,13 @@ class Weight:
         """The little-endian bytes [start, stop) of the rounded weight, one of `blocks()`.
 
         Raises:
-            UnrepresentableError: a value is not finite, or a channel lost its precision, in the stored type.
+            UnrepresentableError: in the stored type a value is not finite, or a channel lost its precision.
         """
         item = self.dtype.itemsize
         first, last = start // item, stop // item
         try:
             with np.errstate(over="raise", invalid="raise", under="ignore" if "underflow" in self._judged else "raise"):
-                np.setbufsize(UFUNC_BUFFER)  # of this block alone: errstate restores it
+                np.setbufsize(UFUNC_BUFFER)  # for this block only: errstate restores it
                 rounded = self._rounded(first, last)
         except FloatingPointError as error:
             if "underflow" not in str(error):
@@ -198,10 +198,10 @@ class Weight:
         return rounded.view(np.uint8).data
 
     def digest(self) -> bytes:
-        """Equal for weights that will be written as the same bytes."""
+        """A digest that is equal for weights that will be written as the same bytes."""
         state = hashlib.blake2b(repr((self.dtype.name, self.shape)).encode(), digest_size=16)
         if isinstance(self.base, np.ndarray):
-            uniform = not any(self.base.strides)  # one value, made by ConstantOfShape: say so instead of writing it out
+            uniform = not any(self.base.strides)  # one repeated value, made by ConstantOfShape: hash it once
             values = self.base.reshape(-1)[:1] if uniform else np.ascontiguousarray(self.base)
             state.update(repr((self.base.dtype.name, uniform)).encode() + values.tobytes())
         else:
@@ -213,14 +213,14 @@ class Weight:
     # --- evaluation of one flat range -------------------------------------------------------------------
 
     def _ranges(self) -> Iterator[tuple[int, int]]:
-        """Flat ranges of at most BLOCK_ELEMENTS elements, whole rows or periods of the factors where these fit."""
+        """Flat ranges of at most BLOCK_ELEMENTS elements, with whole rows or periods of the factors if they fit."""
         units = [f.period if f.period <= BLOCK_ELEMENTS else f.inner for f in self.factors if f.values.size > 1]
         unit = max((unit for unit in units if unit <= BLOCK_ELEMENTS), default=1)
         step = BLOCK_ELEMENTS // unit * unit
         return ((start, min(start + step, self.size)) for start in range(0, self.size, step))
 
     def _stored(self, start: int, stop: int) -> NDArray[Any]:
-        """The base values of a flat range in a buffer of this thread that the caller may overwrite."""
+        """The base values of a flat range, in a buffer that the caller may overwrite."""
         if isinstance(self.base, np.ndarray):
             flat = self.base.reshape(-1)[start:stop] if self.base.flags.c_contiguous else self.base.flat[start:stop]
             return np.array(flat)
@@ -247,10 +247,10 @@ class Weight:
         return rounded(self._product(start, stop), self.dtype)
 
     def _judge_underflow(self) -> None:
-        """Accept single subnormal values; refuse where a whole channel, or the whole constant, fell to them.
+        """Accept single subnormal values; raise if a whole channel, or the whole constant, became subnormal.
 
-        Rounding to a subnormal loses at most half the smallest subnormal. That matters only where it is no
-        longer small against the largest weight of the same channel. Each factor of a scale is a channel.
+        Rounding to a subnormal loses at most half the smallest subnormal. That matters only if it is not small
+        against the largest weight of the same channel. Each factor of a scale is a channel.
         """
         tiny = float(ml_dtypes.finfo(self.dtype).smallest_normal)  # type: ignore[no-untyped-call]
         stored = replace(self, factors=(), _judged={})
@@ -268,10 +268,10 @@ class Weight:
 
 
 def rounded(values: Float64, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Float64 values in another type, rounded once (to nearest, ties to even).
+    """Float64 values in another dtype, rounded once (to nearest, ties to even).
 
-    ml_dtypes rounds to bfloat16 by way of float32. Rounding to odd on that way keeps the tie apart from its
-    neighbours (Boldo and Melquiond, "When double rounding is odd", 2005).
+    ml_dtypes rounds to bfloat16 through float32. Rounding to odd in float32 keeps a tie distinct from its
+    neighbours, so the result is as if rounded once (Boldo and Melquiond, "When double rounding is odd", 2005).
     """
     if dtype != BFLOAT16:
         return values.astype(dtype)
@@ -283,12 +283,12 @@ def rounded(values: Float64, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 class UnrepresentableError(Exception):
-    """A weight cannot hold what it absorbed: `code` is "overflow" or "underflow"."""
+    """A weight cannot represent what it absorbed; `code` is "overflow" or "underflow"."""
 
     def __init__(self, weight: Weight, code: str) -> None:
         super().__init__(f"{code} in {weight.dtype.name}")
         self.weight, self.code = weight, code
 
     def refusal(self) -> Refused:
-        """The same as the planner's answer."""
+        """The same as a refusal of the planner."""
         return Refused(self.code, f"the folded constant would {self.code} in {self.weight.dtype.name}")

@@ -1,4 +1,4 @@
-"""The way back into the message: operators, constants with their payloads, what is said of names that are gone."""
+"""Write the graph back to the message: operators, constants with their payloads, and facts about removed names."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def write_back(graph: Graph) -> None:
-    """Bring the message up to date: operators, initializers with their payloads, what is said of vanished names."""
-    # Bodies before what holds them: protobuf copies the operators that are put back, bodies and all.
+    """Update the message: operators, initializers with their payloads, and facts about removed names."""
+    # Bodies before the operators that hold them: protobuf copies an operator together with its bodies.
     for scope in reversed(graph.scopes):
         if scope.restructured:
             nodes = [node.proto for node in scope.nodes if not node.removed]
@@ -33,7 +33,7 @@ def write_back(graph: Graph) -> None:
 
 
 def _write_constants(scope: Scope) -> None:
-    """A function has no initializers: its new constants are Constant nodes before all others."""
+    """Write the new constants of a function as its first nodes (Constant), because it has no initializers."""
     tensors = [_tensor(scope, name, weight, None) for name, weight in scope.weights.items()]
     made = [helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in tensors]
     if made:
@@ -41,7 +41,7 @@ def _write_constants(scope: Scope) -> None:
 
 
 def _write_initializers(scope: Scope) -> None:
-    """New constants take the place of the old ones of the same name; unread ones go, with their graph inputs."""
+    """Replace old initializers by new ones of the same name; remove unread ones with their graph inputs."""
     gone = (scope.dropped | set(scope.weights)) & (scope.initializers.keys() | scope.sparse.keys())
     if not gone and not scope.weights:
         return
@@ -64,7 +64,7 @@ def _write_initializers(scope: Scope) -> None:
 
 
 def _declare(scope: Scope) -> None:
-    """Before IR version 4 every initializer is a graph input too."""
+    """Declare initializers as graph inputs, which IR versions before 4 require."""
     for name, weight in scope.weights.items():
         code = helper.np_dtype_to_tensor_dtype(weight.dtype)
         value = helper.make_tensor_value_info(name, code, weight.shape)
@@ -86,5 +86,5 @@ def _tensor(scope: Scope, name: str, weight: Weight, old: onnx.TensorProto | Non
 
 
 def _packed(integers: Weight) -> bytes:
-    """Integers as they are stored: those of 4 or 2 bits share a byte."""
+    """Integers as they are stored; those of 4 or 2 bits share bytes."""
     return numpy_helper.from_array(integers.values().astype(integers.dtype)).raw_data

@@ -1,9 +1,9 @@
-"""Onnxfile: read a model without its weights, write it with them: wire format, external data, limits, atomicity.
+"""Onnxfile: read a model without its weights and write it with them: wire format, external data, limits, atomicity.
 
 reader (`OnnxFile`), skeleton, sources (where payloads lie), wire, tensors, graphs, scopes (checks), external, limits;
-writer, layout, stream, staging (a file appears whole or not at all); facts (what verification asks of a file).
+writer, layout, stream, staging (a file appears complete or not at all); facts (what verification needs to know).
 
-With `graph` the only room that knows protobuf. May import: `folding.errors`.
+Only this room and `graph` use protobuf. May import: `folding.errors`.
 """
 
 from folding.onnxfile.facts import read_facts

@@ -1,4 +1,4 @@
-"""External data: the file that a tensor's entries mean, and nothing outside the model's folder (onnx.proto, 13)."""
+"""External data: find the file that a tensor refers to, and nothing outside the model's folder (onnx.proto, 13)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from folding.onnxfile.limits import Limits
 
-_KEPT_OPEN = 64  # files; the system allows a process 256 (macOS) or 1,024, others are opened when needed
+_KEPT_OPEN = 64  # files; a process may open 256 (macOS) or 1,024, so further files are opened when needed
 _DRIVE = re.compile("[A-Za-z]:")
 _NUMBER = re.compile("[0-9]{1,19}")  # a file's size has 63 bits
 _MODEL_FOLDER_ONLY = "external data must be in the model's folder or below"
@@ -29,8 +29,8 @@ _MODEL_FOLDER_ONLY = "external data must be in the model's folder or below"
 class ExternalFiles:
     """The data files beside one model, each opened once.
 
-    Every part of a location is looked at before it is followed: no links (unless `limits.allow_links`),
-    devices, pipes or folders, no way out of the model's folder.
+    Every part of a location is checked before it is followed. Links (unless `limits.allow_links`), devices,
+    pipes and folders are refused, and so is every location outside the model's folder.
     """
 
     def __init__(self, model: FileSource | None, limits: Limits) -> None:
@@ -38,11 +38,11 @@ class ExternalFiles:
         self.sources: dict[str, FileSource] = {}
 
     def span(self, tensor: TensorProto, label: str) -> Span:
-        """Where the data of a tensor lie, whose data_location is EXTERNAL.
+        """The span of the data of a tensor whose data_location is EXTERNAL.
 
         Raises:
-            ModelError: no usable location, a missing or unsafe file, a range that is not in the file or
-                not as long as dims and type say.
+            ModelError: the location is unusable, the file is missing or unsafe, or the range is not in the file
+                or does not have the length that dims and type require.
         """
         entries = {entry.key: entry.value for entry in tensor.external_data}
         location = entries.get("location", "")
@@ -87,7 +87,7 @@ class ExternalFiles:
 
 
 def _resolve(folder: Path, location: str, label: str, *, allow_links: bool) -> Path:
-    """The file that a location names, once every folder on the way to it is a real one."""
+    """The file that a location names, after a check that every folder on the path is a real one."""
     parts = plain_parts(location, label)
     path = folder
     for index, part in enumerate(parts):
@@ -112,10 +112,10 @@ def _resolve(folder: Path, location: str, label: str, *, allow_links: bool) -> P
 
 
 def plain_parts(location: str, label: str) -> tuple[str, ...]:
-    """The folders and the file a location names, from the model's folder on; `label` is the tensor's, for the error.
+    """The folders and the file that a location names, relative to the model's folder; errors name `label`, the tensor.
 
     Raises:
-        ModelError: it names none, or something outside the model's folder.
+        ModelError: it names no file, or one outside the model's folder.
     """
     if not location:
         raise ModelError(f"{label}: its data are external, but no location says in which file")

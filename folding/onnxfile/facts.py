@@ -1,4 +1,4 @@
-"""What verification wants to know of a model before it runs: how it rounds, and how many bytes it takes."""
+"""Facts that verification needs about a model before it runs: how it rounds, and how many bytes it takes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from onnx import AttributeProto, FunctionProto, ModelProto
 
-# The distance from 1 to the next larger number of a type: 2 to minus the bits of its fraction.
+# The distance from 1 to the next larger number of a type: 2 ** -(bits of its fraction).
 EPSILON: dict[int, float] = {
     TensorProto.FLOAT: 2.0**-23,
     TensorProto.FLOAT16: 2.0**-10,
@@ -27,10 +27,10 @@ EPSILON: dict[int, float] = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What one model names, nested graphs and functions included.
+    """Facts about one model, including nested graphs and functions.
 
-    `epsilon` is the relative spacing of the narrowest floating type named, that of float32 where none is; `quantizes`
-    tells whether activations, not only weights, are rounded to a few bits; `nbytes` counts external data too.
+    `epsilon` is the relative spacing of the narrowest floating type in the model, or of float32 if there is none.
+    `quantizes`: activations, not only weights, are rounded to a few bits. `nbytes` includes external data.
     """
 
     epsilon: float
@@ -42,7 +42,7 @@ def read_facts(path: str | os.PathLike[str]) -> Facts:
     """The facts of a model file, found without reading its weights.
 
     Raises:
-        ModelError: it is missing, corrupt or unsafe; the sentence begins with its path.
+        ModelError: it is missing, corrupt or unsafe; the message begins with its path.
     """
     try:
         with read(path) as file:
@@ -56,7 +56,7 @@ def read_facts(path: str | os.PathLike[str]) -> Facts:
 
 
 def _bodies(model: ModelProto) -> Iterator[GraphProto | FunctionProto]:
-    """Every graph and function; an attribute that holds no graph adds an empty one, in which nothing is named."""
+    """Every graph and function; an attribute without a graph adds an empty one, which changes nothing."""
     waiting: list[GraphProto | FunctionProto] = [model.graph, *model.functions]
     while waiting:
         body = waiting.pop()
@@ -69,7 +69,7 @@ def _attributes(body: GraphProto | FunctionProto) -> Iterator[AttributeProto]:
 
 
 def _types(body: GraphProto | FunctionProto) -> Iterator[int]:
-    """The TensorProto.DataType of every constant, input, output and cast of one body; 0 where there is none."""
+    """The TensorProto.DataType of every constant, input, output and cast of one body; 0 if it has none."""
     for attribute in _attributes(body):
         if attribute.name == "to":  # Cast's target type; no other standard operator has this name
             yield attribute.i

@@ -1,4 +1,4 @@
-"""What every graph must fulfil: a name has one source, every name read has one, no cycles, no recursion."""
+"""Check every graph: each name that is read has exactly one source, and there are no cycles and no recursion."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ FunctionKey = tuple[str, str, str]  # domain, name, overload
 
 
 class Place(NamedTuple):
-    """A tensor of a model, and whose it is."""
+    """A tensor of a model, and its owner."""
 
     tensor: TensorProto
-    owner: NodeProto | str = ""  # the node, or function, whose attribute it is in
+    owner: NodeProto | str = ""  # the node or function whose attribute holds it
     sparse: bool = False  # part of a sparse tensor
 
     @property
     def label(self) -> str:
-        """What to call the tensor in a sentence."""
+        """The name of the tensor in messages."""
         if self.tensor.name:
             return str(self.tensor.name)
         owner = self.owner if isinstance(self.owner, str) else node_label(self.owner)
@@ -35,24 +35,24 @@ class Place(NamedTuple):
 
 
 def function_key(domain: str, name: str, overload: str) -> FunctionKey:
-    """What a call and a function are matched by; "ai.onnx" is the long name of the default domain."""
+    """The key that matches a call to a function; "ai.onnx" is the long name of the default domain."""
     return ("" if domain == "ai.onnx" else domain, name, overload)
 
 
 class Body(NamedTuple):
-    """What a function or the main graph is made of, subgraphs included."""
+    """The contents of a function or the main graph, including subgraphs."""
 
     nodes: int
     calls: Counter[FunctionKey]  # how often it calls each function
 
 
 class GraphCheck:
-    """One visit to every graph, function and tensor of a model; bounded by `limits` and linear in the model.
+    """Visit every graph, function and tensor of a model once; bounded by `limits`, linear in the model's size.
 
     `run` leaves all tensors in `places`.
 
     Raises (from `run`):
-        ModelError: no graph, a name with two sources or none, a cycle, a recursive function.
+        ModelError: there is no graph, a name has two sources or none, or there is a cycle or a recursive function.
         LimitError: nodes, initializers, attributes, functions or expanded_nodes is exceeded.
     """
 
@@ -61,7 +61,7 @@ class GraphCheck:
         self._model, self._limits = model, limits
         self._totals: Counter[str] = Counter()
         self._functions: dict[FunctionKey, FunctionProto] = {}
-        self._calls: Counter[FunctionKey] = Counter()  # of the function or main graph that is being visited
+        self._calls: Counter[FunctionKey] = Counter()  # in the function or main graph that is visited now
 
     def run(self) -> None:
         """Check everything."""
@@ -128,9 +128,9 @@ class GraphCheck:
         scope.settle(nodes, inner)
 
     def _attribute(self, attribute: AttributeProto, owner: NodeProto | str) -> set[str]:
-        """Note the tensors of an attribute; the names that its graphs read from outside.
+        """Record the tensors of an attribute; return the names that its graphs read from outside.
 
-        What it holds counts, whatever its type says: another reader may look at the one or the other.
+        All its contents count, whatever type it declares, because another reader may use either.
         """
         has = attribute.HasField
         captured: set[str] = set()
@@ -153,9 +153,9 @@ class GraphCheck:
         self.places += (Place(tensor, owner, sparse=True) for tensor in parts)
 
     def _expand(self, main: Body, bodies: dict[FunctionKey, Body]) -> None:
-        """Hold expanded_nodes: every function's size is computed once, after those of the functions it calls."""
+        """Check expanded_nodes. A function's size is computed once, after those of the functions that it calls."""
         sizes: dict[FunctionKey, int] = {}
-        most = self._limits.expanded_nodes + 1  # larger sizes are all the same, and may be too large to compute with
+        most = self._limits.expanded_nodes + 1  # sizes are capped here, because huge ones are slow to compute
 
         def size(body: Body) -> int:
             return min(most, body.nodes + sum(times * (sizes[callee] - 1) for callee, times in body.calls.items()))
@@ -166,7 +166,7 @@ class GraphCheck:
 
 
 def _callees_first(bodies: dict[FunctionKey, Body]) -> Iterator[FunctionKey]:
-    """All functions, each after those it calls, however long the chain is.
+    """All functions, each after those that it calls; a call chain may have any length.
 
     Raises:
         ModelError: a function calls itself, directly or through others.

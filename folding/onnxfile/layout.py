@@ -1,4 +1,4 @@
-"""Layout: where every byte of the output goes, known before the first one is written."""
+"""Layout: the place of every byte of the output, computed before the first one is written."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from folding.onnxfile.reader import OnnxFile
     from folding.onnxfile.sources import Payload
 
-MODEL_BYTES_MAX = 2**31 - 1  # protobuf parses no larger message
-ALIGNMENT = 64 * 1024  # of large payloads in a data file: Windows maps files in such units (onnx.proto asks for 4,096)
-SMALL_ALIGNMENT = 4096  # of payloads below ALIGNMENT, which would be mostly gaps otherwise
-# Fields whose packed bytes are those of raw_data, by type: 4 float_data, 10 double_data
+MODEL_BYTES_MAX = 2**31 - 1  # protobuf cannot parse a larger message
+ALIGNMENT = 64 * 1024  # of large payloads in a data file: Windows maps files in such units (onnx.proto requires 4,096)
+SMALL_ALIGNMENT = 4096  # of payloads smaller than ALIGNMENT, to avoid large gaps
+# Fields whose packed bytes equal those of raw_data, by type: 4 float_data, 10 double_data
 _SAME_AS_RAW = {
     (4, TensorProto.FLOAT),
     (4, TensorProto.COMPLEX64),
@@ -50,7 +50,7 @@ Spread = Literal["none", "as before", "all"]  # which payloads go to the data fi
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of bytes of an output file: literal ones, or those of a payload."""
+    """A run of bytes of an output file: literal bytes, or those of a payload."""
 
     offset: int
     nbytes: int
@@ -59,7 +59,7 @@ class Segment:
 
 @dataclass
 class DataFile:
-    """The external data file of an output, which payloads are appended to."""
+    """The external data file of an output; payloads are appended to it."""
 
     location: str
     segments: list[Segment] = field(default_factory=list)
@@ -67,7 +67,7 @@ class DataFile:
     _offsets: dict[Span | int, int] = field(default_factory=dict)
 
     def add(self, payload: Payload) -> int:
-        """The offset of a payload; the same one where the same range was added before."""
+        """Add a payload and return its offset; a range that was added before keeps its offset."""
         key = payload if isinstance(payload, Span) else id(payload)
         if key not in self._offsets:
             unit = ALIGNMENT if payload.nbytes >= ALIGNMENT else SMALL_ALIGNMENT
@@ -80,7 +80,7 @@ class DataFile:
 
 @dataclass(frozen=True)
 class Layout:
-    """The segments of the model file, in order and without gaps, and its data file if it has one."""
+    """The segments of the model file, in order and without gaps, and its data file if there is one."""
 
     segments: Sequence[Segment]
     nbytes: int
@@ -88,10 +88,10 @@ class Layout:
 
 
 def lay_out(file: OnnxFile, location: str) -> Layout:
-    """One file if it fits protobuf's limit and the source was one, else a data file called `location` too.
+    """Lay out one file if the source was one and it fits protobuf's limit; else also a data file named `location`.
 
-    What was external stays external, computed payloads join it. Where the model file would be too large,
-    every payload goes to the data file that a tensor can have there.
+    External payloads stay external, and computed payloads join them. If the model file would be too large, every
+    payload goes to the data file, as far as ONNX allows it.
 
     Raises:
         FoldingError: the model file would still be too large.
@@ -104,7 +104,7 @@ def lay_out(file: OnnxFile, location: str) -> Layout:
 
 
 def lay_out_single(file: OnnxFile) -> Layout:
-    """All in one file; FoldingError where that exceeds protobuf's limit."""
+    """Lay out everything in one file; raises FoldingError if that exceeds protobuf's limit."""
     return _fitting(_Weaver(file, file.model.SerializeToString(), DataFile(""), "none").layout())
 
 
@@ -118,12 +118,12 @@ def _fitting(layout: Layout) -> Layout:
 
 
 class _Weaver:
-    """Puts payloads back in place of their markers, lengths from the inside out."""
+    """Replaces markers by their payloads, and updates lengths from the inside out."""
 
     def __init__(self, file: OnnxFile, skeleton: bytes, data: DataFile, spread: Spread) -> None:
         self._file, self._skeleton, self._data, self._spread = file, skeleton, data, spread
         self._markers = [*_positions(skeleton, MAGIC), len(skeleton)]
-        self._next = 0  # index of the first marker that was not replaced yet
+        self._next = 0  # index of the first marker that is not replaced yet
 
     def layout(self) -> Layout:
         pieces, nbytes = self._message(MODEL, 0, len(self._skeleton), within=MODEL)
@@ -151,7 +151,7 @@ class _Weaver:
     def _with_payload(
         self, kind: Kind, start: int, end: int, marker: tuple[int, int, int], within: Kind
     ) -> tuple[list[bytes | Payload], int]:
-        """A tensor or attribute with its payload where protobuf would have written it: fields in ascending order."""
+        """A tensor or attribute with its payload where protobuf would write it: fields in ascending order."""
         begin, value, stop = marker
         payload = self._file.marked_payload(self._skeleton[value : value + MARKER_BYTES])
         if payload is None or stop - value != MARKER_BYTES:
@@ -208,7 +208,7 @@ def _positions(data: bytes, part: bytes) -> list[int]:
 
 
 def _segments(pieces: list[bytes | Payload]) -> list[Segment]:
-    """Pieces with their offsets, neighbouring literal bytes joined."""
+    """Pieces with their offsets; adjacent literal bytes are joined."""
     segments: list[Segment] = []
     literal: list[bytes] = []
     offset = 0

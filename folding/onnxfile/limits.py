@@ -1,8 +1,8 @@
-"""Limits: how large and how deep a model may be before it is refused, each by a name an operator can raise."""
+"""Limits: how large and how deep a model may be before it is refused. An operator can raise each limit by its name."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from folding.errors import LimitError
 
@@ -11,30 +11,47 @@ MIB = 1024 * KIB
 GIB = 1024 * MIB
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Limits:
-    """What the reader accepts: far more than ordinary models have, far less than takes a machine down.
+    """What the reader accepts: far more than ordinary models need, far less than would overload a machine.
 
     Messages name the field that was exceeded, so that whoever runs the tool knows which one to raise.
+
+    Attributes:
+        nesting_depth: messages inside messages (a subgraph takes three); protobuf's own parsers stop at 100 too.
+        fields: wire fields stepped over one by one, and messages parsed: about 80 bytes each, below 1 GB.
+        skeleton_bytes: the model without its large weights; 10,000 nodes take 2 MB.
+        nodes: of all graphs and functions together; models of 10,000 are large.
+        initializers: of all graphs together.
+        attributes: of all nodes together: eight for every node.
+        functions: an exporter that keeps modules as functions writes hundreds.
+        expanded_nodes: nodes with every function call replaced by the function's body.
+        tensor_bytes: all weights; a range of a file that several tensors share counts for each.
+        external_files: files of external data; some exporters write one per weight.
+        allow_links: external data may be symbolic or hard links (they can show files of other users).
     """
 
-    nesting_depth: int = 100  # messages inside messages (a subgraph takes three); protobuf's own parsers stop here too
-    fields: int = 8_000_000  # wire fields stepped over one by one, and messages parsed: about 80 bytes each, below 1 GB
-    skeleton_bytes: int = 128 * MIB  # the model without its large weights; 10,000 nodes take 2 MB
-    nodes: int = 250_000  # of all graphs and functions together; models of 10,000 are large
+    nesting_depth: int = 100
+    fields: int = 8_000_000
+    skeleton_bytes: int = 128 * MIB
+    nodes: int = 250_000
     initializers: int = 250_000
-    attributes: int = 2_000_000  # eight for every node
-    functions: int = 10_000  # an exporter that keeps modules as functions writes hundreds
-    expanded_nodes: int = 2_500_000  # with every function call replaced by the function's body
-    tensor_bytes: int = 256 * GIB  # all weights; a range of a file that several tensors share counts for each
-    external_files: int = 20_000  # some exporters write one per weight
-    allow_links: bool = False  # external data may be symbolic or hard links (they can show files of other users)
+    attributes: int = 2_000_000
+    functions: int = 10_000
+    expanded_nodes: int = 2_500_000
+    tensor_bytes: int = 256 * GIB
+    external_files: int = 20_000
+    allow_links: bool = False
+
+    def __repr__(self) -> str:
+        chosen = {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != one.default}
+        return f"Limits({', '.join(f'{name}={value!r}' for name, value in chosen.items())})"
 
     def hold(self, name: str, value: int, where: str = "the model") -> None:
         """Check that `value` does not exceed the limit called `name`.
 
         Raises:
-            LimitError: it does; the sentence says what was found, where, and which limit to raise.
+            LimitError: it does; the message states what was found, where, and which limit to raise.
         """
         limit = getattr(self, name)
         if value > limit:

@@ -1,4 +1,4 @@
-"""Models in memory: a ModelProto as its bytes, and back."""
+"""Models in memory: convert a ModelProto to bytes and back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def serialized(model: onnx.ModelProto) -> bytes:
     """The bytes of a model in memory.
 
     Raises:
-        OptionError: it is no ModelProto; the sentence says which function takes files.
+        OptionError: it is no ModelProto; the message states which function takes files.
     """
     if not isinstance(model, onnx.ModelProto):
         raise OptionError(f"fold_model takes an onnx.ModelProto, not {type(model).__name__}; fold takes files")
@@ -20,6 +20,6 @@ def serialized(model: onnx.ModelProto) -> bytes:
 
 
 def parsed(data: bytes) -> onnx.ModelProto:
-    """The model that these bytes are."""
+    """The model that these bytes encode."""
     model: onnx.ModelProto = onnx.ModelProto.FromString(data)
     return model

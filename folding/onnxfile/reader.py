@@ -1,4 +1,4 @@
-"""OnnxFile: a model as its skeleton, the large payloads left where they are; checked before any work."""
+"""OnnxFile: a model read as its skeleton, with large payloads left in the file; it is checked before any work."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _DEFAULT_LIMITS = Limits()
 
 
 class OnnxFile:
-    """A model whose payloads of more than INLINE_BYTES were left in the file; a context manager.
+    """A model whose payloads of more than INLINE_BYTES stay in the file; a context manager.
 
-    `model` is an ordinary ModelProto and may be edited and copied freely. In place of a large payload it has a
-    marker: in `raw_data` of a tensor, in `s` of an attribute (for `s`, `floats` and `ints`). External tensors
-    have a marker too, and no location any more. What no marker refers to is not written.
+    `model` is an ordinary ModelProto and may be edited and copied freely. A marker stands for each large payload:
+    in `raw_data` of a tensor, in `s` of an attribute (for `s`, `floats` and `ints`). External tensors have a
+    marker too, and no location. A payload to which no marker refers is not written.
 
-    `nbytes` is the size of the model file and its external data files, `external_locations` the names of the
-    latter, `path` is None for a model that was read from memory.
+    `nbytes` is the size of the model file and its external data files. `external_locations` are the names of
+    those data files. `path` is None for a model that was read from memory.
     """
 
     def __init__(self, model: ModelProto, payloads: list[Payload], source: Source, external: ExternalFiles) -> None:
@@ -74,25 +74,25 @@ class OnnxFile:
         return self._source.size + sum(source.size for source in self._external.sources.values())
 
     def payload(self, proto: TensorProto | AttributeProto) -> Payload | None:
-        """The payload a tensor or attribute of `model` stands for; None: its data are in the proto itself."""
+        """The payload of a tensor or attribute of `model`; None if its data are in the message itself."""
         return self.marked_payload(proto.s if isinstance(proto, AttributeProto) else proto.raw_data)
 
     def marked_payload(self, data: bytes) -> Payload | None:
-        """The payload that a marker stands for; None: `data` is data."""
+        """The payload that a marker stands for; None if `data` is no marker."""
         index = marked(data)
         return None if index is None else self._payloads[index]
 
     def attach(self, payload: Payload) -> bytes:
-        """A marker to put into `raw_data` of a tensor whose dims and data_type are those of the payload."""
+        """Return a marker for `raw_data` of a tensor with the dims and data_type of the payload."""
         self._payloads.append(payload)
         return marker(len(self._payloads) - 1)
 
     def variant(self, model: ModelProto) -> OnnxFile:
-        """Another message, made of this one's, whose markers mean the same payloads; it is not to be closed."""
+        """A file for another message made from `model`; its markers refer to the same payloads. Do not close it."""
         return OnnxFile(model, self._payloads, self._source, self._external)
 
     def close(self) -> None:
-        """Close the files; payloads cannot be read any more."""
+        """Close the files; payloads cannot be read afterwards."""
         self._external.close()
         if isinstance(self._source, FileSource):
             self._source.close()
@@ -107,10 +107,10 @@ class OnnxFile:
 
 
 def read(path: str | os.PathLike[str], limits: Limits = _DEFAULT_LIMITS) -> OnnxFile:
-    """Open a model, leaving its weights where they are; nothing in it needs to be trusted.
+    """Open a model without reading its weights; the file may be untrusted.
 
     Raises:
-        ModelError: it is missing, no ONNX model, truncated, corrupt, inconsistent or unsafe.
+        ModelError: it is missing, not an ONNX model, truncated, corrupt, inconsistent or unsafe.
         LimitError: it exceeds one of `limits`.
     """
     source = _opened(Path(path))
@@ -125,7 +125,7 @@ def read(path: str | os.PathLike[str], limits: Limits = _DEFAULT_LIMITS) -> Onnx
 
 
 def from_bytes(data: bytes, limits: Limits = _DEFAULT_LIMITS) -> OnnxFile:
-    """The same for a serialized ModelProto in memory, which can have no external data.
+    """Like `read`, for a serialized ModelProto in memory; it cannot have external data.
 
     Raises:
         ModelError, LimitError: as in `read`.
@@ -134,10 +134,10 @@ def from_bytes(data: bytes, limits: Limits = _DEFAULT_LIMITS) -> OnnxFile:
 
 
 def external_locations(path: str | os.PathLike[str], limits: Limits = _DEFAULT_LIMITS) -> tuple[str, ...]:
-    """The files a model refers to for its data, as paths relative to its folder; they need not be there yet.
+    """The external data files of a model, as paths relative to its folder; they need not exist yet.
 
     Raises:
-        ModelError, LimitError: as in `read`, as far as it concerns the model file itself.
+        ModelError, LimitError: as in `read`, for the model file itself.
     """
     with closing(_opened(Path(path))) as source, source.opened() as fd, _mapped(fd, source.size) as data:
         model, _ = _parsed(data, source, limits, source.path.name)
@@ -180,7 +180,7 @@ def _parsed(data: Bytes, source: Source, limits: Limits, name: str) -> tuple[Mod
 
 
 def _check(file: OnnxFile, external: ExternalFiles, limits: Limits) -> None:
-    """Check graphs, then tensors; external tensors get their markers."""
+    """Check graphs, then tensors; put markers into external tensors."""
     graphs = GraphCheck(file.model, limits)
     graphs.run()
     total = 0
@@ -208,7 +208,7 @@ def _mark_external(file: OnnxFile, external: ExternalFiles, place: Place) -> Non
 @contextmanager
 def _mapped(fd: int, size: int) -> Iterator[Bytes]:
     if not size:
-        yield b""  # cannot be mapped
+        yield b""  # an empty file cannot be mapped
         return
     with mmap.mmap(fd, size, access=mmap.ACCESS_READ) as data:
         yield data

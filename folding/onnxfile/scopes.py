@@ -1,4 +1,4 @@
-"""Scope: the names of one graph or function while its nodes are visited in order, and whether they can be sorted."""
+"""Scope: the names of one graph or function while its nodes are visited, and whether the nodes can be sorted."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ OUTSIDE = -1  # the index of the "node" that produces inputs and initializers
 
 
 def node_label(node: NodeProto) -> str:
-    """What to call a node in a sentence."""
+    """The name of a node in messages."""
     return f'the {node.op_type or "nameless"} node "{node.name or next(iter(node.output), "")}"'
 
 
 class Scope:
-    """Who produces which name; `captures` are the names that are read but not produced here, with who reads them."""
+    """The producer of each name; `captures` are the names that are read but not produced here, with their readers."""
 
     def __init__(self, where: str) -> None:
         self.where = where
         self.captures: dict[str, str] = {}
         self._producer: dict[str, int] = {}
-        self._early: list[tuple[str, int]] = []  # names read before they were produced, if they ever are
+        self._early: list[tuple[str, int]] = []  # names read before any node produced them
 
     @property
     def names(self) -> set[str]:
@@ -34,10 +34,10 @@ class Scope:
         return set(self._producer)
 
     def define(self, names: Iterable[str], index: int) -> None:
-        """Enter the outputs of a node, or the inputs of the graph.
+        """Record the outputs of a node, or the inputs of the graph.
 
         Raises:
-            ModelError: a name has a source already.
+            ModelError: a name already has a source.
         """
         producer = self._producer
         for name in names:
@@ -47,7 +47,7 @@ class Scope:
                 producer[name] = index
 
     def define_initializers(self, graph: GraphProto) -> None:
-        """Enter the initializers, each of which may have the name of a graph input (its default value).
+        """Record the initializers; each may have the name of a graph input, whose default value it is.
 
         Raises:
             ModelError: two have the same name, or one has none.
@@ -63,22 +63,22 @@ class Scope:
             self._producer[name] = OUTSIDE
 
     def read(self, names: Iterable[str], index: int) -> None:
-        """Note what a node reads, before its outputs are entered."""
+        """Record what a node reads; call this before `define` for its outputs."""
         producer = self._producer
         for name in names:
             if name and name not in producer:
                 self._early.append((name, index))
 
     def read_outputs(self, names: Iterable[str]) -> None:
-        """Note what the graph itself gives out, after `settle`."""
+        """Record the outputs of the graph; call this after `settle`."""
         for name in names:
             if name not in self._producer:
                 self.captures.setdefault(name, "an output is")
 
     def settle(self, nodes: Sequence[NodeProto], inner: dict[int, set[str]]) -> None:
-        """Tell names from outside from names produced later; `inner` are the names that subgraphs read, by node.
+        """Separate names from outside and names produced later; `inner` are the names that subgraphs read, by node.
 
-        Nodes in an order that is not topological are accepted if there is one.
+        Nodes that are not in topological order are accepted if such an order exists.
 
         Raises:
             ModelError: the nodes feed each other in a cycle.
@@ -94,7 +94,7 @@ class Scope:
             self._sort(nodes, inner)
 
     def _sort(self, nodes: Sequence[NodeProto], inner: dict[int, set[str]]) -> None:
-        """Take away nodes whose inputs are all there, until none is left (Kahn 1962)."""
+        """Remove nodes whose inputs are all produced, until none is left (Kahn 1962)."""
         sources = [self._sources(node, inner.get(index, ())) for index, node in enumerate(nodes)]
         waiting = [len(before) for before in sources]
         consumers: list[list[int]] = [[] for _ in nodes]
@@ -102,7 +102,7 @@ class Scope:
             for source in before:
                 consumers[source].append(index)
         ready = [index for index, count in enumerate(waiting) if count == 0]
-        for index in ready:  # grows while it is read
+        for index in ready:  # the list grows during the loop
             for consumer in consumers[index]:
                 waiting[consumer] -= 1
                 if waiting[consumer] == 0:
@@ -111,11 +111,11 @@ class Scope:
             raise ModelError(f"{self.where}: {self._cycle(nodes, sources, waiting)} is part of a cycle of nodes")
 
     def _sources(self, node: NodeProto, captured: Iterable[str]) -> set[int]:
-        """The nodes that produce what a node reads."""
+        """The nodes that produce the inputs of a node."""
         return {self._producer.get(name, OUTSIDE) for name in (*node.input, *captured)} - {OUTSIDE}
 
     def _cycle(self, nodes: Sequence[NodeProto], sources: list[set[int]], waiting: list[int]) -> str:
-        """A node on a cycle: going back from a node that waits, the first one met again."""
+        """A node on a cycle: the first one that is visited twice when going back from a waiting node."""
         index = next(index for index, count in enumerate(waiting) if count)
         met: set[int] = set()
         while index not in met:

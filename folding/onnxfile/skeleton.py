@@ -1,4 +1,4 @@
-"""The skeleton of a model: its bytes with every large payload replaced by a marker, found without reading them."""
+"""The skeleton of a model: its bytes with a marker for every large payload; payloads are not read."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ if TYPE_CHECKING:
     from folding.onnxfile.sources import Source
     from folding.onnxfile.wire import Bytes
 
-INLINE_BYTES = 4096  # larger fields are stepped over: a page, the least that a file is read by anyway
-MAGIC = os.urandom(16)  # no file can contain it, since it differs with every process
+INLINE_BYTES = 4096  # larger fields are skipped; this is a page, the smallest unit in which a file is read
+MAGIC = os.urandom(16)  # random per process, so no file can contain it
 _INDEX_BYTES = 8
 MARKER_BYTES = len(MAGIC) + _INDEX_BYTES
-_BLOCK = 1 << 20  # bytes of packed numbers looked at together
+_BLOCK = 1 << 20  # bytes of packed numbers checked at a time
 
 
 def marker(index: int) -> bytes:
-    """What stands in the skeleton for the payload with this index."""
+    """The marker in the skeleton for the payload with this index."""
     return MAGIC + index.to_bytes(_INDEX_BYTES, "little")
 
 
 def marked(data: bytes) -> int | None:
-    """The index of the payload that `data` stands for, None where `data` is data."""
+    """The index of the payload that `data` stands for, None if `data` is no marker."""
     if len(data) == MARKER_BYTES and data.startswith(MAGIC):
         return int.from_bytes(data[len(MAGIC) :], "little")
     return None
@@ -58,9 +58,9 @@ def marked(data: bytes) -> int | None:
 class Walk:
     """One pass over a serialized ModelProto.
 
-    `skeleton` returns its bytes with markers; `payloads` then holds the spans the markers stand for. A
-    message that is unusual in any way (a payload in several pieces, a group, a singular message that
-    occurs twice and would be merged) is kept as it is, so that the skeleton means what the file means.
+    `skeleton` returns its bytes with markers; `payloads` then holds the spans that the markers stand for.
+    An unusual message (a payload in several pieces, a group, a singular message that occurs twice and would
+    be merged) is kept as it is, so that the skeleton has the same meaning as the file.
     """
 
     def __init__(self, data: Bytes, source: Source, limits: Limits) -> None:
@@ -80,7 +80,7 @@ class Walk:
         return b"".join(pieces if pieces is not None else [self._keep(0, end)])
 
     def _enter(self, kind: Kind, start: int, end: int, depth: int) -> list[bytes] | None:
-        """The pieces of a message in which something was replaced; None where it is kept as it is."""
+        """The pieces of a message in which something was replaced; None if it is kept as it is."""
         self._limits.hold("nesting_depth", depth)
         try:
             return self._walk(kind, start, end, depth)
@@ -109,13 +109,13 @@ class Walk:
                 replaced += 1
                 kept = stop
         if seen & kind.payloads.keys() and replaced > 1:
-            return None  # an attribute with a value of two types: only one place is meant for a marker
+            return None  # an attribute with values of two types has only one place for a marker
         return [*pieces, self._keep(kept, end)] if pieces else None
 
     def _replace(
         self, kind: Kind, number: int, value: int, stop: int, depth: int
     ) -> tuple[tuple[int, int], list[bytes]] | None:
-        """What comes instead of a large field: its number and length, and the pieces of its value."""
+        """The replacement of a large field: its number and length, and the pieces of its value."""
         if (element := kind.payloads.get(number)) is not None:
             _check_packed(self._data, value, stop, element)
             self.payloads.append(Span(self._source, value, stop - value, number))
@@ -132,7 +132,7 @@ class Walk:
 
 
 def _check_packed(data: Bytes, start: int, end: int, element: int) -> None:
-    """Refuse what protobuf would refuse to parse."""
+    """Refuse packed data that protobuf would not parse."""
     if element == PACKED_VARINTS:
         count_varints(data[at : min(at + _BLOCK, end)] for at in range(start, end, _BLOCK))
     elif (end - start) % element:
@@ -140,7 +140,7 @@ def _check_packed(data: Bytes, start: int, end: int, element: int) -> None:
 
 
 def count_varints(blocks: Iterable[bytes]) -> int:
-    """How many varints a packed field holds, given as consecutive blocks of its bytes.
+    """The number of varints in a packed field, given as consecutive blocks of its bytes.
 
     Raises:
         WireError: the bytes are not a sequence of whole varints.
@@ -162,11 +162,11 @@ def count_varints(blocks: Iterable[bytes]) -> int:
 
 
 def parse(skeleton: bytes, limits: Limits) -> ModelProto:
-    """The message of a skeleton, all text in it being valid UTF-8.
+    """The message of a skeleton; all text in it is valid UTF-8.
 
     Raises:
-        WireError: protobuf cannot parse it, or a string field is not UTF-8 (ModelProto accepts it, as bytes).
-        LimitError: fields is exceeded; an empty message of two bytes takes eighty in memory.
+        WireError: protobuf cannot parse it, or a string field is not UTF-8 (ModelProto accepts it as bytes).
+        LimitError: the limit `fields` is exceeded; an empty message of two bytes takes eighty in memory.
     """
     limits.hold("fields", len(skeleton) - len(skeleton.translate(None, _MESSAGE_TAGS)))
     try:
@@ -203,7 +203,7 @@ def _bad_text(message: Any) -> str | None:
 
 
 def _strict_model() -> Any:
-    """The same schema as proto3, in which protobuf's parser itself checks that strings are UTF-8."""
+    """The same schema as proto3, because the parser then checks that strings are UTF-8."""
     file = descriptor_pb2.FileDescriptorProto()
     ModelProto.DESCRIPTOR.file.CopyToProto(file)
     file.syntax = "proto3"
@@ -213,7 +213,7 @@ def _strict_model() -> Any:
 
 
 def _message_tags() -> bytes:
-    """The bytes that a nested message can begin with: counting them bounds how many a skeleton holds."""
+    """The bytes with which a nested message can begin; their count is an upper bound for nested messages."""
     tags = set()
     for descriptor in ModelProto.DESCRIPTOR.file.message_types_by_name.values():
         for one in (descriptor, *descriptor.nested_types):

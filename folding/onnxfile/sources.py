@@ -1,4 +1,4 @@
-"""Where payload bytes lie (files, memory), and how ranges of them are read without loading the rest."""
+"""Sources of payload bytes (files, memory); ranges are read without loading the rest."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Iterator  # noqa: TC003  (a Protocol's annotations are part of its interface)
+from collections.abc import Iterator  # noqa: TC003  (annotations of a Protocol are part of its interface)
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,7 +28,7 @@ _seek_lock = threading.Lock()  # for platforms that have no positional reads
 
 
 def pread_into(fd: int, view: memoryview, offset: int) -> int:
-    """Read at `offset` into `view`, once; the number of bytes read, 0 at the end of the file."""
+    """Read once at `offset` into `view`; return the number of bytes read, 0 at the end of the file."""
     if hasattr(os, "preadv"):
         return os.preadv(fd, [view], offset)
     with _seek_lock:
@@ -43,11 +43,11 @@ class Source(Protocol):
 
     @property
     def size(self) -> int:
-        """How many bytes there are."""
+        """The number of bytes."""
         ...
 
     def read_into(self, view: memoryview, offset: int) -> None:
-        """Fill `view` with the bytes from `offset` on; ModelError if they are not there any more."""
+        """Fill `view` with the bytes from `offset` on; raises ModelError if they no longer exist."""
         ...
 
 
@@ -66,11 +66,11 @@ class BytesSource:
 class FileSource:
     """A regular file, as it was when it was opened.
 
-    With `keep_open` it stays readable when its name is given to another file or removed. Without, it is
-    opened for each read and refused once it is another file, or has changed.
+    With `keep_open` it stays readable after its name was removed or given to another file. Without it, the
+    file is opened for each read, and refused if it was replaced or has changed.
 
     Raises:
-        OSError: it cannot be opened, or is no regular file.
+        OSError: it cannot be opened, or it is no regular file.
     """
 
     def __init__(self, path: Path, *, follow_links: bool = True, keep_open: bool = True) -> None:
@@ -93,7 +93,7 @@ class FileSource:
         """A file descriptor for positional reads.
 
         Raises:
-            ModelError: the file is closed, missing, or not the file it was.
+            ModelError: the file is closed, missing or replaced.
         """
         if self._closed:
             raise ModelError(f"{self.path.name} cannot be read: the model was closed")
@@ -120,7 +120,7 @@ class FileSource:
         """Fill `view` with the bytes from `offset` on.
 
         Raises:
-            ModelError: the file got shorter, or reading failed.
+            ModelError: the file became shorter, or reading failed.
         """
         with self.opened() as fd:
             while len(view):
@@ -133,7 +133,7 @@ class FileSource:
                 view, offset = view[count:], offset + count
 
     def close(self) -> None:
-        """Give the file back; spans of it cannot be read any more."""
+        """Close the file; spans of it cannot be read afterwards."""
         if self._fd >= 0:
             os.close(self._fd)
         self._fd, self._closed = -1, True
@@ -145,11 +145,11 @@ def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
 
 @dataclass(frozen=True)
 class Span:
-    """Untouched payload bytes: `length` of them from `offset` of a source, as they were stored in `field`.
+    """Unchanged payload bytes: `length` bytes from `offset` of a source, as stored in `field`.
 
     `field` is a field number of TensorProto (4 float_data, 5 int32_data, 7 int64_data, 9 raw_data,
     10 double_data, 11 uint64_data, 13 external_data) or of AttributeProto (4 s, 7 floats, 8 ints).
-    Equal are spans of the same source object with the same range and field.
+    Spans are equal if they have the same source object, range and field.
     """
 
     source: Source
@@ -163,14 +163,14 @@ class Span:
         return self.length
 
     def as_field(self) -> bytes:
-        """The payload with the tag and length that it has in its message; raises as `read_into` does."""
+        """The payload with its tag and length, as in its message; raises as `read_into` does."""
         return header(self.field, self.length) + self.read()
 
     def read_into(self, buffer: Buffer, start: int = 0) -> None:
         """Fill `buffer` (writable, C-contiguous) with the payload bytes [start, start + its size in bytes).
 
         Raises:
-            ModelError: the file got shorter.
+            ModelError: the file became shorter.
             ValueError: the range is not within the payload.
         """
         view: memoryview = memoryview(buffer)  # type: ignore[arg-type, unused-ignore]  # arrays are buffers (PEP 688)
@@ -181,7 +181,7 @@ class Span:
             self.source.read_into(view, self.offset + start)
 
     def read(self, start: int = 0, stop: int | None = None) -> bytes:
-        """The payload bytes [start, stop), to the end by default; errors as in `read_into`."""
+        """The payload bytes [start, stop), by default to the end; raises as `read_into` does."""
         block = bytearray((self.length if stop is None else stop) - start)
         self.read_into(block, start)
         return bytes(block)
@@ -196,13 +196,13 @@ class Computed(Protocol):
         ...
 
     def blocks(self) -> Iterator[tuple[int, int]]:
-        """Consecutive (start, stop) that cover [0, nbytes), each of a few MiB at most."""
+        """Consecutive ranges (start, stop) that cover [0, nbytes), each of a few MiB at most."""
         ...
 
     def evaluate(self, start: int, stop: int) -> memoryview:
-        """The bytes of one of these blocks; the same thread's next call may reuse the memory.
+        """The bytes of one of these blocks; the next call in the same thread may reuse the memory.
 
-        Called from several threads at once.
+        It may be called from several threads at the same time.
         """
         ...
 

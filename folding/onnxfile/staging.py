@@ -1,4 +1,4 @@
-"""Staging: new files grow in a hidden folder beside the target and take their places at the end, all or none."""
+"""Staging: new files are written in a hidden folder beside the target and moved into place at the end, all or none."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
     from folding.onnxfile.layout import Segment
 
-_NAME_SHOWN = 100  # characters of the target's name in the folder's: the whole must stay below 255 bytes
-_NAME_BYTES = 8  # random bytes of the name: no two runs meet
+_NAME_SHOWN = 100  # characters of the target's name in the folder's name, which must stay below 255 bytes
+_NAME_BYTES = 8  # random bytes in the name, so that two runs never collide
 _OWNER_ONLY = 0o700
 _PERMISSIONS = 0o777
 
 
 def resolve(target: str | os.PathLike[str]) -> Path:
-    """The file that a target means: a link is written through.
+    """The file that a target names; a link is followed.
 
     Raises:
-        FoldingError: it is a folder or a device, or its folder does not exist.
+        FoldingError: it is a folder or a device, or its parent folder does not exist.
     """
     path = Path(target)
     with writing(str(target)):
@@ -43,7 +43,7 @@ def resolve(target: str | os.PathLike[str]) -> Path:
 
 
 class Staging:
-    """The new files of one target; a context manager that leaves nothing behind but what was committed.
+    """The new files of one target; a context manager that removes everything that was not committed.
 
     Raises:
         FoldingError: the target's folder is not writable (on entry), or a file cannot be created or renamed.
@@ -56,7 +56,7 @@ class Staging:
 
     def __enter__(self) -> Self:
         folder = self._target.parent
-        # The name is known before the folder exists: an interruption in between leaves nothing behind.
+        # The name is set before the folder exists, so that an interruption in between leaves nothing behind.
         self._folder = folder / f".{self._target.name[:_NAME_SHOWN]}.{secrets.token_hex(_NAME_BYTES)}"
         self._new, self._old = self._folder / "new", self._folder / "old"
         try:
@@ -76,7 +76,7 @@ class Staging:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def create(self, name: str, segments: Sequence[Segment], nbytes: int) -> Target:
-        """A new file that will be called `name` beside the target; the model is the one created last."""
+        """Create a file that will be named `name` beside the target; create the model last."""
         path, place = self._new / name, self._target.parent / name
         with writing(str(place)):
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -88,7 +88,7 @@ class Staging:
         return Target(fd, str(place), segments, nbytes)
 
     def finish(self) -> Path:
-        """Close the files, which are complete now; the path of the staged model."""
+        """Close the complete files; return the path of the staged model."""
         if self._durable:
             for fd in self._open:
                 with writing(str(self._target)):
@@ -103,8 +103,8 @@ class Staging:
     def commit(self) -> None:
         """Rename the files into place: data first, the model last.
 
-        Where data is replaced, the old model is taken away before: whatever happens in between leaves no
-        model rather than one with another's weights. An exception puts everything back.
+        If data is replaced, the old model is moved away first: an interruption then leaves no model instead of
+        one with the weights of another. An exception restores everything.
         """
         with writing(str(self._target)):
             try:
@@ -128,7 +128,7 @@ class Staging:
 
     def _undo(self) -> None:
         if not (self._new / self._names[-1]).exists():
-            return  # the last rename was done: the new files are complete
+            return  # the last rename succeeded: the new files are complete
         for name in self._names:
             place = self._target.parent / name
             if (self._old / name).exists():

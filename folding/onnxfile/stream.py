@@ -1,4 +1,4 @@
-"""Two threads that bring segments to their places: spans copied by the kernel, computed blocks as they come."""
+"""Write segments with two threads: the kernel copies spans, and computed blocks are written as they are evaluated."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
-THREADS = 2  # one computes while the other waits for the disk, and memory stays at two blocks
+THREADS = 2  # one computes while the other waits for the disk; memory stays at two blocks
 PIECE = 8 << 20  # bytes of a span that one thread copies at a time
-BATCH = 1 << 20  # bytes of small neighbouring segments written together
-SMALL = 64 << 10  # bytes up to which spans are joined with their neighbours, to save a system call each
-BUFFER = 1 << 20  # bytes read and written at a time where the kernel cannot copy
-PROGRESS_SECONDS = 0.05  # between two reports: more often than anyone can see
-# The kernel cannot copy between these files, or at all: other file systems, old kernels
+BATCH = 1 << 20  # bytes of small adjacent segments that are written together
+SMALL = 64 << 10  # bytes; smaller spans are joined with adjacent ones, which saves a system call each
+BUFFER = 1 << 20  # bytes read and written at a time if the kernel cannot copy
+PROGRESS_SECONDS = 0.05  # between two reports; a reader cannot see more frequent ones
+# Errors if the kernel cannot copy between these files, or at all: different file systems, old kernels
 _CANNOT_COPY = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM}
 _CANNOT_ALLOCATE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENODEV}
 _seek_lock = threading.Lock()  # for platforms that have no positional writes
@@ -35,7 +35,7 @@ _seek_lock = threading.Lock()  # for platforms that have no positional writes
 
 @contextmanager
 def writing(what: str) -> Iterator[None]:
-    """Say what could not be written, and why, in place of the system's error."""
+    """Turn an OSError into a FoldingError that states what could not be written, and why."""
     try:
         yield
     except OSError as error:
@@ -44,7 +44,7 @@ def writing(what: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Target:
-    """A new file that is open for writing, what goes into it, and what to call it in a sentence."""
+    """A new file that is open for writing, its contents, and its name in messages."""
 
     fd: int
     name: str
@@ -52,7 +52,7 @@ class Target:
     nbytes: int
 
     def allocate(self) -> None:
-        """Take the space at once: it lies together, and a full disk shows before any work is done."""
+        """Reserve the space at once: it is contiguous, and a full disk fails before any work is done."""
         if self.nbytes and hasattr(os, "posix_fallocate"):
             try:
                 os.posix_fallocate(self.fd, 0, self.nbytes)
@@ -70,12 +70,12 @@ class _Work(NamedTuple):
 def stream(targets: list[Target], progress: Progress | None) -> None:
     """Write all targets.
 
-    `progress(done, total)` is called from this thread only. The first exception of a thread stops the
-    other one and is raised here as it is.
+    `progress(done, total)` is called from this thread only. The first exception in a thread stops the
+    other thread and is raised here unchanged.
 
     Raises:
         FoldingError: writing failed (disk full, for example).
-        ModelError: a source got shorter or cannot be read.
+        ModelError: a source became shorter or cannot be read.
     """
     for target in targets:
         with writing(target.name):
@@ -134,7 +134,7 @@ class _Crew:
 
 
 def _works(target: Target) -> Iterator[_Work]:
-    """The segments of a target as portions of work; small neighbours together."""
+    """The segments of a target as work items; small adjacent segments are joined."""
     batch: list[Segment] = []
     size = 0
     for segment in target.segments:
@@ -186,7 +186,7 @@ def _copy(target: Target, offset: int, span: Span, start: int, nbytes: int) -> C
 
 
 def _copy_in_kernel(target: Target, offset: int, span: Span, start: int, nbytes: int) -> int:
-    """How many bytes the kernel copied from file to file; the rest is left to the caller."""
+    """Copy in the kernel from file to file; return the number of bytes copied. The caller copies the rest."""
     if not isinstance(span.source, FileSource) or not hasattr(os, "copy_file_range"):
         return 0
     copied = 0
@@ -200,7 +200,7 @@ def _copy_in_kernel(target: Target, offset: int, span: Span, start: int, nbytes:
                     raise
                 break
             if count == 0:
-                break  # the end of the source, or a file system that says so; reading will tell
+                break  # the end of the source, or a file system that reports it; the caller's read decides
             copied += count
     return copied
 
@@ -227,7 +227,7 @@ def _evaluation(target: Target, offset: int, payload: Computed, start: int, stop
 
 
 def write_at(target: Target, view: memoryview, offset: int) -> None:
-    """Write all of `view` at `offset`; FoldingError where that fails."""
+    """Write all of `view` at `offset`; raises FoldingError on failure."""
     with writing(target.name):
         while len(view):
             count = _pwrite(target.fd, view, offset)

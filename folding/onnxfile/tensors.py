@@ -1,4 +1,4 @@
-"""How many bytes a tensor's dims and type ask for, and whether its data is that long."""
+"""Check that a tensor's data has the length that its dims and type require."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _BITS_BY_NAME = {
 _NUMBERS = dict(TensorProto.DataType.items())
 BITS: dict[int, int] = {_NUMBERS[name]: bits for name, bits in _BITS_BY_NAME.items() if name in _NUMBERS}
 _BYTE = 8  # bits
-_PACKED_BITS = {2, 4}  # widths of which int32_data keeps a whole byte in each entry
+_PACKED_BITS = {2, 4}  # widths for which each entry of int32_data holds a whole byte
 _INT32_DATA = "int32_data"
-# Where the elements are that are not in raw_data, and how many entries an element takes; all others: int32_data.
+# The field of elements that are not in raw_data, and its entries per element; all other types use int32_data.
 _TYPED: dict[int, tuple[str, int]] = {
     TensorProto.FLOAT: ("float_data", 1),
     TensorProto.COMPLEX64: ("float_data", 2),
@@ -44,11 +44,11 @@ _TYPED: dict[int, tuple[str, int]] = {
 _DATA_FIELDS = ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
 _FIELD_NAMES = {number: TensorProto.DESCRIPTOR.fields_by_number[number].name for number in TENSOR.payloads}
 _DIMENSION_MAX = 2**63 - 1  # dims are int64, and so is their product in every runtime
-_BLOCK = 1 << 20  # bytes of packed numbers looked at together
+_BLOCK = 1 << 20  # bytes of packed numbers checked at a time
 
 
 def type_name(data_type: int) -> str:
-    """The name of a TensorProto.DataType, or its number where it has none."""
+    """The name of a TensorProto.DataType, or its number if it has no name."""
     return next((name for name, number in _NUMBERS.items() if number == data_type), str(data_type))
 
 
@@ -76,7 +76,7 @@ def _shape(dims: Any) -> str:
 
 
 def raw_bytes(tensor: TensorProto, label: str) -> int | None:
-    """The bytes that a tensor's dims and type take in raw_data; None for a type without a fixed size.
+    """The number of bytes in raw_data for a tensor's dims and type; None for a type without a fixed size.
 
     Raises:
         ModelError: as in `element_count`.
@@ -90,12 +90,12 @@ def _raw_bytes(data_type: int, count: int) -> int | None:
 
 
 def check_tensor(tensor: TensorProto, span: Span | None, label: str) -> int:
-    """The bytes of a tensor's data, once it is certain that they are what dims and type say.
+    """Check that a tensor's data has the length that dims and type require; return its number of bytes.
 
-    `span` is the data where it was lifted out of the skeleton. A type this onnx does not know passes.
+    `span` is the data if it was taken out of the skeleton. A type that this onnx does not know is accepted.
 
     Raises:
-        ModelError: type undefined, a negative dimension, or data of another length.
+        ModelError: the type is undefined, a dimension is negative, or the data has another length.
     """
     if tensor.data_type == TensorProto.UNDEFINED:
         raise ModelError(f"{label}: the tensor has no data type")
@@ -104,7 +104,7 @@ def check_tensor(tensor: TensorProto, span: Span | None, label: str) -> int:
     count = element_count(tensor.dims, label)
     expected = _raw_bytes(tensor.data_type, count)
     if span is not None and span.field == TENSOR_EXTERNAL_DATA:
-        return span.length  # compared with the dims when its file was looked up
+        return span.length  # compared with the dims when its file was opened
     field, found = _data(tensor, span, label)
     if expected is not None or tensor.data_type == TensorProto.STRING:
         _check_length(tensor, field, found, count, label)
@@ -117,7 +117,7 @@ def stored_fields(tensor: TensorProto) -> list[str]:
 
 
 def _data(tensor: TensorProto, span: Span | None, label: str) -> tuple[str, int]:
-    """The one field that holds data, and its length: bytes of raw_data, entries of any other."""
+    """The one field that holds data, and its length: bytes of raw_data, entries of any other field."""
     if span is not None:
         return _FIELD_NAMES[span.field], _entries(span, label)
     filled = stored_fields(tensor)
@@ -132,7 +132,7 @@ def _entries(span: Span, label: str) -> int:
         return span.length // size
     try:
         return count_varints(span.read(at, min(at + _BLOCK, span.length)) for at in range(0, span.length, _BLOCK))
-    except WireError as error:  # the file was sound when it was walked
+    except WireError as error:  # the file was valid when it was read
         raise ModelError(f"{label}: the data {error}") from error
 
 
@@ -154,7 +154,7 @@ def _check_length(tensor: TensorProto, field: str, found: int, count: int, label
 
 
 def _typed_entries(data_type: int, count: int) -> tuple[str, int]:
-    """The field that holds elements of a type one by one, and how many entries `count` of them take."""
+    """The field that holds elements of a type one by one, and the number of entries that `count` elements take."""
     name, each = _TYPED.get(data_type, (_INT32_DATA, 1))
     bits = BITS.get(data_type, _BYTE)
     together = _BYTE // bits if bits in _PACKED_BITS else 1

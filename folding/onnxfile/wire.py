@@ -1,4 +1,4 @@
-"""The protobuf wire format: its fields one after the other, and which messages of ONNX carry large payloads."""
+"""The protobuf wire format: iterate over fields, and the ONNX messages that carry large payloads."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
 FIXED_SIZES = {FIXED64: 8, FIXED32: 4}
 TAG_TYPE_BITS = 3
-LEAST_KEY = 1 << TAG_TYPE_BITS  # fields are numbered from 1; zeros would be fields of two bytes each
-CONTINUES = 0x80  # top bit of a varint's byte: another one follows
+LEAST_KEY = 1 << TAG_TYPE_BITS  # fields are numbered from 1; else zero bytes would parse as fields of two bytes each
+CONTINUES = 0x80  # top bit of a varint's byte: another byte follows
 VARINT_BITS = 7  # payload bits in a varint's byte
 VARINT_MAX_BYTES = 10  # 64 bits in groups of seven
 
@@ -24,22 +24,22 @@ PACKED_VARINTS = 0  # element size of a packed field whose elements have no fixe
 
 
 class WireError(Exception):
-    """Bytes that no parser accepts; the text goes on after the name of the file: "is truncated ..." and so on."""
+    """Bytes that no parser accepts; the text continues a sentence after the file's name: "is truncated ..."."""
 
 
 class UnusualError(Exception):
-    """Legal or not, this message is not ours to walk: protobuf's parser shall decide about it."""
+    """A message that this walk does not handle; protobuf's parser decides whether it is legal."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A message type of onnx.proto, as far as the way to large payloads goes; keys are field numbers."""
+    """A message type of onnx.proto, with the fields that lead to large payloads; keys are field numbers."""
 
     name: str
     children: Mapping[int, Kind] = field(default_factory=dict)  # fields that are messages to descend into
-    payloads: Mapping[int, int] = field(default_factory=dict)  # fields to lift out, with their element size
-    rivals: frozenset[int] = frozenset()  # fields of which only one may occur for the payload to be lifted out
-    merged: frozenset[int] = frozenset()  # singular messages: protobuf merges a second occurrence into the first
+    payloads: Mapping[int, int] = field(default_factory=dict)  # fields to replace by markers, with their element size
+    rivals: frozenset[int] = frozenset()  # a payload is replaced only if just one of these occurs
+    merged: frozenset[int] = frozenset()  # singular messages; protobuf merges a second occurrence into the first
     marker: int = 0  # the bytes field that holds the marker in place of a payload
 
 
@@ -69,7 +69,7 @@ MODEL = Kind("ModelProto", children={7: GRAPH, 20: TRAINING, 25: FUNCTION})
 
 
 def varint(data: Bytes, at: int, end: int) -> tuple[int, int]:
-    """The varint at `at`, and where it ends.
+    """The varint at position `at`, and the position after it.
 
     Raises:
         WireError: it runs past `end` or is longer than 64 bits.
@@ -85,7 +85,7 @@ def varint(data: Bytes, at: int, end: int) -> tuple[int, int]:
 
 
 def fields(data: Bytes, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Each field of a message: its number, where it begins, where its value begins and where that ends.
+    """Each field of a message: its number, its start, and the start and the end of its value.
 
     Raises:
         WireError: a field runs past the end of its message.
@@ -133,10 +133,10 @@ def encode_varint(value: int) -> bytes:
 
 
 def tag(number: int, wire_type: int) -> bytes:
-    """What a field begins with."""
+    """The tag with which a field begins."""
     return encode_varint(number << TAG_TYPE_BITS | wire_type)
 
 
 def header(number: int, length: int) -> bytes:
-    """What precedes the `length` bytes of a length-delimited field."""
+    """The bytes before the `length` bytes of a length-delimited field."""
     return tag(number, LENGTH_DELIMITED) + encode_varint(length)

@@ -1,4 +1,4 @@
-"""Write a model, payloads put back, atomically; or copy it where nothing was changed."""
+"""Write a model with its payloads atomically, or copy it if nothing was changed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from folding.onnxfile.reader import OnnxFile
     from folding.onnxfile.stream import Progress
 
-DATA_SUFFIX = ".data"  # of the external data file, after the model's whole name, as torch.onnx.export calls it
+DATA_SUFFIX = ".data"  # of the external data file, after the model's full name, as torch.onnx.export names it
 
 
 def write(
@@ -30,15 +30,15 @@ def write(
     before_commit: Callable[[Path], None] | None = None,
     durable: bool = False,
 ) -> int:
-    """Serialize `file.model` with its payloads put back; the bytes of the output, external data included.
+    """Serialize `file.model` with its payloads; return the bytes of the output, including external data.
 
-    The target may be the source. It is replaced at the very end, or not at all: `before_commit` is called with
-    the complete model (its data file beside it) while it is still staged, and stops everything by raising.
+    The target may be the source. It is replaced at the very end, or not at all. `before_commit` is called with
+    the complete staged model (its data file beside it); if it raises, nothing is replaced.
     `progress(done, total)` is called from this thread. With `durable` the output survives a power failure.
 
     Raises:
         FoldingError: the target cannot be written, or would overwrite weights of the source.
-        ModelError: the source got shorter or cannot be read.
+        ModelError: the source became shorter or cannot be read.
     """
     path = resolve(target)
     layout = lay_out(file, _location(path))
@@ -60,10 +60,10 @@ def write(
 def copy(
     file: OnnxFile, target: str | os.PathLike[str], *, progress: Progress | None = None, durable: bool = False
 ) -> int:
-    """The model file byte for byte; the bytes of the output, external data included.
+    """Copy the model file byte for byte; return the bytes of the output, including external data.
 
-    External data files stay where they are if the target is in the same folder, else they are copied under their own
-    names. Where another file is in their way, or they lie in a sub-folder, the model is written as by `write`.
+    External data files stay where they are if the target is in the same folder; otherwise they are copied under their
+    own names. If another file has such a name, or if they lie in a sub-folder, the model is written as by `write`.
 
     Raises:
         FoldingError, ModelError: as in `write`.
@@ -85,13 +85,13 @@ def copy(
 
 
 def to_bytes(file: OnnxFile) -> bytes:
-    """The serialized model with its payloads put back, none of them external.
+    """The serialized model with all its payloads, none of them external.
 
     Raises:
         FoldingError: it exceeds the 2 GiB that protobuf can hold; write it to a file instead.
-        ModelError: the source got shorter or cannot be read.
+        ModelError: the source became shorter or cannot be read.
     """
-    output = io.BytesIO()  # its value is handed over without a copy
+    output = io.BytesIO()  # getvalue() returns its bytes without a copy
     for segment in lay_out_single(file).segments:
         for block in _blocks(segment):
             output.write(block)
@@ -110,9 +110,9 @@ def _blocks(segment: Segment) -> Iterator[bytes | memoryview]:
 
 
 def _location(path: Path) -> str:
-    """The name of a target's data file, as the model refers to it."""
+    """The name of a target's data file, as the model will refer to it."""
     name = path.name + DATA_SUFFIX
-    if "\\" in name or not name.isprintable():  # undecodable bytes of a name are not printable either
+    if "\\" in name or not name.isprintable():  # undecodable bytes in a name are not printable either
         raise FoldingError(f"{path.name!r} is no name that a model can refer to; choose one without special characters")
     return name
 
@@ -122,7 +122,7 @@ def _whole(source: Source) -> list[Segment]:
 
 
 def _carried(file: OnnxFile, path: Path) -> dict[str, FileSource] | None:
-    """The data files to copy along with a model; None where they cannot keep their names."""
+    """The data files to copy with a model; None if they cannot keep their names."""
     if file.path is None or not file.external_sources or path.parent.samefile(file.path.parent):
         return {}
     carried = {}
@@ -152,7 +152,7 @@ def _same_content(source: FileSource, place: Path) -> bool:
 
 
 def _spare_sources(file: OnnxFile, places: list[Path]) -> None:
-    """Refuse to overwrite what the source model needs, unless it is the source model that is replaced."""
+    """Refuse to overwrite files that the source model needs, unless the source model itself is replaced."""
     model, *data = places
     weights = [source.status for source in file.external_sources.values()]
     own = [file.source.status] if isinstance(file.source, FileSource) else []

@@ -1,8 +1,8 @@
-"""Parallel branches: a sum of convolutions and affines of one value is one convolution.
+"""Parallel branches: replace a sum of convolutions and affine maps of one value by one convolution.
 
-The reparameterization of RepVGG (Ding et al. 2021, section 3.3), found in any tree of Add, Sub, Sum and affines:
-``conv_3(x) + conv_1(x) + (scale * x + shift)`` has the kernels padded to the larger one and summed, the identity
-as a diagonal.
+This is the reparameterization of RepVGG (Ding et al. 2021, section 3.3), applied to any tree of Add, Sub, Sum and
+affine maps: for ``conv_3(x) + conv_1(x) + (scale * x + shift)`` the kernels are padded to the larger one and summed;
+the kernel of the identity is a diagonal.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from folding.options import Options
 
 SUMS = frozenset({"Add", "Sub", "Sum"})
-LEAST_RANK = 3  # of a convolution's data
+LEAST_RANK = 3  # minimum rank of a convolution's data
 DEPTH_LIMIT = 32  # operators in a row within one tree
 
 
 class Geometry(NamedTuple):
-    """Where a kernel looks along one axis: output o sees the inputs ``o * stride + first + j * step``.
+    """The inputs that a kernel reads along one axis: for output o these are ``o * stride + first + j * step``.
 
-    `slack` settles the output's length: ``floor((length + slack) / stride) + 1``.
+    `slack` determines the output's length: ``floor((length + slack) / stride) + 1``.
     """
 
     taps: int
@@ -48,7 +48,7 @@ class Geometry(NamedTuple):
 
 @dataclass(frozen=True)
 class _Term:
-    """``a(conv(base))``, or ``a(base)`` where there is no convolution."""
+    """``a(conv(base))``, or ``a(base)`` if there is no convolution."""
 
     base: str
     conv: Node | None
@@ -57,7 +57,7 @@ class _Term:
 
 @dataclass
 class _Tree:
-    """What a sum consists of: its terms, the operators between them and the sum, and the affines among these."""
+    """The parts of a sum: its terms, the operators between them and the sum, and the affine maps among these."""
 
     terms: list[_Term] = field(default_factory=list)
     inner: list[Node] = field(default_factory=list)
@@ -66,9 +66,9 @@ class _Tree:
 
 @dataclass
 class Branches:
-    """Finds sums that are one convolution; changes nothing.
+    """Finds sums that can be one convolution; changes nothing.
 
-    `blocked` holds the affines that must stay; `normalized` the operators that absorbed a normalization.
+    `blocked` holds the affine operators that must stay; `normalized` the operators that absorbed a normalization.
     """
 
     options: Options
@@ -76,7 +76,7 @@ class Branches:
     normalized: Collection[Node]
 
     def plan(self, root: Node) -> Merge | None:
-        """The convolution that a sum is, None if it is none or no branch of it held a normalization."""
+        """The merge of a sum into one convolution, None if that is impossible or no branch had a normalization."""
         if root.op not in SUMS or root.key in self.blocked or self.options.keeps(root.label):
             return None
         try:
@@ -97,7 +97,7 @@ class Branches:
         return Merge(root, _merged(tree.terms, stays), others, tuple(tree.sites))
 
     def _sum(self, node: Node, a: Affine, tree: _Tree, depth: int) -> None:
-        """``a(x + y) = a(x) + scale * y``: the shift goes to the first branch."""
+        """Apply ``a(x + y) = a(x) + scale * y``: the shift goes to the first branch."""
         require(depth < DEPTH_LIMIT, "too-far", "the sum has too many operators in a row")
         tree.inner.append(node)
         for index, name in enumerate(node.inputs):
@@ -130,14 +130,14 @@ class Branches:
         return True
 
     def _is_inner(self, scope: Scope, name: str, node: Node) -> bool:
-        """Whether nothing but the sum sees the value, and the operator may go."""
+        """Whether only the sum reads the value, and the operator may be removed."""
         seen = scope.outputs | scope.shadowing | scope.captured | scope.pinned | scope.annotated
         alone = len(scope.uses[name]) == 1 and name == node.output and name not in seen
         return alone and not self.options.keeps(node.label)
 
 
 def _merged(terms: list[_Term], stays: Node) -> Edit:
-    """The edit that makes the whole sum of one of its convolutions."""
+    """The edit after which one of the convolutions computes the whole sum."""
     shape, weight = stays.weight(1).shape, stays.weight(1)
     rank, group = len(shape), int(stays.attribute("group"))
     require(rank >= LEAST_RANK, "parameters", f"the weight has rank {rank}")
@@ -170,7 +170,7 @@ def _bias_type(terms: list[_Term], weight: Weight) -> np.dtype[np.generic]:
 def _geometry(
     term: _Term, outputs: int, channels: int, group: int, strides: list[int], rank: int
 ) -> tuple[Geometry, ...]:
-    """Where the term looks, axis by axis; refused unless it has the channels, groups and strides of the sum."""
+    """The inputs that the term reads, axis by axis; refused unless it has the sum's channels, groups and strides."""
     spatial = rank - 2
     if term.conv is None:
         require(outputs == channels and all(s == 1 for s in strides), "broadcast", "the identity has another shape")
@@ -196,7 +196,7 @@ def _per_axis(conv: Node, name: str, spatial: int) -> list[int]:
 
 
 def _pads(conv: Node, kernel: tuple[int, ...], steps: list[int], strides: list[int]) -> list[tuple[int, int]]:
-    """The padding before and after each axis; SAME depends on the length unless the stride is 1."""
+    """The padding before and after each axis; with auto_pad SAME it depends on the length unless the stride is 1."""
     auto, spatial = conv.attribute("auto_pad") or b"NOTSET", len(kernel)
     if auto == b"NOTSET":
         pads = list(conv.attribute("pads") or [0] * 2 * spatial)
@@ -211,7 +211,7 @@ def _pads(conv: Node, kernel: tuple[int, ...], steps: list[int], strides: list[i
 
 
 def _union(parts: list[Geometry], stride: int) -> Geometry:
-    """The smallest kernel that looks wherever one of these looks."""
+    """The smallest kernel that reads every input that one of these reads."""
     slacks = {part.slack for part in parts}
     require(len(slacks) == 1, "broadcast", f"the branches differ in length (stride {stride})")
     seen = {part.first + j * part.step for part in parts for j in range(part.taps)} | {0}
@@ -221,13 +221,13 @@ def _union(parts: list[Geometry], stride: int) -> Geometry:
 
 
 def _taps(own: Geometry, whole: Geometry) -> slice:
-    """Which taps of the whole kernel those of a part are."""
+    """The taps of the whole kernel that correspond to the taps of a part."""
     start, step = (own.first - whole.first) // whole.step, max(1, own.step // whole.step)
     return slice(start, start + (own.taps - 1) * step + 1, step)
 
 
 def _kernel(term: _Term, outputs: int, inputs: int, rank: int) -> Float64:
-    """The term's kernel; the identity's is 1 where an output meets its own input, counted within the group."""
+    """The term's kernel; that of the identity is 1 where an output reads its own input, counted within the group."""
     if term.conv is not None:
         quantized = constants.origin(term.conv.scope, term.conv.inputs[1]) is not None
         require(not quantized, "quantized", "the integers of a weight would be lost in the sum")

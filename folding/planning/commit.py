@@ -1,4 +1,4 @@
-"""Carry out a plan: edit the operators that absorb, take out the affines, write clamps and leftovers."""
+"""Apply a plan: edit the absorbing operators, remove the affine ones, write clamps and leftovers."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from folding.planning.plan import Merge, Plan
     from folding.rules import Edit
 
-ABSORBED = "bnfold.absorbed"  # key in an absorbing operator's metadata_props: the names of what it absorbed
+ABSORBED = "bnfold.absorbed"  # key in an absorbing operator's metadata_props; its value names the absorbed operators
 CLIP_BOUNDS_AS_INPUTS = 11
 
 
 def commit(plan: Plan) -> None:
-    """Carry out a plan: edit the absorbing operators, take out the affine ones."""
+    """Apply a plan: edit the absorbing operators, remove the affine ones."""
     names = ", ".join(node.label for node in plan.gone)
     for edit in plan.move.edits:
         _apply(edit, plan.site.key)
@@ -48,14 +48,14 @@ def commit(plan: Plan) -> None:
 
 
 def merge(plan: Merge) -> None:
-    """Let the convolution that stays take the place of the whole sum."""
+    """Replace the whole sum by the convolution that stays."""
     stays, final = plan.edit.node, plan.root.output
     scope, former = stays.scope, stays.output
     _apply(plan.edit, plan.root.key)
     names = ", ".join(node.label for node in plan.sites)
     if names:
         note(stays, ABSORBED, names)
-    set_output(stays, 0, final)  # first: nothing that goes may take along what only it read
+    set_output(stays, 0, final)  # first, so that no removed operator takes constants along that only it read
     for node in plan.others:
         if not node.removed:
             remove(node)
@@ -81,7 +81,7 @@ def _apply(edit: Edit, site: str) -> None:
 
 
 def _bypass(node: Node, *, keep_output: bool) -> None:
-    """Take an affine operator out and join its data input and its output under one of their names."""
+    """Remove an affine operator and join its data input and its output under one of their names."""
     scope, value, output = node.scope, node.inputs[data_input(node)], node.output
     remove(node, spare=value)
     if keep_output:
@@ -101,14 +101,14 @@ def _bypass(node: Node, *, keep_output: bool) -> None:
 
 
 def _type(node: Node) -> np.dtype[Any]:
-    """The type of the constants that go with an operator's result; the planner asked whether it is known."""
+    """The dtype of constants that combine with an operator's result; the planner has checked that it is known."""
     dtype = value_type(node)
     assert dtype is not None, f"the type of {node.label!r} is unknown"  # noqa: S101
     return dtype
 
 
 def rewrite_as_affine(node: Node, a: Affine, site: str) -> None:
-    """Turn an operator with one data input into the Mul or Add that computes `a`, a pure scale or a pure shift."""
+    """Turn an operator with one data input into the Mul or Add that computes `a`, a pure scale or pure shift."""
     dtype, data = _type(node), data_input(node)
     value, constant = node.inputs[data], node.inputs[1 - data] if len(node.inputs) == 2 else ""
     retype(node, "Mul" if a.is_linear else "Add")
@@ -116,7 +116,7 @@ def rewrite_as_affine(node: Node, a: Affine, site: str) -> None:
     connect(node, 0, value)
     if constant:
         connect(node, 1, constant)
-    drop_outputs(node, 1)  # empty names of statistics nobody asked for
+    drop_outputs(node, 1)  # empty names of statistics that nothing uses
     set_constant(node, 1, _constant_of(a, dtype), site)
 
 
@@ -126,15 +126,15 @@ def _constant_of(a: Affine, dtype: np.dtype[Any]) -> Weight:
 
 
 def append_affine(node: Node, a: Affine, site: str) -> None:
-    """Insert a Mul, an Add or both behind an operator; its first output's name moves to the last of them."""
-    for part in (a.shift_part(), a.linear_part()):  # each goes right behind the operator: the last comes first
+    """Insert a Mul, an Add or both after an operator; the last of them takes over the name of its first output."""
+    for part in (a.shift_part(), a.linear_part()):  # each is inserted directly after the operator
         if not part.is_identity:
             operand = _constant_of(part, _type(node))
             set_constant(append_operator(node, "Mul" if part.is_linear else "Add"), 1, operand, site)
 
 
 def rewrite_as_clamp(node: Node, clamp: Clamp, site: str) -> None:
-    """Turn an operator with one data input into those that compute `clamp`, see `Clamp.operators`."""
+    """Turn an operator with one data input into the operators that compute `clamp`, see `Clamp.operators`."""
     dtype = _type(node)
     value = next(name for index, name in enumerate(node.inputs) if name and not node.is_constant(index))
     former, (first, *second) = node.inputs[0], clamp.operators
@@ -153,7 +153,7 @@ def rewrite_as_clamp(node: Node, clamp: Clamp, site: str) -> None:
 
 
 def _set_bounds(node: Node, clamp: Clamp, dtype: np.dtype[Any], site: str) -> None:
-    """The scalar bounds of Clip: inputs since opset 11, attributes before."""
+    """Set the scalar bounds of Clip: inputs since opset 11, attributes before."""
     for index, (name, bound) in enumerate((("min", clamp.lower), ("max", clamp.upper)), start=1):
         if np.isfinite(bound).all() and node.version >= CLIP_BOUNDS_AS_INPUTS:
             set_constant(node, index, _bounds(bound.reshape(()), dtype), site)
@@ -162,7 +162,7 @@ def _set_bounds(node: Node, clamp: Clamp, dtype: np.dtype[Any], site: str) -> No
 
 
 def _bounds(values: Float64, dtype: np.dtype[Any]) -> Weight:
-    """Bounds as a constant; where there is none, the largest finite value of the type on that side."""
+    """Bounds as a constant; an infinite bound becomes the largest finite value of the type on that side."""
     info = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
     finite = np.where(np.isposinf(values), float(info.max), np.where(np.isneginf(values), float(info.min), values))
     return Weight.of(finite, dtype)

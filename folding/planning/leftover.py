@@ -1,4 +1,4 @@
-"""What becomes of a BatchNormalization that stays: inference mode if asked for, Mul + Add, or a depthwise Conv."""
+"""Rewrite a BatchNormalization that stays: inference mode if requested, then Mul + Add or a depthwise Conv."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from folding.graph.node import Node
     from folding.options import Leftover
 
-TRAINING_MODE_SINCE = 14  # BatchNormalization-14 has the attribute; before it a second output meant training
-IMAGE_RANK = 3  # the least rank a Conv takes
+TRAINING_MODE_SINCE = 14  # BatchNormalization-14 has the attribute; before it, a second output meant training
+IMAGE_RANK = 3  # the minimum rank that a Conv accepts
 
 
 def freeze_training(nodes: Iterable[Node]) -> int:
-    """Turn training mode off wherever nothing reads the updated statistics; the number of operators changed."""
+    """Turn training mode off where nothing reads the updated statistics; return the number of changed operators."""
     return sum(_freeze(node) for node in nodes if node.op == NORMALIZATION and _trains(node))
 
 
@@ -49,7 +49,7 @@ def _freeze(node: Node) -> bool:
 
 
 def rewrite(node: Node, form: Leftover) -> bool:
-    """Write a BatchNormalization that stays in the form asked for; whether that was possible."""
+    """Write a BatchNormalization that stays in the requested form; return whether that was possible."""
     try:
         affine = affine_of(node).affine
     except Refused:

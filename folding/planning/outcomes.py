@@ -1,4 +1,4 @@
-"""Outcomes: what the report says of each affine operator: which plan moved it, or which refusals kept it."""
+"""Outcomes: what the report states for each affine operator: the plan that moved it, or the refusals that kept it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ UNKNOWN = Outcome("", "", "kept")
 
 
 def kept(node: Node, planner: Planner, options: Options) -> Outcome:
-    """The outcome of an operator that stays: why, asked once more of the final graph."""
+    """The outcome of an operator that stays, with the reasons, which are determined again on the final graph."""
     if not options.selects(node.label):
         both = Refused("kept-by-option", "an option leaves it alone")
         return _outcome(node, None, backward=_refusal(both), forward=_refusal(both))
@@ -41,10 +41,10 @@ def kept(node: Node, planner: Planner, options: Options) -> Outcome:
 
 
 def moved(node: Node, a: Affine, plan: Plan) -> Outcome:
-    """The outcome of an affine operator that a plan takes out, or half of it."""
+    """The outcome of an affine operator that a plan removes, entirely or one half of it."""
     move = plan.move
     absorbing = [edit.node for edit in move.edits if edit.node is not plan.site]
-    passed = [node for node in move.path if node not in absorbing]  # a clamp that takes bounds lets the map pass, too
+    passed = [node for node in move.path if node not in absorbing]  # a clamp with new bounds lets the map pass, too
     merged = all(absorber.op in OPERATORS for absorber in absorbing)
     split = plan.is_split or any(edit.leftover is not None for edit in move.edits)
     status = "removed" if not move.edits else "split" if split else "merged" if merged else "folded"
@@ -92,7 +92,7 @@ def _refusal(refused: Refused) -> Refusal:
 
 
 def out_of_reach(graph: Graph) -> Iterable[Outcome]:
-    """The normalizations that are no sites: in functions of another opset, and operators of that name not ONNX's."""
+    """The normalizations that are not sites: in functions of another opset, and non-standard operators of that name."""
     both = _refusal(Refused("in-function", f"the function does not import opset {graph.opset}, as the model does"))
     for function in graph.model.functions:
         for proto in () if graph.reaches(function) else function.node:

@@ -1,4 +1,4 @@
-"""Fold one indexed model: which sites, in which order, until nothing changes; and what became of each."""
+"""Fold one indexed model: try all sites in order until nothing changes, and record the outcome of each."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
     _Planning = Callable[[Site], Plan | object]
 
-ONE_BY_ONE = 16  # sites that constants cannot hold, before more than one of a constant is refused at once
+ONE_BY_ONE = 16  # unrepresentable sites, after which more than one site of a constant is refused at once
 
 
 @dataclass
 class Folded:
-    """A model after folding: `graph` is written back into `graph.model` when `changed`."""
+    """A model after folding; if `changed`, `graph` was written back to `graph.model`."""
 
     graph: Graph
     outcomes: tuple[Outcome, ...]
@@ -51,12 +51,12 @@ class Folded:
 
     @property
     def bn_after(self) -> int:
-        """BatchNormalizations left, in all graphs and functions."""
+        """The number of BatchNormalizations left in all graphs and functions."""
         return count_normalizations(self.graph.model)
 
     @property
     def nodes_after(self) -> int:
-        """Operators left."""
+        """The number of operators left."""
         return count_nodes(self.graph.model)
 
 
@@ -66,7 +66,7 @@ def fold_graph(
     blocked: Mapping[str, Refused],
     progress: Callable[[int, int], None] | None = None,
 ) -> Folded:
-    """Fold everything that folds in a model, except the sites whose keys are `blocked`.
+    """Fold everything that folds in a model, except the sites whose keys are in `blocked`.
 
     Raises:
         OptionError: a pattern of `options.keep` or `options.only` matches no operator.
@@ -92,7 +92,7 @@ def fold_graph(
 
 
 def _fold_variant(file: OnnxFile, options: Options, blocked: Mapping[str, Refused], model: onnx.ModelProto) -> None:
-    """Fold a variant of the file's model, as `fold_graph` would."""
+    """Fold a variant of the file's model, as `fold_graph` does."""
     graph = indexed(file.variant(model), freeze_initializers=options.freeze_initializers)
     _Run(graph, replace(options, leftover="keep"), blocked).everything(None)
     write_back(graph)
@@ -105,7 +105,7 @@ def freeze_only(file: OnnxFile, options: Options) -> None:
 
 
 class _Run:
-    """One pass over one graph: the sites still open, and what became of the others."""
+    """One pass over one graph: the open sites, and the outcomes of the others."""
 
     def __init__(self, graph: Graph, options: Options, blocked: Mapping[str, Refused]) -> None:
         self.graph, self.options, self.blocked = graph, options, blocked
@@ -113,21 +113,21 @@ class _Run:
         self.notes: list[str] = []
         self.changed = False
         self.frozen = 0
-        self.normalized: set[Node] = set()  # what absorbed a normalization
-        self.became: dict[str, tuple[str, ...]] = {}  # labels of operators that are gone: who took what they held
+        self.normalized: set[Node] = set()  # operators that absorbed a normalization
+        self.absorbers: dict[str, tuple[str, ...]] = {}  # by label of a removed operator
         self.clamped: set[str] = set()  # labels of clamps that got a bound per channel
-        self.today: dict[str, str] = {}
+        self.labels: dict[str, str] = {}
         self.branches = 0  # sums that became one convolution
 
     def everything(self, progress: Callable[[int, int], None] | None) -> None:
-        """Fold until nothing folds any more, then tell why the rest stays and write it as the options say."""
+        """Fold until nothing changes, then record why the rest stays and write it in the form that the options set."""
         shapes.infer(self.graph)
         chosen = [node for node in self.graph.nodes() if self.options.selects(node.label)]
         if self.options.freeze_training and (frozen := leftover.freeze_training(chosen)):
             self.changed, self.frozen = True, frozen
             self.notes.append(f"training mode was turned off in {frozen} BatchNormalization, then the model was folded")
         self.sites = [node for node in self.graph.nodes() if is_candidate(node)]
-        # Normalizations go first: one may take the neighbouring Mul and Add along, which alone would have to stay.
+        # Normalizations come first: one may absorb the Mul and Add beside it, which could not fold alone.
         self.sites.sort(key=lambda node: node.op != NORMALIZATION)
         self.ended = dict.fromkeys((node.key for node in self.sites), UNKNOWN)
         self._until_nothing_folds(progress)
@@ -136,40 +136,40 @@ class _Run:
         self.ended.update({node.key: kept(node, planner, self.options) for node in left})
         if self.options.leftover != "keep" and self._rewrite([node for node in left if node.op == NORMALIZATION]):
             self._until_nothing_folds(progress)
-        # An operator without a name goes by its output, which a fold may have renamed.
-        self.today = {n.label: n.scope.prefix + n.output for n in self.graph.nodes() if not n.proto.name and n.output}
-        operators = {self.today.get(node.label, node.label): node.op for node in self.graph.nodes()}
+        # An operator without a name is identified by its output, which a fold may have renamed.
+        self.labels = {n.label: n.scope.prefix + n.output for n in self.graph.nodes() if not n.proto.name and n.output}
+        operators = {self.labels.get(node.label, node.label): node.op for node in self.graph.nodes()}
         for key, end in self.ended.items():
             present = tuple(self._present(end.absorbed_by))
-            told = tuple(operators.get(label, "") for label in present)
-            self.ended[key] = replace(end, absorbed_by=present, operators=end.operators + told)
-        self._tell()
+            absorbing = tuple(operators.get(label, "") for label in present)
+            self.ended[key] = replace(end, absorbed_by=present, operators=end.operators + absorbing)
+        self._add_notes()
 
     def _present(self, labels: Iterable[str]) -> dict[str, None]:
-        """The operators that hold today what these absorbed, in order."""
+        """The operators of the current graph that hold what these absorbed, in order."""
         found: dict[str, None] = {}
         seen: set[str] = set()
         waiting = list(labels)
         while waiting:
             label = waiting.pop(0)
-            if label in self.became and label not in seen:  # two operators may have one name
+            if label in self.absorbers and label not in seen:  # two operators may have the same name
                 seen.add(label)
-                waiting = [*self.became[label], *waiting]
+                waiting = [*self.absorbers[label], *waiting]
             else:
-                found[self.today.get(label, label)] = None
+                found[self.labels.get(label, label)] = None
         return found
 
-    def _tell(self) -> None:
-        """What else a user should know."""
+    def _add_notes(self) -> None:
+        """Add the notes of this run for the user."""
         if self.clamped:
             self.notes.append(f"{len(self.clamped)} Relu or Clip became Max or Min, with a bound for every channel")
         if self.branches:
             plural = "sums of parallel branches became one convolution each"
-            told = plural if self.branches > 1 else "sum of parallel branches became one convolution"
-            self.notes.append(f"{self.branches} {told}")
+            phrase = plural if self.branches > 1 else "sum of parallel branches became one convolution"
+            self.notes.append(f"{self.branches} {phrase}")
 
     def _rewrite(self, left: list[Node]) -> bool:
-        """Write the normalizations that stay in the form asked for; whether there were any."""
+        """Write the normalizations that stay in the requested form; return whether there were any."""
         chosen = [n for n in left if self.options.selects(n.label) and n.key not in self.blocked]
         rewritten = [node for node in chosen if leftover.rewrite(node, self.options.leftover)]
         self.sites += [node for node in self.graph.nodes() if node.is_made and node not in self.sites]
@@ -180,9 +180,9 @@ class _Run:
         return bool(rewritten)
 
     def _until_nothing_folds(self, progress: Callable[[int, int], None] | None) -> None:
-        """Moves first, merges where nothing moves, half a move where nothing merges.
+        """Repeat: moves first, merges if nothing moves, split moves if nothing merges.
 
-        Then again with the constants of the merges as they are stored.
+        Then start again with the constants of the merges as they are stored.
         """
         moving, merging = (Planner(self.options, merge=merge, blocked=self.blocked) for merge in (False, True))
         while (
@@ -195,7 +195,7 @@ class _Run:
             self.changed = True
 
     def _round(self, plan: _Planning, progress: Callable[[int, int], None] | None) -> bool:
-        """Try every open site once; whether any folded."""
+        """Try every open site once; return whether any folded."""
         folded = False
         for number, node in enumerate(self.sites):
             if progress is not None:
@@ -209,7 +209,7 @@ class _Run:
         return folded
 
     def _merge_branches(self) -> bool:
-        """Make one convolution of parallel branches, the largest sums first; whether there were any."""
+        """Merge parallel branches into one convolution, the largest sums first; return whether there were any."""
         if not self.options.merge_branches:
             return False
         branches = Branches(self.options, self.blocked, self.normalized)
@@ -219,7 +219,7 @@ class _Run:
             if plan is not None:
                 self.ended.update({site.key: merged_away(site, plan) for site in plan.sites if not site.is_made})
                 self.normalized.add(plan.edit.node)
-                self.became.update(dict.fromkeys((n.label for n in plan.others), (plan.edit.node.label,)))
+                self.absorbers.update(dict.fromkeys((n.label for n in plan.others), (plan.edit.node.label,)))
                 self.branches += 1
                 merge(plan)
                 merged = True
@@ -227,7 +227,7 @@ class _Run:
         return merged
 
     def _settle(self) -> bool:
-        """Round the constants of affine operators to their types, as a later run would read them; whether any moved."""
+        """Round constants of affine operators to their dtypes, as a later run reads them; return whether any moved."""
         settled = False
         for scope in self.graph.scopes:
             for name, weight in list(scope.weights.items()):
@@ -252,17 +252,17 @@ class _Run:
         if any(gone.op == NORMALIZATION for gone in plan.gone):
             self.normalized.update(edit.node for edit in plan.move.edits)
         absorbers = tuple(dict.fromkeys(edit.node.label for edit in plan.move.edits))
-        self.became.update(dict.fromkeys((n.label for n in plan.move.removed), absorbers))
+        self.absorbers.update(dict.fromkeys((n.label for n in plan.move.removed), absorbers))
         self.clamped |= {e.node.label for e in plan.move.edits if e.clamp is not None and not e.clamp.is_uniform}
         commit(plan)
         return True
 
 
 def unrepresentable(folded: Folded, blocked: Mapping[str, Refused]) -> dict[str, Refused]:
-    """Evaluate every constant that folds made; the sites that were the last straw for one, and why.
+    """Evaluate every constant that folds made; return the sites after which one is unrepresentable, and why.
 
-    Where `blocked` grew long already, what such a constant absorbed later, and cannot hold either, is among them: each
-    refusal costs another plan of the whole model.
+    If `blocked` is already long, later sites that such a constant cannot represent are included too, because each
+    refusal requires another plan of the whole model.
     """
     count = 1 if len(blocked) < ONE_BY_ONE else None
     weights = (weight for scope in folded.graph.scopes for weight in scope.weights.values())

@@ -1,4 +1,4 @@
-"""What a fold will do, as plain data: Move, Plan, Merge."""
+"""Plans: what a fold will do, as plain data (Move, Plan, Merge)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Direction = Literal["backward", "forward"]
 
 @dataclass(frozen=True)
 class Move:
-    """The parts of a move: edits of the absorbing nodes, nodes passed, and affine nodes that disappear."""
+    """The parts of a move: edits of the absorbing nodes, nodes that it passes, and affine nodes that it removes."""
 
     edits: tuple[Edit, ...] = ()
     path: tuple[Node, ...] = ()
@@ -27,13 +27,13 @@ class Move:
 
     @property
     def added(self) -> int:
-        """How many operators it adds."""
+        """The number of operators that the move adds."""
         return sum(edit.added for edit in self.edits)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One fold, ready to be committed: the site's node is among `move.removed`, or stays as half of what it was."""
+    """One fold, ready for the commit. The site's node is in `move.removed`, or one half of its map stays."""
 
     site: Node
     affine: Affine
@@ -47,15 +47,15 @@ class Plan:
 
     @property
     def gone(self) -> tuple[Node, ...]:
-        """The affine operators of the model that are no longer there, or no longer what they were."""
+        """The affine operators of the model that are removed or changed."""
         return (self.site, *self.move.removed) if self.is_split else self.move.removed
 
 
 @dataclass(frozen=True)
 class Merge:
-    """Parallel branches as one convolution: `edit` is what changes at the one that stays.
+    """Parallel branches as one convolution: `edit` is the change of the convolution that stays.
 
-    It gives the output of `root`, the sum, from now on; `others` go, the affines `sites` among them.
+    That convolution then computes the output of the sum `root`. `others` are removed, including the affine `sites`.
     """
 
     root: Node

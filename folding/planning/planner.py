@@ -1,4 +1,4 @@
-"""Move an affine backward or forward through the graph until every branch is absorbed: all branches or none."""
+"""Plan how an affine map moves backward or forward through the graph until all branches absorb it, or none."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from folding.planning.plan import Direction
     from folding.rules import Ways
 
-DEPTH_LIMIT = 128  # operators in a row: a few Python frames each, of the 1,000 the interpreter allows
-VISIT_LIMIT = 4096  # operators one move may ask; sums of sums ask again for each place a shift could go
+DEPTH_LIMIT = 128  # operators in a row; each takes a few of the 1,000 Python frames that the interpreter allows
+VISIT_LIMIT = 4096  # operators that one move may visit; nested sums repeat visits for each place of a shift
 BARRIERS = {"barrier", "quantized"}  # the codes of operators that never absorb
 
 
@@ -35,8 +35,8 @@ BARRIERS = {"barrier", "quantized"}  # the codes of operators that never absorb
 class Planner:
     """Plans folds of single sites; changes nothing.
 
-    `merge` lets an affine operator absorb another one (it is left as the last resort: an affine that moves
-    into a weight is gone). `blocked` holds what may not be folded any more, by node key, and why.
+    `merge` lets an affine operator absorb another one. That is the last resort, because an affine map that
+    moves into a weight leaves no operator. `blocked` holds the reasons why sites must stay, by node key.
     """
 
     options: Options
@@ -45,7 +45,7 @@ class Planner:
     _visits: int = 0
 
     def plan(self, site: Site) -> Plan | tuple[Refused, Refused]:
-        """The first way that works, backward before forward; both refusals if there is none."""
+        """The first plan that works, backward before forward; both refusals if there is none."""
         node = site.node
         if node.key in self.blocked:
             return self.blocked[node.key], self.blocked[node.key]
@@ -64,10 +64,10 @@ class Planner:
         return ways[0], ways[1]
 
     def plan_split(self, site: Site) -> Plan | None:
-        """Move the scale alone, or the shift alone, of a normalization; what is left of it is one Add or one Mul.
+        """Move only the scale or only the shift of a normalization; one Add or one Mul is left of it.
 
-        ``scale * x + shift = (x + shift / scale) * scale``: either part may come first, and the first one may move
-        backward, the last one forward.
+        ``scale * x + shift = (x + shift / scale) * scale``: either part may come first. The first part may move
+        backward, the last part forward.
         """
         if site.node.op != NORMALIZATION or site.node.key in self.blocked:
             return None
@@ -88,7 +88,7 @@ class Planner:
         return self._forward(site.node, site.affine, 0)
 
     def _can_vanish(self, site: Site) -> bool:
-        """Whether an identity can be taken out: its readers take its input, which an output of the graph cannot."""
+        """Whether an identity can be removed: its readers then read its input, which a graph output cannot do."""
         try:
             self._require_unobserved(site.node.scope, site.node.output, site.node)
         except Refused:
@@ -96,10 +96,10 @@ class Planner:
         return True
 
     def _require_sound(self, site: Site, move: Move) -> None:
-        """Every operator has one part in the move, and the move makes the graph smaller.
+        """Require that each operator has one part in the move, and that the move makes the graph smaller.
 
-        A BatchNormalization may cost one operator of the cheaper kind, since it never comes back: so
-        (normalizations, operators) shrinks with every commit and planning ends.
+        Removing a BatchNormalization may add one cheaper operator, because no fold adds a BatchNormalization.
+        So (normalizations, operators) decreases with every commit, and planning ends.
         """
         parts = [*(edit.node for edit in move.edits if not edit.passed), *move.path, *move.removed]
         for edit in move.edits:
@@ -117,7 +117,7 @@ class Planner:
     # --- backward ---------------------------------------------------------------------------------------
 
     def _backward(self, edge: Edge, a: Affine, depth: int) -> Move:
-        """Make the value that `edge` reads the map `a` of itself."""
+        """Change the graph before `edge` so that the value it reads becomes `a` of that value."""
         self._count(depth, edge.node)
         scope, name = edge.node.scope, edge.node.inputs[edge.index]
         if edge.node.is_constant(edge.index) and not (a.is_linear and constants.origin(scope, name)):
@@ -138,7 +138,7 @@ class Planner:
         return self._through_affine(producer, a, depth) or self._through_rule(producer, a, depth)
 
     def _through_affine(self, producer: Node, a: Affine, depth: int) -> Move | None:
-        """An affine on the way comes along: both become one map and one operator less."""
+        """Combine with an affine operator on the way: both become one map, with one operator less."""
         site = self._companion(producer)
         if site is None:
             return None
@@ -165,7 +165,7 @@ class Planner:
         raise refusal
 
     def _through_part(self, producer: Node, output: int, a: Affine, depth: int) -> Move:
-        """Past an operator whose other outputs do not change: they are other parts of its input."""
+        """Pass an operator whose other outputs do not change, because they are other parts of its input."""
         rule = self._rule(producer)
         require(rule.part_backward, "barrier", f"it is output {output}, not the first", producer.label)
         assert rule.part_backward is not None  # noqa: S101  narrowed for the type checker
@@ -173,11 +173,11 @@ class Planner:
         return self._any_way(producer, answer, depth, _barrier(producer))
 
     def _any_way(self, producer: Node, answer: Callable[[], Ways], depth: int, first: Refused) -> Move:
-        """The first of the ways past an operator on which every branch lands."""
+        """The first way past an operator on which every branch is absorbed."""
         try:
             passages = [way if isinstance(way, Passage) else Passage(way) for way in answer()]
         except Refused as error:
-            raise _telling(first, _located(error, producer)) from None
+            raise _decisive(first, _located(error, producer)) from None
         refusal = first
         for maps, edit in passages:
             try:
@@ -190,9 +190,9 @@ class Planner:
         raise refusal
 
     def _passing(self, node: Node, edit: Edit | None) -> Move:
-        """The operator's own part in a move that passes it.
+        """The operator's part in a move that passes it.
 
-        A bound per channel makes another operator of Relu or Clip, which a runtime may not compute as fast.
+        A bound per channel turns Relu or Clip into another operator, which may be slower in a runtime.
         """
         if edit is not None and edit.clamp is not None and self.options.clamp == "never":
             cheap = edit.clamp.is_uniform or edit.clamp.operators == (node.op,)
@@ -200,7 +200,7 @@ class Planner:
         return Move(path=(node,), edits=() if edit is None else (replace(edit, passed=True),))
 
     def _landed(self, edit: Edit, depth: int) -> Move:
-        """The edit of an absorber. A quantized weight is scaled where it is dequantized, so that its integers stay."""
+        """The move of an absorber's edit. A quantized weight is scaled at its dequantization, so its integers stay."""
         factors = {index: quantized.factor(edit.node, index, weight) for index, weight in edit.constants.items()}
         kept = {index: weight for index, weight in edit.constants.items() if factors[index] is None}
         moved = (
@@ -213,7 +213,7 @@ class Planner:
     # --- forward ----------------------------------------------------------------------------------------
 
     def _forward(self, producer: Node, a: Affine, depth: int, output: int = 0) -> Move:
-        """Let everything that reads an output of the producer apply `a` to it first."""
+        """Change all readers of an output of the producer so that they apply `a` to it first."""
         self._count(depth, producer)
         scope, name = producer.scope, producer.outputs[output]
         self._require_unobserved(scope, name, producer)
@@ -245,7 +245,7 @@ class Planner:
         try:
             passed = asked(node, rule.pass_forward, edge.index, a)
         except Refused as error:
-            raise _telling(refusal, _located(error, node)) from None
+            raise _decisive(refusal, _located(error, node)) from None
         maps, edit = passed if isinstance(passed, Passage) else ({0: passed}, None)
         changed = {output: part for output, part in maps.items() if not part.is_identity}
         read = {output: part for output, part in changed.items() if len(maps) == 1 or self._is_read(node, output)}
@@ -253,12 +253,12 @@ class Planner:
         return sum(branches, self._passing(node, edit))
 
     def _is_read(self, node: Node, output: int) -> bool:
-        """Whether anything can see this output."""
+        """Whether anything can read this output."""
         scope, name = node.scope, node.outputs[output]
         return bool(name) and (bool(scope.readers(name)) or name in scope.outputs | scope.captured | scope.pinned)
 
     def _with_leftover(self, edit: Edit, depth: int) -> Move:
-        """What an absorber could not hold goes on forward if it can, and stays behind it if not."""
+        """Move what an absorber could not absorb further forward if possible; otherwise it stays after the absorber."""
         landed = self._landed(replace(edit, leftover=None), depth)
         if edit.leftover is None:
             return landed
@@ -267,7 +267,7 @@ class Planner:
         except Refused:
             return self._landed(edit, depth)
 
-    # --- what every move asks ---------------------------------------------------------------------------
+    # --- checks of every move ---------------------------------------------------------------------------
 
     def _count(self, depth: int, node: Node) -> None:
         self._visits += 1
@@ -275,7 +275,7 @@ class Planner:
         require(near, "too-far", f"more than {self._visits} operators lie on the way", node.label)
 
     def _companion(self, node: Node) -> Site | None:
-        """The node as an affine that may move too, None if it is not one or must stay."""
+        """The node as an affine operator that may move too, None if it is none or must stay."""
         if node.op not in OPERATORS or node.key in self.blocked or not self.options.selects(node.label):
             return None
         try:
@@ -291,7 +291,7 @@ class Planner:
         return replace(rule, absorb_backward=None, absorb_forward=None)
 
     def _require_unobserved(self, scope: Scope, name: str, node: Node) -> None:
-        """The value may change its meaning: nobody outside the move can see it."""
+        """Require that nothing outside the move can see the value, so that it may change."""
         require(name not in scope.outputs, "graph-output", f"{name!r} is an output of the graph", node.label)
         require(name not in scope.shadowing, "captured", f"{name!r} means two values in nested graphs", node.label)
         require(name not in scope.captured, "captured", f"a nested graph reads {name!r}", node.label)
@@ -303,13 +303,13 @@ class Planner:
 
 
 def _require_operators(graph: Graph) -> None:
-    """A Mul or Add that a fold makes has its standard meaning, broadcasting included."""
+    """Require that Mul and Add have their standard meaning, including broadcasting."""
     require(graph.opset >= MULTIDIRECTIONAL, "old-opset", "Mul and Add broadcast by attributes before opset 7")
     require(not graph.overridden & {"Add", "Mul"}, "custom-domain", "a function gives Add or Mul another meaning")
 
 
 def _halves(a: Affine) -> Iterator[tuple[Direction, Affine, Affine]]:
-    """The ways to move one half of a map: where to, which half, and what is left in its place."""
+    """The ways to move one half of a map: the direction, the half that moves, and the half that is left."""
     scale, shift = a.linear_part(), a.shift_part()
     yield "backward", scale, shift
     yield "forward", shift, scale
@@ -323,13 +323,13 @@ def _halves(a: Affine) -> Iterator[tuple[Direction, Affine, Affine]]:
 
 def _barrier(node: Node) -> Refused:
     if quantized.COMPUTES_WITH_INTEGERS.match(node.op):
-        told = f"{node.op} computes with integers that were rounded for the values as they are"
-        return Refused("quantized", told, node.label)
+        reason = f"{node.op} computes with integers that were rounded for the values as they are"
+        return Refused("quantized", reason, node.label)
     return Refused("barrier", f"{node.op} neither absorbs nor passes a scale and shift", node.label)
 
 
-def _telling(absorbs: Refused, passes: Refused) -> Refused:
-    """Why an operator does not absorb, unless it never does; then why it does not pass."""
+def _decisive(absorbs: Refused, passes: Refused) -> Refused:
+    """The refusal to report: why an operator does not absorb, or, if it never absorbs, why nothing passes it."""
     return passes if absorbs.code in BARRIERS else absorbs
 
 

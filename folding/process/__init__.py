@@ -1,6 +1,6 @@
-"""Process: what bounds this process and its children, and how signals end it. Import its modules one by one.
+"""Process: limits of this process and its children, and how signals end it. Import its modules one by one.
 
-bounds (limits, no child outlives its parent), forked (one piece of work in a fork), signals (end as after Ctrl-C).
+bounds (limits; no child outlives its parent), forked (run one function in a fork), signals (end as after Ctrl-C).
 
 May import: nothing of bnfold.
 """

@@ -1,4 +1,4 @@
-"""What bounds a child process: what it may take, and that it does not outlive its parent."""
+"""Limits of a child process: its resources, and that it does not outlive its parent."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if sys.platform != "win32":
     import resource
 
     def lower(kind: int, value: int) -> None:
-        """Bound a resource of this process by `value`, or by less where that is all it may have."""
+        """Limit a resource of this process to `value`, or to the hard limit if that is lower."""
         hard = resource.getrlimit(kind)[1]
         resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
 
 
 def die_with(parent: int) -> None:
-    """Be killed when the parent ends, also when it is killed; 0 is no parent. Linux alone can do that.
+    """Let the kernel kill this process when `parent` ends for any reason; 0 means no parent. Works on Linux only.
 
-    It is the thread that started this process which counts: it must wait for it.
+    The kernel watches the thread that started this process, so that thread must wait for it.
     """
     if parent == 0 or sys.platform != "linux":
         return
-    import ctypes  # noqa: PLC0415  needed here alone
+    import ctypes  # noqa: PLC0415  needed only here
 
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before we asked
+    if os.getppid() != parent:  # the parent ended before the call above
         os.kill(os.getpid(), signal.SIGKILL)

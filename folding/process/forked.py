@@ -1,4 +1,4 @@
-"""One piece of work in a fork of this process, which bounds itself and dies with this one: it may crash, or hang."""
+"""Run a function that may crash or hang in a fork of this process; the fork has limits and dies with this process."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ DONE = 0
 
 
 def forked(work: Callable[[], bytes], doing: str, seconds: int, memory: int) -> bytes:
-    """What `work` returns, done in a fork that gets so many seconds of processor time and bytes of memory more.
+    """Run `work` in a fork and return its result.
 
-    `doing` completes "the process that ... died". Call it without threads.
+    The fork may use `seconds` of processor time, and `memory` bytes more than this process has. `doing` completes the
+    sentence "the process that ... died". Call this while no other thread runs.
 
     Raises:
-        RuntimeError: it raised, with the text of what it raised; or the process died, of whatever it was.
-        OSError: there is no process or no pipe to be had.
+        RuntimeError: `work` raised (the text is that of its exception), or the process died for any reason.
+        OSError: the process or the pipe cannot be created.
     """
     reading, writing = os.pipe()
     parent, child = os.getpid(), os.fork()
@@ -44,7 +45,7 @@ def forked(work: Callable[[], bytes], doing: str, seconds: int, memory: int) -> 
 
 
 def _work_and_leave(work: Callable[[], bytes], writing: int, parent: int, seconds: int, memory: int) -> NoReturn:
-    """Write the result, or what is wrong, and end without another line of this program."""
+    """Write the result or the error text, then exit without running any more of this program."""
     status = DONE + 1
     with suppress(BaseException), os.fdopen(writing, "wb") as pipe:
         die_with(parent)
@@ -66,7 +67,7 @@ def _bound(seconds: int, memory: int) -> None:
 
 
 def _held() -> int:
-    """Bytes of address space that this process has; 0 where nothing says."""
+    """Bytes of address space that this process has; 0 if unknown."""
     with suppress(OSError), STATM.open() as file:
         return int(file.read().split()[0]) * resource.getpagesize()
     return 0

@@ -1,4 +1,4 @@
-"""Signals that end the command: it cleans up as after Ctrl-C, and exits as a shell reports them."""
+"""Signals that end the command: it cleans up as after Ctrl-C and exits with the code that a shell would report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SHELL_OFFSET = 128  # a shell reports a process ended by signal n as 128 + n
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP arrived; `code` is the exit code for it."""
+    """SIGTERM or SIGHUP arrived; `code` is the exit code for that signal."""
 
     def __init__(self, number: int) -> None:
         super().__init__()

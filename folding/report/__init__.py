@@ -1,7 +1,7 @@
-"""Report: what was folded where, what stayed and why, how the result compares. Import its modules one by one.
+"""Report: what was folded and where, what stayed and why, and the verification. Import its modules one by one.
 
-model (plain data and its JSON form), errors (of a fold that ends with a report and no output), digest (what every form
-says), text, html, markdown, pictures, style, file (by the suffix of its name).
+model (plain data and its JSON form), errors (of a fold that ends with a report and no output), digest (what all forms
+have in common), text, html, markdown, pictures, style, file (the form follows from the suffix of the name).
 
-A report of a thousand models is read without onnx: may import `folding.errors` alone.
+A report is read without loading onnx. May import: `folding.options`, `folding.errors`.
 """

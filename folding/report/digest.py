@@ -1,4 +1,4 @@
-"""What a report says before it is rendered: its groups, sentences and figures, and names made safe to show."""
+"""Digest: the groups, sentences and figures that all forms of a report share, and names made safe to show."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ TITLES = (*FOLDED_TITLES.values(), *OTHER_TITLES.values())
 
 
 def printable(text: str) -> str:
-    """The text on one line with every control, format or surrogate character escaped, so that no terminal obeys it."""
+    """The text on one line; control, format and surrogate characters are escaped, so that a terminal ignores them."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def shorten(text: str, width: int) -> str:
-    """The text, its middle left out where it is longer than `width`: what tells names apart is at either end."""
+    """The text, without its middle if it is longer than `width`, because names differ at their ends."""
     if len(text) <= width:
         return text
     room = max(width - len(ELLIPSIS), 0)
@@ -57,20 +57,20 @@ def shorten(text: str, width: int) -> str:
 
 
 def short_name(outcome: Outcome) -> str:
-    """The node's name, made printable, a last part that only repeats the operator (PyTorch's exporters) left out."""
+    """The node's printable name, without a last part that repeats the operator (as PyTorch's exporters write it)."""
     scope = outcome.node.removesuffix(f"/{outcome.operator}")
     return printable(outcome.node if scope in ("", outcome.node) else f"{scope}/{ELLIPSIS}")
 
 
 def beside(label: str, node: str) -> str:
-    """The label with the scopes it shares with the node left out: ``.../conv1/Conv`` beside ``/layer1/bn1``."""
+    """The label without the scopes that it shares with the node: ``.../conv1/Conv`` beside ``/layer1/bn1``."""
     *scopes, last = label.split("/")
     shared = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(scopes, node.split("/"), strict=False))))
     return "/".join((ELLIPSIS, *scopes[shared:], last)) if any(scopes[:shared]) else label
 
 
 def listed(names: Sequence[str], shown: int) -> str:
-    """At most `shown` of the names, then how many more there are."""
+    """At most `shown` of the names, then the number of the others."""
     more = len(names) - shown
     return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
 
@@ -81,12 +81,12 @@ def counted(number: int, singular: str, plural: str = "") -> str:
 
 
 def figure(number: float) -> str:
-    """A measured number with as many digits as a reader can use; NaN and infinity by name."""
+    """A measured number with three significant digits; NaN and infinity by name."""
     return f"{number:.{SIGNIFICANT_DIGITS}g}"
 
 
 def file_size(size: int) -> str:
-    """A number of bytes in the largest unit it fills, with three digits: ``97.8 MB``."""
+    """A number of bytes in the largest unit that it reaches, with three digits: ``97.8 MB``."""
     value, unit = float(size), 0
     while value >= SIZE_STEP and unit < len(SIZE_UNITS) - 1:
         value, unit = value / SIZE_STEP, unit + 1
@@ -96,14 +96,14 @@ def file_size(size: int) -> str:
 
 
 def size_change(before: int, after: int) -> str:
-    """How the size changed, with its sign: ``-142 kB``; "same size" when it did not."""
+    """The change of the size, with its sign: ``-142 kB``; "same size" if there is none."""
     if before == after:
         return "same size"
     return ("-" if after < before else "+") + file_size(abs(after - before))
 
 
 def scale_range(outcome: Outcome) -> str:
-    """The smallest and largest |scale|, or the one value they share; "" where the outcome tells no channels."""
+    """The smallest and largest |scale|, or one value if they are equal; "" if the outcome has no channels."""
     if not outcome.channels:
         return ""
     low, high = figure(outcome.scale_min), figure(outcome.scale_max)
@@ -111,23 +111,23 @@ def scale_range(outcome: Outcome) -> str:
 
 
 def is_bn(outcome: Outcome) -> bool:
-    """Whether the affine is a BatchNormalization node, not a decomposed one."""
+    """Whether the affine map is a BatchNormalization node, not a decomposed one."""
     return outcome.operator == BATCH_NORMALIZATION
 
 
 class Tally(NamedTuple):
-    """How many affines of a kind went, and how many there were."""
+    """How many affine maps of a kind were folded, and how many there were."""
 
-    whole: int  # gone with nothing left
-    split: int  # gone, one operator left in their place
+    whole: int  # folded, with nothing left
+    split: int  # folded, with one operator left in their place
     total: int
 
     @property
     def stay(self) -> int:
-        """Those that are what they were."""
+        """The number of unchanged ones."""
         return self.total - self.whole - self.split
 
-    def told(self, noun: str, verb: str) -> str:
+    def sentence(self, noun: str, verb: str) -> str:
         """``5 of 9 maps folded, 1 split, 3 stay``."""
         split = f", {self.split:,} split (one Mul or Add is left of each)" if self.split else ""
         rest = f", {self.stay:,} stay{'s' if self.stay == 1 else ''}" if self.stay else ""
@@ -135,48 +135,48 @@ class Tally(NamedTuple):
 
 
 def tally(outcomes: Iterable[Outcome], *, bn: bool) -> Tally:
-    """Count the BatchNormalization nodes (`bn`), or the decomposed affines."""
+    """Count the BatchNormalization nodes (`bn`), or the decomposed affine maps."""
     chosen = [outcome.status for outcome in outcomes if is_bn(outcome) == bn]
     split, kept = chosen.count("split"), chosen.count("kept")
     return Tally(len(chosen) - split - kept, split, len(chosen))
 
 
 def duration(seconds: float) -> str:
-    """A time as a reader would say it: ``430 ms``, ``2.1 s``."""
+    """A time in a suitable unit: ``430 ms``, ``2.1 s``."""
     return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * MILLISECONDS:.0f} ms"
 
 
 def is_written(report: Report) -> bool:
-    """Whether a folded model exists, not only the plan of one or one that was thrown away."""
+    """Whether a folded model was written, and not only planned or discarded."""
     return report.target is not None and report.verification.status != "failed"
 
 
 def deed(report: Report) -> str:
-    """What was read, what was written, and how long it took: ``a.onnx -> b.onnx, in 2.1 s``."""
+    """The file read, the file written, and the time: ``a.onnx -> b.onnx, in 2.1 s``."""
     target = f" -> {report.target}" if is_written(report) else ", nothing is written"
     return report.source + target + (f", in {duration(report.seconds)}" if report.seconds else "")
 
 
 def sizes(report: Report) -> tuple[str, str, str]:
-    """The size before, the size after and the change; the last two "" where no file tells them."""
+    """The size before, the size after and the change; the last two are "" if no file was written."""
     before, after = report.bytes_before, report.bytes_after
     return (file_size(before), *((file_size(after), size_change(before, after)) if is_written(report) else ("", "")))
 
 
 def headline(report: Report) -> str:
-    """The one sentence a reader takes away: how many went, in the tense of what was done."""
+    """The main sentence: how many were folded, in the tense that fits a fold or a plan."""
     bn, other = tally(report.outcomes, bn=True), tally(report.outcomes, bn=False)
     if not bn.total and not other.total:
         return "Nothing to fold: the model holds no BatchNormalization and no other per-channel map"
     verb = "can be folded" if report.target is None else "folded"
     lost = ", but the result is wrong and was thrown away" if report.verification.status == "failed" else ""
     if not bn.total:
-        return f"No BatchNormalization; {other.told(OTHER, verb)}{lost}"
-    return bn.told("BatchNormalization" if bn.total == 1 else "BatchNormalizations", verb) + lost
+        return f"No BatchNormalization; {other.sentence(OTHER, verb)}{lost}"
+    return bn.sentence("BatchNormalization" if bn.total == 1 else "BatchNormalizations", verb) + lost
 
 
 def worst_output(outputs: Sequence[OutputError]) -> OutputError:
-    """The output that came closest to its tolerance or went beyond it; a failed one before any other."""
+    """The output with the largest error relative to its tolerance; a failed one before any other."""
 
     def badness(output: OutputError) -> tuple[bool, float]:
         error, tolerance = output.max_absolute, output.tolerance
@@ -187,7 +187,7 @@ def worst_output(outputs: Sequence[OutputError]) -> OutputError:
 
 
 def verdict(verification: Verification) -> str:
-    """The verdict in one sentence, with the figures of the worst output where it ran."""
+    """The verdict in one sentence, with the figures of the worst output if the models ran."""
     if verification.status != "verified":
         lead = "Verification failed" if verification.status == "failed" else "Not verified"
         return f"{lead}: {verification.reason}" if verification.reason else lead
@@ -201,7 +201,7 @@ def verdict(verification: Verification) -> str:
 
 @dataclass(frozen=True)
 class FoldGroup:
-    """Affines that went the same way."""
+    """Affine maps that were folded in the same way."""
 
     title: str
     outcomes: tuple[Outcome, ...]
@@ -209,13 +209,13 @@ class FoldGroup:
 
 @dataclass(frozen=True)
 class KeptGroup:
-    """Affines that stay for the same pair of codes."""
+    """Affine maps that stay with the same pair of codes."""
 
     outcomes: tuple[Outcome, ...]
 
     @property
     def refusals(self) -> tuple[tuple[str, tuple[Refusal, ...]], ...]:
-        """Per way, its name and the refusals met there; one way, "both ways", where they never differ."""
+        """For each direction, its name and refusals; one entry, "both ways", if the refusals are always equal."""
         backward = tuple(o.backward for o in self.outcomes if o.backward)
         forward = tuple(o.forward for o in self.outcomes if o.forward)
         if backward == forward:
@@ -224,13 +224,13 @@ class KeptGroup:
 
     @property
     def hints(self) -> tuple[str, ...]:
-        """What a user can do, each piece of advice once."""
+        """The hints for the user, each once."""
         met = (refusal.hint for _, refusals in self.refusals for refusal in refusals)
         return tuple(dict.fromkeys(hint for hint in met if hint))
 
 
 def code_of(refusal: Refusal | None) -> str:
-    """The refusal's code, "" where nothing was tried."""
+    """The refusal's code, "" if nothing was tried."""
     return refusal.code if refusal else ""
 
 
@@ -247,13 +247,13 @@ def places(refusals: Iterable[Refusal]) -> tuple[str, ...]:
 
 
 def fold_groups(outcomes: Iterable[Outcome]) -> tuple[FoldGroup, ...]:
-    """What went, by the way it went: the textbook folds first, then the longer ways."""
+    """The folded affine maps, grouped by their way: the textbook folds first, then longer ways."""
     groups = _grouped((o for o in outcomes if o.status != "kept"), _title)
     return tuple(FoldGroup(title, groups[title]) for title in TITLES if title in groups)
 
 
 def kept_groups(outcomes: Iterable[Outcome]) -> tuple[KeptGroup, ...]:
-    """What stayed, by the codes of its two refusals, the most frequent first."""
+    """The affine maps that stayed, grouped by the codes of their two refusals, the largest group first."""
     groups = _grouped((o for o in outcomes if o.status == "kept"), lambda o: (code_of(o.backward), code_of(o.forward)))
     return tuple(KeptGroup(group) for group in sorted(groups.values(), key=len, reverse=True))
 

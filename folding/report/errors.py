@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class ReportedError(FoldingError):
-    """A fold that ended without an output although its whole story is known: `report` tells it."""
+    """A fold that ended without an output, although its report, `report`, is complete."""
 
     def __init__(self, message: str, report: Report) -> None:
         super().__init__(message)

@@ -1,6 +1,4 @@
-"""A report as a file: its suffix says the form, and it appears whole or not at all."""
-
-# ruff: noqa: PLC0415  most commands write no report file, so its form is imported when one is
+"""Write a report to a file: the suffix selects the form, and the file appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -15,10 +13,10 @@ REPORT_SUFFIXES = (".json", ".html", ".md")
 
 
 def report_path(text: str) -> Path:
-    """The path of a report, checked before any work whose report could not be written after it.
+    """Return the path of a report, checked before any work, so that the report can be written afterwards.
 
     Raises:
-        ValueError: the suffix names no form, or the folder does not exist.
+        ValueError: the suffix is not one of `REPORT_SUFFIXES`, or the folder does not exist.
     """
     path = Path(text)
     if path.suffix not in REPORT_SUFFIXES:
@@ -29,10 +27,10 @@ def report_path(text: str) -> Path:
 
 
 def write_report(report: Report, path: Path) -> None:
-    """Write the report in the form its suffix names, whole or not at all: a reader never sees half of it.
+    """Write the report in the form that the suffix selects, complete or not at all.
 
     Raises:
-        OSError: it could not be written; what was at `path` before is still there.
+        OSError: it cannot be written; a file that was at `path` before is unchanged.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -44,12 +42,5 @@ def write_report(report: Report, path: Path) -> None:
 
 def rendered(report: Report, suffix: str) -> str:
     """The report in the form of one of `REPORT_SUFFIXES`."""
-    if suffix == ".json":
-        return report.to_json()
-    if suffix == ".html":
-        from folding.report.html import render_html
-
-        return render_html(report)
-    from folding.report.markdown import render_markdown
-
-    return render_markdown(report)
+    forms = {".json": report.to_json, ".html": report.to_html, ".md": report.to_markdown}
+    return forms[suffix]()

@@ -1,6 +1,6 @@
-"""The report as one HTML page that needs nothing else: no script, no request, safe under the strictest policy.
+"""Render the report as one self-contained HTML page: no script, no request, valid under the strictest policy.
 
-The page is built as a tree, not as text, so a name from a model can only ever become text.
+The page is built as a tree, not as text, so a name from a model can never become markup.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from folding.report.pictures import Child
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-NAMES_OPEN = 12  # longer lists of names are closed until a reader asks
-ROWS_OPEN = 40  # a longer table of decomposed affines is closed too: it is seldom what the reader looks for
+NAMES_OPEN = 12  # longer lists of names are closed at first
+ROWS_OPEN = 40  # a longer table of decomposed affine maps is closed too, because readers rarely need it
 REASONS_SHOWN = 3
 VERDICT_MARKS = {"verified": "✓", "failed": "✗", "not verified": "!"}
 STATUS_CLASSES = {"kept": "stays", "split": ""}
@@ -49,7 +49,7 @@ LINES_AFTER = {"tr", "section", "article", "li", "dl", "thead", "tbody", "header
 
 
 def render_html(report: Report) -> str:
-    """The whole report as a page; every affine is listed, with a picture of its scales."""
+    """The whole report as a page; every affine map is listed, with a picture of its scales."""
     bn = [o for o in report.outcomes if is_bn(o)]
     others = [o for o in report.outcomes if not is_bn(o)]
     groups = kept_groups(bn) + kept_groups(others)
@@ -119,7 +119,7 @@ def _change(before: str, after: str) -> list[Child]:
 
 
 def _share(bn: Tally) -> Child:
-    return share(bn.total - bn.stay, bn.total, bn.told("BatchNormalizations", "folded")) if bn.total else ""
+    return share(bn.total - bn.stay, bn.total, bn.sentence("BatchNormalizations", "folded")) if bn.total else ""
 
 
 def _margin(outputs: Sequence[OutputError]) -> str:
@@ -214,7 +214,7 @@ def _outcome(outcome: Outcome, anchors: Mapping[int, str]) -> list[Child]:
 
 
 def _code(name: str) -> Element:
-    """The name as code that may be broken before each of its scopes."""
+    """The name as code, with possible line breaks before each scope."""
     first, *scopes = printable(name).split("/")
     return tag("code", first, [part for scope in scopes for part in (tag("wbr"), f"/{scope}")])
 

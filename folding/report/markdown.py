@@ -1,4 +1,4 @@
-"""The report as Markdown: tables that a reviewer can read in a pull request, complete, with every name inert."""
+"""Render the complete report as Markdown tables for a pull request; no name from a model can become markup."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from folding.report.digest import KeptGroup
     from folding.report.model import Outcome, OutputError, Report
 
-MARKUP = "\\`*_[]<#|~@&$"  # what CommonMark and GitHub give a meaning within a line, mentions and formulas included
-UNSAFE_IN_CODE = "`|"  # ends a code span, ends a table cell
+MARKUP = "\\`*_[]<#|~@&$"  # what has a meaning within a line in CommonMark or GitHub, including mentions and formulas
+UNSAFE_IN_CODE = "`|"  # the first ends a code span, the second a table cell
 REASONS_SHOWN = 3
-NAMES_OPEN = 10  # longer lists of names are folded away behind a click
+NAMES_OPEN = 10  # longer lists of names are collapsed
 VERDICT_MARKS = {"verified": "✅", "failed": "❌", "not verified": "⚠️"}
 
 
 def render_markdown(report: Report) -> str:
-    """The whole report as GitHub-flavoured Markdown; it lists every affine."""
+    """The whole report as GitHub-flavoured Markdown; it lists every affine map."""
     blocks = [
         f"# {prose(headline(report))}",
         prose(deed(report)),
@@ -51,14 +51,14 @@ def render_markdown(report: Report) -> str:
 
 
 def prose(text: str) -> str:
-    """The text as it reads, whatever it holds: markup, mentions, HTML and line breaks lose their meaning."""
+    """The text escaped, so that markup, mentions, HTML and line breaks in it are shown as text."""
     text = printable(text)
-    lead = "" if text[:1].isalnum() else text[:1]  # elsewhere a quote, a list or a heading could begin
+    lead = "" if text[:1].isalnum() else text[:1]  # else the line could begin a quote, a list or a heading
     return "".join(f"&#{ord(c)};" if c in MARKUP + lead else c for c in text)
 
 
 def code(name: str) -> str:
-    """The name as code, for a table or a list; a character that would end the code or the cell becomes a reference."""
+    """The name as code, for a table or a list; a character that would end the code or the cell is escaped."""
     name = printable(name)
     if not name or name != name.strip() or any(c in name for c in UNSAFE_IN_CODE):
         return f"<code>{prose(name)}</code>"

@@ -1,12 +1,16 @@
-"""Report: what was folded where, what stayed and why, and how the result compares. Plain data, and its text forms."""
+"""Report: what was folded where, what stayed and why, and how the result compares. Plain data, and its forms."""
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
+from html import escape
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from folding.options import as_flags
+from folding.report import forms
 
 Status = Literal["folded", "split", "merged", "kept", "removed"]
 VerificationStatus = Literal["verified", "failed", "not verified"]
@@ -16,79 +20,167 @@ BATCH_NORMALIZATION = "BatchNormalization"
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why an affine did not move one way: a stable code, a sentence, where, and what the user can do about it."""
+    """Why an affine map did not move one way.
+
+    Attributes:
+        code: the stable name of the reason, see docs/codes.md.
+        reason: the reason in one sentence.
+        at: the label of the node that refused; "" where it is the affine itself.
+        hint: what to do about it; "" where nothing can be done.
+    """
 
     code: str
     reason: str
-    at: str  # label of the node that refused, "" when it is the affine itself
-    hint: str  # what to do; "" when nothing can be done
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one affine (a BatchNormalization, or a decomposed one such as Mul or Add)."""
-
-    node: str  # the node's name, or its first output where it has none
-    operator: str  # BatchNormalization, Mul, Add, Sub, Div, Neg
-    status: Status
-    direction: Literal["backward", "forward", ""] = ""
-    path: tuple[str, ...] = ()  # labels of the nodes it moved through, nearest first
-    absorbed_by: tuple[str, ...] = ()  # labels of the nodes whose constants changed
-    operators: tuple[str, ...] = ()  # what these nodes are: those of `path`, then those of `absorbed_by`
-    channels: int = 0  # number of distinct (scale, shift) pairs
-    scales: tuple[float, ...] = ()  # |scale| per channel, at most SCALES_SHOWN values, evenly sampled after sorting
-    scale_min: float = 0.0  # smallest and largest |scale|
-    scale_max: float = 0.0
-    shift_max: float = 0.0  # largest |shift|
-    backward: Refusal | None = None  # why it did not move there (kept), both directions
-    forward: Refusal | None = None
+    at: str
+    hint: str
 
 
 SCALES_SHOWN = 64
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """The outcome of one affine map: a BatchNormalization, or a decomposed one such as Mul or Add.
+
+    Attributes:
+        node: the name of its node, or the node's first output where it has no name.
+        operator: BatchNormalization, Mul, Add, Sub, Div or Neg.
+        status: folded (into weights), split (one Mul or Add is left of it), merged (with another map), removed
+            (no other node had to change) or kept.
+        direction: backward or forward; "" where it did not move.
+        path: labels of the nodes that it moved through, nearest first.
+        absorbed_by: labels of the nodes whose constants changed.
+        operators: the operators of the nodes in `path`, then of those in `absorbed_by`.
+        channels: the number of (scale, shift) pairs.
+        scales: |scale| of every channel, sorted; of more than 64 channels 64 values, evenly sampled.
+        scale_min: the smallest |scale|.
+        scale_max: the largest |scale|.
+        shift_max: the largest |shift|.
+        backward: why it did not move backward, where it was kept.
+        forward: why it did not move forward, where it was kept.
+    """
+
+    node: str
+    operator: str
+    status: Status
+    direction: Literal["backward", "forward", ""] = ""
+    path: tuple[str, ...] = ()
+    absorbed_by: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
+    channels: int = 0
+    scales: tuple[float, ...] = field(default=(), repr=False)
+    scale_min: float = 0.0
+    scale_max: float = 0.0
+    shift_max: float = 0.0
+    backward: Refusal | None = None
+    forward: Refusal | None = None
+
+
+@dataclass(frozen=True)
 class OutputError:
-    """How far one graph output of the folded model is from the original's, over all samples."""
+    """How far one graph output of the folded model is from the original's, over all samples.
+
+    Attributes:
+        name: the name of the output.
+        max_absolute: the largest absolute error.
+        max_relative: the same relative to the largest magnitude of the original's output.
+        noise: the largest absolute difference between two legitimate executions of the original.
+        tolerance: the absolute error that is still accepted.
+        ok: whether the error is within the tolerance.
+    """
 
     name: str
     max_absolute: float
-    max_relative: float  # relative to the largest magnitude of the original's output
-    noise: float  # largest absolute difference between two legitimate executions of the original
-    tolerance: float  # the absolute error that was still accepted
+    max_relative: float
+    noise: float
+    tolerance: float
     ok: bool
 
 
 @dataclass(frozen=True)
 class Verification:
-    """The verdict of `folding.verify`: figures if it ran, the reason if it did not."""
+    """The verdict of `folding.verify`: figures where it ran, the reason where it did not.
+
+    Attributes:
+        status: verified, failed or not verified.
+        reason: one sentence, where it is not verified, or verified without having run.
+        samples: the number of samples that both models ran on.
+        inputs: where the samples came from and the shapes chosen: "generated: input float32 1x3x224x224".
+        outputs: the error of every graph output.
+        seconds: how long it took, in seconds.
+    """
 
     status: VerificationStatus
-    reason: str = ""  # for "failed" and "not verified": one sentence
+    reason: str = ""
     samples: int = 0
-    inputs: str = ""  # where the samples came from, and the shapes chosen: "generated: input float32 1x3x224x224"
+    inputs: str = ""
     outputs: tuple[OutputError, ...] = ()
     seconds: float = 0.0
 
+    def with_flags(self) -> Verification:
+        """The same verdict for a command line: its reason names flags, not Python's options."""
+        return replace(self, reason=as_flags(self.reason))
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Report:
-    """The whole story of one fold; `as_dict` is the JSON form and its keys are stable."""
+    """The report of one fold; `as_dict` is the JSON form and its keys are stable.
+
+    Attributes:
+        version: the version of bnfold.
+        source: the path of the model.
+        target: the path of the folded model; None for a dry run and for `inspect`.
+        bn_before: BatchNormalization nodes before, in all graphs and functions.
+        bn_after: BatchNormalization nodes after.
+        nodes_before: nodes before, in all graphs and functions.
+        nodes_after: nodes after.
+        bytes_before: bytes of the model and its external data before.
+        bytes_after: bytes of the model and its external data after.
+        changed: whether anything was folded or rewritten.
+        outcomes: the outcome of every affine map.
+        verification: the comparison of both models.
+        seconds: how long it took, in seconds.
+        notes: what else a user should know, a sentence each.
+    """
 
     version: str
     source: str
-    target: str | None  # None for a dry run and for `inspect`
+    target: str | None
     bn_before: int
     bn_after: int
     nodes_before: int
     nodes_after: int
-    bytes_before: int  # model file and its external data
+    bytes_before: int
     bytes_after: int
     changed: bool
     outcomes: tuple[Outcome, ...]
     verification: Verification
     seconds: float = 0.0
-    notes: tuple[str, ...] = field(default=())  # what else a user should know, a sentence each
+    notes: tuple[str, ...] = field(default=())
+
+    def __repr__(self) -> str:
+        return forms.line(self)
+
+    def _repr_html_(self) -> str:
+        """The page in a frame of its own, as a notebook shows it: neither takes the other's styles."""
+        frame = f'<iframe srcdoc="{escape(self.to_html())}" sandbox="" title="bnfold report"'
+        return f'{frame} style="width: 100%; height: 40em; border: 0"></iframe>'
+
+    def to_text(self, width: int = 100) -> str:
+        """The report as plain text for a terminal of `width` columns; long names and lists are cut, which it says."""
+        return forms.text(self, width)
+
+    def to_html(self) -> str:
+        """The report as one self-contained HTML page: no script, no request."""
+        return forms.html(self)
+
+    def to_markdown(self) -> str:
+        """The report as GitHub-flavoured Markdown."""
+        return forms.markdown(self)
+
+    def to_json(self) -> str:
+        """The report as one JSON document (RFC 8259, ASCII only, so no name can reach a terminal as a command)."""
+        return json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n"
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON-ready plain data: lists for tuples, None for a figure that is not finite."""
@@ -97,7 +189,7 @@ class Report:
 
     @classmethod
     def from_dict(cls, plain: object) -> Report:
-        """The report that `as_dict` told; NaN for a figure that was not finite. Keys it does not know are ignored.
+        """The report that `as_dict` returned; NaN for a figure that was not finite. Unknown keys are ignored.
 
         Raises:
             ValueError: it is no report: a key is missing or has a value of another type; the message names it.
@@ -105,9 +197,18 @@ class Report:
         report: Report = _built(cls, plain, "report")
         return report
 
-    def to_json(self) -> str:
-        """The report as one JSON document (RFC 8259, ASCII only, so no name can reach a terminal as a command)."""
-        return json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n"
+    def with_flags(self) -> Report:
+        """The same report for a command line: hints, notes and reasons name flags, not Python's options."""
+        outcomes = tuple(
+            replace(outcome, backward=_with_flags(outcome.backward), forward=_with_flags(outcome.forward))
+            for outcome in self.outcomes
+        )
+        notes = tuple(map(as_flags, self.notes))
+        return replace(self, outcomes=outcomes, verification=self.verification.with_flags(), notes=notes)
+
+
+def _with_flags(refusal: Refusal | None) -> Refusal | None:
+    return None if refusal is None else replace(refusal, hint=as_flags(refusal.hint))
 
 
 def json_ready(value: Any) -> Any:

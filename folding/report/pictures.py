@@ -1,4 +1,4 @@
-"""The pictures of the HTML report: inline SVG, drawn from figures only, never from a name."""
+"""The pictures of the HTML report: inline SVG that contains figures only, and no names from a model."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
     from folding.report.model import Outcome
 
-BINS = 40  # of a histogram: with at most 64 sampled channels a finer one would show single values
+BINS = 40  # of a histogram; with at most 64 sampled channels, more bins would show single values
 BIN_WIDTH = 4
 HEIGHT = 28
-BASE = 26  # the baseline of the bars, HEIGHT less the line itself
-ZERO_SLOT = 8  # to the left of the axis: channels whose scale is 0, which no logarithm can place
-DECADES_SHOWN = 8  # of the axis at most: below lies what float32 rounds away beside the largest
+BASE = 26  # the baseline of the bars: HEIGHT minus the line
+ZERO_SLOT = 8  # to the left of the axis, for channels with scale 0, which have no logarithm
+DECADES_SHOWN = 8  # the axis shows at most these; smaller scales are lost in float32 beside the largest
 WIDTH = ZERO_SLOT + BINS * BIN_WIDTH
 
 Child = Element | str
 
 
 def tag(name: str, /, *children: Child | Iterable[Child], **attributes: str) -> Element:
-    """An element with its children; text and attribute values are escaped when it is written, so none can be markup."""
+    """An element with its children; text and attribute values are escaped when it is written."""
     element = Element(name, {key.rstrip("_").replace("_", "-"): value for key, value in attributes.items()})
     for child in children:
         for node in [child] if isinstance(child, (str, Element)) else child:
@@ -52,23 +52,23 @@ class Axis:
 
     @staticmethod
     def over(outcomes: Iterable[Outcome]) -> Axis:
-        """The axis that shows 1 and the scales of all outcomes, of more than `DECADES_SHOWN` decades the largest."""
+        """The axis that shows 1 and the scales of all outcomes, at most the largest `DECADES_SHOWN` decades."""
         logs = [0.0] + [math.log10(s) for o in outcomes for s in o.scales if s > 0 and math.isfinite(s)]
         high = math.ceil(max(logs))
         return Axis(max(math.floor(min(logs)), high - DECADES_SHOWN), max(high, 1))
 
     def bin(self, scale: float) -> int:
-        """Which of the `BINS` bins holds the scale; what lies beyond an end counts there."""
+        """The index of the scale's bin, of `BINS` bins; scales outside the axis count in the first or last bin."""
         place = (math.log10(scale) - self.low) / (self.high - self.low)
         return min(max(math.floor(place * BINS), 0), BINS - 1)
 
     def x(self, exponent: int) -> str:
-        """Where ``10**exponent`` lies in a picture."""
+        """The x coordinate of ``10**exponent`` in a picture."""
         return _number(ZERO_SLOT + BINS * BIN_WIDTH * (exponent - self.low) / (self.high - self.low))
 
 
 def histogram(outcome: Outcome, axis: Axis) -> Child:
-    """How the channels' |scale| are distributed; channels of scale 0 stand apart at the left. "" without scales."""
+    """The distribution of the channels' |scale|, with channels of scale 0 at the far left; "" without scales."""
     finite = [s for s in outcome.scales if math.isfinite(s)]
     if not finite:
         return ""
@@ -85,7 +85,7 @@ def histogram(outcome: Outcome, axis: Axis) -> Child:
 
 
 def ruler(axis: Axis) -> Element:
-    """The scale of the histograms: their decades, for the head of the table's column."""
+    """The decades of the histograms' axis, for the head of the table's column."""
     step = max(math.ceil((axis.high - axis.low) / 4), 1)
     marks = [e for e in range(axis.low, axis.high + 1) if (e - axis.low) % step == 0]
     texts = [
@@ -103,7 +103,7 @@ def ruler(axis: Axis) -> Element:
 
 
 def share(part: int, whole: int, label: str) -> Element:
-    """A bar of which the part of the whole is filled."""
+    """A bar that is filled to the share `part` / `whole`."""
     filled = _number(100 * part / whole) if whole else "0"
     track = tag("rect", width="100", height="6", class_="track")
     fill = tag("rect", width=filled, height="6", class_="fill")

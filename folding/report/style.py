@@ -1,4 +1,4 @@
-"""The style sheet of the HTML report: light and dark, screen and paper, no file besides the page."""
+"""The style sheet of the HTML report: light and dark, screen and paper, embedded in the page."""
 
 STYLE = """
 :root {

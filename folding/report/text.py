@@ -1,4 +1,4 @@
-"""The report as text for a terminal: the verdict first, then where each affine went, then what stayed and why."""
+"""Render the report as text for a terminal: the verdict, then where each affine map went, then what stayed and why."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
     from folding.report.model import Outcome, OutputError, Report, Verification
 
 DEFAULT_WIDTH = 100
-ROWS_SHOWN = 10  # lines of one group: a screen holds all groups of an ordinary model
-OTHER_ROWS_SHOWN = 5  # of decomposed affines, which are many and seldom what the reader looks for
+ROWS_SHOWN = 10  # lines of one group, so that one screen holds all groups of an ordinary model
+OTHER_ROWS_SHOWN = 5  # of decomposed affine maps, which are many and rarely needed
 NAMES_SHOWN = 4  # names after a reason, or of nodes on the way
 REASONS_SHOWN = 2
 INDENT = "  "
 ARROW = " -> "
 SCALE = "|scale| "
-MORE = "--json lists all"
+MORE = "--json lists all"  # what a cut list says; from Python it is another way
 FAILED = "FAILED"
-NARROWEST = 8  # columns for a name at least, whatever the terminal: fewer tell nothing
+NARROWEST = 8  # minimum columns for a name on any terminal; fewer are useless
 
 STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
 VERDICT_STYLES = {"verified": "green", "failed": "red", "not verified": "yellow"}
@@ -52,26 +52,27 @@ VERDICT_STYLES = {"verified": "green", "failed": "red", "not verified": "yellow"
 
 @dataclass(frozen=True)
 class Page:
-    """How the text is laid out: at most `width` columns, with colour or without."""
+    """The layout: at most `width` columns, with or without colour; `more` says where cut lists are complete."""
 
     width: int = DEFAULT_WIDTH
     colour: bool = False
+    more: str = MORE
 
     def paint(self, text: str, style: str) -> str:
-        """The text in a style of `STYLES`, plain where the page has no colour."""
+        """The text in a style of `STYLES`, or plain if the page has no colour."""
         return f"\x1b[{STYLES[style]}m{text}\x1b[0m" if self.colour and text else text
 
     def wrap(self, label: str, text: str, style: str = "") -> list[str]:
-        """The label, then the text beside it on as many lines as it needs."""
+        """The label, with the text beside it on as many lines as needed."""
         room = max(self.width - len(label), len(MORE))
         lines = textwrap.wrap(printable(text), room, break_on_hyphens=False) or [""]
         painted = [self.paint(line, style) if style else line for line in lines]
         return [label + painted[0], *(" " * len(label) + line for line in painted[1:])]
 
 
-def render_text(report: Report, *, width: int = DEFAULT_WIDTH, colour: bool = False) -> str:
-    """The report for a reader at a terminal; names are shortened and long lists cut, which the text says."""
-    page = Page(width, colour)
+def render_text(report: Report, *, width: int = DEFAULT_WIDTH, colour: bool = False, more: str = MORE) -> str:
+    """The report for a terminal; long names are shortened and long lists cut, which the text states."""
+    page = Page(width, colour, more)
     sections = [
         _opening(report, page),
         *_folded(report, page),
@@ -173,7 +174,7 @@ def _into(outcome: Outcome, *, brief: bool = False) -> str:
 
 def _more(number: int, page: Page) -> Iterator[str]:
     if number > 0:
-        yield page.paint(f"{INDENT}... and {number:,} more; {MORE}", "dim")
+        yield page.paint(f"{INDENT}... and {number:,} more; {page.more}", "dim")
 
 
 def _kept(report: Report, page: Page) -> Iterator[list[str]]:
@@ -196,7 +197,7 @@ def _kept_lines(group: KeptGroup, page: Page) -> Iterator[str]:
         yield from page.wrap(f"{margin}{'what to do':<11}", hint, "yellow")
     half = page.width // 2
     names = [o.node if len(o.node) <= half else shorten(short_name(o), half) for o in group.outcomes]
-    more = f"; {MORE}" if len(names) > NAMES_SHOWN else ""
+    more = f"; {page.more}" if len(names) > NAMES_SHOWN else ""
     yield from page.wrap(f"{lead if lead == count else margin}{'nodes':<11}", listed(names, NAMES_SHOWN) + more, "dim")
 
 

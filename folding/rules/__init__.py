@@ -1,7 +1,8 @@
-"""Rules: for every operator, what it does with an affine that comes from behind or from before. One file per family.
+"""Rules: for every operator, how it absorbs or passes an affine map that follows or precedes it. One file per family.
 
-rule (the four questions, and what several families ask), edit (what a rule answers with), axes (axes and lengths of an
-operator); then the families, which `RULES` joins. A rule never asks about uses, outputs or sharing: the planner does.
+rule (the interface of a rule, and helpers for several families), edit (the result of an absorbing rule), axes (axes and
+lengths of an operator); then the families, which `RULES` joins. A rule never checks uses, outputs or sharing: the
+planner does.
 
 May import: `folding.graph` and all below it.
 """

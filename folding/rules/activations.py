@@ -1,4 +1,4 @@
-"""Activations that scale with their input: LeakyRelu by factors that are not negative, PRelu and Abs by others too."""
+"""Activations that scale with their input: LeakyRelu for non-negative scales, PRelu and Abs for negative ones too."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 def pass_backward(node: Node, a: Affine) -> Ways:
-    """``scale * f(x) = f(scale * x)`` for scale >= 0, f being linear on either side of zero.
+    """``scale * f(x) = f(scale * x)`` for scale >= 0, because f is linear on each side of zero.
 
-    The slope of PRelu broadcasts to x and never x to it, so it may be anything and stays.
+    The slope of PRelu broadcasts to x, and x never to the slope, so any slope is possible and stays unchanged.
     """
     _require_scale(node, a)
     _require_sign(a)
@@ -32,7 +32,7 @@ def pass_backward(node: Node, a: Affine) -> Ways:
 
 
 def pass_forward(node: Node, index: int, a: Affine) -> Affine:
-    """As backward, the other way."""
+    """The same identity in the forward direction."""
     data_only(index)
     _require_scale(node, a)
     _require_sign(a)
@@ -40,7 +40,7 @@ def pass_forward(node: Node, index: int, a: Affine) -> Affine:
 
 
 def prelu_pass_backward(node: Node, a: Affine) -> Ways:
-    """As LeakyRelu; where the scale is negative, ``scale * f(x, k) = f(scale * k * x, 1 / k)`` for a slope k > 0."""
+    """As for LeakyRelu; if the scale is negative, ``scale * f(x, k) = f(scale * k * x, 1 / k)`` for a slope k > 0."""
     if np.all(a.scale >= 0):
         return pass_backward(node, a)
     _require_scale(node, a)
@@ -50,7 +50,7 @@ def prelu_pass_backward(node: Node, a: Affine) -> Ways:
 
 
 def prelu_pass_forward(node: Node, index: int, a: Affine) -> Affine | Passage:
-    """As LeakyRelu; where the scale is negative, ``f(scale * x, k) = scale * k * f(x, 1 / k)`` for a slope k != 0."""
+    """As for LeakyRelu; if the scale is negative, ``f(scale * x, k) = scale * k * f(x, 1 / k)`` for a slope k != 0."""
     data_only(index)
     if np.all(a.scale >= 0):
         return pass_forward(node, index, a)
@@ -73,7 +73,7 @@ def _scaled(a: Affine, turned: NDArray[np.bool_], slope: Float64) -> Affine:
 
 
 def _turned(node: Node, turned: NDArray[np.bool_], slope: Float64) -> Edit:
-    """PRelu with the inverse slope where the two sides of zero are exchanged."""
+    """The edit that sets the inverse slope where the two sides of zero are exchanged."""
     values = np.where(turned, 1 / np.where(turned, slope, 1.0), slope)
     old = node.weight(1)
     while values.ndim > len(old.shape) and values.shape[0] == 1:

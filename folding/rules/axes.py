@@ -1,4 +1,4 @@
-"""What operators say of axes, and maps along one axis: the part that is taken, the rest that does not change."""
+"""Helpers for axes: axes in inputs and attributes, and maps on selected positions of one axis."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def integers(node: Node, name: str, index: int) -> list[int] | None:
-    """A list that older operator sets give as an attribute and newer ones as an input; None where it is absent.
+    """A list that older opsets give as an attribute and newer ones as an input; None if it is absent.
 
     Raises:
         Refused: "unknown-shape" if it is computed at run time.
@@ -36,7 +36,7 @@ def integers(node: Node, name: str, index: int) -> list[int] | None:
 
 
 def axes_of(numbers: Iterable[int], rank: int) -> list[int]:
-    """Axes that may count from the end, as they count from the start."""
+    """Axes counted from the start; they may be given counted from the end."""
     axes = list(numbers)
     within = all(-rank <= axis < rank for axis in axes) and len({axis % rank for axis in axes}) == len(axes)
     require(within, "parameters", f"{axes} are not distinct axes of a value of rank {rank}")
@@ -52,7 +52,7 @@ def length_of(shape: Shape, axis: int) -> int:
 
 
 def require_uniform(a: Affine, axes: Iterable[int]) -> None:
-    """Refuse a map that varies along one of these axes: the operator mixes or moves the elements along them."""
+    """Refuse a map that varies along one of these axes, because the operator mixes or moves elements along them."""
     mixed = sorted(set(a.axes) & set(axes))
     require(not mixed, "axis", f"the map varies along axes {mixed}, along which the operator takes elements together")
 
@@ -61,24 +61,24 @@ def taken(a: Affine, axis: int, positions: Positions) -> Affine:
     """The map on a value that holds only the elements at these positions of an axis, in this order."""
     if a.shape[axis] == 1:
         return a
-    here = _within(positions, a.shape[axis])
-    return Affine.of(np.take(a.scale, here, axis), np.take(a.shift, here, axis))
+    indices = _within(positions, a.shape[axis])
+    return Affine.of(np.take(a.scale, indices, axis), np.take(a.shift, indices, axis))
 
 
 def placed(a: Affine, axis: int, positions: Positions, length: int) -> Affine:
-    """The map on a value of `length` along an axis that is `a` at these positions and the identity elsewhere."""
+    """A map on a value with `length` along an axis: `a` at these positions and the identity elsewhere."""
     fits = a.shape[axis] in (1, len(positions))
     require(fits, "broadcast", f"the map has the length {a.shape[axis]}, {len(positions)} elements are taken")
     shape = (*a.shape[:axis], length, *a.shape[axis + 1 :])
     require_small(shape)
     scale, shift = np.ones(shape), np.zeros(shape)
-    here: tuple[slice | NDArray[np.int64], ...] = (*(slice(None),) * axis, _within(positions, length))
-    scale[here], shift[here] = a.scale, a.shift
+    selected: tuple[slice | NDArray[np.int64], ...] = (*(slice(None),) * axis, _within(positions, length))
+    scale[selected], shift[selected] = a.scale, a.shift
     return Affine.of(scale, shift)
 
 
 def require_small(shape: Iterable[int]) -> None:
-    """Refuse to write a map of this shape out."""
+    """Refuse a map that would be too large when expanded to this shape."""
     require(math.prod(shape) <= EXPANDED_LIMIT, "too-large", "the map would have to be written out elementwise")
 
 

@@ -1,4 +1,4 @@
-"""Relu, Clip, Max and Min with constant bounds are clamps: any affine passes them, the bounds moving along."""
+"""Relu, Clip, Max and Min with constant bounds are clamps: any affine map passes them if the bounds are mapped too."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 BOUNDS_AS_INPUTS = 11  # of Clip
 MULTIDIRECTIONAL = 8  # Max and Min: NumPy's broadcasting since opset 8
-UNBOUNDED = float(np.finfo(np.float32).max)  # Clip-6 says "no bound" by the largest float32
+UNBOUNDED = float(np.finfo(np.float32).max)  # in Clip-6 the largest float32 means "no bound"
 
 
 def clamp_pass_backward(node: Node, a: Affine) -> Ways:
-    """``scale * clamp(x) + shift = clamp'(scale * x + shift)``, the bounds of clamp' being the map of the bounds."""
+    """``scale * clamp(x) + shift = clamp'(scale * x + shift)``; the bounds of clamp' are the mapped bounds."""
     data, own = _clamp_of(node, a.rank)
     return [Passage({data: a}, _edit(node, own, own.following(a)))]
 
 
 def clamp_pass_forward(node: Node, index: int, a: Affine) -> Passage:
-    """``clamp(scale * x + shift) = scale * clamp'(x) + shift``, the bounds of clamp' mapped back."""
+    """``clamp(scale * x + shift) = scale * clamp'(x) + shift``; the bounds of clamp' are mapped by the inverse."""
     data, own = _clamp_of(node, a.rank)
     require(index == data, "not-data-input", "the value is a bound, not the data")
     moved, after = own.preceding(a)
@@ -44,7 +44,7 @@ def _edit(node: Node, own: Clamp, moved: Clamp) -> Edit | None:
 
 
 def _clamp_of(node: Node, rank: int) -> tuple[int, Clamp]:
-    """Which input is the data, and the clamp that the operator computes of it."""
+    """The index of the data input, and the clamp that the operator applies to it."""
     shape = (1,) * rank
     if node.op == "Relu":
         return 0, Clamp.of(np.zeros(shape), np.inf)
@@ -57,7 +57,7 @@ def _clamp_of(node: Node, rank: int) -> tuple[int, Clamp]:
 
 
 def _bound(node: Node, index: int, sign: int) -> float:
-    """One bound of Clip; `sign` is the side on which it is absent."""
+    """One bound of Clip; an absent bound is infinite with this `sign`."""
     if node.version >= BOUNDS_AS_INPUTS:
         if not node.has(index):
             return sign * np.inf
@@ -73,7 +73,7 @@ def _bound(node: Node, index: int, sign: int) -> float:
 
 
 def _operand(node: Node, rank: int) -> tuple[int, Float64]:
-    """The data input of Max or Min of two inputs, and the constant as an array that does not widen the data."""
+    """The index of the data input of a binary Max or Min, and its constant, which must not broadcast the data."""
     require(node.version >= MULTIDIRECTIONAL, "old-opset", f"{node.op} did not broadcast before opset 8")
     constant = [node.is_constant(index) for index in range(len(node.inputs))]
     require(sorted(constant) == [False, True], "barrier", f"{node.op} compares activations")

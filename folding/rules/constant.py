@@ -1,4 +1,4 @@
-"""A constant absorbs any map that does not change its shape: it is computed anew."""
+"""A constant absorbs any map that does not change its shape: its values are recomputed."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ CONSTANT_LIMIT = 1 << 22  # elements of a constant input that a move rewrites (1
 
 
 def absorb(edge: Edge, a: Affine) -> Edit:
-    """``a`` of the constant that an input reads, in the type it is stored in; the operator itself is passed."""
+    """Replace the constant at an input by ``a(constant)`` in its stored dtype; the operator does not change."""
     weight = constants.recipe(edge.node.scope, edge.node.inputs[edge.index])
     require(weight.size <= CONSTANT_LIMIT, "too-large", f"a constant of {weight.size:,} elements would be rewritten")
     fits = len(weight.shape) == a.rank and np.broadcast_shapes(weight.shape, a.shape) == weight.shape
     require(fits, "broadcast", f"the map would change the shape {list(weight.shape)} of a constant", edge.node.label)
-    with np.errstate(all="ignore"):  # an infinite constant times zero is judged when it is written
+    with np.errstate(all="ignore"):  # an infinite constant times zero is checked when it is written
         values = a(weight.values())
     if weight.dtype in FLOAT_TYPES:
         return Edit(edge.node, {edge.index: Weight.of(values, weight.dtype)}, passed=True)

@@ -1,4 +1,4 @@
-"""Convolutions absorb on their output channels from behind, on their input channels from before."""
+"""Convolutions absorb a following map on their output channels, and a preceding map on their input channels."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def _weight(node: Node, a: Affine) -> tuple[Weight, int]:
 
 
 def conv_absorb_backward(node: Node, a: Affine) -> Edit:
-    """``scale * conv(x, W, b) + shift = conv(x, scale * W, scale * b + shift)``, scale along the rows of W.
+    """``scale * conv(x, W, b) + shift = conv(x, scale * W, scale * b + shift)``; the scale applies to the rows of W.
 
-    Holds for any padding, stride, dilation, offset, mask and group: W is (M, C/group, *kernel), a row per output.
+    It holds for any padding, stride, dilation, offset, mask and group: W is (M, C/group, *kernel), one row per output.
     """
     weight, _ = _weight(node, a)
     outputs = weight.shape[0]
@@ -47,10 +47,10 @@ def conv_absorb_backward(node: Node, a: Affine) -> Edit:
 
 
 def conv_absorb_forward(node: Node, index: int, a: Affine) -> Edit:
-    """``conv(scale * x + shift, W, b) = conv(x, W * scale, b + sum(W * shift))``, scale along the inputs of W.
+    """``conv(scale * x + shift, W, b) = conv(x, W * scale, b + sum(W * shift))``, with scale along the inputs of W.
 
-    The sum runs over the inputs and the kernel of one output. A shift needs a convolution without padding:
-    the zeros it adds are zeros before the map, not after it.
+    The sum runs over the inputs and the kernel of one output. A shift requires a convolution without padding,
+    because padding inserts zeros after the map, and they would become zeros before it.
     """
     data_only(index)
     weight, group = _weight(node, a)
@@ -66,7 +66,7 @@ def conv_absorb_forward(node: Node, index: int, a: Affine) -> Edit:
 
 
 def transpose_absorb_backward(node: Node, a: Affine) -> Edit:
-    """As for Conv, with W of (C, M/group, *kernel): read as (group, C/group, M/group, kernel)."""
+    """As for Conv; W is (C, M/group, *kernel) and is read as (group, C/group, M/group, kernel)."""
     weight, group = _weight(node, a)
     inputs, outputs, kernel = weight.shape[0] // group, weight.shape[1], math.prod(weight.shape[2:])
     scale, shift = along(a, CHANNEL_AXIS, group * outputs, "the convolution's outputs")
@@ -75,10 +75,10 @@ def transpose_absorb_backward(node: Node, a: Affine) -> Edit:
 
 
 def transpose_absorb_forward(node: Node, index: int, a: Affine) -> Edit:
-    """``convT(scale * x, W, b) = convT(x, scale * W, b)``, scale along the rows of W (C, M/group, *kernel).
+    """``convT(scale * x, W, b) = convT(x, scale * W, b)``; the scale applies to the rows of W (C, M/group, *kernel).
 
-    Every output sums over another number of kernel taps, so a shift passes only where each output has exactly
-    one: kernel 1, stride 1, nothing cropped or padded. There it adds ``sum over inputs of W * shift``.
+    The number of kernel taps differs between outputs, so a shift is absorbed only if each output has exactly one
+    tap: kernel 1, stride 1, no cropping or padding. It then adds ``sum over inputs of W * shift`` to the bias.
     """
     data_only(index)
     weight, group = _weight(node, a)
@@ -98,9 +98,9 @@ def transpose_absorb_forward(node: Node, index: int, a: Affine) -> Edit:
 
 
 def is_padded(node: Node, weight: Weight) -> bool:
-    """Whether any output of a convolution sees padding. With auto_pad SAME only a kernel of 1 never does.
+    """Whether any output of a convolution reads padding. With auto_pad SAME, only a kernel of 1 never does.
 
-    The offsets of DeformConv are computed at run time: any of its samples may lie outside, where all is zero.
+    The offsets of DeformConv are computed at run time, so its samples may lie outside the input, where all is zero.
     """
     if node.op == "DeformConv":
         return True

@@ -1,4 +1,4 @@
-"""Edit: what a rule answers with, the change at one node by which it absorbs an affine."""
+"""Edit: the change at one node with which it absorbs an affine map."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Edit:
-    """What changes at one node so that it absorbs an affine.
+    """The change at one node with which it absorbs an affine map.
 
-    `constants` maps an input index to its new constant; `attributes` are set. `become` turns the node
-    into the given affine of its one data input, `clamp` into the given clamp of it. `leftover` must still be
-    applied to its first output. `passed` says that the node does not absorb: the move passes it, and one of its
-    constants changes.
+    `constants` maps an input index to its new constant. `attributes` are set. `become` turns the node into this
+    affine map of its one data input, `clamp` into this clamp of it. `leftover` must still be applied to its first
+    output. `passed` means that the node does not absorb: the move passes it, and one of its constants changes.
     """
 
     node: Node
@@ -34,6 +33,6 @@ class Edit:
 
     @property
     def added(self) -> int:
-        """How many operators it adds: a leftover with a scale and a shift is two, and so may a clamp be."""
+        """The number of operators that it adds; a leftover with scale and shift, or a clamp, may need two."""
         left = 0 if self.leftover is None else (not self.leftover.is_linear) + (not self.leftover.is_shift)
         return left + (0 if self.clamp is None else len(self.clamp.operators) - 1)

@@ -1,4 +1,4 @@
-"""Sums, products and quotients of activations pass a map; with one constant operand they absorb one."""
+"""Sums, products and quotients of activations pass a map; with a constant operand they absorb one."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def sum_pass_backward(node: Node, a: Affine) -> Ways:
-    """``scale * (x + y) + shift = (scale * x + shift) + scale * y``: the shift goes to any one of the inputs.
+    """``scale * (x + y) + shift = (scale * x + shift) + scale * y``: the shift goes to one of the inputs.
 
-    There it is what makes `shift` of the result: its negative as the second input of Sub, n times as much in a Mean.
+    It is adapted so that the result moves by `shift`: negated at the second input of Sub, times n in a Mean of n.
     """
     _require_numpy_broadcasting(node)
     inputs = range(len(node.inputs))
@@ -41,7 +41,7 @@ def sum_pass_forward(node: Node, index: int, a: Affine) -> Affine:
 
 
 def _share(node: Node, index: int) -> float:
-    """How much of a shift of this input a sum, a difference or a mean shows."""
+    """The factor with which a shift of this input appears in the result of a sum, a difference or a mean."""
     if node.op == "Mean":
         return 1 / len(node.inputs)
     return -1.0 if node.op == "Sub" and index == 1 else 1.0
@@ -62,7 +62,7 @@ def mul_pass_forward(node: Node, _: int, a: Affine) -> Affine:
 
 
 def div_pass_backward(node: Node, a: Affine) -> Ways:
-    """``scale * (x / y) = (scale * x) / y = x / (y / scale)``, the latter where no scale is zero."""
+    """``scale * (x / y) = (scale * x) / y = x / (y / scale)``; the latter only if no scale is zero."""
     _require_numpy_broadcasting(node)
     _require_linear(a)
     inverse = _inverse(a)
@@ -80,7 +80,7 @@ def div_pass_forward(node: Node, index: int, a: Affine) -> Affine:
 
 
 def _inverse(a: Affine) -> Affine:
-    """The opposite of a pure scale, infinite where that is zero."""
+    """The inverse of a pure scale, infinite where the scale is zero."""
     with np.errstate(all="ignore"):
         return Affine.of(1 / a.scale, 0.0)
 
@@ -90,7 +90,7 @@ def _require_linear(a: Affine) -> None:
 
 
 def _fitting(node: Node, maps: Mapping[int, Affine]) -> dict[int, Affine]:
-    """Those of the maps that fit their inputs, at least one."""
+    """The maps that fit their inputs; refused if there is none."""
     return possible(lambda index: fits_input(node, index, maps[index]), maps)
 
 
@@ -100,12 +100,12 @@ def _require_numpy_broadcasting(node: Node) -> None:
 
 
 def affine_absorb_backward(node: Node, a: Affine) -> Edit:
-    """``a`` after the operator's own map is one map again; one Mul or Add must be able to hold it."""
+    """Combine the operator's own map with a following ``a``; one Mul or Add must be able to hold the result."""
     return _become(node, a.after(affine_of(node).affine))
 
 
 def affine_absorb_forward(node: Node, index: int, a: Affine) -> Edit:
-    """The operator's own map after ``a``."""
+    """Combine the operator's own map with a preceding ``a``."""
     site = affine_of(node)
     require(index == site.data, "not-data-input", "the value is the constant operand")
     return _become(node, site.affine.after(a))

@@ -1,4 +1,4 @@
-"""Gemm absorbs on the free axis of a constant side from behind, on its summed axis from before; others it passes."""
+"""Gemm: a constant operand absorbs a following map on its free axis, a preceding map on its summed axis."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _vector(values: Float64, axis: int) -> Float64:
 def absorb_backward(node: Node, a: Affine) -> Edit:
     """``scale * (alpha A' B' + beta C) + shift = alpha A' (scale * B') + beta (scale * C + shift / beta)``.
 
-    A', B' are A, B or their transposes; scale lies along the columns, and where A is the constant along the rows.
+    A', B' are A, B or their transposes. The scale lies along the columns, or, if A is the constant, along the rows.
     """
     axis = 0 if not node.is_constant(1) or (node.is_constant(0) and a.varies_only_along(0)) else 1
     weight = _matrix(node, axis)
@@ -49,7 +49,7 @@ def absorb_backward(node: Node, a: Affine) -> Edit:
 def absorb_forward(node: Node, index: int, a: Affine) -> Edit:
     """``alpha (scale * A' + shift) B' + beta C = alpha A' (scale * B') + beta (C + alpha / beta * shift B')``.
 
-    scale lies along the summed axis; the same with the roles of A and B exchanged.
+    The scale lies along the summed axis. The same holds with the roles of A and B exchanged.
     """
     require(index < 2, "not-data-input", "the value is the bias C")
     side = 1 - index
@@ -69,7 +69,7 @@ def absorb_forward(node: Node, index: int, a: Affine) -> Edit:
 def pass_backward(node: Node, a: Affine) -> Ways:
     """``scale * (alpha A' B' + beta C) + shift = alpha (scale * A') B' + beta (scale * C + shift / beta)``.
 
-    scale lies along the rows, or along the columns as one of B'. Without C there is no place for a shift.
+    The scale lies along the rows, or along the columns as a scale of B'. Without C a shift cannot be absorbed.
     """
     beta = float(node.attribute("beta"))
     has_bias = node.has(2) and beta != 0
@@ -93,18 +93,18 @@ def pass_forward(node: Node, index: int, a: Affine) -> Affine:
 
 
 def _turned(node: Node, index: int, a: Affine) -> Affine:
-    """The map of A' as one of A or the other way round, or of B' and B."""
+    """Convert a map of A' to one of A or back; the same for B' and B."""
     return a.transpose((1, 0)) if node.attribute("transB" if index else "transA") else a
 
 
 def _of_factor(a: Affine, index: int) -> Affine:
-    """A map that A' or B' and the product have in common."""
+    """The map, if it applies to A' or B' and the product alike."""
     require(a.varies_only_along(index), "axis", f"the map varies along the axis {1 - index} of a product")
     return a
 
 
 def _bias(node: Node, scale: Float64, shift: Float64, like: Weight) -> Edit:
-    """``beta * C`` becomes ``scale * beta * C + shift``, arrays of rank 2: as constants and attributes of an edit."""
+    """The edit that turns ``beta * C`` into ``scale * beta * C + shift``; `scale` and `shift` have rank 2."""
     beta, given = float(node.attribute("beta")), node.has(2)
     old = node.weight(2) if given and beta else None
     if (old is None and not shift.any()) or (np.all(scale == 1) and not shift.any()):

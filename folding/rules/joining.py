@@ -1,4 +1,4 @@
-"""Concat passes an affine both ways, each branch its part of it."""
+"""Concat passes an affine map in both directions; each branch gets its part."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from folding.rules.rule import Ways
 
 
-FORMER_AXIS = 1  # what Concat-1 joins along where the attribute is absent
+FORMER_AXIS = 1  # the default axis of Concat-1
 
 
 def _axis(node: Node, rank: int) -> int:
@@ -33,7 +33,7 @@ def _lengths(node: Node, axis: int) -> list[int]:
 
 
 def concat_pass_backward(node: Node, a: Affine) -> Ways:
-    """``a(concat(x, y)) = concat(a_x(x), a_y(y))``: the parts of `a` along the joined axis."""
+    """``a(concat(x, y)) = concat(a_x(x), a_y(y))``; a_x and a_y are the parts of `a` along the joined axis."""
     axis = _axis(node, a.rank)
     if a.shape[axis] == 1:
         return [dict.fromkeys(range(len(node.inputs)), a)]
@@ -49,7 +49,7 @@ def concat_pass_backward(node: Node, a: Affine) -> Ways:
 
 
 def concat_pass_forward(node: Node, index: int, a: Affine) -> Affine:
-    """``concat(a(x), y) = b(concat(x, y))``, b being `a` along x and the identity elsewhere."""
+    """``concat(a(x), y) = b(concat(x, y))``; b is `a` along x and the identity elsewhere."""
     axis = _axis(node, a.rank)
     lengths = _lengths(node, axis)
     require(a.shape[axis] in (1, lengths[index]), "broadcast", "the map's length is not the branch's")

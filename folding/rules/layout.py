@@ -1,4 +1,4 @@
-"""Operators that only rearrange, rename or retype the elements pass an affine both ways."""
+"""Operators that only rearrange, rename or cast elements pass an affine map in both directions."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ SHAPE_AS_INPUT = 5  # Reshape
 ALLOW_ZERO = 14  # Reshape
 DROPOUT_MODE_AS_INPUT = 12
 TRAINING_MODE_INPUT = 2  # of Dropout-12
-PRIVATE = "\0"  # begins the names given here to unknown dimensions; no exporter's name holds it
+PRIVATE = "\0"  # prefix of the names that this module gives to unknown dimensions; no exporter uses it
 
 
-def identity_pass_backward(node: Node, a: Affine) -> Ways:  # noqa: ARG001  every rule is asked the same way
+def identity_pass_backward(node: Node, a: Affine) -> Ways:  # noqa: ARG001  all rules have this signature
     """``a(x) = a(x)``."""
     return [{0: a}]
 
@@ -49,22 +49,22 @@ def _require_inference(node: Node) -> None:
 
 
 def dropout_pass_backward(node: Node, a: Affine) -> Ways:
-    """``dropout(x) = x`` in inference; the mask does not depend on the values."""
+    """``dropout(x) = x`` in inference mode; the mask does not depend on the values."""
     _require_inference(node)
     return [{0: a}]
 
 
 def dropout_pass_forward(node: Node, index: int, a: Affine) -> Affine:
-    """As backward."""
+    """As in the backward direction."""
     data_only(index)
     _require_inference(node)
     return a
 
 
 def cast_pass_backward(node: Node, a: Affine) -> Ways:
-    """``a(cast(x)) = cast(a(x))`` up to one rounding, if `a` moves to a type with every value of its own.
+    """``a(cast(x)) = cast(a(x))`` up to one rounding, if the type of x holds every value of the output's type.
 
-    Where x is constant, so is what takes `a`: whether its type holds that is found out when it is written.
+    If x is constant, a constant absorbs `a`; the writer checks whether its type can hold the result.
     """
     if node.is_constant(0):
         return [{0: a}]
@@ -73,7 +73,7 @@ def cast_pass_backward(node: Node, a: Affine) -> Ways:
 
 
 def cast_pass_forward(node: Node, index: int, a: Affine) -> Affine:
-    """``cast(a(x)) = a(cast(x))``, under the same condition."""
+    """``cast(a(x)) = a(cast(x))``, if the output's type holds every value of the type of x."""
     data_only(index)
     _require_wider(node, narrow=node.dtype(0), wide=node.scope.dtype(node.output))
     return a
@@ -110,13 +110,13 @@ def reshape_pass_backward(node: Node, a: Affine) -> Ways:
 
 
 def reshape_pass_forward(node: Node, index: int, a: Affine) -> Affine:
-    """As backward, the other way."""
+    """The same in the forward direction."""
     data_only(index)
     return regroup(a, *_reshape_shapes(node))
 
 
 def _reshape_shapes(node: Node) -> tuple[Shape, Shape]:
-    """The input's and output's shape, an unknown dimension that is copied having one name in both."""
+    """The shapes of input and output; an unknown dimension that is copied has the same name in both."""
     source = _named(node.shape(0))
     if node.op == "Flatten":
         axis = int(node.attribute("axis"))
@@ -147,7 +147,7 @@ def _product(sizes: Shape) -> Dimension:
 
 
 def _remaining(source: Shape, others: list[Dimension]) -> Dimension:
-    """What -1 stands for: the source's size over the other sizes, if unknown dimensions cancel."""
+    """The length that -1 stands for: the source's size divided by the other sizes, if unknown dimensions cancel."""
     rest = list(source)
     for size in [size for size in others if isinstance(size, str)]:
         if size not in rest:
@@ -162,7 +162,7 @@ def _remaining(source: Shape, others: list[Dimension]) -> Dimension:
 
 
 def _axes(node: Node, rank: int) -> list[int] | None:
-    """The axes of Squeeze or Unsqueeze, of a value of `rank` with them; None where Squeeze takes all of length 1."""
+    """The axes of Squeeze or Unsqueeze in a value of `rank` with them; None if Squeeze drops all of length 1."""
     if node.version >= AXES_AS_INPUT and node.has(1):
         axes = node.integers(1)
         require(axes is not None, "unknown-shape", "its axes are computed at run time")
@@ -198,7 +198,7 @@ def squeeze_pass_backward(node: Node, a: Affine) -> Ways:
 
 
 def squeeze_pass_forward(node: Node, index: int, a: Affine) -> Affine:
-    """As backward, the other way."""
+    """The same in the forward direction."""
     data_only(index)
     return _without(a, _squeezed(node))
 
@@ -217,7 +217,7 @@ def unsqueeze_pass_backward(node: Node, a: Affine) -> Ways:
 
 
 def unsqueeze_pass_forward(node: Node, index: int, a: Affine) -> Affine:
-    """As backward, the other way."""
+    """The same in the forward direction."""
     data_only(index)
     return _with(a, _unsqueezed(node))
 

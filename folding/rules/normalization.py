@@ -1,4 +1,4 @@
-"""Normalizations absorb a map of their result into their own scale and bias, and forget a shift their mean removes."""
+"""Normalizations absorb a following map into their scale and bias, and a preceding shift that their mean removes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def batch_absorb_forward(node: Node, index: int, a: Affine) -> Edit:
 
 
 def _gamma_beta(node: Node) -> tuple[Weight, Weight]:
-    affine_of(node)  # refuses training mode and odd parameters
+    affine_of(node)  # raises for training mode and unusual parameters
     return node.weight(SCALE), node.weight(BIAS)
 
 
@@ -78,20 +78,20 @@ def instance_absorb_backward(node: Node, a: Affine) -> Edit:
 
 
 def instance_absorb_forward(node: Node, index: int, a: Affine) -> Edit:
-    """``IN(x + shift) = IN(x)`` for a shift per instance and channel: the mean that is subtracted holds it too."""
+    """``IN(x + shift) = IN(x)`` for a shift per instance and channel, because the subtracted mean contains it."""
     data_only(index)
     _require_vanishing(a, 0, CHANNEL_AXIS)
     return Edit(node)
 
 
 def group_absorb_backward(node: Node, a: Affine) -> Edit:
-    """As InstanceNormalization."""
-    _ = node.schema  # refuses opset 18 to 20, where it is deprecated: its parameters were per group
+    """As for InstanceNormalization."""
+    _ = node.schema  # raises for opset 18 to 20, where it is deprecated and has parameters per group
     return instance_absorb_backward(node, a)
 
 
 def group_absorb_forward(node: Node, index: int, a: Affine) -> Edit:
-    """As InstanceNormalization, for a shift that all channels of a group have in common."""
+    """As for InstanceNormalization, for a shift that is the same in all channels of a group."""
     data_only(index)
     _ = node.schema
     _require_vanishing(a, 0, CHANNEL_AXIS)
@@ -106,8 +106,8 @@ def group_absorb_forward(node: Node, index: int, a: Affine) -> Edit:
 def layer_absorb_backward(node: Node, a: Affine) -> Edit:
     """``scale * (gamma * n(x) + beta) + shift = (scale * gamma) * n(x) + (scale * beta + shift)``.
 
-    gamma and beta broadcast to x. They may grow along the normalized axes, which they describe, and along no other.
-    Mean and InvStdDev, the further outputs, are those of x and stay.
+    gamma and beta broadcast to x. They may gain length along the normalized axes, and along no other axis. The outputs
+    Mean and InvStdDev describe x, so they do not change.
     """
     gamma = _gamma(node, a)
     constants = {SCALE: _grown(gamma, a.linear_part(), is_scale=True)}
@@ -119,7 +119,7 @@ def layer_absorb_backward(node: Node, a: Affine) -> Edit:
 
 
 def layer_absorb_forward(node: Node, index: int, a: Affine) -> Edit:
-    """``LN(x + shift) = LN(x)`` for a shift that does not vary along the normalized axes. It does move Mean."""
+    """``LN(x + shift) = LN(x)`` for a shift that does not vary along the normalized axes. The output Mean changes."""
     data_only(index)
     _require_vanishing(a, *range(_first_axis(node, a.rank)))
     require(not any(node.outputs[1:2]), "extra-outputs", "its mean is an output")
@@ -127,14 +127,14 @@ def layer_absorb_forward(node: Node, index: int, a: Affine) -> Edit:
 
 
 def rms_absorb_backward(node: Node, a: Affine) -> Edit:
-    """As LayerNormalization; there is no bias, so the shift is left over."""
+    """As for LayerNormalization; there is no bias, so the shift is left over."""
     gamma = _gamma(node, a)
     leftover = None if a.is_linear else a.shift_part()
     return Edit(node, {SCALE: _grown(gamma, a.linear_part(), is_scale=True)}, leftover=leftover)
 
 
 def _first_axis(node: Node, rank: int) -> int:
-    """The first of the normalized axes, which go on to the last one."""
+    """The first normalized axis; all later axes are normalized too."""
     return axes_of([node.attribute("axis")], rank)[0]
 
 
@@ -144,7 +144,7 @@ def _require_vanishing(a: Affine, *axes: int) -> None:
 
 
 def _gamma(node: Node, a: Affine) -> Weight:
-    """The scale of a normalization over the last axes, which can take a map that varies as `a` does."""
+    """The scale of a normalization over the last axes, if it can absorb a map that varies like `a`."""
     gamma = node.weight(SCALE)
     own = {a.rank - len(gamma.shape) + axis for axis, length in enumerate(gamma.shape) if length != 1}
     normalized = range(_first_axis(node, a.rank), a.rank)
@@ -153,7 +153,7 @@ def _gamma(node: Node, a: Affine) -> Weight:
 
 
 def _grown(weight: Weight, a: Affine, *, is_scale: bool = False) -> Weight:
-    """``a`` of a parameter, in the rank that it and the map need."""
+    """``a(parameter)``, in the rank that the parameter and the map require."""
     lengths = zip(weight.shape[::-1], a.shape[::-1], strict=False)
     fits = len(weight.shape) <= a.rank and all(m == n or 1 in (m, n) for m, n in lengths)
     require(fits, "parameters", f"a parameter has the shape {list(weight.shape)}, the map {list(a.shape)}")

@@ -1,4 +1,4 @@
-"""Pad: inside the map stays; what it adds must have one map, and then its value takes that."""
+"""Pad: the map passes unchanged inside; the padding needs one map for all of it, which its value absorbs."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from folding.graph.node import Node
     from folding.rules.rule import Ways
 
-INPUTS = 11  # since when pads and value are inputs
-VALUE = 2  # the input that holds it
+INPUTS = 11  # the first opset in which pads and value are inputs
+VALUE = 2  # the index of the input with the value
 
 
 class Frame(NamedTuple):
-    """How many elements are added before and after those of an axis; negative numbers crop."""
+    """The number of elements added before and after those of an axis; negative numbers crop."""
 
     before: int
     after: int
 
 
 def pad_pass_backward(node: Node, a: Affine) -> Ways:
-    """``a(pad(x, v)) = pad(b(x), w)``, b being `a` without the frame, if ``a(v) = w`` is one number on the frame."""
+    """``a(pad(x, v)) = pad(b(x), w)``, if ``a(v) = w`` is one number on the frame; b is `a` without the frame."""
     frames, inner = _frames(node, a), a
     for axis in set(a.axes) & set(frames):
         length = a.shape[axis] - sum(frames[axis])
@@ -44,9 +44,9 @@ def pad_pass_backward(node: Node, a: Affine) -> Ways:
 
 
 def pad_pass_forward(node: Node, index: int, a: Affine) -> Passage:
-    """``pad(a(x), v) = b(pad(x, w))``, b being `a` inside and the identity on the frame, if ``b(w) = v`` for one w.
+    """``pad(a(x), v) = b(pad(x, w))``, if ``b(w) = v`` for one w; b is `a` inside and the identity on the frame.
 
-    Where `a` does not vary along a framed axis, b is `a` on the frame too: b must not need to vary there.
+    If `a` does not vary along a framed axis, b is `a` on the frame too, so that b does not vary along that axis either.
     """
     data_only(index)
     frames, outer = _frames(node, a), a
@@ -64,12 +64,12 @@ def pad_pass_forward(node: Node, index: int, a: Affine) -> Passage:
 
 
 def _adds_value(node: Node) -> bool:
-    """Whether it adds a constant; in the other modes it adds copies of elements."""
+    """Whether the padding is a constant; in the other modes it copies elements."""
     return bool(node.attribute("mode") == b"constant")
 
 
 def _frames(node: Node, a: Affine) -> dict[int, Frame]:
-    """What changes along which axes; refuses a map that varies along an axis to which copies are added."""
+    """The frame of each changed axis; refuses a map that varies along an axis to which copies are added."""
     pads = integers(node, "paddings" if "paddings" in node.schema.attributes else "pads", 1) or []
     given = integers(node, "axes", 3)
     axes = axes_of(range(a.rank) if given is None else given, a.rank)
@@ -81,7 +81,7 @@ def _frames(node: Node, a: Affine) -> dict[int, Frame]:
 
 
 def _kept(frame: Frame, length: int, framed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which positions of the framed axis hold which ones of the axis of this length."""
+    """Positions in the framed axis, and the positions in the input's axis, of this length, that they hold."""
     require(min(length, framed) > 0, "parameters", "it crops more than there is")
     require_small((framed,))
     source = np.arange(framed) - frame.before
@@ -101,7 +101,7 @@ def _on_frame(a: Affine, frames: dict[int, Frame]) -> tuple[Float64, Float64]:
 
 
 def _value(node: Node) -> float:
-    """What it adds."""
+    """The value of the padding."""
     if node.version < INPUTS:
         return float(node.attribute("value"))
     if not node.has(VALUE):
@@ -112,7 +112,7 @@ def _value(node: Node) -> float:
 
 
 def _with_value(node: Node, wanted: Float64) -> Edit | None:
-    """The edit that lets it add the one number that is wanted; None where it adds that already."""
+    """The edit that sets the padding to the one number in `wanted`; None if it already has this value."""
     numbers = np.unique(wanted)
     require(numbers.size <= 1, "zero-padding", "what it adds would differ along the axes of the map")
     if all(number == _value(node) for number in numbers):

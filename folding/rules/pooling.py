@@ -1,4 +1,4 @@
-"""Operators that pool or reduce: means and sums pass a map, maxima one that keeps the order, norms a scale."""
+"""Pooling and reductions: means and sums pass a map, maxima a map that keeps the order, norms a scale."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from folding.rules.rule import Check, Ways
 
 SPATIAL = 2  # the first pooled axis of data (N, C, D1, ...), in every pooling operator
-INDICES = 1  # the output of MaxPool that tells where the largest elements are
+INDICES = 1  # the output of MaxPool with the positions of the largest elements
 
 
-# --- what the elements allow -----------------------------------------------------------------------------
+# --- conditions on the map ------------------------------------------------------------------------------
 
 
 def mean_keeps(node: Node, a: Affine) -> None:
@@ -46,7 +46,7 @@ def _require_channels(a: Affine) -> None:
 
 
 def global_pool(check: Check) -> OperatorRule:
-    """All positions of a channel become one: the map varies along batch and channel alone."""
+    """The rule of an operator that pools all positions of a channel: the map may vary along batch and channel only."""
 
     def keeps(node: Node, a: Affine) -> None:
         _require_channels(a)
@@ -56,10 +56,10 @@ def global_pool(check: Check) -> OperatorRule:
 
 
 def average_pool_keeps(node: Node, a: Affine) -> None:
-    """Every output is the mean of a window: a scale passes always, zeros that count keep a shift from passing.
+    """Every output is the mean of a window: a scale always passes; a shift does not pass if padding zeros count.
 
-    Zeros count where ``count_include_pad`` is 1 (what AveragePool-1 does is not said) and a window reaches
-    over the border: it is padded, or ceil_mode adds a last window (there the runtimes disagree).
+    Zeros count if ``count_include_pad`` is 1 (AveragePool-1 does not specify it) and a window crosses the border:
+    through padding, or through the last window that ceil_mode adds (for which runtimes disagree).
     """
     _require_channels(a)
     if a.is_linear:
@@ -70,7 +70,7 @@ def average_pool_keeps(node: Node, a: Affine) -> None:
 
 
 def max_pool_keeps(node: Node, a: Affine) -> None:
-    """As every maximum; the padding is below all elements. The Indices stay only if the map creates no ties."""
+    """As for every maximum; padding is below all elements. Indices stay the same only if the map creates no ties."""
     _require_channels(a)
     extreme_keeps(node, a)
     indexed = len(node.outputs) > INDICES and node.outputs[INDICES]
@@ -79,7 +79,7 @@ def max_pool_keeps(node: Node, a: Affine) -> None:
 
 
 def lp_pool_keeps(node: Node, a: Affine) -> None:
-    """As every norm; the zeros of the padding add nothing."""
+    """As for every norm; the zeros of the padding add nothing."""
     _require_channels(a)
     norm_keeps(node, a)
 
@@ -92,9 +92,9 @@ def _is_padded(node: Node) -> bool:
 
 
 def _require_filled_windows(node: Node) -> None:
-    """Every window holds an element of the input: it begins before the last one, and reaches over the padding.
+    """Require that every window holds an element of the input.
 
-    A window with gaps may step over a whole input. SAME pads less than a kernel.
+    A window longer than the padding does, unless gaps let it skip the whole input. SAME pads less than a kernel.
     """
     kernel, pads = list(node.attribute("kernel_shape")), node.attribute("pads") or ()
     gaps = any(step != 1 for step in node.attribute("dilations") or ())
@@ -107,7 +107,7 @@ def _require_filled_windows(node: Node) -> None:
 
 
 def _reduced(node: Node, rank: int) -> tuple[int, ...]:
-    """The axes that a reduction takes together, of an input of this rank."""
+    """The axes that a reduction reduces, for an input of this rank."""
     given = integers(node, "axes", 1)
     if not given:
         return () if node.attribute("noop_with_empty_axes") else tuple(range(rank))
@@ -115,7 +115,7 @@ def _reduced(node: Node, rank: int) -> tuple[int, ...]:
 
 
 def _before(node: Node, a: Affine) -> Affine:
-    """The map with the axes that the reduction takes away: along them it does not vary."""
+    """The map on the input, with the reduced axes, along which it does not vary."""
     if node.attribute("keepdims"):
         return a
     axes = _reduced(node, node.rank(0))
@@ -124,14 +124,14 @@ def _before(node: Node, a: Affine) -> Affine:
 
 
 def _after(node: Node, a: Affine) -> Affine:
-    """The map without the axes that the reduction takes away."""
+    """The map on the output, without the axes that the reduction removes."""
     axes = _reduced(node, a.rank)
     require_uniform(a, axes)
     return a if node.attribute("keepdims") else Affine.of(a.scale.squeeze(axes), a.shift.squeeze(axes))
 
 
 def reduction(check: Check) -> OperatorRule:
-    """All elements along the reduced axes become one: the map does not vary along them, and they may vanish."""
+    """The rule of a reduction: the map must not vary along the reduced axes, which the output may not have."""
 
     def backward(node: Node, a: Affine) -> Ways:
         check(node, a)
@@ -159,7 +159,7 @@ def sum_pass_forward(node: Node, index: int, a: Affine) -> Affine:
 
 
 def _count(node: Node) -> int:
-    """How many elements become one."""
+    """The number of elements that are reduced to one."""
     shape = node.shape(0)
     return math.prod(length_of(shape, axis) for axis in _reduced(node, len(shape)))
 
@@ -168,7 +168,7 @@ def _count(node: Node) -> int:
 
 
 def cumulative_sum_keeps(node: Node, a: Affine) -> None:
-    """``scale * cumsum(x) = cumsum(scale * x)`` along an axis along which the scale does not vary."""
+    """``scale * cumsum(x) = cumsum(scale * x)``, if the scale does not vary along the summed axis."""
     require(a.is_linear, "shift-left", "a shift would grow along a running sum")
     axis = node.integers(1)
     require(axis is not None, "unknown-shape", "its axis is computed at run time")

@@ -1,4 +1,4 @@
-"""MatMul and Einsum of two operands: products summed over the axes that the result does not have."""
+"""MatMul and Einsum of two operands: products, summed over the axes that the result does not have."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ DOTS = "..."
 
 @dataclass(frozen=True)
 class Product:
-    """``result[output] = sum(one[operands[0]] * other[operands[1]])`` over the labels that `output` has not."""
+    """``result[output] = sum(one[operands[0]] * other[operands[1]])`` over the labels missing in `output`."""
 
     operands: tuple[Labels, Labels]
     output: Labels
 
 
 def absorb_backward(node: Node, a: Affine) -> Edit:
-    """``scale * sum(x * W) + shift = sum(x * (scale * W)) + shift``, scale along axes of W; the shift is left over."""
+    """``scale * sum(x * W) + shift = sum(x * (scale * W)) + shift``: scale along axes of W; the shift is left over."""
     side = 0 if node.is_constant(0) else 1
     weight, product = _weight(node, side), _product(node)
     scale = _held(weight, _relabelled(a.linear_part(), product.output, product.operands[side])).scale
@@ -43,8 +43,8 @@ def absorb_backward(node: Node, a: Affine) -> Edit:
 def absorb_forward(node: Node, index: int, a: Affine) -> Edit:
     """``sum((scale * x + shift) * W) = sum(x * (scale * W)) + sum(shift * W)``; the last sum is left over.
 
-    Both lie along axes of W. Axes that are summed but that W does not have, or has only once for all, make the
-    sum of the shift as many times as large as they are long.
+    Scale and shift lie along axes of W. If W lacks a summed axis, or has it with length 1, the sum of the shift is
+    multiplied by the length of that axis.
     """
     side = 1 - index
     weight, product = _weight(node, side), _product(node)
@@ -65,7 +65,7 @@ def absorb_forward(node: Node, index: int, a: Affine) -> Edit:
 
 
 def pass_backward(node: Node, a: Affine) -> Ways:
-    """``scale * sum(x * y) = sum((scale * x) * y)``: an operand that has the axes along which the scale varies."""
+    """``scale * sum(x * y) = sum((scale * x) * y)``; the operand must have the axes along which the scale varies."""
     product = _product(node)
     require(a.is_linear, "shift-left", "a shift of a product is none of its operands")
     found = possible(
@@ -89,14 +89,14 @@ def _weight(node: Node, side: int) -> Weight:
 
 
 def _held(weight: Weight, a: Affine) -> Affine:
-    """The map, if the constant is as long as it along every axis."""
+    """The map, if the constant has its length along every axis along which it varies."""
     fits = all(n in (1, length) for n, length in zip(a.shape, weight.shape, strict=True))
     require(fits, "broadcast", f"the map has the shape {list(a.shape)}, the constant operand {list(weight.shape)}")
     return a
 
 
 def _relabelled(a: Affine, source: Labels, target: Labels) -> Affine:
-    """The map of a value with the axes `source` for one with the axes `target`."""
+    """Convert a map on a value with the axes `source` to one on a value with the axes `target`."""
     require(a.rank == len(source), "parameters", f"the map has rank {a.rank}, the equation {len(source)}")
     require(
         all(source[axis] in target for axis in a.axes), "axis", "the map varies along an axis that is another operand's"
@@ -106,7 +106,7 @@ def _relabelled(a: Affine, source: Labels, target: Labels) -> Affine:
     return a.transpose(order).reshape([a.shape[source.index(label)] if label in source else 1 for label in target])
 
 
-# --- which axes run together -----------------------------------------------------------------------------
+# --- labels of axes --------------------------------------------------------------------------------------
 
 
 def _product(node: Node) -> Product:
@@ -118,7 +118,7 @@ def _product(node: Node) -> Product:
 
 
 def _parsed(equation: str, ranks: Sequence[int]) -> Product:
-    """The product that an equation of Einsum describes. Ellipses align at their ends, as NumPy's broadcasting does."""
+    """The product that an equation of Einsum describes. Ellipses align at their ends, as in NumPy's broadcasting."""
     given, explicit, result = equation.replace(" ", "").partition("->")
     terms = given.split(",")
     require(len(terms) == len(ranks) == 2, "barrier", f"an Einsum of {len(ranks)} operands")

@@ -1,7 +1,7 @@
-"""A quantized weight takes a scale into the scale of its quantization: the integers stay, or turn their sign.
+"""A quantized weight absorbs a scale into its quantization scale: the integers stay or change their sign.
 
-Nothing passes an activation that is quantized or dequantized: its integers were rounded for the values as they are.
-So operators that round to integers or compute with them are barriers, which a code of their own tells.
+No map passes a quantized or dequantized activation, because its integers were rounded for the current values.
+So operators that round to integers or compute with them are barriers; they have their own refusal code.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
     from folding.graph.node import Node
     from folding.rules.rule import Ways
 
-# Operators that round to integers or compute with them, of the standard and of ONNX Runtime's domain, by their names.
+# Names of operators that round to integers or compute with them, in the standard and in ONNX Runtime's domain.
 COMPUTES_WITH_INTEGERS = re.compile(
     r"(.*::)?((Dynamic)?(Q|Deq)uantize|Q(Linear|Gemm|Attention|Embed|Ordered|MoE)|.*Integer)"
 )
 
 
 def factor(node: Node, index: int, weight: Weight) -> Affine | None:
-    """What a new weight is the old one times, where its quantization can take that; None where it is written anew.
+    """The factor from the old to the new weight, if its quantization can absorb it; None if the weight is replaced.
 
-    One scale may become one per output channel, and not one per input channel: where ONNX Runtime 1.32 computes a Conv
-    or Gemm with the integers, it takes every vector of scales for the outputs', whatever the attribute `axis` says.
+    One scale may become one per output channel, but not one per input channel: if ONNX Runtime 1.32 computes a Conv or
+    Gemm with the integers, it treats every vector of scales as one per output, whatever the attribute `axis` is.
     """
     origin = constants.origin(node.scope, node.inputs[index]) if node.is_constant(index) else None
     if origin is None:
         return None
     old = node.weight(index)
     if weight.base is not old.base:
-        return None  # new values, which nothing ties to the integers
+        return None  # new values, which are not a multiple of the old ones
     a = Affine.identity(len(weight.shape))
     for part in weight.factors[len(old.factors) :]:
         a = regroup(Affine.of(part.values, 0.0), part.view, weight.shape).after(a)
@@ -54,20 +54,20 @@ def factor(node: Node, index: int, weight: Weight) -> Affine | None:
 
 
 def _output_axis(node: Node, index: int) -> int | None:
-    """The axis of a weight that runs over output channels, None where it has none."""
+    """The axis of a weight that runs over output channels, None if there is none."""
     if node.op == "Gemm" and index < 2:  # A or B
         return index ^ bool(node.attribute("transB" if index else "transA"))
     return {("Conv", 1): 0, ("ConvTranspose", 1): 1, ("MatMul", 0): -2, ("MatMul", 1): -1}.get((node.op, index))
 
 
 def dequantize_pass_backward(node: Node, a: Affine) -> Ways:
-    """``f * s * (q - z) = abs(f) * s * (p(q) - z)`` with ``p(q) = sign(f) * (q - z) + z``, z being the zero point.
+    """``f * s * (q - z) = abs(f) * s * (p(q) - z)`` with ``p(q) = sign(f) * (q - z) + z``; z is the zero point.
 
-    So scales stay positive, as runtimes ask for, and the integers stay where f is positive. Where f is negative they
-    are mirrored at the zero point; where it is 0 they become the zero point, and the scale stays. A bias whose scale
-    is the product of the scales of data and weight, as in QLinearConv, keeps that property.
+    So scales stay positive, as runtimes require, and the integers do not change where f is positive. Where f is
+    negative, they are mirrored at the zero point. Where f is 0, they become the zero point, and the scale does not
+    change. A bias whose scale is the product of the scales of data and weight, as in QLinearConv, keeps this property.
 
-    Integers that a QuantizeLinear makes of a constant on the same grid pass on `a` itself, of what they stand for.
+    If a QuantizeLinear produces the integers from a constant on the same grid, `a` itself passes on to it.
     """
     require(node.is_constant(0), "quantized", "an activation was rounded to the integers that are dequantized here")
     grid = _grid(node, constants.recipe(node.scope, node.inputs[0]).shape)
@@ -81,10 +81,10 @@ def dequantize_pass_backward(node: Node, a: Affine) -> Ways:
 
 
 def quantize_absorb_backward(node: Node, a: Affine) -> Edit:
-    """The integers of a constant come to stand for f times what they stand for, as for DequantizeLinear.
+    """Let the integers of a constant represent f times their values, as for DequantizeLinear.
 
-    The constant becomes exactly what its new integers stand for: it lies amid the values that are rounded to them,
-    so that no runtime's way to divide gives other integers.
+    The constant becomes the exact values of its new integers. These lie in the middle of the ranges that are rounded to
+    them, so every runtime obtains the same integers, whatever its way to divide.
     """
     weight, integers = node.weight(0), constants.array(node.scope, node.output)
     grid = _grid(node, weight.shape)
@@ -103,12 +103,12 @@ def _grid(node: Node, shape: tuple[int, ...]) -> Grid:
 
 
 def _size(a: Affine) -> Affine:
-    """What the scales are multiplied by: nothing where the scale of `a` is 0."""
+    """The factor of the quantization scales: |scale|, but 1 where the scale of `a` is 0."""
     return Affine.of(np.where(a.scale == 0, 1.0, np.abs(a.scale)), 0.0)
 
 
 def _of_integers(grid: Grid, a: Affine) -> Affine:
-    """The map ``sign * (q - z) + z`` of the integers."""
+    """The map ``sign * (q - z) + z`` on the integers."""
     if (a.scale > 0).all():
         return Affine.identity(a.rank)
     sign = np.sign(a.scale)
@@ -130,9 +130,9 @@ def _rescaled(node: Node, grid: Grid, a: Affine) -> Grid:
         require(uniform, "quantized-axis", f"the map varies within a block of {grid.block}")
         return replace(grid, scale=grid.scale * of_blocks)
     axis = size.axes[0] if grid.is_per_tensor and size.axes else grid.axis
-    told = f"the map varies along axes {list(size.axes)} of the weight, its quantization "
-    told += "along none or one" if grid.is_per_tensor else f"along {axis}"
-    require(set(size.axes) <= {axis}, "quantized-axis", told)
+    reason = f"the map varies along axes {list(size.axes)} of the weight, its quantization "
+    reason += "along none or one" if grid.is_per_tensor else f"along {axis}"
+    require(set(size.axes) <= {axis}, "quantized-axis", reason)
     if not size.axes:
         return replace(grid, scale=grid.scale * size.scale.item())
     require(node.version >= PER_AXIS, "old-opset", f"{node.op} has one scale per tensor before opset {PER_AXIS}")
@@ -141,7 +141,7 @@ def _rescaled(node: Node, grid: Grid, a: Affine) -> Grid:
 
 
 def _edit(node: Node, old: Grid, new: Grid) -> Edit:
-    """What changes at an operator that gets another grid."""
+    """The edit that gives an operator another grid."""
     edited = {}
     if not np.array_equal(old.scale, new.scale):
         edited[1] = Weight.of(new.scale, node.weight(1).dtype, is_scale=True)

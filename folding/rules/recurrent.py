@@ -1,4 +1,4 @@
-"""LSTM, GRU and RNN absorb a map of their input's features: the input weights are a product along them."""
+"""LSTM, GRU and RNN absorb a preceding map along the features: the input weights multiply along that axis."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from folding.algebra.affine import Affine
     from folding.graph.node import Node
 
-RANK = 3  # of X, whatever its layout: the features come last; and of W, (directions, gates * hidden, features)
-WEIGHTS, BIASES = 1, 3  # inputs: W, and B of (directions, 2 * gates * hidden), those of W before those of R
+RANK = 3  # of X, with the features last in every layout, and of W: (directions, gates * hidden, features)
+WEIGHTS, BIASES = 1, 3  # inputs: W, and B of (directions, 2 * gates * hidden), biases of W before those of R
 
 
 def absorb_forward(node: Node, index: int, a: Affine) -> Edit:
     """``W (scale * x + shift) + b = (W * scale) x + (b + W shift)`` before every gate, at every step of the sequence.
 
-    Steps beyond `sequence_lens` are not computed at all, so nothing is padded.
+    Steps beyond `sequence_lens` are not computed, so there is no padding.
     """
     data_only(index)
     weight = node.weight(WEIGHTS)

@@ -1,4 +1,4 @@
-"""Operators that resample an image: interpolation passes a map off the resized axes, blocks move its channels."""
+"""Resampling of images: interpolation passes a map along axes that it does not resize, blocks move the channels."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from folding.rules.rule import Ways
 
 SIZES_INPUT = 3  # of Resize since 11
-SCALES_AFTER_ROI = 11  # Resize: before it the scales are input 1, as those of Upsample
-SPACE = (2, 3)  # the axes along which blocks lie, of (N, C, H, W)
+SCALES_AFTER_ROI = 11  # Resize: before it, the scales are input 1, as in Upsample
+SPACE = (2, 3)  # the axes of blocks in (N, C, H, W)
 IMAGE_RANK = 4
 
 
@@ -23,21 +23,21 @@ IMAGE_RANK = 4
 
 
 def resize_keeps(node: Node, a: Affine) -> None:
-    """``a(resize(x)) = resize(a(x))``: every output is a mean of elements along the resized axes.
+    """``a(resize(x)) = resize(a(x))``: every output is a weighted mean of elements along the resized axes.
 
-    The weights of nearest, linear and cubic interpolation sum to 1: at the border the last element counts
-    again, or (exclude_outside, antialias) they are normalized. Only tf_crop_and_resize adds other values.
+    The weights of nearest, linear and cubic interpolation sum to 1: at the border the last element is repeated,
+    or (exclude_outside, antialias) the weights are normalized. Only tf_crop_and_resize adds other values.
     """
     coordinates = node.attribute("coordinate_transformation_mode")
     require(coordinates != b"tf_crop_and_resize", "zero-padding", "values outside the input are a constant")
     axes = axes_of(node.attribute("axes") or range(a.rank), a.rank)
-    still = coordinates != b"tf_half_pixel_for_nn"  # which moves half an element where the scale is 1, too
+    still = coordinates != b"tf_half_pixel_for_nn"  # it shifts by half an element even where the scale is 1
     moved = (axis for axis in set(a.axes) & set(axes) if not (still and _is_kept(node, axis, axes.index(axis))))
     require_uniform(a, moved)
 
 
 def _is_kept(node: Node, axis: int, place: int) -> bool:
-    """Whether the scale along an axis, the one at `place` of those given, is 1: equal sizes alone prove nothing."""
+    """Whether the scale along an axis, at index `place` of the axes, is 1; equal sizes alone prove nothing."""
     if not node.has(SIZES_INPUT):
         scales = _scales(node)
         return place < len(scales) and scales[place] == 1
@@ -60,7 +60,7 @@ def _scales(node: Node) -> list[float]:
 
 
 def _spread(node: Node, a: Affine) -> Affine:
-    """The map on the C * positions channels that hold the C channels of `a` in blocks of positions."""
+    """The map on C * positions channels, which hold the C channels of `a` in blocks."""
     positions = _positions(node, a)
     batch, channels = a.shape[:2]
     require_small((batch, channels, positions))
@@ -69,7 +69,7 @@ def _spread(node: Node, a: Affine) -> Affine:
 
 
 def _gathered(node: Node, a: Affine) -> Affine:
-    """The map on C channels, if all C * positions channels that become one are mapped alike."""
+    """The map on C channels, if those of the C * positions channels that become one have the same map."""
     positions = _positions(node, a)
     batch, channels = a.shape[:2]
     if channels == 1:
@@ -81,7 +81,7 @@ def _gathered(node: Node, a: Affine) -> Affine:
 
 
 def _positions(node: Node, a: Affine) -> int:
-    """How many positions make a block: they become channels, so the map must not vary along the image."""
+    """The number of positions in a block. They become channels, so the map must not vary along the image."""
     size = int(node.attribute("blocksize"))
     require(a.rank == IMAGE_RANK and size > 0, "parameters", f"a value of rank {a.rank} has no blocks of {size}")
     require_uniform(a, SPACE)
@@ -89,30 +89,30 @@ def _positions(node: Node, a: Affine) -> int:
 
 
 def _grouped(node: Node, batch: int, channels: int, positions: int) -> tuple[int, int, int]:
-    """The channel axis in two: the position is its slower part in the mode DCR, its faster one in CRD."""
+    """The channel axis split in two: the position is the outer part in mode DCR, the inner part in mode CRD."""
     if node.attribute("mode") == b"CRD":
         return batch, channels, positions
     return batch, positions, channels
 
 
 def depth_to_space_pass_backward(node: Node, a: Affine) -> Ways:
-    """Every output channel is made of block * block input channels, which take its map."""
+    """Every output channel comes from block * block input channels, which get its map."""
     return [{0: _spread(node, a)}]
 
 
 def depth_to_space_pass_forward(node: Node, index: int, a: Affine) -> Affine:
-    """The input channels that become one must have one map."""
+    """The input channels that become one output channel must have the same map."""
     data_only(index)
     return _gathered(node, a)
 
 
 def space_to_depth_pass_backward(node: Node, a: Affine) -> Ways:
-    """The output channels that are made of one must have one map."""
+    """The output channels that come from one input channel must have the same map."""
     return [{0: _gathered(node, a)}]
 
 
 def space_to_depth_pass_forward(node: Node, index: int, a: Affine) -> Affine:
-    """Every input channel becomes block * block output channels, which take its map."""
+    """Every input channel becomes block * block output channels, which get its map."""
     data_only(index)
     return _spread(node, a)
 

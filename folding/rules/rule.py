@@ -1,4 +1,4 @@
-"""OperatorRule: the at most four questions a rule answers, and what several families of rules ask themselves."""
+"""OperatorRule: the interface of a rule, and helpers that several families of rules share."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _Answer = TypeVar("_Answer")
 
 
 class Passage(NamedTuple):
-    """A map that passes an operator: what must hold at its inputs, or what holds at its outputs, by number.
+    """A map that passes an operator: the maps required at its inputs, or the maps at its outputs, by index.
 
-    An input or output without an entry does not change. `edit` is what changes at the operator itself.
+    An input or output without an entry does not change. `edit` is the change at the operator itself.
     """
 
     maps: Mapping[int, Affine]
@@ -37,13 +37,13 @@ Ways = Sequence[Mapping[int, Affine] | Passage]  # alternatives, each with an af
 
 @dataclass(frozen=True)
 class OperatorRule:
-    """What an operator does with an affine; each answer raises Refused where it cannot.
+    """How an operator absorbs or passes an affine map; each function raises Refused if it cannot.
 
     absorb_backward(node, a): an edit after which the operator computes ``a(operator(...))``.
     absorb_forward(node, input, a): an edit after which it computes ``operator(..., a(input), ...)``.
-    pass_backward(node, a): what must hold before it so that `a` holds after it, on its first output.
+    pass_backward(node, a): the maps required on its inputs to get `a` on its first output.
     part_backward(node, output, a): the same for an operator whose outputs are parts of its input.
-    pass_forward(node, input, a): what holds after it if `a` holds before it, on that input alone.
+    pass_forward(node, input, a): the map on its outputs if `a` is applied to that input only.
     """
 
     absorb_backward: Callable[[Node, Affine], Edit] | None = None
@@ -53,14 +53,14 @@ class OperatorRule:
     pass_forward: Callable[[Node, int, Affine], Affine | Passage] | None = None
 
     def never_passing(self) -> OperatorRule:
-        """The same rule for an operator that may absorb and not pass."""
+        """The same rule for an operator that may absorb but not pass."""
         return replace(self, pass_backward=None, part_backward=None, pass_forward=None)
 
 
 def asked(node: Node, question: Callable[..., _Answer], *given: object) -> _Answer:
-    """What a rule answers; a refusal where the model breaks the operator's own rules, which no rule looks for."""
-    _ = node.schema  # its inputs and attributes are those that the operator asks for
-    try:  # NumPy's and Python's words for shapes that do not fit
+    """Call a function of a rule; raises Refused if the node is malformed, which the rules do not check."""
+    _ = node.schema  # checks that inputs and attributes fit the operator
+    try:  # errors of NumPy and Python for shapes that do not fit
         return question(node, *given)
     except (
         ValueError,
@@ -74,7 +74,7 @@ def along(a: Affine, axis: int, length: int, what: str) -> tuple[Float64, Float6
     """Scale and shift as vectors of `length`, for a map that varies along `axis` only.
 
     Raises:
-        Refused: "axis" if it varies elsewhere, "broadcast" if its own length there is another one.
+        Refused: "axis" if it varies along another axis, "broadcast" if its own length there differs.
     """
     require(-a.rank <= axis < a.rank, "axis", f"a value of rank {a.rank} has no axis {axis}")
     require(
@@ -85,12 +85,12 @@ def along(a: Affine, axis: int, length: int, what: str) -> tuple[Float64, Float6
 
 
 def data_only(index: int) -> None:
-    """Refuse a map on any input but the first: there it is a weight or a parameter."""
+    """Refuse a map on any input but the first, because the others are weights or parameters."""
     require(index == 0, "not-data-input", f"the value is input {index}, not the data")
 
 
 def bias_edit(node: Node, index: int, scale: Float64, shift: Float64, like: Weight) -> dict[int, Weight]:
-    """``scale * bias + shift`` as the new constant of an optional bias input; nothing where nothing changes."""
+    """``scale * bias + shift`` as the new constant of an optional bias input; empty if nothing changes."""
     if not shift.any() and (np.all(scale == 1) or not node.has(index)):
         return {}
     if not node.has(index):
@@ -112,10 +112,10 @@ def mapped(node: Node, index: int, scale: Float64, shift: Float64) -> Weight:
 
 
 def possible(answer: Callable[[int], Affine], inputs: Iterable[int]) -> dict[int, Affine]:
-    """The answers for those inputs for which it is not refused, at least one.
+    """The results for the inputs that are not refused, at least one.
 
     Raises:
-        Refused: the last refusal, if there was no answer.
+        Refused: the last refusal, if all inputs are refused.
     """
     found, refusal = {}, None
     for index in inputs:
@@ -129,7 +129,7 @@ def possible(answer: Callable[[int], Affine], inputs: Iterable[int]) -> dict[int
 
 
 def fits_input(node: Node, index: int, a: Affine) -> Affine:
-    """The map for an input that broadcasts to the output the map was given for.
+    """Convert a map on the output to one on an input that broadcasts to the output.
 
     Raises:
         Refused: "broadcast" or "unknown-shape" unless the input has every axis along which the map varies.
@@ -150,7 +150,7 @@ Check = Callable[["Node", Affine], None]
 
 
 def commuting(check: Check) -> OperatorRule:
-    """The rule of an operator with ``operator(a(x)) = a(operator(x))`` for the maps on its data that pass the check."""
+    """The rule of an operator with ``operator(a(x)) = a(operator(x))`` for all maps that pass the check."""
 
     def backward(node: Node, a: Affine) -> Ways:
         check(node, a)

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from folding.graph.node import Node
     from folding.rules.rule import Ways
 
-REPEATS_FOR_ALL_AXES = 6  # Tile: before it, of one axis
-SPLIT_AS_ATTRIBUTE = 2  # Split: before it, as an attribute or an input
+REPEATS_FOR_ALL_AXES = 6  # Tile: before it, repeats apply to one axis
+SPLIT_AS_ATTRIBUTE = 2  # Split: before it, the sizes are an attribute or an input
 
 
 # --- Slice -----------------------------------------------------------------------------------------------
 
 
 def slice_pass_backward(node: Node, a: Affine) -> Ways:
-    """``a(x[part]) = b(x)[part]``, b being `a` on the part and the identity on what nobody sees."""
+    """``a(x[part]) = b(x)[part]``; b is `a` on the part and the identity on the rest, which nothing reads."""
     for axis, step in _slices(node, a).items():
         length = length_of(node.shape(0), axis)
         a = placed(a, axis, _selected(step, length), length)
@@ -41,7 +41,7 @@ def slice_pass_forward(node: Node, index: int, a: Affine) -> Affine:
 
 
 def _slices(node: Node, a: Affine) -> dict[int, slice]:
-    """What the operator takes of each axis along which the map varies; axes that it leaves alone have no entry."""
+    """The slice of each axis along which the map varies; axes that are not sliced have no entry."""
     if not a.axes:
         return {}
     given = integers(node, "axes", 3)
@@ -58,7 +58,7 @@ def _slices(node: Node, a: Affine) -> dict[int, slice]:
 
 
 def _selected(part: slice, length: int) -> range:
-    """The positions of a slice: what is negative counts from the end, then all is clamped (operator Slice-10)."""
+    """The positions of a slice: negative numbers count from the end, then all are clamped (operator Slice-10)."""
     start, end = (place + length if place < 0 else place for place in (part.start, part.stop))
     if part.step > 0:
         return range(min(max(start, 0), length), min(max(end, 0), length), part.step)
@@ -69,20 +69,20 @@ def _selected(part: slice, length: int) -> range:
 
 
 def split_part_backward(node: Node, output: int, a: Affine) -> Ways:
-    """``a`` on one part of the input; the other parts do not change."""
+    """Apply ``a`` to one part of the input; the other parts do not change."""
     axis, cuts = _cuts(node, a)
     return [{0: placed(a, axis, range(cuts[output], cuts[output + 1]), cuts[-1])}]
 
 
 def split_pass_forward(node: Node, index: int, a: Affine) -> Passage:
-    """Each part of the input takes its part of the map along."""
+    """Each part of the input carries its part of the map."""
     data_only(index)
     axis, cuts = _cuts(node, a)
     return Passage({n: taken(a, axis, range(cuts[n], cuts[n + 1])) for n in range(len(node.outputs))})
 
 
 def _cuts(node: Node, a: Affine) -> tuple[int, list[int]]:
-    """The axis that is split, and where: 0, the ends of all parts but the last, the whole length."""
+    """The axis that is split, and the cuts: 0, the ends of all parts but the last, the whole length."""
     require(node.version >= SPLIT_AS_ATTRIBUTE, "old-opset", "Split-1 is not told by its attributes alone")
     axis, parts = axes_of([node.attribute("axis")], a.rank)[0], len(node.outputs)
     lengths = integers(node, "split", 1)
@@ -99,9 +99,9 @@ def _cuts(node: Node, a: Affine) -> tuple[int, list[int]]:
 
 
 def gather_pass_backward(node: Node, a: Affine) -> Ways:
-    """``a(x[indices]) = b(x)[indices]``: every element that is read has one map, the others are not seen.
+    """``a(x[indices]) = b(x)[indices]``: every element that is read needs one map; nothing reads the others.
 
-    The output has the axes of the indices in place of the one they select from.
+    In the output, the axes of the indices replace the axis from which they select.
     """
     many = node.rank(1)
     axis = axes_of([node.attribute("axis")], a.rank + 1 - many)[0]
@@ -129,7 +129,7 @@ def gather_pass_forward(node: Node, index: int, a: Affine) -> Affine:
     indices = _indices(node, a.shape[axis])
     chosen = taken(a, axis, indices.reshape(-1))
     inner = indices.shape if axis in chosen.axes else (1,) * indices.ndim
-    return chosen.reshape((*chosen.shape[:axis], *inner, *chosen.shape[axis + 1 :]))  # what is chosen may vary less
+    return chosen.reshape((*chosen.shape[:axis], *inner, *chosen.shape[axis + 1 :]))  # the selection may vary less
 
 
 def _indices(node: Node, length: int) -> NDArray[np.int64]:
@@ -143,7 +143,7 @@ def _indices(node: Node, length: int) -> NDArray[np.int64]:
 
 
 def expand_pass_backward(node: Node, a: Affine) -> Ways:
-    """``a(expand(x)) = expand(a(x))`` if the map varies only along axes that the input has, and in full length."""
+    """``a(expand(x)) = expand(a(x))``, if the map varies only along axes that the input has in full length."""
     return [{0: fits_input(node, 0, a)}]
 
 
@@ -154,7 +154,7 @@ def expand_pass_forward(node: Node, index: int, a: Affine) -> Affine:
 
 
 def tile_pass_backward(node: Node, a: Affine) -> Ways:
-    """``a(tile(x)) = tile(b(x))``, b being one period of `a`: every copy must have the same map."""
+    """``a(tile(x)) = tile(b(x))``; b is one period of `a`, because every copy must have the same map."""
     for axis, repeats in _repeats(node, a).items():
         length, rest = divmod(a.shape[axis], repeats)
         require(rest == 0, "parameters", f"{a.shape[axis]} elements are not {repeats} copies")
@@ -177,7 +177,7 @@ def tile_pass_forward(node: Node, index: int, a: Affine) -> Affine:
 
 
 def _repeats(node: Node, a: Affine) -> dict[int, int]:
-    """How often each axis along which the map varies is repeated."""
+    """The number of repeats of each axis along which the map varies."""
     if not a.axes:
         return {}
     require(node.version >= REPEATS_FOR_ALL_AXES, "old-opset", "Tile-1 repeats one axis that is an input")
@@ -187,7 +187,7 @@ def _repeats(node: Node, a: Affine) -> dict[int, int]:
 
 
 def where_pass_backward(node: Node, a: Affine) -> Ways:
-    """``a(where(c, x, y)) = where(c, a(x), a(y))``. A map before one of them alone does not pass."""
+    """``a(where(c, x, y)) = where(c, a(x), a(y))``. A map on only one of x and y does not pass."""
     return [{index: fits_input(node, index, a) for index in (1, 2)}]
 
 

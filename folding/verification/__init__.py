@@ -1,9 +1,9 @@
-"""Verification: run the original and the folded model side by side, in a bounded process, and judge the difference.
+"""Verification: run the original and the folded model on the same samples in a bounded process, and compare them.
 
-parent (`verify`, in the process of the caller), standby (a child that is started early), job (what the two exchange),
+parent (`verify`, in the caller's process), standby (a child that is started early), job (what the two exchange),
 child (the bounded process), compare, samples, runtime, judge (in the child).
 
-Import its modules one by one: the parent must not load ONNX Runtime, nor the child onnx. The room is not called
-`verify`: a package of that name would hide the function `folding.verify`. May import: `folding.report.model`,
-`folding.onnxfile`, `folding.process`, `folding.errors`.
+Import its modules one by one: the parent must not load ONNX Runtime, and the child must not load onnx. The room is not
+called `verify`, because a package with that name would hide the function `folding.verify`. May import:
+`folding.report.model`, `folding.onnxfile`, `folding.process`, `folding.errors`.
 """

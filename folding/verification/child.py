@@ -1,8 +1,8 @@
-"""The child process of `folding.verify`: bounded, it does one job and leaves the verdict in a file.
+"""The child process of `folding.verify`: it runs one job within limits and writes the verdict to a file.
 
-One argument: a folder, which holds job.json by the time that a byte arrives on standard input. The verdict goes to
-result.json there, the current activity to activity.txt, so that the parent can tell what was going on when this process
-was killed or died.
+Its one argument is a folder, which holds job.json once a byte arrives on standard input. The verdict goes to
+result.json there. The current activity goes to activity.txt, so that the parent can report what this process was doing
+when it was killed or died.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if sys.platform != "win32":
 
 
 def main(folder: Path) -> None:
-    """Do the job in `folder` and leave result.json there, complete or not at all."""
+    """Run the job in `folder` and write result.json there, complete or not at all."""
     job = Job(**json.loads((folder / JOB).read_text()))
     die_with(job.parent)
     _limit(job)
@@ -37,7 +37,7 @@ def main(folder: Path) -> None:
 
 
 def _limit(job: Job) -> None:
-    """Bound this process, what it holds so far included. The processor time is for when the parent is gone."""
+    """Limit this process, including what it holds so far. The limit on processor time applies if the parent is gone."""
     if sys.platform != "win32":
         lower(resource.RLIMIT_CORE, 0)
         lower(resource.RLIMIT_CPU, int(job.seconds * THREADS) + 1)

@@ -1,4 +1,4 @@
-"""Run the original and the folded model on the same samples, one after the other, and compare."""
+"""Run the original and the folded model on the same samples, one after the other, and compare the outputs."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
     from folding.verification.judge import Array, Finding
     from folding.verification.samples import Feeds
 
-RUNS = 5  # of one sample: the original plainly, rounded, rounded more, optimised; the folded model
-DRIFT = 0.5  # of the inputs rounded more: each moves up or not at all, so all together move up by half
-SHARE_OF_TIME = 0.5  # for the samples that follow the first: runs differ in speed
-SHARE_OF_TIME_GUESSING = 0.25  # for finding shapes that run
+RUNS = 5  # per sample: the original as it is, rounded, rounded more, optimised; the folded model
+DRIFT = 0.5  # for the inputs rounded more: each moves up or not at all, so on average all move up by half
+SHARE_OF_TIME = 0.5  # for the samples after the first; runs differ in speed
+SHARE_OF_TIME_GUESSING = 0.25  # for the search for shapes that run
 
 
 class FailedError(Exception):
-    """The folded model is wrong before outputs can be compared; the text is the reason, a sentence."""
+    """The folded model is wrong before any output can be compared; the text is the reason, a sentence."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What was fed, and what legitimate executions of the original made of it."""
+    """The inputs of a run, and the outputs of legitimate executions of the original on them."""
 
     feeds: Feeds
     outputs: dict[str, Reference]
 
 
 class Comparison:
-    """The two models of a job; `verdict` is the story."""
+    """The comparison of the two models of a job; start with `verdict`."""
 
     def __init__(self, job: Job, folder: Path) -> None:
         self._job = job
@@ -53,7 +53,7 @@ class Comparison:
         self._description = ""
 
     def verdict(self) -> Verification:
-        """The verification; every obstacle becomes a verdict, but for OptionError, which is the caller's to hear."""
+        """Return the verification. Every failure becomes a verdict, except OptionError, which is raised."""
         try:
             return self._compared()
         except FailedError as error:
@@ -84,7 +84,7 @@ class Comparison:
         (self._folder / ACTIVITY).write_text(activity)
 
     def _passed(self) -> float:
-        """The share of the time that is over."""
+        """The share of the time limit that has passed."""
         return (time.monotonic() - self._started) / self._job.seconds
 
     def _original(self, *, optimised: bool) -> Runner:
@@ -94,7 +94,7 @@ class Comparison:
             raise UnverifiableError(f"ONNX Runtime cannot load the original: {error}") from None
 
     def _references(self, original: Runner, rounding: Rounding) -> list[Sample]:
-        """Every sample with the original's outputs on it, but for generated ones that the original makes NaN of."""
+        """Every sample with the original's outputs, except generated ones on which the original yields NaN."""
         found: list[Sample] = []
         undefined = ""
         for feeds, outputs in self._runs(original):
@@ -106,12 +106,12 @@ class Comparison:
                 _widen(references, original, near, amplified=amplified)
             found.append(Sample(feeds, references))
         if not found:
-            hint = "" if self._job.inputs else "; give samples it can compute with (--inputs FILE.npz)"
+            hint = "" if self._job.inputs else '; give samples it can compute with (inputs="FILE.npz")'
             raise UnverifiableError(f'output "{undefined}" of the original is NaN on the samples{hint}')
         return found
 
     def _runs(self, original: Runner) -> Iterator[tuple[Feeds, dict[str, Array]]]:
-        """The samples, each with the original's outputs on it."""
+        """The samples, each with the original's outputs."""
         specs = original.specs
         if self._job.inputs is not None:
             feeds = samples.read(Path(self._job.inputs), specs, self._job.label)
@@ -131,13 +131,13 @@ class Comparison:
             try:
                 yield feeds, original.run(feeds)
             except RuntimeRefusalError:
-                continue  # the values of this one are out of a range; the first one ran
+                continue  # some value of this sample is out of range; the first sample ran
 
     def _first_run(self, original: Runner) -> tuple[samples.Guess, Feeds, dict[str, Array], float]:
-        """The first guess that the original runs on, and the seconds it took."""
+        """The first guess on which the original runs, and the seconds that it took."""
         specs = original.specs
         refusal = ""
-        hint = "; give samples that it runs on (--inputs FILE.npz)" if specs else ""
+        hint = '; give samples that it runs on (inputs="FILE.npz")' if specs else ""
         for guess in samples.guesses(specs):
             if refusal and self._passed() > SHARE_OF_TIME_GUESSING:
                 break
@@ -155,7 +155,7 @@ class Comparison:
         try:
             optimised = Runner(self._before, optimised=True)
         except RuntimeRefusalError:
-            return  # a flaw of the optimiser is none of the model's; the other executions remain
+            return  # an optimiser's fault is not the model's; the other executions remain
         for sample in references:
             _widen(sample.outputs, optimised, sample.feeds, amplified=False)
 
@@ -198,7 +198,7 @@ class Comparison:
 
 
 def _widen(references: dict[str, Reference], runner: Runner, feeds: Feeds, *, amplified: bool) -> None:
-    """Run once more and note how far the outputs stray; an execution that fails tells nothing."""
+    """Run once more and record how far the outputs deviate; an execution that fails is ignored."""
     try:
         outputs = runner.run(feeds)
     except RuntimeRefusalError:
@@ -208,7 +208,7 @@ def _widen(references: dict[str, Reference], runner: Runner, feeds: Feeds, *, am
 
 
 def _merged(a: OutputError, b: OutputError) -> OutputError:
-    """The figures of one output over two samples: the worst of each, and the tolerance that decided."""
+    """The figures of one output over two samples: the worse of each, and the tolerance that decided."""
     decisive = max(a, b, key=lambda error: (not error.ok, error.max_absolute))
     return replace(
         decisive,

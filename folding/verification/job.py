@@ -1,4 +1,4 @@
-"""What the two processes of a verification tell each other: a job, and the names of the files it goes through."""
+"""What the two processes of a verification exchange: a job, and the names of the files that carry it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ ACTIVITY, JOB, RESULT = "activity.txt", "job.json", "result.json"  # in the fold
 
 @dataclass(frozen=True)
 class Job:
-    """What the child process is to compare; all that must be known of the files' insides is told here."""
+    """What the child process must compare, with all that it needs to know about the contents of the files."""
 
     before: str
     after: str
     inputs: str | None  # an .npz file, None to generate samples
-    label: str  # what the user calls that file
+    label: str  # the user's name for that file
     seconds: float  # after which the parent gives up
     memory: int | None  # bytes of address space, None without a limit
     epsilon: float  # the relative spacing of the narrowest numbers in either model
     quantizes: bool  # whether either rounds activations to a few bits
-    parent: int = 0  # the process that waits for the verdict; 0: nobody does
+    parent: int = 0  # the process that waits for the verdict; 0: none

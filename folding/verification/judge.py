@@ -1,9 +1,9 @@
-"""Judge one output of the folded model by how far legitimate executions of the original stray from each other.
+"""Judge one output of the folded model by how far legitimate executions of the original differ from each other.
 
-The original runs plainly, optimised by the runtime, with its inputs rounded once more, and with its inputs off by
-several roundings. What these executions disagree about is noise; what the folded model adds beyond it is an error.
-A tolerance holds for one slice at a time (a channel, a class, a coordinate), so that a channel of small magnitude is
-not judged by its large neighbours.
+The original runs as it is, optimised by the runtime, with its inputs rounded once more, and with its inputs off by
+several roundings. Differences between these executions are noise; a larger difference of the folded model is an error.
+Each slice (a channel, a class, a coordinate) has its own tolerance, so that a channel of small magnitude is not judged
+by its large neighbours.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Judgement = Literal["ok", "bad", "unsettled"]
 
 # A fold rounds each weight once, where the original rounds each product: one or two units in the last place per
-# operator. What deep networks make of them is measured; this is for the last operators, which no measurement reaches.
+# operator. Their effect in deep networks is measured; this is for the last operators, which no measurement reaches.
 EPSILONS = 8
-# Steps of a quantizer are no draws: an element moves by one of them or not at all, and the probe moves half of them.
+# Steps of a quantizer are not random: an element moves by one step or not at all, and the probe moves half of them.
 QUANTIZED_NOISES = 2
 # A quantized activation is off by up to half of the 255 steps that span its range.
 QUANTIZED_ROUNDING = 2.0**-9
-# The error that numbers of order one leave behind wherever they went: as many steps of a saturated sigmoid.
+# The error that intermediate numbers of order one leave behind, in steps of a saturated sigmoid.
 FLOOR_EPSILONS = 2
-# Where no execution differs (only integer inputs and nothing to optimise), depth is unknown: sqrt(64) times as much.
+# Where no execution differs (only integer inputs and nothing to optimise), the depth is unknown: sqrt(64) times more.
 EPSILONS_UNPROBED = 64
-# A maximum of a few draws, and the folded model's own noise, which is independent of it and may be a few times larger.
+# The jitter is a maximum of a few draws; the folded model's own noise is independent and may be a few times larger.
 NOISES = 8
-# Slices of fewer elements that are not zero (Relu leaves that of some channels) may be quiet by luck: they are judged
+# A slice with fewer non-zero elements (as Relu leaves in some channels) may show little noise by chance: it is judged
 # by the noise of the whole output.
 QUIET_ELEMENTS = 16
-# When rounding alone moves an output by more than this share of its magnitude, no comparison tells anything.
+# When rounding alone moves an output by more than this share of its magnitude, no comparison is meaningful.
 TELLING = 0.25
 # ONNX Runtime's sigmoid is a rational approximation plus one half, so its values are multiples of a quarter epsilon.
 SIGMOID_STEPS = 4
@@ -45,44 +45,44 @@ SIGMOID_STEPS = 4
 
 @dataclass(frozen=True)
 class Rounding:
-    """How a model rounds: the relative spacing of the narrowest numbers in it, and whether it quantizes activations."""
+    """How a model rounds: the relative spacing of its narrowest floating type, and whether it quantizes activations."""
 
     epsilon: float
     quantizes: bool = False
 
     @property
     def noises(self) -> int:
-        """How many times the jitter of the original is accepted."""
+        """The accepted error, as a multiple of the original's jitter."""
         return QUANTIZED_NOISES if self.quantizes else NOISES
 
     @property
     def swing(self) -> float:
-        """By how much of itself an input is off in the execution that shows the largest accepted error."""
+        """The relative change of the inputs in the execution that shows the largest accepted error."""
         return max(NOISES * self.epsilon, QUANTIZED_ROUNDING if self.quantizes else 0.0)
 
 
 @dataclass
 class Reference:
-    """One output of the original on one sample, and how far its other executions were from it.
+    """One output of the original on one sample, and how far other executions of the original were from it.
 
-    `jitter` comes from executions that are off by one rounding, `swing` from inputs off by `Rounding.swing`; both have
-    the shape of `value`. They are absolute differences of numbers, and whether other values changed.
+    `jitter` comes from executions that are off by one rounding, `swing` from inputs off by `Rounding.swing`. Both have
+    the shape of `value`. They hold absolute differences for floating types, and whether the value changed for others.
     """
 
     name: str
     value: Array
     jitter: Array
     swing: Array
-    reshaped: bool = False  # an execution of the original gave another shape
+    reshaped: bool = False  # an execution of the original returned another shape
 
     @classmethod
     def of(cls, name: str, value: Array) -> Reference:
-        """A reference that nothing strayed from yet."""
+        """A reference from which no execution differs yet."""
         still = np.zeros(value.shape, wide(value).dtype if is_float(value) else np.bool_)
         return cls(name, value, still, still.copy())
 
     def widen(self, value: Array, *, amplified: bool) -> None:
-        """Note another legitimate execution."""
+        """Record another legitimate execution."""
         if value.shape != self.value.shape:
             self.reshaped = True
         elif amplified:
@@ -93,7 +93,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Finding:
-    """The judgement of one output on one sample; the reason is a sentence unless it is ok."""
+    """The judgement of one output on one sample; the reason is a sentence, empty if the judgement is ok."""
 
     judgement: Judgement
     reason: str
@@ -101,19 +101,19 @@ class Finding:
 
 
 def is_float(value: Array) -> bool:
-    """Whether an array holds floating point numbers, bfloat16 included (which NumPy calls void)."""
+    """Whether an array holds floating-point numbers, including bfloat16 (which NumPy calls void)."""
     return np.issubdtype(value.dtype, np.floating) or value.dtype.name == "bfloat16"
 
 
 def wide(value: Array) -> Array:
-    """Floating values in a type that holds their differences exactly enough: float32 for the narrow ones."""
+    """Floating values in a type that holds their differences precisely enough: float32 for narrow types."""
     return value if value.dtype.itemsize >= np.dtype(np.float32).itemsize else value.astype(np.float32)
 
 
 def difference(a: Array, b: Array) -> Array:
-    """Elementwise |a - b| of equal shapes and types: inf where one is NaN; 1 or 0 for what are no floating numbers.
+    """Elementwise |a - b| for equal shapes and types: inf where one is NaN; for other types, whether they differ.
 
-    An infinity counts as the largest number of its type: 65504 + 1 is either in float16, and both are right.
+    An infinity counts as the largest number of its type: in float16, 65504 + 1 may be either, and both are correct.
     """
     if not is_float(a):
         return np.asarray(a != b)
@@ -123,7 +123,7 @@ def difference(a: Array, b: Array) -> Array:
 
 
 def _finite(values: Array) -> Array:
-    limit = float(ml_dtypes.finfo(values.dtype).max)  # type: ignore[no-untyped-call]  # it knows bfloat16, NumPy does not
+    limit = float(ml_dtypes.finfo(values.dtype).max)  # type: ignore[no-untyped-call]  # unlike NumPy it supports bfloat16
     return np.clip(wide(values), -limit, limit)
 
 
@@ -169,7 +169,7 @@ def _floats(reference: Reference, folded: Array, rounding: Rounding) -> Finding:
 
 
 def _rounding_tolerance(reference: Reference, rounding: Rounding) -> Array:
-    """The accepted error of each element, as far as rounding explains it: the strictest of the slices it lies in."""
+    """The error of each element that rounding explains: the strictest tolerance of the slices that contain it."""
     value = np.abs(wide(reference.value))
     probed = largest(reference.jitter) > 0 or largest(reference.swing) > 0
     relative = rounding.epsilon * (EPSILONS if probed else EPSILONS_UNPROBED)
@@ -182,15 +182,15 @@ def _rounding_tolerance(reference: Reference, rounding: Rounding) -> Array:
         alive = np.count_nonzero(np.maximum(value, moved), axis=others, keepdims=True)
         slices = np.where(alive < QUIET_ELEMENTS, np.maximum(slices, overall), slices)
         np.minimum(tolerance, slices, out=tolerance)
-    tolerance[~np.isfinite(moved)] = np.inf  # legitimate executions disagree about what is finite here
+    tolerance[~np.isfinite(moved)] = np.inf  # legitimate executions disagree on whether the value is finite
     return tolerance
 
 
 def _scale(value: Array, magnitude: float, epsilon: float) -> float:
-    """The magnitude of the numbers an output was computed from: its own, but for a saturated sigmoid.
+    """The magnitude of the numbers that an output was computed from: its own, except for a saturated sigmoid.
 
-    That one gives 0, 3e-8 or 6e-8 for the same argument: steps of a number near one half. An output whose values all
-    lie on these steps is taken for such a one.
+    A saturated sigmoid yields 0, 3e-8 or 6e-8 for the same argument: steps of a number near one half. An output whose
+    values all lie on these steps is treated as a saturated sigmoid.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         steps = wide(value) * (SIGMOID_STEPS / epsilon)
@@ -198,12 +198,12 @@ def _scale(value: Array, magnitude: float, epsilon: float) -> float:
 
 
 def _jumps(reference: Reference, scale: float) -> int:
-    """How many elements of the original rounding alone throws to another value: a tie of TopK, say."""
+    """The number of elements that rounding alone moves to another value in the original, for example ties of TopK."""
     return int(np.count_nonzero(np.maximum(reference.jitter, reference.swing) > TELLING * scale))
 
 
 def _others(reference: Reference, folded: Array, rounding: Rounding) -> Finding:
-    """Integers, booleans and strings are identical, but for as many as rounding alone changes (ties of ArgMax)."""
+    """Integers, booleans and strings must be equal, except for as many as rounding alone changes (ties of ArgMax)."""
     changed = reference.value != folded
     accepted = max(rounding.noises * np.count_nonzero(reference.jitter), np.count_nonzero(reference.swing))
     ok = bool(np.count_nonzero(changed) <= accepted)
@@ -223,7 +223,7 @@ def _others(reference: Reference, folded: Array, rounding: Rounding) -> Finding:
 
 
 def _integer_distance(a: Array, b: Array, where: Array) -> float:
-    """The largest distance where a mask holds: of integers their difference, of other values 1."""
+    """The largest distance where a mask is true: the difference of integers, 1 for other values."""
     if not where.any():
         return 0.0
     if not np.issubdtype(a.dtype, np.integer):
@@ -232,12 +232,12 @@ def _integer_distance(a: Array, b: Array, where: Array) -> float:
 
 
 def largest(values: Array) -> float:
-    """The largest finite value, 0 where there is none."""
+    """The largest finite value, 0 if there is none."""
     return float(np.max(values, initial=0.0, where=np.isfinite(values)))
 
 
 def _share(part: float, whole: float) -> float:
-    """Their ratio, at most the largest number: the figures of a report are finite."""
+    """The ratio, at most the largest finite number, because the figures of a report must be finite."""
     return min(part / whole, sys.float_info.max) if whole else 0.0
 
 
@@ -246,7 +246,7 @@ def _largest_along(values: Array, axes: tuple[int, ...]) -> Array:
 
 
 def _decisive(apart: Array, tolerance: Array) -> tuple[Any, ...]:
-    """Where the error exceeds its tolerance by the largest factor, or is largest where it never does."""
+    """The index where the error exceeds its tolerance by the largest factor; if it never does, of the largest error."""
     exceeds = ~(apart <= tolerance)
     with np.errstate(over="ignore", invalid="ignore"):
         excess = np.where(exceeds, apart / np.maximum(tolerance, np.finfo(tolerance.dtype).tiny), 0)

@@ -55,8 +55,12 @@ def verify(
 
     Raises:
         ModelError: one of the models is missing, corrupt or unsafe. Nothing that they do when they run raises.
-        OptionError: `inputs` is no .npz file or does not hold what the model wants.
+        OptionError: `inputs` is no .npz file or does not hold what the model wants; a model is given as something else
+            than a path.
     """
+    for name, model in (("before", before), ("after", after)):
+        if not isinstance(model, (str, os.PathLike)):
+            raise OptionError(f"{name} is of type {type(model).__name__}; give the path of an ONNX file")
     began = time.monotonic()
     with standby() as process:
         known = read_facts(before), read_facts(after)
@@ -79,7 +83,7 @@ def _too_large(needed: int, limit: int | None) -> Verification | None:
 
 
 def _run(process: Standby, job: Job) -> Verification:
-    """The verdict of a child process, or what became of it."""
+    """The verdict of a child process, or how the process ended."""
     (process.folder / JOB).write_text(json.dumps(asdict(job)))
     return _verdict(process.folder, process.run(job.seconds), job.seconds)
 
@@ -125,7 +129,7 @@ def _verdict(folder: Path, status: int | None, seconds: float) -> Verification:
     doing = activity.read_text() if activity.is_file() else "starting ONNX Runtime"
     if status is None or -status == getattr(signal, "SIGXCPU", 0):
         return Verification(
-            "not verified", f"it was still {doing} after {seconds:g} seconds; allow more (--verify-timeout)"
+            "not verified", f"it was still {doing} after {seconds:g} seconds; allow more (`verify_timeout`)"
         )
     return Verification("not verified", f"the process died while {doing} ({_cause(status)})")
 
@@ -145,7 +149,7 @@ def _parsed(answer: dict[str, Any]) -> Verification:
 
 
 def _default_memory() -> int | None:
-    """A share of the memory that is free on this machine or in this container; None where nobody tells."""
+    """A share of the memory that is free on this machine or in this container; None where neither is known."""
     free = [amount for amount in (_machine_free(), _container_free()) if amount is not None]
     return int(min(free) * MEMORY_SHARE) + MEMORY_OVERHEAD if free else None
 

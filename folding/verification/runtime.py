@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU, as far as a comparison needs it: load, run, hand over every output as plain arrays."""
+"""ONNX Runtime on the CPU, as far as a comparison needs it: load, run, return every output as plain arrays."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from folding.verification.judge import Array
 
 THREADS = 8  # more gain little on one sample, and each reserves address space
-SILENT = 4  # log severity: fatal only; what matters arrives as an exception
+SILENT = 4  # log severity: fatal only; errors arrive as exceptions
 QUOTED = 300  # characters of the runtime's message in a reason
 BFLOAT16 = 16  # TensorProto.DataType
-# What precedes the message proper: codes, and a path that may be of a temporary folder.
+# The prefix of a message: codes, and a path that may lie in a temporary folder.
 PREAMBLE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .*? failed:)?")
-# How ONNX Runtime and the C++ library say that memory ran out.
+# How ONNX Runtime and the C++ library report that memory ran out.
 OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "failed to allocate", "cannot allocate", "out of memory")
 
 
@@ -35,12 +35,12 @@ class RuntimeRefusalError(Exception):
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    """Turn whatever the runtime raises into a RuntimeRefusalError, but for a lack of memory, which proves nothing."""
+    """Turn exceptions of the runtime into RuntimeRefusalError, except a lack of memory, which proves nothing."""
     try:
         yield
     except MemoryError:
         raise UnverifiableError("memory ran out") from None
-    except Exception as error:  # noqa: BLE001  # the runtime's exceptions have no common base
+    except Exception as error:  # noqa: BLE001  # the runtime's exceptions have no common base class
         text = PREAMBLE.sub("", " ".join(str(error).split()))
         if any(sign in text.lower() for sign in OUT_OF_MEMORY):
             raise UnverifiableError(f"memory ran out: {text[:QUOTED]}") from None
@@ -72,7 +72,7 @@ class Runner:
 
     @property
     def specs(self) -> list[Spec]:
-        """What the inputs want; UnverifiableError when no array can be that."""
+        """What the inputs require; raises UnverifiableError if no array can satisfy it."""
         return [Spec.of(*described) for described in self.inputs]
 
     def run(self, feeds: Feeds) -> dict[str, Array]:
@@ -94,7 +94,7 @@ def _cores() -> int:
 
 
 def _leaves(name: str, value: Any) -> Iterator[tuple[str, Array]]:
-    """The arrays of a tensor, a sequence, a map (its keys are one array) or an absent optional (an empty array)."""
+    """The arrays in a tensor, a sequence, a map (its keys are one array) or an absent optional (an empty array)."""
     if isinstance(value, dict):
         yield f"{name}.keys", np.asarray(list(value))
         value = list(value.values())
@@ -116,7 +116,7 @@ def _to_runtime(value: Array) -> Any:
 
 
 def _to_numpy(value: Any) -> Array:
-    """The runtime has no NumPy form of bfloat16: read its memory, which `value` keeps alive until it is copied."""
+    """A tensor as an array. The runtime cannot convert bfloat16: its memory is copied while `value` keeps it alive."""
     name = value.data_type().removeprefix("tensor(").removesuffix(")")
     if name not in NAMED_FLOATS:
         return np.asarray(value.numpy())

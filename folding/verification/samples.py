@@ -1,4 +1,4 @@
-"""Samples to run a model on: shapes for its open dimensions, generated values, or arrays read from an .npz file."""
+"""Samples for running a model: shapes for its open dimensions, generated values, or arrays from an .npz file."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Dimension = int | str | None
-Key = str | tuple[str, int]  # what an open dimension is known by: its symbol, or its input and axis
+Key = str | tuple[str, int]  # identifies an open dimension: its symbol, or its input and axis
 Feeds = dict[str, Array]
 
-SEED = 20150211  # fixed, so that a verdict can be repeated; any number does
-SAMPLES = 3  # two normal, one uniform; more found nothing that three did not
-UNIFORM_SAMPLE = 2  # in [0, 1), as images are
+SEED = 20150211  # fixed, so that a verdict can be repeated; any number works
+SAMPLES = 3  # two normal, one uniform; more samples found no further error
+UNIFORM_SAMPLE = 2  # its values are in [0, 1), like those of images
 INPUT_BYTES = 1 << 30  # of one sample; ten times a batch of 32 images of 224 x 224 in float64
 NAMED_FLOATS = {"bfloat16": np.dtype(ml_dtypes.bfloat16)}
 # ONNX Runtime's names of element types where they are not NumPy's
 ELEMENT_TYPES = {"float": "float32", "double": "float64", "string": "object"}
 NUMPY_TYPES = frozenset({"float16", "bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))})
 
-# Sizes to try for open dimensions, (height and width, length of a sequence): small ones first as they cost little; 64
-# survives five halvings, 224 is what classifiers with a fixed head want, 48 and 320 text recognisers, 640 detectors.
+# Sizes to try for open dimensions, (height and width, length of a sequence): small ones first, as they cost little.
+# 64 survives five halvings; classifiers with a fixed head need 224, text recognisers 48 and 320, detectors 640.
 SIZES = ((64, 16), (32, 8), (224, 32), (48, 64), (320, 128), (256, 256), (640, 512), (16, 1))
 CHANNELS = (3, 1)
-BATCHES = (2, 1)  # 2 shows what a batch of 1 hides: a map that varies along the wrong axis
+BATCHES = (2, 1)  # 2 shows an error that a batch of 1 hides: a map that varies along the wrong axis
 IMAGE_RANK = 4
-# Exclusive upper bounds of integer inputs: they may be indices into a small table, class numbers or flags.
+# Exclusive upper bounds for integer inputs, which may be indices into a small table, class numbers or flags.
 BOUNDS = (10, 2, 1)
-BYTE_TYPES = ("uint8", "int8")  # images and quantized values: their whole range on the first try
+BYTE_TYPES = ("uint8", "int8")  # images and quantized values: the first try uses their whole range
 
 
 class UnverifiableError(Exception):
-    """There is no verdict; the text, a clause after "not verified, because", tells why."""
+    """No verdict is possible; the text states why, as a clause after "not verified, because"."""
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What the model wants for one input; a dimension is a size, a symbol or unknown."""
+    """What the model requires of one input; a dimension is a size, a symbol or unknown (None)."""
 
     name: str
     dtype: np.dtype[Any]
@@ -56,10 +56,10 @@ class Spec:
 
     @classmethod
     def of(cls, name: str, kind: str, shape: Iterable[Dimension]) -> Spec:
-        """The input that ONNX Runtime describes as `kind`, "tensor(float)" say.
+        """Build the spec of an input that ONNX Runtime describes as `kind`, for example "tensor(float)".
 
         Raises:
-            UnverifiableError: it is no tensor, or of a type NumPy does not have.
+            UnverifiableError: it is no tensor, or its type does not exist in NumPy.
         """
         element = kind.removeprefix("tensor(").removesuffix(")")
         element = ELEMENT_TYPES.get(element, element)
@@ -73,13 +73,13 @@ class Spec:
 
     @property
     def open(self) -> Iterator[tuple[int, Key]]:
-        """The axes without a size, each with what its size is known by."""
+        """The axes without a size, each with the key of its size."""
         for axis, dimension in enumerate(self.shape):
             if not isinstance(dimension, int):
                 yield axis, dimension or (self.name, axis)
 
     def sized(self, sizes: Mapping[Key, int]) -> tuple[int, ...]:
-        """The shape with every open dimension resolved."""
+        """The shape with a size for every open dimension."""
         keys = dict(self.open)
         return tuple(d if isinstance(d, int) else sizes[keys[axis]] for axis, d in enumerate(self.shape))
 
@@ -88,17 +88,17 @@ class Spec:
 
 
 def _symbol(dimension: Dimension) -> str | None:
-    """The symbol of a dimension; exporters also write "?", "-1" and "" for unknown ones, equal or not."""
+    """The symbol of a dimension; "?", "-1" and "" are no symbols: exporters write them for any unknown size."""
     return dimension if isinstance(dimension, str) and dimension.strip("?-1 ") else None
 
 
 def type_name(dtype: np.dtype[Any]) -> str:
-    """The name of an element type; NumPy's strings are objects here."""
+    """The name of an element type; object arrays hold strings here."""
     return "string" if dtype.hasobject else dtype.name
 
 
 def shown(shape: Iterable[Dimension]) -> str:
-    """A shape as people write it: 1x3x224x224."""
+    """A shape in the usual notation: 1x3x224x224."""
     return "x".join(map(str, shape)) or "scalar"
 
 
@@ -111,7 +111,7 @@ class Guess:
 
 
 def guesses(specs: Iterable[Spec]) -> Iterator[Guess]:
-    """What to try in turn until the model runs; equal symbols have equal sizes."""
+    """The guesses to try in turn until the model runs; equal symbols have equal sizes."""
     specs = tuple(specs)
     roles = _roles(specs)
     held = set(roles.values())
@@ -135,7 +135,7 @@ def _roles(specs: Iterable[Spec]) -> dict[Key, str]:
                 role = "batch"
             elif len(spec.shape) < IMAGE_RANK:
                 role = "length"
-            else:  # (N, C, H, W): the channels are open too only where nothing tells them from the extents
+            else:  # (N, C, H, W): the channel is open too only if it cannot be distinguished from H and W
                 role = "channels" if axis == 1 and max(keys) == len(spec.shape) - 1 else "extent"
             roles.setdefault(key, role)
     return roles
@@ -145,7 +145,7 @@ def generate(specs: Iterable[Spec], guess: Guess, number: int) -> Feeds:
     """Sample `number` of a model: the same values for the same specs, guess and number.
 
     Raises:
-        UnverifiableError: the sample is larger than INPUT_BYTES; nothing was allocated.
+        UnverifiableError: the sample would be larger than INPUT_BYTES; nothing was allocated.
     """
     specs = tuple(specs)
     rng = np.random.default_rng((SEED, number))
@@ -160,7 +160,7 @@ def generate(specs: Iterable[Spec], guess: Guess, number: int) -> Feeds:
 def _values(spec: Spec, shape: tuple[int, ...], guess: Guess, number: int, rng: np.random.Generator) -> Array:
     if spec.dtype == object:
         return np.full(shape, "a", object)
-    if spec.dtype == np.bool_:  # a single one chooses a branch: every second sample takes the other
+    if spec.dtype == np.bool_:  # a single one selects a branch: every second sample selects the other
         return np.full(shape, number % 2 == 0) if math.prod(shape) == 1 else rng.integers(0, 2, shape).astype(np.bool_)
     if np.issubdtype(spec.dtype, np.integer):
         limits = np.iinfo(spec.dtype)
@@ -171,9 +171,9 @@ def _values(spec: Spec, shape: tuple[int, ...], guess: Guess, number: int, rng: 
 
 
 def rounded(feeds: Feeds, relative: float, drift: float) -> Feeds:
-    """The same sample with each floating value off by up to `relative` of itself.
+    """The same sample with each floating-point value changed by up to the fraction `relative` of itself.
 
-    `drift` 0 moves every value on its own, up or down; 1 moves all up together, which sums of like terms feel most.
+    `drift` 0 moves each value independently, up or down; 1 moves all values up, which affects sums most.
     """
     rng = np.random.default_rng(SEED)
 
@@ -186,10 +186,10 @@ def rounded(feeds: Feeds, relative: float, drift: float) -> Feeds:
 
 
 def read(path: Path, specs: Iterable[Spec], label: str) -> Feeds:
-    """One sample from an .npz file with one array per input; `label` is what the user calls the file.
+    """One sample from an .npz file with one array per input; `label` is the user's name for the file.
 
     Raises:
-        OptionError: not an .npz file, or its arrays are not what the model wants.
+        OptionError: it is not an .npz file, or its arrays do not fit the model's inputs.
         UnverifiableError: it holds more than INPUT_BYTES.
     """
     wanted = {spec.name: spec for spec in specs}
@@ -214,11 +214,11 @@ def read(path: Path, specs: Iterable[Spec], label: str) -> Feeds:
 
 
 def _fitted(spec: Spec, values: Array, known: dict[Key, int], label: str) -> Array:
-    """The array in the input's own type; `known` collects the sizes of symbols seen so far."""
+    """The array in the input's type; `known` collects the sizes of the symbols seen so far."""
     if spec.dtype == object and values.dtype.kind in "US":
         values = values.astype(np.str_).astype(object)
     elif spec.dtype.name in NAMED_FLOATS and values.dtype == np.dtype(f"V{spec.dtype.itemsize}"):
-        values = values.view(spec.dtype)  # NumPy stores types it does not know as bytes
+        values = values.view(spec.dtype)  # NumPy stores unknown types as bytes
     sizes = {key: known.setdefault(key, size) for key, size in _open_sizes(spec, values)}
     if values.dtype != spec.dtype or values.ndim != len(spec.shape) or values.shape != spec.sized(sizes):
         chosen = ", ".join(f"{key} is {size}" for key, size in sizes.items() if isinstance(key, str))
@@ -234,7 +234,7 @@ def _open_sizes(spec: Spec, values: Array) -> Iterator[tuple[Key, int]]:
 
 
 def describe(source: str, feeds: Feeds, *, generated: bool) -> str:
-    """Where a sample came from and what it looks like: "generated: input float32 1x3x240x320"."""
+    """The origin and the form of a sample: "generated: input float32 1x3x240x320"."""
     parts = [f"{name} {_described(values, generated=generated)}" for name, values in feeds.items()]
     return f"{source}: {', '.join(parts)}" if parts else "none: the model has no inputs"
 

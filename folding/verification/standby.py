@@ -1,6 +1,6 @@
-"""Standby: the process of a verification, started before there is anything to verify.
+"""Standby: the child process of a verification, started before there is anything to verify.
 
-An interpreter with ONNX Runtime takes longer to start than most models to fold; both go on at the same time.
+Starting an interpreter with ONNX Runtime takes longer than folding most models, so both run at the same time.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-GO = b"\n"  # the end of its input without it tells a process that nobody needs it any more
+GO = b"\n"  # if its input ends without this byte, the process is not needed and exits
 _ready: list[Standby] = []  # one at most, for the next verification
 
 
 class Standby:
-    """A process that waits for its one job, and the folder that it shares with this one."""
+    """A process that waits for one job, and the folder that it shares with this process."""
 
     def __init__(self) -> None:
         package = str(Path(__file__).parents[2])
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH")))),
-            "OPENBLAS_NUM_THREADS": "1",  # NumPy's BLAS, never called, maps 40 MiB for each further one
-            "MALLOC_ARENA_MAX": "2",  # glibc reserves 64 MiB of address space per arena, which the limit would count
-            "ORT_DISABLE_TELEMETRY": "1",  # since 1.29 it tells its maker of every model it loads, and leaves a file
+            "OPENBLAS_NUM_THREADS": "1",  # NumPy's BLAS is not called, but maps 40 MiB for each further thread
+            "MALLOC_ARENA_MAX": "2",  # glibc reserves 64 MiB of address space per arena, and the limit counts that
+            "ORT_DISABLE_TELEMETRY": "1",  # since 1.29 it reports every loaded model to its vendor, and writes a file
         }
         self._temporary = tempfile.TemporaryDirectory(prefix="bnfold-verify-")
         self.folder = Path(self._temporary.name)
         self._child = subprocess.Popen(
-            # -P: modules of the current folder stay out
+            # -P: modules of the current folder cannot be imported
             [sys.executable, "-P", "-m", "folding.verification.child", self._temporary.name],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -45,9 +45,9 @@ class Standby:
         )
 
     def run(self, seconds: float) -> int | None:
-        """Do the job that lies in the folder: the exit status, negative for a signal; None when its time was over."""
-        assert self._child.stdin is not None  # noqa: S101  it was asked for
-        with suppress(BrokenPipeError):  # it has died, and its status will tell
+        """Run the job in the folder; return the exit status (negative for a signal), or None if the time ran out."""
+        assert self._child.stdin is not None  # noqa: S101  the pipe was requested
+        with suppress(BrokenPipeError):  # it has died, and its exit status shows that
             self._child.stdin.write(GO)
             self._child.stdin.flush()
         try:
@@ -56,7 +56,7 @@ class Standby:
             return None
 
     def close(self) -> None:
-        """End the process, if it has not ended, and remove the folder."""
+        """End the process if it still runs, and remove the folder."""
         if self._child.poll() is None:
             _kill(self._child)
         assert self._child.stdin is not None  # noqa: S101
@@ -67,7 +67,7 @@ class Standby:
 
 @contextmanager
 def standby() -> Iterator[Standby]:
-    """The process for one verification: the one that is ready, or a new one. It never outlives the block."""
+    """The process for one verification: the prepared one, or a new one. It never outlives the block."""
     try:
         one = _ready.pop()
     except IndexError:
@@ -79,14 +79,14 @@ def standby() -> Iterator[Standby]:
 
 
 def prepare() -> None:
-    """Have a process ready for the next verification."""
+    """Start a process for the next verification, unless one is ready."""
     if not _ready:
         _ready.append(Standby())
 
 
 @contextmanager
 def prepared(*, wanted: bool = True) -> Iterator[None]:
-    """Have one ready during the block; it ends with it where it was not needed."""
+    """Keep one process ready during the block; end it with the block if it was not used."""
     if wanted:
         prepare()
     try:

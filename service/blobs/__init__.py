@@ -1,4 +1,4 @@
-"""Blobs: contents under the address of what they hold. interface (what a store does), folder (a store in a directory).
+"""Blobs: contents stored under their SHA-256. interface (what a store does), folder (a store in a directory).
 
 May import: `service.left`, `service.problems`, `service.threads`.
 """

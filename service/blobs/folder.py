@@ -1,6 +1,6 @@
-"""Blobs: files under the address of their content, `sha256/ab/cd...`; whole and durable, or not there.
+"""Blobs in a directory: files named after their SHA-256, `sha256/ab/cd...`, each complete and durable.
 
-An upload grows in a file of its own on the same file system, hashed as it is written, and takes its name when it is
+An upload is written to a file of its own on the same file system, and hashed meanwhile. It gets its name when it is
 complete and on the disk. Blocks are written in a thread: the event loop never waits for a disk.
 """
 
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BLOCK = 1 << 20  # bytes hashed, written and read at a time
-LOOK_EVERY = 64 * BLOCK  # bytes between two looks at the free disk space
+LOOK_EVERY = 64 * BLOCK  # bytes between two checks of the free disk space
 READ_ONLY = 0o400
 MAGIC_BYTES = 4
 
 
 class DirectoryBlobs:
-    """A `BlobStore` in a folder, for one server at a time."""
+    """A `BlobStore` in a directory, for one server at a time."""
 
     def __init__(self, root: Path, low_water: int = 0) -> None:
         self._blobs, self._partial, self._low_water = root / "sha256", root / "partial", low_water
         for folder in (self._blobs, self._partial, *(self._blobs / f"{first:02x}" for first in range(256))):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         sync_folder(self._blobs)
-        for left in self._partial.iterdir():  # what a server that was killed had begun
+        for left in self._partial.iterdir():  # unfinished uploads of a server that was killed
             left.unlink()
 
     @asynccontextmanager
@@ -70,7 +70,7 @@ class DirectoryBlobs:
         await in_thread(self._take, draft.path, draft.blob)
 
     def _take(self, path: Path, blob: Blob) -> None:
-        """Also where it is there already: how long it takes must not tell one key what another one holds."""
+        """Store it even if it exists already: the time this takes must not show one key what another holds."""
         place = self._path(blob.sha256)
         path.chmod(READ_ONLY)
         path.rename(place)
@@ -118,7 +118,7 @@ class DirectoryBlobs:
 
 
 class _Growing:
-    """The file of an upload, hashed as it grows."""
+    """The file of an upload, hashed while it is written."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._hash, self.size, self._magic = path, hashlib.sha256(), 0, b""
@@ -142,8 +142,8 @@ class _Growing:
 
 
 async def _blocks(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytearray]:
-    """The chunks joined to whole blocks; the last is what is left."""
-    held = bytearray()  # not a list of chunks: each takes 33 bytes more than it has, which may be one
+    """The chunks, joined to blocks of at least BLOCK bytes; the last block may be smaller."""
+    held = bytearray()  # not a list of chunks: each has 33 bytes of overhead, and may hold a single byte
     async for chunk in chunks:
         held += chunk
         if len(held) >= BLOCK:
@@ -154,7 +154,7 @@ async def _blocks(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytearray]:
 
 
 def _adopted(path: Path) -> Draft:
-    """The draft that a file is, which is on the disk afterwards. A child wrote it: it may be anything."""
+    """Sync a file to the disk, and make a draft of it. A child wrote the file: it may be anything."""
     with opened(path) as file:
         fd, digest = file.fileno(), hashlib.file_digest(file, "sha256")
         os.fsync(fd)
@@ -162,7 +162,7 @@ def _adopted(path: Path) -> Draft:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk."""
+    """Sync the entries of a folder to the disk."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -171,7 +171,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def full(error: OSError) -> Exception:
-    """The problem behind an error of writing; the error itself where the disk is not to blame."""
+    """The problem for an error of writing; the error itself if the disk is not full."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return Problem("insufficient-storage", "the server's disk is full; try again later")
     return error

@@ -1,4 +1,4 @@
-"""What a store of blobs is: contents under the address of what they hold, whole and durable, or not there."""
+"""The interface of a blob store: contents under their SHA-256, complete and durable, or absent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DIGEST_LENGTH = 64
 
 @dataclass(frozen=True)
 class Blob:
-    """The address and size of a content."""
+    """The SHA-256 (hex) and the size of a content."""
 
     sha256: str
     bytes: int
@@ -23,18 +23,18 @@ class Blob:
 
 @dataclass
 class Draft:
-    """A complete content that has no name yet."""
+    """A complete content that the store does not name yet."""
 
     blob: Blob
     path: Path
-    magic: bytes  # its first bytes
+    magic: bytes  # the first bytes of the content
 
 
 class BlobStore(Protocol):
-    """Where contents are kept."""
+    """Stores contents."""
 
     def receive(self, chunks: AsyncIterable[bytes], limit: int) -> AbstractAsyncContextManager[Draft]:
-        """A context with what the chunks hold; whatever was not committed is gone when it ends.
+        """A context with a draft of the chunks; unless committed, the draft is removed when the context ends.
 
         Raises:
             Problem: too-large (more than `limit` bytes), insufficient-storage.
@@ -42,11 +42,11 @@ class BlobStore(Protocol):
         ...
 
     async def adopt(self, path: Path) -> Draft:
-        """Make a draft of a file on the same file system, durably; committing it takes the file away.
+        """Make a draft of a file on the same file system, durably; `commit` moves the file.
 
         Raises:
             Problem: insufficient-storage.
-            ValueError: it is no regular file.
+            ValueError: it is not a regular file.
         """
         ...
 
@@ -55,7 +55,7 @@ class BlobStore(Protocol):
         ...
 
     async def place(self, sha256: str, path: Path) -> None:
-        """Make a blob a file at `path` that stays when the blob is deleted.
+        """Link a blob to `path`; that file stays when the blob is deleted.
 
         Raises:
             FileNotFoundError: there is no such blob.
@@ -66,24 +66,24 @@ class BlobStore(Protocol):
         """The bytes from `start` up to `end`, in blocks.
 
         Raises:
-            FileNotFoundError: (at the first block) there is no such blob.
+            FileNotFoundError: there is no such blob; raised at the first block.
         """
         ...
 
     def addresses(self) -> Iterator[str]:
-        """All that there are; may block."""
+        """The digests of all blobs; may block."""
         ...
 
     async def size(self, sha256: str) -> int | None:
-        """How many bytes it has; None where there is none."""
+        """The size of a blob in bytes; None if there is no such blob."""
         ...
 
     async def delete(self, sha256: str) -> None:
-        """Remove it, if it is there."""
+        """Remove a blob, if it exists."""
         ...
 
     def require_space(self, coming: int = 0) -> None:
-        """Check that `coming` bytes leave more free than the low-water mark.
+        """Check that after `coming` more bytes, the free disk space is not below the low-water mark.
 
         Raises:
             Problem: insufficient-storage.
@@ -92,5 +92,5 @@ class BlobStore(Protocol):
 
 
 def is_digest(text: str) -> bool:
-    """Whether it is the address of a content: 64 digits, lower case."""
+    """Whether a text is a digest: 64 hexadecimal digits in lower case."""
     return len(text) == DIGEST_LENGTH and set(text) <= set("0123456789abcdef")

@@ -1,8 +1,8 @@
-"""A child: the bounded process of one fold, and what its end means. Nothing that it does harms anybody else.
+"""A child: the bounded process of one fold, and the meaning of its exit. It cannot harm the server or other folds.
 
-It is started before there is anything to do, and waits: loading Python's packages takes longer than most folds.
+It is started before there is work, and waits: loading Python's packages takes longer than most folds.
 
-Each death is one problem: the wall clock is `timed-out`, memory is `out-of-memory`, all else is `crashed`.
+Each death is one problem: the wall clock is `timed-out`, memory is `out-of-memory`, everything else is `crashed`.
 """
 
 from __future__ import annotations
@@ -48,23 +48,23 @@ if TYPE_CHECKING:
 
 OnProgress = Callable[[Stage, float], None]
 
-GO = b"\n"  # the end of its input without it tells a process that nobody needs it
-TAIL_BYTES = 4096  # of what a child says when it dies
+GO = b"\n"  # starts the work; end of file instead means that the process is not needed
+TAIL_BYTES = 4096  # kept from the end of a child's error output
 READ_BYTES = 65536
 ANSWER_BYTES = 1 << 20
 POLL_SECONDS = 0.01
-LISTEN_SECONDS = 5  # for the rest of what a dead child said
-RESULTS = {None, RESULT, ARCHIVE}  # what an answer can name: the media type goes into a header
+LISTEN_SECONDS = 5  # to read the remaining output of a dead child
+RESULTS = {None, RESULT, ARCHIVE}  # what an answer can name; the media type goes into a header
 MEDIA = {"", MODEL_TYPE, ARCHIVE_TYPE}
-SHELL_OFFSET = 128  # bubblewrap, as a shell, reports a process ended by signal n as 128 + n
-# What the allocators of C++, Python and the kernel say when there is no more.
+SHELL_OFFSET = 128  # bubblewrap, like a shell, reports a process that signal n ended as 128 + n
+# Error messages of C++, Python, the C library and the loader when memory is exhausted.
 NO_MEMORY = (b"bad_alloc", b"MemoryError", b"Cannot allocate memory", b"failed to map segment")
 OUT_OF_MEMORY = "folding this model takes more memory than this server gives to one fold; fold it on a larger machine"
 
 
 @dataclass(frozen=True)
 class Program:
-    """What a child runs: a module, found in these folders."""
+    """What a child runs: a module, and the folders to import it from."""
 
     module: str = "service.engine.worker"
     paths: tuple[Path, ...] = tuple(dict.fromkeys(package.parent for package in PACKAGES))
@@ -73,13 +73,13 @@ class Program:
 @dataclass(frozen=True)
 class _Ended:
     status: int
-    errors: bytes  # the last it wrote
+    errors: bytes  # the end of its error output
     in_time: bool
-    seconds: float  # that it had
+    seconds: float  # the time it was given
 
 
 class _Clock:
-    """The wall clock of a child, which gets more time when it begins to verify; passes the progress on."""
+    """The wall clock of a child. It adds time when the verification begins, and passes the progress on."""
 
     def __init__(self, bounds: Bounds, on_progress: OnProgress) -> None:
         self.seconds, self._more, self._on_progress = bounds.seconds, bounds.verification, on_progress
@@ -94,19 +94,19 @@ class _Clock:
 
 
 class Child:
-    """A process with a folder of its own, for one fold: what is uploaded goes to its `in/`."""
+    """A process with a folder of its own, for one fold. The upload is placed in the folder's `in/`."""
 
     def __init__(self, folder: Path, process: Process) -> None:
         self.folder, self._process, self._is_killed = folder, process, False
 
     @classmethod
     async def start(cls, folder: Path, bounds: Bounds, sandbox: Sandbox | None, program: Program) -> Self:
-        """Start one in a new folder; `bounds` are the widest that any request may have."""
+        """Start a child in a new folder; `bounds` are the widest that any request may have."""
         for name in (IN, OUT, TEMPORARY, UNPACKED):
             (folder / name).mkdir(parents=True, mode=0o700)
         (folder / BOUNDS).write_text(json.dumps(asdict(bounds)))
         place = FOLDER if sandbox else folder
-        parent = 0 if sandbox else os.getpid()  # bubblewrap sees to it that none outlives the server
+        parent = 0 if sandbox else os.getpid()  # bubblewrap itself ends the child with the server
         command = [sys.executable, "-P", "-m", program.module, str(place), str(parent)]
         process = await asyncio.create_subprocess_exec(
             *(sandbox.command(folder, command) if sandbox else command),
@@ -121,11 +121,11 @@ class Child:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it can be asked for something."""
+        """Whether the process runs, and can take a request."""
         return self._process.returncode is None
 
     async def run(self, request: Request, on_progress: OnProgress) -> Answer:
-        """Do what is asked; every death is an answer too. Cancelling kills it, and all that it started."""
+        """Do the request and return its answer, even if the process dies. Cancelling kills it and what it started."""
         (self.folder / REQUEST).write_text(json.dumps(asdict(request)))
         ended = await self._end(request.bounds, on_progress)
         answer = _answer(self.folder / OUT / ANSWER)
@@ -135,52 +135,52 @@ class Child:
 
     async def _end(self, bounds: Bounds, on_progress: OnProgress) -> _Ended:
         process = self._process
-        assert process.stdin is not None  # noqa: S101  all three were asked for
+        assert process.stdin is not None  # noqa: S101  all three pipes were requested
         assert process.stdout is not None  # noqa: S101
         assert process.stderr is not None  # noqa: S101
         clock, in_time = _Clock(bounds, on_progress), True
         listening = asyncio.create_task(_listen(process.stdout, clock)), asyncio.create_task(_tail(process.stderr))
         try:
-            process.stdin.write(GO)  # to one that has died meanwhile, too: its status tells
+            process.stdin.write(GO)  # also if it has died meanwhile: its exit status shows that
             async with clock.timeout:
                 await self._exit()
         except TimeoutError:
             in_time = False
         finally:
             status = await asyncio.shield(self.kill())
-        _, unheard = await asyncio.wait(listening, timeout=LISTEN_SECONDS)
-        for task in unheard:
+        _, unread = await asyncio.wait(listening, timeout=LISTEN_SECONDS)
+        for task in unread:
             task.cancel()
-        self._let_go()
-        return _Ended(status, b"" if unheard else listening[1].result(), in_time, clock.seconds)
+        self._close_pipes()
+        return _Ended(status, b"" if unread else listening[1].result(), in_time, clock.seconds)
 
     async def kill(self) -> int:
-        """End it and what it started and left behind; its exit status, negative for a signal."""
+        """Kill the process and all that it started; return its exit status, negative for a signal."""
         if not self._is_killed:
-            self._is_killed = True  # once: later its number may be another process's
+            self._is_killed = True  # only once: later, another process may have its id
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
         return await self._exit()
 
     async def close(self) -> None:
-        """Kill it, and let go of its pipes and its folder."""
+        """Kill the process, close its pipes, and remove its folder."""
         await self.kill()
-        self._let_go()
+        self._close_pipes()
         await in_thread(remove, self.folder)
 
-    def _let_go(self) -> None:
-        """Close the pipes, also those that something which got away holds; nothing public does it."""
+    def _close_pipes(self) -> None:
+        """Close the pipes, even if an escaped process still holds them. No public method does this."""
         self._process._transport.close()  # type: ignore[attr-defined]
 
     async def _exit(self) -> int:
-        """Its exit status, once it has ended. `Process.wait` waits for whoever else has its pipes, too."""
+        """Its exit status, once it has ended. `Process.wait` also waits for other processes that hold its pipes."""
         while (status := self._process.returncode) is None:
             await asyncio.sleep(POLL_SECONDS)
         return status
 
 
 def _environment(place: Path, program: Program) -> dict[str, str]:
-    """Nothing of the server's own, which may hold secrets."""
+    """The environment of the child. It has none of the server's variables, which may hold secrets."""
     temporary = str(place / TEMPORARY)
     return {
         "PATH": "/usr/bin:/bin",
@@ -196,15 +196,15 @@ def _environment(place: Path, program: Program) -> dict[str, str]:
 
 
 async def _listen(stream: asyncio.StreamReader, on_progress: OnProgress) -> None:
-    """Tell the progress; what is not understood is passed over."""
+    """Report the progress that the child writes; lines that are not valid are ignored."""
     rest = b""
     while block := await stream.read(READ_BYTES):
         *lines, rest = (rest + block)[-TAIL_BYTES:].split(b"\n")
         if lines:
             with suppress(ValueError, KeyError, TypeError, RecursionError):
-                told = json.loads(lines[-1])
-                if told["stage"] in get_args(Stage) and 0 <= told["progress"] <= 1:
-                    on_progress(told["stage"], told["progress"])
+                line = json.loads(lines[-1])
+                if line["stage"] in get_args(Stage) and 0 <= line["progress"] <= 1:
+                    on_progress(line["stage"], line["progress"])
 
 
 async def _tail(stream: asyncio.StreamReader) -> bytes:
@@ -215,7 +215,7 @@ async def _tail(stream: asyncio.StreamReader) -> bytes:
 
 
 def _answer(path: Path) -> Answer | None:
-    """What the child left; None where it is not what a child leaves. It may have been made to say anything."""
+    """The answer that the child left; None if it is not valid. A hostile model may have made it write anything."""
     try:
         with opened(path) as file:
             answer = TypeAdapter(Answer).validate_json(file.read(ANSWER_BYTES))
@@ -227,8 +227,8 @@ def _answer(path: Path) -> Answer | None:
 
 def _death(ended: _Ended) -> Answer:
     if not ended.in_time or _signal(ended.status) == signal.SIGXCPU:
-        said = f"it was not done after {ended.seconds:g} seconds, the most that this server gives to one fold"
-        return Answer(slug="timed-out", detail=said)
+        detail = f"it was not done after {ended.seconds:g} seconds, the most that this server gives to one fold"
+        return Answer(slug="timed-out", detail=detail)
     if _signal(ended.status) == signal.SIGKILL or any(word in ended.errors for word in NO_MEMORY):
         return Answer(slug="out-of-memory", detail=OUT_OF_MEMORY)
     number = _signal(ended.status)
@@ -237,6 +237,6 @@ def _death(ended: _Ended) -> Answer:
 
 
 def _signal(status: int) -> int:
-    """The signal that ended a process, 0 where none did."""
+    """The signal that ended a process; 0 if none did."""
     number = -status if status < 0 else status - SHELL_OFFSET
     return number if number in set(signal.Signals) else 0

@@ -1,4 +1,4 @@
-"""Children: a process for every fold, and a few that wait for the next ones."""
+"""Children: one process for every fold, and spare processes that wait for the next folds."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 class Children:
-    """Starts them, each in a folder of its own in `folders`, and keeps `spares` that wait.
+    """Starts child processes, each with a folder of its own in `folders`, and keeps `spares` of them waiting.
 
-    `sandbox` is None where bubblewrap is not used; `bounds` are the widest that any request may have.
+    `sandbox` is None if bubblewrap is not used; `bounds` are the widest that any request may have.
     """
 
     def __init__(
@@ -34,13 +34,13 @@ class Children:
         self._spares, self._ready = spares, deque[asyncio.Task[Child]]()
 
     async def open(self) -> None:
-        """Remove what an earlier server left, and start the first that wait."""
+        """Remove what an earlier server left, and start the spare processes."""
         await in_thread(remove, self._folders)
         self._folders.mkdir(mode=0o700, exist_ok=True)
         self._refill()
 
     async def close(self) -> None:
-        """End those that wait."""
+        """End the spare processes."""
         self._spares = 0
         while self._ready:
             with suppress(OSError):
@@ -48,17 +48,17 @@ class Children:
 
     @asynccontextmanager
     async def child(self) -> AsyncGenerator[Child]:
-        """A child for one request. It and its folder are gone afterwards."""
+        """A child for one request. The process and its folder are removed afterwards."""
         child = await self._next()
         try:
             yield child
         finally:
             await asyncio.shield(child.close())
-            self._refill()  # not before: this fold needed the processor
+            self._refill()  # only now: before, this fold needed the processor
 
     async def _next(self) -> Child:
         while self._ready:
-            with suppress(OSError):  # of when it was started: it may be different now
+            with suppress(OSError):  # its start failed earlier; a new start may work
                 child = await self._started(self._ready.popleft())
                 if child.is_alive:
                     return child
@@ -66,7 +66,7 @@ class Children:
         return await self._started(asyncio.create_task(self._start()))
 
     async def _started(self, starting: asyncio.Task[Child]) -> Child:
-        """A child when it has started. Whoever stops waiting leaves it to the next."""
+        """A child, once it has started. A caller that is cancelled leaves it for the next request."""
         try:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:

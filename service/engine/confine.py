@@ -1,4 +1,4 @@
-"""Confine: what the process of a fold gives up before it looks at a model. Only its own process can do it safely."""
+"""Confine: limits that the process of a fold sets before it reads a model. Only the process itself can do it safely."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from service.work import Bounds
 
 PR_SET_NO_NEW_PRIVS = 38  # linux/prctl.h
-GRACE_SECONDS = 10  # the parent's clock ends a process first, and can say why
+GRACE_SECONDS = 10  # the parent's clock must end a process first, because the parent can report why
 
 
 def confine(bounds: Bounds) -> None:
-    """Bound this process and all that it starts from now on. Lower bounds that hold already stay."""
+    """Bound this process and all that it starts from now on. Lower bounds that already hold are kept."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     seconds = int(bounds.seconds + bounds.verification) + GRACE_SECONDS

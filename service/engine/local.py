@@ -1,7 +1,6 @@
-"""The engine: it delivers every accepted job to a child, a bounded number at a time, until the ledger says it ended.
+"""The engine: runs every accepted job in a child, a bounded number at a time, until the ledger has the job's end.
 
-It remembers nothing that the ledger does not know: when the server starts, all that was accepted and has not ended is
-delivered again.
+All durable state is in the ledger: when the server starts, every accepted job that has not ended is run again.
 """
 
 from __future__ import annotations
@@ -39,16 +38,16 @@ if TYPE_CHECKING:
     from service.storage import Storage
 
 LOG = logging.getLogger("bnfold")
-VERIFICATION_GRACE = 10.0  # seconds for a verification to notice that its time is over
-STORE_EVERY = 1.0  # seconds between two writes of a job's progress: each waits for the disk
-LOOK_EVERY = 1.0  # seconds between two looks at the free disk space while a fold runs
-INSPECTION_FILE_BYTES = 64 << 20  # of the report of an inspection, which is answered from memory
+VERIFICATION_GRACE = 10.0  # seconds in which a verification must notice that its time is over
+STORE_EVERY = 1.0  # seconds between two writes of a job's progress: each write waits for the disk
+LOOK_EVERY = 1.0  # seconds between two checks of the free disk space while a fold runs
+INSPECTION_FILE_BYTES = 64 << 20  # of one report of an inspection, which is sent from memory
 RETRY_AFTER = {"Retry-After": "30"}
 DEATHS = {"timed-out", "out-of-memory", "crashed"}
 
 
 class LocalEngine:
-    """Children of this process."""
+    """Runs jobs in child processes of this server."""
 
     def __init__(
         self,
@@ -72,7 +71,7 @@ class LocalEngine:
         self._inspecting: Counter[str] = Counter()  # by key
 
     async def start(self) -> None:
-        """Deliver what an earlier server left, then what comes."""
+        """Start to run jobs: first those that an earlier server left, then new ones."""
         await self._children.open()
         await self._storage.tidy()
         await in_thread(self._ledger.interrupted)
@@ -81,7 +80,7 @@ class LocalEngine:
         self._loops.append(self._spawn(self._sweep()))
 
     async def stop(self, seconds: float) -> None:
-        """Let running folds end for so long; the others are given back to the ledger, for the next server."""
+        """Wait up to `seconds` for running folds; the ledger queues the others again, for the next server."""
         self._stopping.set()
         if self._running:
             await asyncio.wait(self._running.values(), timeout=seconds)
@@ -94,28 +93,28 @@ class LocalEngine:
 
     @property
     def works(self) -> bool:
-        """Whether it still delivers."""
+        """Whether the engine still runs jobs."""
         return not self._stopping.is_set() and bool(self._loops) and not any(loop.done() for loop in self._loops)
 
     def submit(self, address: Address) -> None:
-        """Deliver a job when there is room."""
+        """Queue a job, to run it when a slot is free."""
         if address not in self._waiting:
             self._waiting.add(address)
             self._queue.put_nowait(address)
 
     async def cancel(self, address: Address) -> bool:
-        """End an open job, and the child that works on it; False where it is not open."""
+        """End an open job and its child process; False if the job is not open."""
         if not await in_thread(self._ledger.cancel, *address):
             return False
         if task := self._running.get(address):
             task.cancel()
             await asyncio.wait([task])
         self._metrics.outcomes.labels("cancelled").inc()
-        self._changes.tell(address)
+        self._changes.notify(address)
         return True
 
     def live(self, job: Job) -> Job:
-        """The job with the progress that the ledger does not know yet."""
+        """The job with its latest progress, which the ledger may not have yet."""
         known = self._progress.get(Address(job.key, job.id))
         if known is None or job.status != "running":
             return job
@@ -125,10 +124,10 @@ class LocalEngine:
     async def inspected(
         self, draft: Draft, request: Request, key: str, quota: Quota
     ) -> AsyncGenerator[tuple[Answer, Path]]:
-        """The answer of an inspection and the folder that it left, which is gone afterwards.
+        """The answer of an inspection, and the folder with its files, which is removed afterwards.
 
         Raises:
-            Problem: busy: too many wait; quota-exceeded: too many of the key.
+            Problem: busy: too many jobs wait; quota-exceeded: too many inspections of the key are open.
         """
         with self._counted(key, quota):
             async with self._slots, self._children.child() as child:
@@ -139,21 +138,21 @@ class LocalEngine:
 
     @contextmanager
     def _counted(self, key: str, quota: Quota) -> Generator[None]:
-        """Room for an inspection: the ledger does not know of any."""
+        """Reserve a place for an inspection; the ledger does not count inspections."""
         most = self._settings.max_queue
         if self._queue.qsize() >= most or self._inspecting.total() >= most + self._settings.workers:
             raise Problem("busy", "too many jobs wait already; try again later", headers=RETRY_AFTER)
         if quota.open_jobs is not None and self._inspecting[key] >= quota.open_jobs:
-            said = f"{quota.open_jobs} inspections of this key have not ended yet; wait for one of them"
-            raise Problem("quota-exceeded", said, headers=RETRY_AFTER)
+            detail = f"{quota.open_jobs} inspections of this key have not ended yet; wait for one of them"
+            raise Problem("quota-exceeded", detail, headers=RETRY_AFTER)
         self._inspecting[key] += 1
         try:
             yield
         finally:
-            self._inspecting -= Counter([key])  # which forgets what is 0
+            self._inspecting -= Counter([key])  # this also removes entries that are 0
 
     def request(self, job: Job, kind: Literal["fold", "inspect"] = "fold") -> Request:
-        """What a child is asked to do for a job."""
+        """The request to a child for a job."""
         settings, options = self._settings, json.loads(job.options)
         verifies = kind == "fold" and options["verify"]
         verification = options["verify_timeout"] + VERIFICATION_GRACE if verifies else 0.0
@@ -162,7 +161,7 @@ class LocalEngine:
     async def _deliver(self) -> None:
         while not self._stopping.is_set():
             address = await self._queue.get()
-            while earlier := self._running.get(address):  # it was cancelled, and submitted again before its end
+            while earlier := self._running.get(address):  # cancelled, and submitted again before its end
                 await asyncio.wait([earlier])
             async with self._slots:
                 if self._stopping.is_set():
@@ -177,21 +176,21 @@ class LocalEngine:
                 LOG.error("a job could not be delivered", exc_info=error, extra={"job": address.job})
 
     async def _attempt(self, address: Address) -> None:
-        """Start a job as often as it may be, and end it."""
+        """Run a job, again if its process crashes, until it has ended."""
         began = time.monotonic()
         answer: Answer | None = None
         try:
             while job := await in_thread(self._ledger.start, *address, self._settings.attempts):
-                self._changes.tell(address)
+                self._changes.notify(address)
                 answer = await self._fold(job, address)
                 if answer.slug != "crashed" or job.attempts >= self._settings.attempts:
                     break
         except asyncio.CancelledError:
-            await in_thread(self._ledger.give_back, *address)  # unless it was cancelled: then it is not running
+            await in_thread(self._ledger.give_back, *address)  # without effect if the job was cancelled
             raise
         finally:
             self._progress.pop(address, None)
-            self._changes.tell(address)
+            self._changes.notify(address)
         if answer is not None:
             self._account(address, answer, time.monotonic() - began)
 
@@ -202,7 +201,7 @@ class LocalEngine:
                     await self._storage.blobs.place(
                         job.input.sha256, child.folder / IN / (ARCHIVE if job.archive else job.name)
                     )
-                    answer = await self._guarded(child, self.request(job), self._teller(address))
+                    answer = await self._guarded(child, self.request(job), self._reporter(address))
                     if answer.slug == "crashed" and job.attempts < self._settings.attempts:
                         return answer
                     await self._storage.finish(job, child.folder, answer)
@@ -216,7 +215,7 @@ class LocalEngine:
             return answer
 
     async def _guarded(self, child: Child, request: Request, on_progress: OnProgress) -> Answer:
-        """The answer of a child, which is ended when the disk becomes too full."""
+        """The answer of a child, which is killed when the disk becomes too full."""
         work = asyncio.create_task(child.run(request, on_progress))
         try:
             while not work.done():
@@ -231,18 +230,18 @@ class LocalEngine:
             self._metrics.kills.labels(answer.slug).inc()
         return answer
 
-    def _teller(self, address: Address) -> OnProgress:
+    def _reporter(self, address: Address) -> OnProgress:
         stored = time.monotonic()
 
-        def tell(stage: Stage, progress: float) -> None:
+        def report(stage: Stage, progress: float) -> None:
             nonlocal stored
             self._progress[address] = stage, progress
-            self._changes.tell(address)
+            self._changes.notify(address)
             if time.monotonic() - stored >= STORE_EVERY:
                 stored = time.monotonic()
                 self._spawn(in_thread(self._ledger.progress, *address, stage, progress))
 
-        return tell
+        return report
 
     def _account(self, address: Address, answer: Answer, seconds: float) -> None:
         outcome = answer.slug or "done"
@@ -261,7 +260,7 @@ class LocalEngine:
             await asyncio.sleep(self._settings.sweep_seconds)
 
     async def _reconcile(self) -> None:
-        """Deliver every open job that is not on its way: the ledger decides."""
+        """Queue every open job of the ledger that is not queued or running here: the ledger decides."""
         for key, job in await in_thread(self._ledger.unfinished):
             address = Address(key, job)
             if address not in self._running:

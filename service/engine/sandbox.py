@@ -1,4 +1,4 @@
-"""The sandbox: bubblewrap, where it is installed and works. No network, and no files but the fold's."""
+"""The sandbox: bubblewrap, if it is installed and works. A fold gets no network, and no files but its own."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ from service.work import IN
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache")  # what an interpreter needs of a system
-FOLDER = Path("/fold")  # where the folder of the fold is, inside
+SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache")  # what an interpreter needs from the system
+FOLDER = Path("/fold")  # the path of the fold's folder inside the sandbox
 PROBE_SECONDS = 30
 PACKAGES = tuple(Path(next(iter(package.__path__))) for package in (folding, service))
 
 
 @dataclass(frozen=True)
 class Sandbox:
-    """How to start a process in bubblewrap."""
+    """Starts processes in bubblewrap."""
 
     program: str
-    readable: tuple[Path, ...] = PACKAGES  # besides the interpreter
+    readable: tuple[Path, ...] = PACKAGES  # folders, besides the interpreter's
 
     def command(self, folder: Path, command: Sequence[str]) -> list[str]:
         """The command that runs `command` in a sandbox with `folder` as `FOLDER`, its `in/` read-only.
 
-        Everything in it stays in the process group of bubblewrap, or goes with the first process of the sandbox, which
-        does: a signal to the group ends all. That takes a session of its own, without a terminal, from who starts it.
+        Every process in it either stays in the process group of bubblewrap, or ends with the first process of the
+        sandbox, which stays in that group. So a signal to the group ends all of them. For this, the caller must start
+        the command in a session of its own, without a terminal.
         """
-        arguments = ["--unshare-all", "--die-with-parent", "--tmpfs", "/tmp", "--proc", "/proc"]  # noqa: S108  its own
+        arguments = ["--unshare-all", "--die-with-parent", "--tmpfs", "/tmp", "--proc", "/proc"]  # noqa: S108  the sandbox's own
         arguments += ["--dev", "/dev", "--bind", str(folder), str(FOLDER)]
         arguments += ["--ro-bind", str(folder / IN), str(FOLDER / IN), "--chdir", str(FOLDER)]
         for path in SYSTEM:
@@ -45,7 +46,7 @@ class Sandbox:
         return [self.program, *arguments, "--", *command]
 
     def works(self, folder: Path) -> bool:
-        """Whether a process can be started so, here: containers and kernels often forbid it."""
+        """Whether a process can be started in this way on this machine: containers and kernels often forbid it."""
         probe = folder / "probe"
         (probe / IN).mkdir(parents=True, exist_ok=True)
         command = self.command(probe, [sys.executable, "-I", "-c", "import ssl, ctypes"])
@@ -59,10 +60,10 @@ class Sandbox:
 
 
 def find_sandbox(choice: str, folder: Path) -> Sandbox | None:
-    """The sandbox to use: `choice` is auto, require or off.
+    """The sandbox to use, or None; `choice` is auto, require or off.
 
     Raises:
-        RuntimeError: it is required, and does not work here.
+        RuntimeError: it is required, and does not work on this machine.
     """
     program = shutil.which("bwrap") if choice != "off" else None
     sandbox = Sandbox(program) if program else None

@@ -1,8 +1,8 @@
-"""The process of one fold: `python -m service.worker FOLDER PARENT` does what request.json there asks.
+"""The process of one fold: `python -m service.engine.worker FOLDER PARENT` does the request in FOLDER/request.json.
 
-It bounds itself, loads what it will need, and waits for the request: a byte on standard input; see `service.work`.
-Progress goes to standard output, one JSON object a line. It answers with a file that appears whole or not at all; a
-process that ends without one has died.
+It sets its own bounds, loads its packages, and waits for the request: a byte on standard input; see `service.work`.
+Progress goes to standard output, one JSON object per line. The answer is a file that appears whole or not at all; a
+process that ends without an answer has died.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from service.work import (
 if TYPE_CHECKING:
     from folding.report.model import Report
 
-SENTENCE = 2000  # characters of one
+SENTENCE = 2000  # characters of an error message, at most
 TELL_EVERY = 0.05  # seconds between two lines of progress
-INFERENCE_SHARE = 0.25  # of the time for a fold, which goes on without shapes where inference takes longer
-SHARES = {"folding": (0.0, 0.3), "writing": (0.3, 0.3), "verifying": (0.6, 0.4)}  # where each stage begins, its part
+INFERENCE_SHARE = 0.25  # of the time for a fold; if shape inference takes longer, the fold goes on without shapes
+SHARES = {"folding": (0.0, 0.3), "writing": (0.3, 0.3), "verifying": (0.6, 0.4)}  # start and share of each stage
 
 
 def main(folder: Path, parent: int) -> None:
-    """Do the request that comes to `folder`, and leave the answer there; 0 is no `parent`."""
+    """Do the request in `folder`, and write the answer there; `parent` is a process id, 0 for none."""
     die_with(parent)
     confine(Bounds(**json.loads((folder / BOUNDS).read_text())))
     _load()
@@ -62,7 +62,7 @@ def main(folder: Path, parent: int) -> None:
 
 
 def _load() -> None:
-    """Load what nearly every request needs; the process of the verification does the same at the same time."""
+    """Load what nearly every request needs; the process for verifications does the same in parallel."""
     from folding.verification import standby  # noqa: PLC0415  after this process is confined
 
     standby.prepare()
@@ -71,7 +71,7 @@ def _load() -> None:
 
 
 def answered(request: Request, folder: Path, progress: Progress) -> Answer:
-    """Do it; everything that is known to go wrong becomes an answer."""
+    """Do the request and return its answer; every expected error becomes an answer, too."""
     from folding.errors import FoldingError  # noqa: PLC0415  after this process is confined
     from folding.report.errors import ReportedError  # noqa: PLC0415  after this process is confined
 
@@ -104,7 +104,7 @@ def _done(request: Request, folder: Path, progress: Progress) -> Answer:
             source = read_archive(folder / IN / ARCHIVE, folder / UNPACKED, ArchiveLimits(model=limits))
         except ArchiveError as error:
             return Answer(slug="unsafe-archive", detail=_sentence(error))
-    os.chdir(source.parent)  # sentences name the model, not our folders
+    os.chdir(source.parent)  # error messages then name the model, not the server's folders
     if request.kind == "inspect":
         write_reports(inspect(source.name, options, limits=limits), folder)
         return Answer(report=True)
@@ -121,23 +121,23 @@ def _done(request: Request, folder: Path, progress: Progress) -> Answer:
 
 
 def _sentence(error: Exception) -> str:
-    """What an error says; the names in it may be as long as a model."""
-    said = str(error)
-    return said if len(said) <= SENTENCE else f"{said[: SENTENCE // 2]} ... {said[-SENTENCE // 2 :]}"
+    """The message of an error, shortened: names in it may be as long as a model."""
+    message = str(error)
+    return message if len(message) <= SENTENCE else f"{message[: SENTENCE // 2]} ... {message[-SENTENCE // 2 :]}"
 
 
 def write_reports(report: Report, folder: Path) -> None:
-    """Leave the report in both forms; the paths in it are names only."""
+    """Write the report in both forms; its paths are reduced to file names."""
     from folding.report.file import write_report  # noqa: PLC0415
 
     target = None if report.target is None else Path(report.target).name
-    report = replace(report, source=Path(report.source).name, target=target)
+    report = replace(report.with_flags(), source=Path(report.source).name, target=target)
     for name in (REPORT, PAGE):
         write_report(report, folder / OUT / name)
 
 
 def slug(error: Exception) -> str:
-    """The problem that an error of the library is."""
+    """The slug of the problem for an error of the library."""
     from folding import errors  # noqa: PLC0415
     from folding.report import errors as ended  # noqa: PLC0415
 
@@ -159,7 +159,7 @@ def _slug_of_system(error: OSError) -> str:
 
 
 class Progress:
-    """Tells the parent how far the work is, on what was standard output; what else is printed goes to the errors."""
+    """Reports progress to the parent on the original standard output; other prints go to standard error."""
 
     def __init__(self) -> None:
         self._lines = os.fdopen(os.dup(1), "w")
@@ -167,7 +167,7 @@ class Progress:
         self._stage, self._next = "", 0.0
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Note how far a stage is: `done` of `total` bytes or steps."""
+        """Report the progress of a stage: `done` of `total` bytes or steps."""
         now = time.monotonic()
         if stage == self._stage and now < self._next:
             return

@@ -1,4 +1,4 @@
-"""HTTP: requests and their answers. Nothing imports this room but the commands.
+"""HTTP: requests and their responses. Only the commands import this room.
 
 app (the application), fold, jobs, blobs, health (the operations), access (keys and quotas), uploads, forms, headers,
 views, delivery (files), middleware, connections (slow clients).

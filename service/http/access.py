@@ -1,4 +1,4 @@
-"""Access: who asks, whether they may, and how much. Without a key only where the server listens on loopback alone."""
+"""Access: the caller of a request, its scopes and its quota. By default, only a server on loopback needs no keys."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from starlette.datastructures import Headers
 
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="bnfold"'}
-IMPLIED = {"read": "fold"}  # who may fold may follow the fold and fetch what came of it: all is the key's own
-FROM_ELSEWHERE = {"cross-site", "same-site"}  # what a browser says of a request that another site's page made
+IMPLIED = {"read": "fold"}  # a key that may fold may also read: it can read only its own jobs
+FROM_ELSEWHERE = {"cross-site", "same-site"}  # Sec-Fetch-Site of a request that a page of another site sends
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks: blobs and jobs are those of this key."""
+    """Who sends a request. Its blobs and jobs belong to this key."""
 
     key: str
     scopes: tuple[str, ...]
@@ -37,7 +37,7 @@ ANYONE = Caller(NOBODY, SCOPES, Quota())
 
 
 def may(scope: str) -> Callable[[Request, Here], Awaitable[Caller]]:
-    """A dependency: the caller, who may do this.
+    """A FastAPI dependency that returns the caller, if it has the scope.
 
     Raises:
         Problem: unauthorized, forbidden, quota-exceeded.
@@ -47,11 +47,11 @@ def may(scope: str) -> Callable[[Request, Here], Awaitable[Caller]]:
         found = await _caller(request, here)
         request.state.key = found.key
         if scope not in found.scopes and IMPLIED.get(scope) not in found.scopes:
-            said = f"this key may not {scope}; it may {', '.join(found.scopes)}"
-            raise Problem("forbidden", said)
+            detail = f"this key may not {scope}; it may {', '.join(found.scopes)}"
+            raise Problem("forbidden", detail)
         if found.quota.rate is not None and not await here.rates.hit(parse(found.quota.rate), found.key):
-            said = f"this key may ask {found.quota.rate}; ask again later"
-            raise Problem("quota-exceeded", said, headers={"Retry-After": "10"})
+            detail = f"this key may ask {found.quota.rate}; ask again later"
+            raise Problem("quota-exceeded", detail, headers={"Retry-After": "10"})
         return found
 
     return caller
@@ -66,15 +66,15 @@ async def _caller(request: Request, here: Here) -> Caller:
             raise Problem("unauthorized", "this API key is not known here; it may have been revoked", headers=CHALLENGE)
         return Caller(key.id, key.scopes, key.quota)
     if here.settings.asks_for_keys:
-        said = "send an API key: Authorization: Bearer bnf_...; the operator makes one with `bnfold keys add`"
-        raise Problem("unauthorized", said, headers=CHALLENGE)
+        detail = "send an API key: Authorization: Bearer bnf_...; the operator makes one with `bnfold keys add`"
+        raise Problem("unauthorized", detail, headers=CHALLENGE)
     if _is_of_another_page(request.headers):
         raise Problem("forbidden", "a page of another site asked for this; without API keys only its own page may")
     return ANYONE
 
 
 def _is_of_another_page(headers: Headers) -> bool:
-    """Whether a page of another site asks. Old browsers, and all where there is no TLS, tell its origin alone."""
+    """Whether a page of another site sends the request. Old browsers, and all without TLS, send only Origin."""
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if site is not None or origin is None:
         return site in FROM_ELSEWHERE

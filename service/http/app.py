@@ -1,4 +1,4 @@
-"""The application: the routes under one roof, everything that goes wrong as a problem, and the life of the server."""
+"""The application: the routes, the handlers that report errors as problems, and the lifespan of the server."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 STATIC = Path(__file__).parents[1] / "static"
 ROUTES = (routes_fold, routes_jobs, routes_blobs, routes_health)
 ASKED_FOR_AGAIN = {"Cache-Control": "no-cache"}
-THREADS = 32  # blocks, commits and reads that may wait for the disk at the same time
-CLIENT_LEFT = 499  # what nginx logs for it; nobody reads the answer
+THREADS = 32  # operations that may wait for the disk at the same time
+CLIENT_LEFT = 499  # nginx logs the same status; no client reads the response
 DESCRIPTION = """\
 Fold BatchNormalization and other per-channel affine maps into the weights of an ONNX model.
 
@@ -50,7 +50,7 @@ OF_THE_FRAMEWORK = {404: "not-found", 405: "method-not-allowed", 416: "range-not
 
 
 class Application(FastAPI):
-    """FastAPI, with a document that is finished for these settings."""
+    """FastAPI, with an OpenAPI document that is completed for these settings."""
 
     def __init__(self, settings: Settings, **given: Any) -> None:
         super().__init__(**given)
@@ -64,20 +64,20 @@ class Application(FastAPI):
 
 
 class Page(StaticFiles):
-    """The files of the page, which a browser asks for again each time: 304 where it has what is here."""
+    """The files of the page. A browser revalidates them each time; the status is 304 if nothing changed."""
 
     def file_response(self, *given: Any, **named: Any) -> Response:
-        """The answer with one file."""
+        """The response with one file."""
         response = super().file_response(*given, **named)
         response.headers.update(ASKED_FOR_AGAIN)
         return response
 
 
 def create_app(settings: Settings, program: Program | None = None, receivers: Receivers | None = None) -> FastAPI:
-    """The service as an ASGI application; it holds the data folder from its start-up to its shutdown.
+    """The service as an ASGI application. It locks the data folder from its start-up to its shutdown.
 
-    `program` is what folds run and `receivers` is where webhooks may go, for tests. Start-up
-    raises RuntimeError where the folder is used by another server, or a sandbox that is required does not work.
+    Tests replace `program`, which child processes run, and `receivers`, which sends webhooks. Start-up raises
+    RuntimeError if another server uses the folder, or if the sandbox is required and does not work.
     """
 
     @asynccontextmanager
@@ -127,13 +127,13 @@ async def _problem(request: Request, error: Exception) -> Response:
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
-    """What the framework found wrong with the parameters, in one sentence."""
+    """Answer with all errors that the framework found in the parameters, as one problem."""
     found = error.errors() if isinstance(error, RequestValidationError) else []
-    said = "; ".join(_told(".".join(str(part) for part in e["loc"][1:]), e) for e in found)
-    return await _problem(request, Problem("invalid-option", said))
+    detail = "; ".join(_described(".".join(str(part) for part in e["loc"][1:]), e) for e in found)
+    return await _problem(request, Problem("invalid-option", detail))
 
 
-def _told(name: str, error: dict[str, Any]) -> str:
+def _described(name: str, error: dict[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
         return f"there is no option {name!r:.100}; /openapi.json tells those that there are"
     return f"{name}: {error['msg'].lower()}"
@@ -145,15 +145,15 @@ async def _of_the_framework(request: Request, error: Exception) -> Response:
     if status == HTTPStatus.METHOD_NOT_ALLOWED and (allowed := _allowed(request)):
         headers["allow"] = ", ".join(allowed)
     slug = OF_THE_FRAMEWORK.get(status, "bad-request" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "internal")
-    said = {
+    details = {
         "not-found": f"there is nothing at {request.url.path}; /openapi.json tells what there is",
         "method-not-allowed": f"{request.method} is not allowed here; {headers.get('allow', 'another method')} is",
     }
-    return await _problem(request, Problem(slug, said.get(slug, HTTPStatus(status).phrase), headers=headers))
+    return await _problem(request, Problem(slug, details.get(slug, HTTPStatus(status).phrase), headers=headers))
 
 
 def _allowed(request: Request) -> list[str]:
-    """The methods of an address: the framework tells those of the first of its routes only."""
+    """The methods of a path. The framework reports only those of the first matching route."""
     found: set[str] = set()
     for routes in ROUTES:
         for route in routes.router.routes:

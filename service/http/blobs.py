@@ -1,4 +1,4 @@
-"""/v1/blobs: contents by their address. Only a key that sent or made one can read it."""
+"""/v1/blobs: contents by their SHA-256. Only a key that uploaded or produced a content can read it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ MayDelete = Annotated[Caller, Depends(may("delete"))]
     openapi_extra={"parameters": [NONE_MATCH, RANGE, IF_RANGE]},
 )
 async def read_blob(request: Request, sha256: Sha256, caller: MayRead, here: Here) -> Response:
-    """A content, or a part of it."""
+    """The content of a blob, or a range of it."""
     blob = await _held(here, caller, sha256)
     await in_thread(here.ledger.use, caller.key, [sha256])
     return await deliver(request, here.storage.blobs, blob, MODEL_TYPE, {"Content-Disposition": "attachment"})
@@ -58,7 +58,7 @@ async def read_blob(request: Request, sha256: Sha256, caller: MayRead, here: Her
     responses={**OF_BLOBS, **problems("in-use")},
 )
 async def delete_blob(sha256: Sha256, caller: MayDelete, here: Here) -> None:
-    """Remove a content, and the jobs that made it. What a job that has not ended needs stays: 409."""
+    """Delete a blob, and the jobs that produced it. While a job that has not ended needs it: 409."""
     await _held(here, caller, sha256)
     await here.storage.release(caller.key, sha256)
 

@@ -1,10 +1,10 @@
-"""Connections: a client that keeps the server waiting is cut off, so that nobody holds one for free.
+"""Connections: slow clients are disconnected, and the number of connections is limited.
 
-There are never so many that no files are left to open for the work that was accepted.
+The limit leaves enough file descriptors for the work that was accepted.
 
-uvicorn bounds the time between two requests only. Here it is also the time in which the head of a request must arrive,
-the rest of a body that nobody reads must come, and a client must take what it asked for. The body of an upload has
-bounds of its own (`service.http.uploads`).
+uvicorn limits only the time between two requests. Here the same limit applies to three more waits: for the head of a
+request, for the rest of a body that the server does not read, and for a client that does not read its response. The
+body of an upload has limits of its own (`service.http.uploads`).
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ if TYPE_CHECKING:
     import asyncio
 
 
-MOST_FILES = 1 << 16  # that are asked of the system
-OWN_FILES, FILES_OF_A_FOLD = 256, 8  # threads with the ledger or a blob, webhooks; pipes, and what is made of a result
-FILES_OF_ONE = 2  # the connection, and the blob that goes through it
+MOST_FILES = 1 << 16  # open files that this process asks the system for
+OWN_FILES, FILES_OF_A_FOLD = 256, 8  # for the ledger, blobs and webhooks; for pipes and the result
+FILES_OF_ONE = 2  # the connection, and the blob that it transfers
 LEAST = 16
 
 
 class Connection(H11Protocol):
-    """uvicorn's, with patience."""
+    """A connection of uvicorn with a limit on waiting, `patience`."""
 
     patience = 20.0  # seconds
     most = MOST_FILES  # connections
-    _head: asyncio.TimerHandle | None = None  # until a request is there
-    _taking: asyncio.TimerHandle | None = None  # until the client has taken what is buffered for it
+    _head: asyncio.TimerHandle | None = None  # runs until the head of a request has arrived
+    _taking: asyncio.TimerHandle | None = None  # runs until the client has read what is buffered for it
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """Begin to wait for a request."""
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's signature
+        """Start the timer for the head of the first request."""
         super().connection_made(transport)
         self._expect_request()
         if len(self.connections) > self.most:
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Take a part of a request; while no whole head is there, the first part of it sets the time."""
+        """Handle a part of a request. The timer runs from the first part of a head until the head is complete."""
         super().data_received(data)
         if self.cycle is None or self.cycle.response_complete:
             self._expect_request()
@@ -48,18 +48,18 @@ class Connection(H11Protocol):
             self._stop_expecting()
 
     def pause_writing(self) -> None:
-        """The client does not take what is sent: wait for it, but not forever."""
+        """Start the timer for a client that does not read its response."""
         super().pause_writing()
         if self._taking is None:
             self._taking = self.loop.call_later(self.patience, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """The client goes on."""
+        """Stop that timer, because the client reads again."""
         super().resume_writing()
         self._stop_taking()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The end."""
+        """Stop both timers."""
         self._stop_expecting()
         self._stop_taking()
         super().connection_lost(exc)
@@ -80,12 +80,12 @@ class Connection(H11Protocol):
 
 
 def patient(seconds: float, most: int = MOST_FILES) -> type[Connection]:
-    """Connections with so much patience, and not more than `most` of them."""
+    """A class of connections with this patience in seconds; at most `most` are open at a time."""
     return type("Connection", (Connection,), {"patience": seconds, "most": most})
 
 
 def room(folds: int) -> int:
-    """How many connections there may be beside so many folds; this process may open as many files as it can get."""
+    """How many connections fit beside `folds` folds. Raises this process's limit of open files as far as allowed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < allowed:

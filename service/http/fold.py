@@ -1,4 +1,4 @@
-"""POST /v1/fold and /v1/inspect: a model comes in, and what was asked of it comes back."""
+"""/v1/fold and /v1/inspect: take a model, and return the folded model or the report."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ MayFold = Annotated[Caller, Depends(may("fold"))]
 async def fold(request: Request, query: WithWebhook, caller: MayFold, here: Here) -> Response:
     """Fold a model: the body is an ONNX file, or a zip of one with its external data.
 
-    The answer is the folded model. What takes longer than a request should, or is sent with `Prefer: respond-async`, is
-    answered with a job. The same model with the same options is folded once: sending it again is free.
+    The response is the folded model, or a job if the fold takes too long for one request or if the request has
+    `Prefer: respond-async`. The same model with the same options is folded once: sending it again is free.
     """
     wishes, token = preferences(request.headers.get("prefer")), _token(request)
-    _asked(here, query)  # what cannot be is refused before it is sent
+    _asked(here, query)  # invalid options are refused before the upload
     here.webhooks.checked(query.webhook)
     async with uploaded(request, here) as (draft, is_archive, form):
         query = query if form is None else form.query(query)
@@ -74,13 +74,13 @@ async def fold(request: Request, query: WithWebhook, caller: MayFold, here: Here
 
 @router.put("/fold", operation_id="fold_put", openapi_extra=FOLDING, response_class=Response, responses=ANSWERS)
 async def fold_put(request: Request, query: WithWebhook, caller: MayFold, here: Here) -> Response:
-    """Fold a model, as POST does: for `curl -T model.onnx`."""
+    """Fold a model, like POST; for `curl -T model.onnx`."""
     return await fold(request, query, caller, here)
 
 
 @router.post("/inspect", operation_id="inspect", openapi_extra=INSPECTING, response_class=Response, responses=INSPECTED)
 async def inspect(request: Request, query: Query_, caller: MayFold, here: Here) -> Response:
-    """What folding this model would do, and what stands in the way of the rest. Nothing is kept."""
+    """Report what folding this model would do, and why the rest would stay. Nothing is stored."""
     _asked(here, query)
     async with uploaded(request, here) as (draft, is_archive, form):
         name, chosen = _asked(here, query if form is None else form.query(query))
@@ -100,12 +100,12 @@ async def inspect(request: Request, query: Query_, caller: MayFold, here: Here) 
     "/inspect", operation_id="inspect_put", openapi_extra=INSPECTING, response_class=Response, responses=INSPECTED
 )
 async def inspect_put(request: Request, query: Query_, caller: MayFold, here: Here) -> Response:
-    """What folding this model would do, as POST tells it: for `curl -T model.onnx`."""
+    """Report what folding this model would do, like POST; for `curl -T model.onnx`."""
     return await inspect(request, query, caller, here)
 
 
 def _asked(here: Service, query: FoldQuery) -> tuple[str, str]:
-    """The name of the model and the canonical options; raises what they raise."""
+    """The name of the model and the canonical options. Raises the errors of both."""
     return query.file_name(), canonical(query.options(here.settings.verify_seconds))
 
 
@@ -134,7 +134,7 @@ def _accepted(here: Service, job: Job, *, is_preferred: bool) -> Response:
 
 
 async def _folded(request: Request, here: Service, job: Job) -> Response:
-    """The result of a job that has ended, or its report where that is preferred."""
+    """The result of a job that has ended, or its report if the client prefers that."""
     path, output = job_path(job), job.output
     headers = {
         "Bnfold-Job": job.id,
@@ -145,7 +145,7 @@ async def _folded(request: Request, here: Service, job: Job) -> Response:
         raise ended_badly(job)
     await in_thread(here.ledger.use, job.key, [blob.sha256 for blob in output.blobs])
     if output.report and preferred(request.headers.get("accept"), (output.media, JSON_TYPE)) == JSON_TYPE:
-        told = headers | {"Content-Location": f"{path}/report"}
-        return await deliver(request, here.storage.blobs, output.report, JSON_TYPE, told)
+        located = headers | {"Content-Location": f"{path}/report"}
+        return await deliver(request, here.storage.blobs, output.report, JSON_TYPE, located)
     named = {"Content-Disposition": disposition(result_name(job)), "Content-Location": f"{path}/result"}
     return await deliver(request, here.storage.blobs, output.result, output.media, headers | named)

@@ -1,6 +1,6 @@
-"""Browser forms: of `multipart/form-data` one file is passed on as it arrives, the few fields beside it are kept.
+"""Browser forms (`multipart/form-data`): passes the one file on as it arrives, and keeps the few other fields.
 
-The parser is python-multipart's, which FastAPI uses too; its `UploadFile` would write every model twice.
+The parser is python-multipart, which FastAPI uses too; FastAPI's `UploadFile` would write every model twice.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator
 
 PARTS = 2 * PATTERNS + 100  # every pattern is a field of its own
-FIELD_BYTES = 4 * PATTERN_LENGTH  # UTF-8 takes four bytes for a character at most
-OVERHEAD = 8 << 20  # bytes of a form that are not its file
-HEADERS, HEADER_BYTES = 8, 4096  # of a part
+FIELD_BYTES = 4 * PATTERN_LENGTH  # a character takes at most four bytes in UTF-8
+OVERHEAD = 8 << 20  # bytes of a form besides its file
+HEADERS, HEADER_BYTES = 8, 4096  # of a part, at most
 LISTS = {name for name, field in FoldQuery.model_fields.items() if get_origin(field.annotation) is list}
 UNNAMED = "model.onnx"
 Query = TypeVar("Query", bound=FoldQuery)
 
-logging.getLogger("python_multipart").addHandler(logging.NullHandler())  # what it says of a form, the problem says
+logging.getLogger("python_multipart").addHandler(logging.NullHandler())  # the problem says the same about a form
 
 
 @dataclass
 class Part:
-    """A part of a form while it arrives."""
+    """A part of a form that is being received."""
 
     name: str
-    file_name: str | None  # None: it is a field
+    file_name: str | None  # None for a field
     value: bytearray
 
 
 class Form:
-    """A form while it arrives; `content_type` tells its boundary.
+    """A form that is being received; `content_type` contains its boundary.
 
     Raises:
-        Problem: bad-request: it tells none.
+        Problem: bad-request: the boundary is missing or not valid.
     """
 
     def __init__(self, content_type: str) -> None:
@@ -68,10 +68,11 @@ class Form:
             raise Problem("bad-request", f"the form's boundary is not one: {error}") from None
 
     async def file(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-        """The data of the one file in the form; its name and the fields are known when it has ended.
+        """The data of the one file in the form. Its name and the fields are complete when the data end.
 
         Raises:
-            Problem: bad-request: it is no form, ends early, or has no file or several; too-large: a field is.
+            Problem: bad-request: the body is not a form, ends early, or has no file or several;
+                too-large: a field, or everything besides the file, is too large.
         """
         async for chunk in chunks:
             self._arrived += len(chunk)
@@ -88,24 +89,24 @@ class Form:
             raise Problem("bad-request", 'the form has no file; give it one: <input type="file" name="model">')
 
     def query(self, query: Query) -> Query:
-        """What the address and the form say together; where both speak, the form counts.
+        """The parameters of the URL and of the form together; the form has precedence.
 
-        The model is called what its file is, unless either tells another name.
+        The name of the model is the name of the file, unless either of them sets `name`.
 
         Raises:
-            RequestValidationError: what the form says is not possible.
+            RequestValidationError: a value in the form is not valid.
         """
-        said: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for name, value in self.fields:
             if not value:
-                continue  # a text field in which nothing was written
-            said[name] = [*said.get(name, ()), value] if name in LISTS else value
+                continue  # an empty text field
+            values[name] = [*values.get(name, ()), value] if name in LISTS else value
         asked = query.model_dump(exclude_unset=True)
         try:
-            return type(query).model_validate({"name": plain_name(self.file_name or "")} | asked | said)
+            return type(query).model_validate({"name": plain_name(self.file_name or "")} | asked | values)
         except ValidationError as error:
-            told = [{**found, "loc": ("form", *found["loc"])} for found in error.errors(include_url=False)]
-            raise RequestValidationError(told) from None
+            errors = [{**found, "loc": ("form", *found["loc"])} for found in error.errors(include_url=False)]
+            raise RequestValidationError(errors) from None
 
     def _feed(self, chunk: bytes) -> None:
         try:
@@ -139,10 +140,10 @@ class Form:
         value.clear()
 
     def _headers_end(self) -> None:
-        kind, told = parse_options_header(self._disposition)
-        if kind != b"form-data" or b"name" not in told:
+        kind, parameters = parse_options_header(self._disposition)
+        if kind != b"form-data" or b"name" not in parameters:
             raise Problem("bad-request", "a part of the form has no name in its Content-Disposition")
-        name, file_name = (_text(told[key]) if key in told else None for key in (b"name", b"filename"))
+        name, file_name = (_text(parameters[key]) if key in parameters else None for key in (b"name", b"filename"))
         self._part = Part(name or "", file_name, bytearray())
         if file_name:
             self._take_file(file_name)
@@ -175,7 +176,7 @@ class Form:
 
 
 def plain_name(name: str) -> str:
-    """What a file is called where it comes from, as a name that the service takes."""
+    """The name of a file on the client's machine, changed to a name that the service accepts."""
     plain = "".join(c for c in name.replace("\\", "/").rpartition("/")[2] if c.isprintable()).strip()
     path = PurePosixPath(plain if plain.strip(" .") else UNNAMED)
     suffix = path.suffix if len(path.suffix.encode()) < NAME_BYTES else ""

@@ -1,4 +1,4 @@
-"""Headers of requests, as far as this service understands them; what it does not understand counts as not sent."""
+"""Headers of requests that this service understands. A header that it does not understand counts as not sent."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ HASH_BYTES = 32
 
 
 def preferred(accept: str | None, offered: Sequence[str]) -> str:
-    """The media type to answer with, RFC 9110: the first of `offered` that the client likes best, the first of all
-    where it likes none."""  # noqa: D205, D209  one sentence
+    """The media type of the response, RFC 9110: of `offered`, what the client prefers; the first if it accepts none."""
     if not accept:
         return offered[0]
     wanted = dict(_weighted(part) for part in accept.lower().split(","))
@@ -46,14 +45,14 @@ def _weighted(part: str) -> tuple[str, float]:
 
 @dataclass(frozen=True)
 class Preferences:
-    """What `Prefer` asks for, RFC 7240."""
+    """The preferences that a `Prefer` header states, RFC 7240."""
 
     respond_async: bool
     wait: float | None  # seconds
 
 
 def preferences(text: str | None) -> Preferences:
-    """The preferences of a request."""
+    """Parse a `Prefer` header."""
     given = {
         name.strip().lower(): value.strip() for name, _, value in (p.partition("=") for p in (text or "").split(","))
     }
@@ -62,7 +61,7 @@ def preferences(text: str | None) -> Preferences:
 
 
 def etag(sha256: str) -> str:
-    """The entity tag of a content: its address."""
+    """The entity tag of a content: its SHA-256 in quotes."""
     return f'"{sha256}"'
 
 
@@ -72,10 +71,10 @@ def repr_digest(sha256: str) -> str:
 
 
 def claimed_digest(headers: Mapping[str, str]) -> str | None:
-    """The SHA-256 that the client says its upload has, hex; None where it says none.
+    """The SHA-256 (hex) that the client states for its upload; None if it states none.
 
     Raises:
-        Problem: bad-request: it is no SHA-256.
+        Problem: bad-request: it is not a SHA-256.
     """
     for name in DIGEST_HEADERS:
         found = DIGEST.search(headers.get(name, ""))
@@ -92,14 +91,14 @@ def claimed_digest(headers: Mapping[str, str]) -> str | None:
 
 
 def matches(header: str | None, tag: str) -> bool:
-    """Whether an If-None-Match or If-Match names this entity tag."""
+    """Whether an If-None-Match or If-Match header names this entity tag."""
     if header is None:
         return False
     return header.strip() == "*" or tag in {part.strip().removeprefix("W/") for part in header.split(",")}
 
 
 def requested_range(headers: Mapping[str, str], size: int, tag: str) -> tuple[int, int] | None:
-    """The first byte and the end of the one range that is asked for; None to send all, RFC 9110.
+    """The start and the end (exclusive) of the requested range; None to send everything, RFC 9110.
 
     Raises:
         Problem: range-not-satisfiable.
@@ -115,6 +114,6 @@ def requested_range(headers: Mapping[str, str], size: int, tag: str) -> tuple[in
         if last and int(last) < int(first):
             return None  # not valid, so it counts as not sent
     if start >= size or (not first and int(last) == 0):
-        said = f"the content has {size} bytes"
-        raise Problem("range-not-satisfiable", said, headers={"Content-Range": f"bytes */{size}"})
+        detail = f"the content has {size} bytes"
+        raise Problem("range-not-satisfiable", detail, headers={"Content-Range": f"bytes */{size}"})
     return start, end

@@ -1,4 +1,4 @@
-"""Health, metrics and version: for what runs and watches the server."""
+"""Health, metrics and version: for operators and monitoring."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PACKAGES = ("bnfold", "onnx", "onnxruntime", "numpy")
 
 
 class AliveView(BaseModel):
-    """The server answers."""
+    """The server is alive."""
 
     status: Literal["alive"] = "alive"
 
@@ -33,7 +33,7 @@ Check = Literal["ok", "failed"]
 
 
 class ReadyView(BaseModel):
-    """Whether the server can take work, and what it lacks."""
+    """Whether the server can accept work, and the result of each check."""
 
     status: Literal["ready", "not ready"]
     disk: Check
@@ -42,7 +42,7 @@ class ReadyView(BaseModel):
 
 
 class VersionView(BaseModel):
-    """What runs here."""
+    """The versions, and the settings that a client can need."""
 
     bnfold: str
     onnx: str
@@ -58,20 +58,20 @@ FIGURES: Responses = {200: {"description": "The figures", "content": {"text/plai
 
 @router.get("/livez", operation_id="livez")
 async def livez() -> AliveView:
-    """The server answers."""
+    """Report that the server is alive."""
     return AliveView()
 
 
 @router.get("/readyz", operation_id="readyz", response_model=ReadyView, responses={503: NOT_READY})
 async def readyz(here: Here) -> Response:
-    """The server can take work: there is disk space, the ledger can be written, the engine delivers."""
+    """Report whether the server can accept work: there is disk space, the ledger is writable, the engine runs jobs."""
     checks = {"disk": _disk(here), "ledger": await _ledger(here), "engine": here.engine.works}
     ready = all(checks.values()) and not here.changes.closing
-    told = {
+    body = {
         "status": "ready" if ready else "not ready",
         **{name: "ok" if ok else "failed" for name, ok in checks.items()},
     }
-    return JSONResponse(told, 200 if ready else 503)
+    return JSONResponse(body, 200 if ready else 503)
 
 
 @router.get(
@@ -81,7 +81,7 @@ async def readyz(here: Here) -> Response:
     responses={**FIGURES, **problems(*OF_KEYS)},
 )
 async def metrics(_: Annotated[Caller, Depends(may("metrics"))], here: Here) -> Response:
-    """Figures for Prometheus."""
+    """Metrics for Prometheus."""
     waiting, oldest = await in_thread(here.ledger.queue)
     here.metrics.waiting.set(waiting)
     here.metrics.oldest.set(0 if oldest is None else time.time() - oldest)
@@ -90,9 +90,9 @@ async def metrics(_: Annotated[Caller, Depends(may("metrics"))], here: Here) -> 
 
 @router.get("/version", operation_id="version")
 async def versions(here: Here) -> VersionView:
-    """What runs here."""
-    told: dict[str, Any] = {name: version(name) for name in PACKAGES}
-    return VersionView(**told, sandbox=here.is_sandboxed, max_upload_bytes=here.settings.max_upload_bytes)
+    """Report the versions of the server and its packages."""
+    packages: dict[str, Any] = {name: version(name) for name in PACKAGES}
+    return VersionView(**packages, sandbox=here.is_sandboxed, max_upload_bytes=here.settings.max_upload_bytes)
 
 
 def _disk(here: Service) -> bool:

@@ -1,4 +1,4 @@
-"""/v1/jobs: how far a fold is, what came of it, and the end of one that is not wanted any more."""
+"""/v1/jobs: the state, the result and the report of a job, and its cancellation."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"])
 
-ALIVE_EVERY = 15.0  # seconds between two signs of life of a stream in which nothing happens
+ALIVE_EVERY = 15.0  # seconds between two comments that keep a stream without events alive
 ALIVE = b": still there\n\n"
-# A report shows names from a model: the page may do nothing but show itself.
+# A report contains names from a model: the page may not run scripts or load anything.
 VARIES = {"Vary": "Accept"}
 HTML_HEADERS = {**VARIES, "Content-Security-Policy": f"{POLICY}; frame-ancestors 'self'; sandbox"}
 OF_JOBS = problems(*OF_KEYS, "not-found")
@@ -75,10 +75,10 @@ MayDelete = Annotated[Caller, Depends(may("delete"))]
     openapi_extra={"parameters": [accept(JSON_TYPE, EVENTS_TYPE), NONE_MATCH]},
 )
 async def read_job(request: Request, job_id: JobId, caller: MayRead, here: Here, wait: Wait = 0) -> Response:
-    """A job: at once, when it changes (`wait`), or every time it changes (`Accept: text/event-stream`).
+    """The state of a job: at once, at its next change (`wait`), or at every change (`Accept: text/event-stream`).
 
-    With `If-None-Match` it waits for what the client does not have, and no change between two requests is missed; 304
-    tells that there was none.
+    With `If-None-Match` the server waits for a state that the client does not have, so no change between two requests
+    is missed; 304 means that there was none.
     """
     address = Address(caller.key, job_id)
     if preferred(request.headers.get("accept"), (JSON_TYPE, EVENTS_TYPE)) == EVENTS_TYPE:
@@ -86,15 +86,15 @@ async def read_job(request: Request, job_id: JobId, caller: MayRead, here: Here,
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(_events(here, address), 200, headers, EVENTS_TYPE)
     known = request.headers.get("if-none-match")
-    told = await _news(here, address, known, min(wait, here.settings.wait_seconds))
-    tag = job_tag(told)
+    state = await _state(here, address, known, min(wait, here.settings.wait_seconds))
+    tag = job_tag(state)
     headers = {"Cache-Control": "no-store", "ETag": tag, **VARIES}
-    return Response(None, 304, headers) if matches(known, tag) else JSONResponse(told, headers=headers)
+    return Response(None, 304, headers) if matches(known, tag) else JSONResponse(state, headers=headers)
 
 
 @router.delete("", operation_id="cancel", status_code=204, response_class=Response, responses=OF_JOBS)
 async def cancel(job_id: JobId, caller: MayDelete, here: Here) -> None:
-    """End a job that has not ended, and the process that works on it. One that has ended stays as it is."""
+    """Cancel a job and end its process. A job that has ended stays as it is."""
     address = Address(caller.key, job_id)
     await _found(here, address)
     await here.engine.cancel(address)
@@ -109,7 +109,7 @@ async def cancel(job_id: JobId, caller: MayDelete, here: Here) -> None:
 )
 @router.get("/result", operation_id="result", response_class=Response, responses=RESULT, openapi_extra=CONDITIONS)
 async def read_result(request: Request, job_id: JobId, caller: MayRead, here: Here) -> Response:
-    """The folded model, or a part of it."""
+    """The folded model, or a range of it."""
     job = await _ended(here, Address(caller.key, job_id))
     if job.output.result is None:
         raise ended_badly(job)
@@ -125,7 +125,7 @@ async def read_result(request: Request, job_id: JobId, caller: MayRead, here: He
     openapi_extra={"parameters": [accept(JSON_TYPE, HTML_TYPE), *CONDITIONS["parameters"]]},
 )
 async def read_report(request: Request, job_id: JobId, caller: MayRead, here: Here) -> Response:
-    """What was folded, what stays and why: as JSON, or as a page with `Accept: text/html`."""
+    """The report: what was folded, what stays and why. JSON, or a page with `Accept: text/html`."""
     job = await _ended(here, Address(caller.key, job_id))
     if job.output.report is None or job.output.page is None:
         raise ended_badly(job)
@@ -137,7 +137,7 @@ async def read_report(request: Request, job_id: JobId, caller: MayRead, here: He
 
 
 async def waited(here: Service, job: Job, seconds: float) -> Job:
-    """The job when it has ended, or after so long, or when the server ends."""
+    """The job once it has ended, after `seconds`, or when the server shuts down."""
     end, address = time.monotonic() + seconds, Address(job.key, job.id)
     while True:
         changed = here.changes.next(address)
@@ -149,7 +149,7 @@ async def waited(here: Service, job: Job, seconds: float) -> Job:
 
 
 def ended_badly(job: Job) -> Problem:
-    """The problem of a job that ended without what was asked for."""
+    """The problem of a job that ended without the requested output."""
     links = {"Link": f'<{job_path(job)}/report>; rel="describedby"'} if job.output.report else {}
     headers = {"Bnfold-Job": job.id, **links}
     if job.failure is None:
@@ -157,17 +157,17 @@ def ended_badly(job: Job) -> Problem:
     return Problem(job.failure.slug, job.failure.detail, instance=job_path(job), headers=headers)
 
 
-async def _news(here: Service, address: Address, known: str | None, seconds: float) -> dict[str, Any]:
-    """What is told of a job: at once where a client does not know it, else when it changes, or after so long."""
+async def _state(here: Service, address: Address, known: str | None, seconds: float) -> dict[str, Any]:
+    """The state of a job: at once if the client does not have it, else at a change, or after `seconds`."""
     end = time.monotonic() + seconds
     while True:
         changed = here.changes.next(address)
         job = await _found(here, address)
-        told = job_json(here.engine.live(job))
-        tag, left = job_tag(told), end - time.monotonic()
+        state = job_json(here.engine.live(job))
+        tag, left = job_tag(state), end - time.monotonic()
         known = known or tag
         if not matches(known, tag) or not job.is_open or left <= 0 or here.changes.closing:
-            return told
+            return state
         await _within(changed, left)
 
 
@@ -189,27 +189,27 @@ async def _found(here: Service, address: Address) -> Job:
 async def _ended(here: Service, address: Address) -> Job:
     job = await _found(here, address)
     if job.is_open:
-        said = f"the job is {job.status}; wait for it with GET {job_path(job)}?wait=30"
-        raise Problem("not-ready", said, headers={"Retry-After": "1"})
+        detail = f"the job is {job.status}; wait for it with GET {job_path(job)}?wait=30"
+        raise Problem("not-ready", detail, headers={"Retry-After": "1"})
     used: list[Blob] = list(job.output.blobs)
     await in_thread(here.ledger.use, job.key, [blob.sha256 for blob in used])
     return job
 
 
 async def _events(here: Service, address: Address) -> AsyncIterator[bytes]:
-    """The job each time it changes, until it has ended."""
-    told, spoken = b"", time.monotonic()
+    """Server-sent events with the state of a job, one at each change, until the job has ended."""
+    last, sent_at = b"", time.monotonic()
     while True:
         changed = here.changes.next(address)
         job = await in_thread(here.ledger.job, *address)
         if job is None:
             return
         event = b"event: job\ndata: " + json.dumps(job_json(here.engine.live(job))).encode() + b"\n\n"
-        if event != told:
-            told, spoken = event, time.monotonic()
+        if event != last:
+            last, sent_at = event, time.monotonic()
             yield event
-        elif time.monotonic() - spoken >= ALIVE_EVERY:
-            spoken = time.monotonic()
+        elif time.monotonic() - sent_at >= ALIVE_EVERY:
+            sent_at = time.monotonic()
             yield ALIVE
         if not job.is_open or here.changes.closing:
             return

@@ -1,4 +1,4 @@
-"""Middleware: what holds for every request: its id, the names of this server, safe headers, a line in the log."""
+"""Middleware for every request: its id, the names of this server, security headers, a line in the log."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SAFE_HEADERS = {
 
 
 class Around:
-    """The outermost layer of the application; the state of the service is known when a request comes."""
+    """The outermost layer of the application. It uses the state of the service, which exists once requests arrive."""
 
     def __init__(self, app: ASGIApp, names: tuple[str, ...]) -> None:
         self._app, self._names = app, names
@@ -58,10 +58,10 @@ class Around:
             begun = True
             if message["type"] == "http.response.start":
                 status = message["status"]
-                told = MutableHeaders(scope=message)
-                told["X-Request-ID"] = request_id
+                response_headers = MutableHeaders(scope=message)
+                response_headers["X-Request-ID"] = request_id
                 for name, value in SAFE_HEADERS.items():
-                    told.setdefault(name, value)
+                    response_headers.setdefault(name, value)
             await send(message)
 
         try:
@@ -70,22 +70,22 @@ class Around:
             elif self._knows(headers.get("host", "")):
                 await self._app(scope, receive, sending)
             else:
-                said = "this server does not go by that name; the operator can add it to allowed_hosts"
-                await respond(Problem("forbidden", said))(scope, receive, sending)
-        except Exception:  # whatever it is, the client gets an answer, and the log the reason
+                detail = "this server does not go by that name; the operator can add it to allowed_hosts"
+                await respond(Problem("forbidden", detail))(scope, receive, sending)
+        except Exception:  # any error: the client gets a response, and the log the reason
             LOG.exception("a request failed", extra={"request": request_id})
             if begun:
                 raise
-            said = f"the server made a mistake; its log tells more under the request id {request_id}"
-            await respond(Problem("internal", said))(scope, receive, sending)
+            detail = f"the server made a mistake; its log tells more under the request id {request_id}"
+            await respond(Problem("internal", detail))(scope, receive, sending)
         finally:
             seconds = time.monotonic() - began
             method = scope["method"] if scope["method"] in METHODS else "other"
             scope["app"].state.service.metrics.requests.labels(method, status).observe(seconds)
-            told = {"request": request_id, "method": method, "path": scope["path"], "status": status}
-            LOG.info("request", extra={**told, "seconds": round(seconds, 4), "key": scope["state"].get("key", "")})
+            fields = {"request": request_id, "method": method, "path": scope["path"], "status": status}
+            LOG.info("request", extra={**fields, "seconds": round(seconds, 4), "key": scope["state"].get("key", "")})
 
     def _knows(self, host: str) -> bool:
-        """Whether a Host header names this server: a page elsewhere may have made its own name mean this machine."""
+        """Whether a Host header names this server. Another site could make its own name resolve to this machine."""
         name = host if host.endswith("]") else host.rpartition(":")[0] or host
         return not self._names or name.lower() in self._names

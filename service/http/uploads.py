@@ -1,4 +1,4 @@
-"""Uploads: the body of a request as a draft, streamed, and refused as early as it can be."""
+"""Uploads: streams the body of a request to a draft, and refuses it as early as possible."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from service.settings import Settings
     from service.state import Service
 
-# What programs call a model, or say of a file they do not know.
+# Media types that clients send for a model, or for a file of unknown type.
 MODEL_TYPES = {
     "",
     "application/octet-stream",
@@ -34,17 +34,17 @@ MODEL_TYPES = {
     "application/protobuf",
 }
 ARCHIVE_TYPES = {ARCHIVE_TYPE, "application/x-zip-compressed", "application/x-zip"}
-ZIP_MAGIC = {b"PK\x03\x04", b"PK\x05\x06"}  # no ONNX model begins so: it would be field 10 of a ModelProto
+ZIP_MAGIC = {b"PK\x03\x04", b"PK\x05\x06"}  # no ONNX model begins like this: it would be field 10 of a ModelProto
 
 
 @asynccontextmanager
 async def uploaded(request: Request, here: Service) -> AsyncGenerator[tuple[Draft, bool, Form | None]]:
-    """The upload as a draft, whether it is an archive, and the form it came in; gone afterwards unless committed.
+    """The upload as a draft, whether it is an archive, and its form, if any. Removed afterwards unless committed.
 
     Raises:
         Problem: unsupported-media-type, too-large, insufficient-storage, upload-timeout, digest-mismatch,
             unsafe-archive, bad-request.
-        ClientDisconnect: the client has left.
+        ClientDisconnect: the client has disconnected.
     """
     media = _media(request)
     form = Form(request.headers["content-type"]) if media == FORM_TYPE else None
@@ -61,8 +61,8 @@ async def uploaded(request: Request, here: Service) -> AsyncGenerator[tuple[Draf
     async with blobs.receive(file, settings.max_upload_bytes) as draft:
         here.metrics.uploaded.inc(draft.blob.bytes)
         if claimed is not None and claimed != draft.blob.sha256:
-            said = f"what arrived has the SHA-256 {draft.blob.sha256}, not {claimed}; send it again"
-            raise Problem("digest-mismatch", said)
+            detail = f"what arrived has the SHA-256 {draft.blob.sha256}, not {claimed}; send it again"
+            raise Problem("digest-mismatch", detail)
         is_archive = draft.magic in ZIP_MAGIC
         if media in ARCHIVE_TYPES and not is_archive:
             raise Problem("unsafe-archive", "this is no zip; send a zip, or a model as application/octet-stream")
@@ -72,8 +72,8 @@ async def uploaded(request: Request, here: Service) -> AsyncGenerator[tuple[Draf
 def _media(request: Request) -> str:
     media = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if media not in MODEL_TYPES | ARCHIVE_TYPES | {FORM_TYPE}:
-        said = "send the model itself as application/octet-stream, or a zip as application/zip: curl -T model.onnx URL"
-        raise Problem("unsupported-media-type", f"{media!r} is not taken; {said}")
+        hint = "send the model itself as application/octet-stream, or a zip as application/zip: curl -T model.onnx URL"
+        raise Problem("unsupported-media-type", f"{media!r} is not taken; {hint}")
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     if coding != "identity":
         raise Problem("unsupported-media-type", f"the content encoding {coding!r} is not taken; send it as it is")
@@ -81,7 +81,7 @@ def _media(request: Request) -> str:
 
 
 async def _in_time(stream: AsyncIterator[bytes], settings: Settings) -> AsyncIterator[bytes]:
-    """The chunks, unless they stop coming, come too slowly, or take too long altogether."""
+    """The chunks. Raises Problem (upload-timeout) if they stop, are too slow, or take too long in total."""
     began, arrived = time.monotonic(), 0
     while True:
         elapsed = time.monotonic() - began
@@ -94,7 +94,7 @@ async def _in_time(stream: AsyncIterator[bytes], settings: Settings) -> AsyncIte
             return
         except TimeoutError:
             elapsed = time.monotonic() - began
-            said = f"after {elapsed:.0f} seconds {arrived:,} bytes had arrived; send it faster, or in a smaller file"
-            raise Problem("upload-timeout", said, headers={"Connection": "close"}) from None
+            detail = f"after {elapsed:.0f} seconds {arrived:,} bytes had arrived; send it faster, or in a smaller file"
+            raise Problem("upload-timeout", detail, headers={"Connection": "close"}) from None
         arrived += len(chunk)
         yield chunk

@@ -1,4 +1,4 @@
-"""The database under the ledger: SQLite, with every commit on the disk before it is reported."""
+"""The database of the ledger: SQLite. Every commit is on the disk before it is reported."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Table
 
-BUSY_SECONDS = 30  # how long one writer waits for another: each takes milliseconds
+BUSY_SECONDS = 30  # how long one writer waits for another; a transaction takes milliseconds
 
 
 class Database:
-    """Transactions on one database, whose tables are brought to the newest form when it is opened."""
+    """Transactions on one database. Opening it migrates its tables to the newest schema."""
 
     def __init__(self, path: Path) -> None:
         self._engine = create_engine(
             f"sqlite:///{path}",
             connect_args={"timeout": BUSY_SECONDS},
-            hide_parameters=True,  # errors are logged: URLs of webhooks may hold secrets
+            hide_parameters=True,  # errors are logged, and URLs of webhooks may hold secrets
         )
         self._reading = self._engine.execution_options(reading=True)
         event.listen(self._engine, "connect", _prepare)
@@ -37,13 +37,13 @@ class Database:
 
     @contextmanager
     def write(self) -> Generator[Connection]:
-        """A transaction that may change things; on the disk when the context ends."""
+        """A transaction that may write. It is on the disk when the context ends."""
         with self._engine.begin() as connection:
             yield connection
 
     @contextmanager
     def read(self) -> Generator[Connection]:
-        """A transaction that sees one state, and keeps no writer waiting."""
+        """A transaction that reads one consistent state, and blocks no writer."""
         with self._reading.connect() as connection:
             yield connection
 
@@ -53,14 +53,14 @@ class Database:
 
 
 def insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
-    """An INSERT that can say what becomes of a row that is there already; the standard has no such thing."""
+    """An INSERT that supports ON CONFLICT, which is not standard SQL."""
     dialects: dict[str, Any] = {"sqlite": sqlite, "postgresql": postgresql}
     made: sqlite.Insert | postgresql.Insert = dialects[connection.dialect.name].insert(table)
     return made
 
 
 def _prepare(connection: Any, _: object) -> None:
-    connection.isolation_level = None  # BEGIN is ours: the driver would begin too late, and not IMMEDIATE
+    connection.isolation_level = None  # _begin sends BEGIN: the driver would send it too late, and not IMMEDIATE
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 

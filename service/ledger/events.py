@@ -1,4 +1,4 @@
-"""Events: what a webhook tells of the end of a job."""
+"""Events: the body of a webhook that reports the end of a job."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class EventView(BaseModel):
 
 
 def event_body(job: Job) -> str:
-    """The body of the request that tells of the end of a job: what is signed, byte for byte."""
+    """The body of the webhook for the end of a job. The signature covers these exact bytes."""
     data = job_json(job)
-    told: dict[str, Any] = {"type": f"job.{job.status}", "timestamp": data["updated"], "data": data}
-    return json.dumps(told, separators=(",", ":"))
+    event: dict[str, Any] = {"type": f"job.{job.status}", "timestamp": data["updated"], "data": data}
+    return json.dumps(event, separators=(",", ":"))

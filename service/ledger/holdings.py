@@ -1,4 +1,4 @@
-"""Which key holds which blob, in a database; and what is let go of when nobody uses it."""
+"""The holdings of the ledger in SQL: which key holds which blob, and the release of unused ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from service.ledger.database import Database
 
-AT_ONCE = 200  # holdings that one transaction lets go of: all other writers wait for it
+AT_ONCE = 200  # holdings that one transaction releases: all other writers wait for it
 LOST = Failure("internal", "the server's disk lost the upload; send it again")
 
 
@@ -86,7 +86,7 @@ class SqlHoldings:
 
 
 def hold(connection: Connection, key: str, blobs: Iterable[Blob]) -> None:
-    """Note that a key holds these blobs, and uses them now."""
+    """Record that a key holds these blobs, and uses them now."""
     for blob in blobs:
         row: dict[str, Any] = {"key": key, "sha256": blob.sha256, "bytes": blob.bytes, "used": time.time()}
         known = ["key", "sha256"]
@@ -95,7 +95,7 @@ def hold(connection: Connection, key: str, blobs: Iterable[Blob]) -> None:
 
 
 def _let_go(connection: Connection, before: float, cap: int) -> tuple[list[str], bool]:
-    """What nobody holds any more, and whether that was all there is to let go of."""
+    """Release one batch; return the digests that no key holds any more, and whether nothing is left to release."""
     free = select(holdings).where(~_is_needed()).order_by(holdings.c.used).limit(AT_ONCE)
     rows, total = list(connection.execute(free)), _total(connection)
     gone: list[str] = []
@@ -109,7 +109,7 @@ def _let_go(connection: Connection, before: float, cap: int) -> tuple[list[str],
 
 
 def _forget(connection: Connection, before: float) -> None:
-    """Remove what ended before a time and left nothing."""
+    """Remove what ended before a time: jobs without a result, idempotency keys, and webhooks."""
     ended = and_(jobs.c.updated < before, ~jobs.c.status.in_(OPEN), jobs.c.result_sha256.is_(None))
     connection.execute(delete(jobs).where(ended))
     connection.execute(delete(idempotency).where(idempotency.c.created < before))
@@ -117,7 +117,7 @@ def _forget(connection: Connection, before: float) -> None:
 
 
 def _release(connection: Connection, key: str, sha256: str) -> bool:
-    for output in (jobs.c.result_sha256, jobs.c.report_sha256, jobs.c.page_sha256):  # each by its own index
+    for output in (jobs.c.result_sha256, jobs.c.report_sha256, jobs.c.page_sha256):  # each has its own index
         connection.execute(delete(jobs).where(jobs.c.key == key, output == sha256))
     connection.execute(delete(holdings).where(_is(key, sha256)))
     return not _is_held(connection, sha256)

@@ -1,7 +1,7 @@
-"""The ledger: which jobs, blobs and keys there are. It decides; the engine only delivers.
+"""The interface of the ledger: jobs, holdings, keys and webhooks. The ledger decides; the engine only runs jobs.
 
-Every method is one transaction that is durable when the method returns, and may block: callers on the event loop use a
-thread. `service.ledger.sql` keeps it in SQLite.
+Every method is one transaction that is durable when the method returns. A method may block: callers on the event loop
+use a thread. `service.ledger.sql` implements the ledger in SQLite.
 """
 
 from __future__ import annotations
@@ -21,54 +21,54 @@ class Jobs(Protocol):
     def submit(
         self, job: Job, quota: Quota, queue: int, request: Idempotency | None = None, webhook: str | None = None
     ) -> tuple[Job, bool]:
-        """Accept a job and hold its input for its key; what is known is handed back, under the newest name.
+        """Accept a job, and record that its key holds the input. Returns the job, and whether the engine must run it.
 
-        A job that ended in a way that another try can change is queued again. The second value tells whether the job
-        must be delivered to the engine. `queue` is how many may wait. `webhook` is the URL that hears of the next end
-        of the job, or of its end where it has ended already (but not twice for one `request`).
+        A known job is returned as it is, with the new name. If it ended in a problem that a retry can change, it is
+        queued again. `queue` is the most jobs that may wait. `webhook` is the URL to notify of the next end of the job;
+        if the job has ended, the URL is notified of that end (but not twice for one `request`).
 
         Raises:
-            Problem: busy, quota-exceeded, or idempotency-conflict (`request` was another one before).
+            Problem: busy, too-large, quota-exceeded, or idempotency-conflict (`request` was another one before).
         """
         ...
 
     def job(self, key: str, job: str) -> Job | None:
-        """The job, if the key has one of this id."""
+        """The job with this id, if the key has one; None otherwise."""
         ...
 
     def start(self, key: str, job: str, attempts: int) -> Job | None:
-        """Count an attempt and make the job running; None where it is not to be started: it has ended.
+        """Count an attempt and set the job to running; None if the job has ended.
 
-        A job that was started `attempts` times before has failed: crashed.
+        A job that was already started `attempts` times fails (crashed); None is returned.
         """
         ...
 
     def progress(self, key: str, job: str, stage: Stage, progress: float) -> None:
-        """Remember how far a running job is."""
+        """Store the progress of a running job."""
         ...
 
     def finish(self, key: str, job: str, output: Output, failure: Failure | None) -> bool:
-        """End a running job, and hold for its key what it leaves; False where it was cancelled meanwhile."""
+        """End a running job, and record that its key holds the output; False if it was cancelled meanwhile."""
         ...
 
     def give_back(self, key: str, job: str) -> None:
-        """Make a running job queued again, without counting the attempt."""
+        """Queue a running job again, without counting the attempt."""
         ...
 
     def cancel(self, key: str, job: str) -> bool:
-        """End an open job as cancelled; False where it is not open."""
+        """End an open job as cancelled; False if it is not open."""
         ...
 
     def unfinished(self) -> list[tuple[str, str]]:
-        """Key and id of every open job, the oldest first."""
+        """The key and the id of every open job, oldest first."""
         ...
 
     def interrupted(self) -> None:
-        """Make every running job queued again: their engine has ended, and their attempts count."""
+        """Queue all running jobs again, because their engine has ended. Their attempts stay counted."""
         ...
 
     def queue(self) -> tuple[int, float | None]:
-        """How many jobs wait, and since when the oldest does."""
+        """The number of queued jobs, and when the oldest was created (seconds since 1970); None if there is none."""
         ...
 
 
@@ -76,7 +76,7 @@ class Holdings(Protocol):
     """Which key holds which blob."""
 
     def holding(self, key: str, sha256: str) -> Blob | None:
-        """The blob, if the key holds it."""
+        """The blob, if the key holds it; None otherwise."""
         ...
 
     def is_held(self, sha256: str) -> bool:
@@ -84,11 +84,11 @@ class Holdings(Protocol):
         ...
 
     def use(self, key: str, addresses: Iterable[str]) -> None:
-        """Note that these are used now."""
+        """Record that the key uses these blobs now."""
         ...
 
     def release(self, key: str, sha256: str) -> bool:
-        """Let go of a blob, and of the ended jobs whose output it is; whether nobody holds it any more.
+        """Release a blob, and remove the ended jobs whose output it is; True if no key holds it any more.
 
         Raises:
             Problem: in-use: an open job of the key needs it.
@@ -96,69 +96,69 @@ class Holdings(Protocol):
         ...
 
     def sweep(self, before: float, cap: int) -> list[str]:
-        """Let go of what was last used before a time, then of the least recently used down to `cap` bytes.
+        """Release what was last used before a time, then the least recently used until at most `cap` bytes remain.
 
-        What an open job needs stays. Handed back are the addresses that nobody holds any more: not many at once, so
-        ask again until there are none.
+        The inputs of open jobs stay. Returns the digests that no key holds any more, one batch at a time: call this
+        until the list is empty.
         """
         ...
 
     def held(self) -> list[Holding]:
-        """All that is held."""
+        """All holdings."""
         ...
 
     def lost(self, sha256: str) -> None:
-        """A blob is gone from the disk: nobody holds it, jobs that made it are forgotten, those that need it fail."""
+        """Release a blob that is gone from the disk, remove the jobs that produced it, and fail those that need it."""
         ...
 
 
 class Keys(Protocol):
-    """Who may use the service."""
+    """The API keys."""
 
     def add_key(self, key: Key) -> None:
-        """Remember a key."""
+        """Store a key."""
         ...
 
     def all_keys(self) -> list[Key]:
-        """All keys, the oldest first."""
+        """All keys, oldest first."""
         ...
 
     def key(self, key: str) -> Key | None:
-        """The key of this id, if it exists and was not revoked."""
+        """The key with this id; None if it does not exist or was revoked."""
         ...
 
     def revoke_key(self, key: str) -> bool:
-        """Refuse the key from now on, and give up its webhooks; False where there is none to revoke."""
+        """Revoke a key, and give up its webhooks; False if there is no such key or it was revoked before."""
         ...
 
 
 class Webhooks(Protocol):
-    """The outbox: every end of a job puts into it, in the transaction that ends the job, what is to be delivered."""
+    """The outbox: the transaction that ends a job also makes its webhooks due."""
 
     def next_webhook(self, now: float, occupied: Occupied) -> Webhook | None:
-        """The one that is due for the longest time, of those that nothing occupied stands in the way of."""
+        """The webhook that has been due longest, of those that are not occupied; None if there is none."""
         ...
 
     def failed_webhook(self, id_: str, due: float) -> None:
-        """An attempt failed; the next is due then."""
+        """Record that an attempt failed, and that the next one is due at `due`."""
         ...
 
     def ended_webhook(self, id_: str, *, delivered: bool) -> None:
-        """It was delivered, or is given up."""
+        """Record that a webhook was delivered, or is given up."""
         ...
 
 
 class Ledger(Jobs, Holdings, Keys, Webhooks, Protocol):
-    """All of it."""
+    """The complete ledger."""
 
     def check(self) -> None:
-        """Find out whether the ledger can be written.
+        """Check that the ledger can be written.
 
         Raises:
-            Exception: it cannot, and why.
+            Exception: it cannot; the message says why.
         """
         ...
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         ...

@@ -1,4 +1,4 @@
-"""The jobs of the ledger in a database."""
+"""The jobs of the ledger in SQL."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class SqlJobs:
             if known is None or not known.is_open:
                 return None
             if known.attempts >= attempts:
-                said = f"it was started {known.attempts} times, and each time the process or the server died"
-                end(connection, known, Output(), Failure("crashed", f"{said}; it is not tried again"))
+                reason = f"it was started {known.attempts} times, and each time the process or the server died"
+                end(connection, known, Output(), Failure("crashed", f"{reason}; it is not tried again"))
                 return None
             changed = replace(known, status="running", attempts=known.attempts + 1, stage=None, progress=0.0)
             store(connection, changed)
@@ -132,13 +132,13 @@ def _accept(connection: Connection, job: Job, quota: Quota, queue: int) -> tuple
 
 
 def _is_repeated(connection: Connection, key: str, request: Idempotency) -> bool:
-    """Whether the request was there before; one that is another under the same name is refused."""
+    """Whether the request came before. Raises Problem (idempotency-conflict) if its key came with another request."""
     row = {"key": key, "token": request.token, "fingerprint": request.fingerprint, "created": time.time()}
     made = connection.execute(database.insert(connection, idempotency).values(row).on_conflict_do_nothing())
     mine = and_(idempotency.c.key == key, idempotency.c.token == request.token)
     if connection.execute(select(idempotency.c.fingerprint).where(mine)).scalar_one() != request.fingerprint:
-        said = "this Idempotency-Key came with another model or other options before; use a new one"
-        raise Problem("idempotency-conflict", said)
+        detail = "this Idempotency-Key came with another model or other options before; use a new one"
+        raise Problem("idempotency-conflict", detail)
     return made.rowcount == 0
 
 
@@ -152,12 +152,12 @@ def _require_room(connection: Connection, job: Job, quota: Quota, queue: int) ->
     if (waiting or 0) >= queue:
         raise Problem("busy", f"{queue} jobs wait already; try again later", headers=RETRY_AFTER)
     if quota.open_jobs is not None and (open_jobs or 0) >= quota.open_jobs:
-        said = f"this key may have {quota.open_jobs} open at a time; wait until one has ended, or cancel it"
-        raise Problem("quota-exceeded", said, headers=RETRY_AFTER)
+        detail = f"this key may have {quota.open_jobs} open at a time; wait until one has ended, or cancel it"
+        raise Problem("quota-exceeded", detail, headers=RETRY_AFTER)
 
 
 def _require_bytes(connection: Connection, job: Job, quota: Quota, *, is_new: bool) -> None:
-    """A job that is known takes nothing, unless its input was let go of; an input that is held takes nothing more."""
+    """Check the quota of bytes. A known job needs none if its input is held; a held input does not count again."""
     if quota.bytes is None:
         return
     mine = holdings.c.key == job.key
@@ -166,11 +166,11 @@ def _require_bytes(connection: Connection, job: Job, quota: Quota, *, is_new: bo
         return
     held = connection.execute(select(func.sum(holdings.c.bytes)).where(mine)).scalar_one() or 0
     if job.input.bytes > quota.bytes:
-        said = f"the upload has {job.input.bytes:,} bytes, and this key may keep {quota.bytes:,} in all"
-        raise Problem("too-large", said)
+        detail = f"the upload has {job.input.bytes:,} bytes, and this key may keep {quota.bytes:,} in all"
+        raise Problem("too-large", detail)
     if held + (0 if is_held else job.input.bytes) > quota.bytes:
-        said = f"this key holds {held:,} of {quota.bytes:,} bytes; delete blobs that are no longer needed"
-        raise Problem("quota-exceeded", said, headers=RETRY_AFTER)
+        detail = f"this key holds {held:,} of {quota.bytes:,} bytes; delete blobs that are no longer needed"
+        raise Problem("quota-exceeded", detail, headers=RETRY_AFTER)
 
 
 def _is_worth_a_retry(job: Job) -> bool:

@@ -1,4 +1,4 @@
-"""The keys of the ledger in a database."""
+"""The keys of the ledger in SQL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records: what the ledger remembers, as immutable values."""
+"""Records: what the ledger stores, as immutable values."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Status = Literal["queued", "running", "done", "failed", "cancelled"]
 Stage = Literal["folding", "writing", "verifying"]
 OPEN: tuple[Status, ...] = ("queued", "running")
 
-NOBODY = ""  # the key of requests without one, on loopback
+NOBODY = ""  # the key id of requests without a key, on loopback
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a job leaves: each is the address of a blob of the job's key."""
+    """The output of a job: blobs that the job's key holds."""
 
     result: Blob | None = None
     media: str = ""  # the media type of the result
@@ -28,13 +28,13 @@ class Output:
 
     @property
     def blobs(self) -> tuple[Blob, ...]:
-        """Those that are there."""
+        """The blobs that exist."""
         return tuple(blob for blob in (self.result, self.report, self.page) if blob is not None)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a job ended without a result: the slug of a problem and a sentence."""
+    """Why a job ended without a result: the slug and the detail of a problem."""
 
     slug: str
     detail: str
@@ -42,16 +42,16 @@ class Failure:
 
 @dataclass(frozen=True)
 class Job:
-    """One fold: the content address `id` is what was asked, `key` is who asked."""
+    """One fold: `id` is a digest of the request, `key` is the id of the key that sent it."""
 
     id: str
     key: str
     name: str  # of the model, a plain file name
     input: Blob
     archive: bool  # whether the input is a zip
-    options: str  # canonical
+    options: str  # canonical JSON
     engine: str
-    created: float  # seconds since 1970, as all times here
+    created: float  # seconds since 1970, like all times in this file
     updated: float
     status: Status = "queued"
     stage: Stage | None = None
@@ -62,30 +62,30 @@ class Job:
 
     @property
     def is_open(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the job has not ended."""
         return self.status in OPEN
 
 
 def job_id(sha256: str, name: str, options: str, engine: str) -> str:
-    """The content address of a fold: the same model, options and engine have the same one.
+    """The id of a fold: a SHA-256 (hex) of the model's digest, its name, the options and the engine.
 
-    So has the name, which reports and refusals tell.
+    The name is included because reports and problems contain it.
     """
     return hashlib.sha256(json.dumps([sha256, name, options, engine]).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Quota:
-    """What one key may use; None is no bound."""
+    """What one key may use; None means no limit."""
 
-    rate: str | None = None  # as `limits` writes it: "60/minute"
+    rate: str | None = None  # in the notation of `limits`: "60/minute"
     open_jobs: int | None = None
-    bytes: int | None = None  # kept for the key
+    bytes: int | None = None  # stored for the key
 
 
 @dataclass(frozen=True)
 class Key:
-    """Who may ask: the secret itself is not remembered."""
+    """An API key. The secret itself is not stored."""
 
     id: str
     name: str
@@ -98,7 +98,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Idempotency:
-    """A client's own name for one request, and what that request was."""
+    """The Idempotency-Key that a client gave a request, and a digest of that request."""
 
     token: str
     fingerprint: str
@@ -106,7 +106,7 @@ class Idempotency:
 
 @dataclass(frozen=True)
 class Holding:
-    """A blob of a key, and when it was last used."""
+    """A blob that a key holds, and when it was last used."""
 
     key: str
     blob: Blob
@@ -115,7 +115,7 @@ class Holding:
 
 @dataclass(frozen=True)
 class Webhook:
-    """An event to deliver: the same id and body with every attempt."""
+    """An event to deliver; its id and body are the same at every attempt."""
 
     id: str
     key: str
@@ -123,13 +123,13 @@ class Webhook:
     url: str
     receiver: str  # the host and port of the URL
     body: str
-    attempts: int  # that failed
+    attempts: int  # failed attempts
 
 
 @dataclass(frozen=True)
 class Occupied:
-    """What takes no further delivery now."""
+    """Webhooks, keys and receivers for which no further delivery may start now."""
 
-    ids: frozenset[str] = frozenset()  # of webhooks that are on their way
+    ids: frozenset[str] = frozenset()  # of webhooks that are being delivered
     keys: frozenset[str] = frozenset()
-    receivers: frozenset[tuple[str, str]] = frozenset()  # each with a key
+    receivers: frozenset[tuple[str, str]] = frozenset()  # pairs of key and receiver

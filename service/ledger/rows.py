@@ -1,4 +1,4 @@
-"""Jobs as rows of a database; and the one way in which a job ends, which its webhooks learn in the same transaction."""
+"""Jobs as rows of the database, and `end`, the only way to end a job: it makes the job's webhooks due as well."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ def end(connection: Connection, job: Job, output: Output, failure: Failure | Non
 
 
 def store(connection: Connection, job: Job) -> Job:
-    """Write a job that changed; it is handed back with the time of the change."""
+    """Write a changed job; return it with the time of the change."""
     changed = replace(job, updated=time.time())
     connection.execute(update(jobs).where(is_job(job.key, job.id)).values(row_of(changed)))
     return changed
 
 
 def locked(connection: Connection, key: str, job: str) -> Job | None:
-    """The job, which nobody else changes in this transaction."""
+    """The job, locked against other changes until this transaction ends; None if there is none."""
     row = connection.execute(select(jobs).where(is_job(key, job)).with_for_update()).one_or_none()
     return None if row is None else job_of(row)
 
 
 def is_job(key: str, job: str) -> ColumnElement[bool]:
-    """Whether a row is that of the job."""
+    """The condition that a row is that of the job."""
     return and_(jobs.c.key == key, jobs.c.id == job)
 
 

@@ -1,4 +1,4 @@
-"""The tables of the ledger, in SQLAlchemy Core; `migrations` makes them, and a test holds that both agree."""
+"""The tables of the ledger, in SQLAlchemy Core. `migrations` creates them; a test checks that both agree."""
 
 from __future__ import annotations
 
@@ -83,9 +83,9 @@ webhooks = Table(
     Column("url", Text, nullable=False),
     Column("receiver", Text, nullable=False),  # the host and port of the URL
     Column("state", String(16), nullable=False),
-    Column("body", Text),  # what is sent: from the end of the job to the end of the delivery
+    Column("body", Text),  # what is sent; null before the job ends and after the delivery ends
     Column("attempts", Integer, nullable=False),
-    Column("due", Double, nullable=False),  # of the next attempt
+    Column("due", Double, nullable=False),  # time of the next attempt
     Column("updated", Double, nullable=False),
     Index("webhooks_by_time", "state", "due"),
     Index("webhooks_by_job", "key", "job"),

@@ -1,4 +1,4 @@
-"""The ledger in a database: `open_ledger` makes all of it from the parts."""
+"""The complete ledger in SQL, made of its parts; `open_ledger` opens it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SqlLedger(SqlJobs, SqlHoldings, SqlKeys, SqlWebhooks):
 
     def check(self) -> None:
         """See `service.ledger.interface.Ledger`."""
-        with self._database.write() as connection:  # of nothing: a full or read-only disk shows all the same
+        with self._database.write() as connection:  # deletes nothing, but fails on a full or read-only disk
             connection.execute(delete(keys).where(keys.c.id == ""))
 
     def close(self) -> None:
@@ -35,7 +35,7 @@ class SqlLedger(SqlJobs, SqlHoldings, SqlKeys, SqlWebhooks):
 
 
 def open_ledger(data: Path) -> Ledger:
-    """The ledger in a data folder, which is made where it does not exist.
+    """Open the ledger in a data folder, which is created if it does not exist.
 
     Raises:
         sqlalchemy.exc.SQLAlchemyError, OSError: it cannot be opened.

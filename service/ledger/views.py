@@ -1,4 +1,4 @@
-"""Views: the JSON that a client sees of a job, in answers and in webhooks."""
+"""Views: the JSON form of a job in responses and webhooks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ProblemView(BaseModel):
-    """Why something did not work, as RFC 9457 tells it."""
+    """Why a request or a job failed, in the form of RFC 9457."""
 
     type: str
     title: str
@@ -26,7 +26,7 @@ class ProblemView(BaseModel):
 
 
 class BlobView(BaseModel):
-    """A content by its address."""
+    """A content: its SHA-256 and size."""
 
     sha256: str
     bytes: int
@@ -39,13 +39,13 @@ class ResultView(BlobView):
 
 
 class LinkView(BaseModel):
-    """Where something is."""
+    """A link."""
 
     href: str
 
 
 class LinksView(BaseModel):
-    """Where the parts of a job are; null where there is none yet."""
+    """Links to the parts of a job; null if there is none yet."""
 
     self: str
     result: str | None
@@ -53,7 +53,7 @@ class LinksView(BaseModel):
 
 
 class JobView(BaseModel):
-    """One fold: what was asked, how far it is, and what came of it."""
+    """One fold: the request, its progress, and its outcome."""
 
     id: str
     status: Status
@@ -72,7 +72,7 @@ class JobView(BaseModel):
 
 
 def job_path(job: Job) -> str:
-    """Where a job is."""
+    """The path of a job's URL."""
     return f"/v1/jobs/{job.id}"
 
 

@@ -1,7 +1,7 @@
-"""The outbox of the ledger in a database.
+"""The outbox of the ledger in SQL.
 
-A webhook is `waiting` until its job ends, then `due` until it is `delivered` or `given-up`. It is written with the
-acceptance of the job and made due with its end, each in one transaction: what was accepted is delivered at least once.
+A webhook is `waiting` until its job ends, then `due` until it is `delivered` or `given-up`. The transaction that
+accepts the job stores it, and the transaction that ends the job makes it due: delivery is at least once.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from service.ledger.database import Database
     from service.ledger.records import Job, Occupied
 
-PENDING_OF_KEY = 1000  # webhooks of one key that have not ended
-PENDING_OF_JOB = 10  # and of one job: it has few who wait for it
+PENDING_OF_KEY = 1000  # webhooks of one key that are waiting or due
+PENDING_OF_JOB = 10  # and of one job, for which few clients wait
 ID_BYTES = 16
 RETRY_AFTER = {"Retry-After": "30"}
 WAITING, DUE, DELIVERED, GIVEN_UP = "waiting", "due", "delivered", "given-up"
@@ -66,9 +66,9 @@ class SqlWebhooks:
 
 
 def ask(connection: Connection, job: Job, url: str, *, is_repeated: bool) -> None:
-    """Let a URL know of the next end of a job, or of its end at once where it has ended.
+    """Store a webhook for the next end of a job, or, if the job has ended, for that end, due at once.
 
-    Once for each end: a URL that waits already does not wait twice, a request that `is_repeated` tells nothing again.
+    A URL is notified once for each end: a waiting URL is not stored again, nor is that of a repeated request.
 
     Raises:
         Problem: quota-exceeded.
@@ -85,21 +85,21 @@ def ask(connection: Connection, job: Job, url: str, *, is_repeated: bool) -> Non
 
 
 def fire(connection: Connection, job: Job) -> None:
-    """A job has ended: make its webhooks due."""
+    """Make the webhooks of a job that has ended due."""
     waiting = and_(webhooks.c.key == job.key, webhooks.c.job == job.id, webhooks.c.state == WAITING)
     if not connection.execute(select(exists().where(waiting))).scalar_one():
         return
-    told = {"state": DUE, "body": event_body(job), "due": job.updated, "updated": job.updated}
-    connection.execute(update(webhooks).where(waiting).values(**told))
+    values = {"state": DUE, "body": event_body(job), "due": job.updated, "updated": job.updated}
+    connection.execute(update(webhooks).where(waiting).values(**values))
 
 
 def give_up(connection: Connection, key: str) -> None:
-    """Deliver nothing more for a key."""
+    """Give up all webhooks of a key that are not delivered."""
     _end(connection, and_(webhooks.c.key == key, webhooks.c.state.in_(PENDING)), GIVEN_UP)
 
 
 def forget(connection: Connection, before: float) -> None:
-    """Remove what ended before a time."""
+    """Remove webhooks that ended before a time."""
     connection.execute(delete(webhooks).where(webhooks.c.state.not_in(PENDING), webhooks.c.updated < before))
 
 
@@ -113,5 +113,5 @@ def _require_room(connection: Connection, job: Job) -> None:
     key, own = connection.execute(select(func.count(), of_job).where(pending)).one()
     for count, most, whose in ((key, PENDING_OF_KEY, "this key"), (own or 0, PENDING_OF_JOB, "this job")):
         if count >= most:
-            said = f"{most} webhooks of {whose} are not delivered yet; send the model without one, or later"
-            raise Problem("quota-exceeded", said, headers=RETRY_AFTER)
+            detail = f"{most} webhooks of {whose} are not delivered yet; send the model without one, or later"
+            raise Problem("quota-exceeded", detail, headers=RETRY_AFTER)

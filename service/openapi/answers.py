@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of bodies and answers beyond what their types do."""
+"""Bodies and responses in the OpenAPI document, beyond what the types of the operations say."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ SOMETIMES_THERE = {409: ("Bnfold-Job", "Link", "Retry-After"), 413: ("Bnfold-Job
 
 
 def problems(*slugs: str) -> Responses:
-    """The answers to requests that end in one of these problems, with an example of each."""
-    told: Responses = {}
+    """The responses for these problems by status, with an example of each problem."""
+    responses: Responses = {}
     for slug in slugs:
         kind = KINDS[slug]
-        answer = told.setdefault(kind.status, _problem(kind.status))
+        answer = responses.setdefault(kind.status, _problem(kind.status))
         answer["description"] = "; ".join(filter(None, (answer["description"], kind.title)))
         answer["content"][MEDIA_TYPE]["examples"][slug] = {"value": as_dict(slug, f"{kind.title}; what to do.")}
-    return told
+    return responses
 
 
 def _problem(status: int) -> dict[str, Any]:
@@ -76,10 +76,10 @@ def _problem(status: int) -> dict[str, Any]:
 def content(
     description: str, *media: str, always: tuple[str, ...] = (), sometimes: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """An answer of one of these types, with its headers."""
+    """A response with one of these media types, and its headers."""
     kinds = FILES | {JSON_TYPE: FOLD_REPORT, HTML_TYPE: TEXT, EVENTS_TYPE: TEXT}
-    told = headers(*always, sometimes=sometimes)
-    return {"description": description, "headers": told, "content": {name: kinds[name] for name in media}}
+    names = headers(*always, sometimes=sometimes)
+    return {"description": description, "headers": names, "content": {name: kinds[name] for name in media}}
 
 
 OF_A_FILE = ("ETag", "Repr-Digest", "Cache-Control")
@@ -87,7 +87,7 @@ PART = ("Accept-Ranges", "Content-Range", *OF_A_FILE)
 
 
 def file(description: str, *media: str, sometimes: tuple[str, ...] = ()) -> Responses:
-    """The answers of an address where a file is: whole, in part, not again, or not at all."""
+    """The responses for a file: whole, a range, not modified, or range not satisfiable."""
     return {
         200: content(description, *media, always=("Accept-Ranges", *OF_A_FILE), sometimes=sometimes),
         206: content("The part that was asked for", *media, always=PART, sometimes=sometimes)
@@ -98,7 +98,7 @@ def file(description: str, *media: str, sometimes: tuple[str, ...] = ()) -> Resp
 
 
 def without_content(responses: Responses) -> Responses:
-    """The same answers to HEAD."""
+    """The same responses for HEAD, which have no content."""
     return {
         status: {name: part for name, part in answer.items() if name != "content"}
         for status, answer in responses.items()

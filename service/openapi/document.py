@@ -1,4 +1,4 @@
-"""The OpenAPI document, finished: what holds for every operation, and what this server was told by its operator."""
+"""The OpenAPI document, completed with what every operation has, and with the settings of this server."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ BEARER = {
     "description": "An API key; the operator makes one with `bnfold keys add`.",
 }
 ACCEPTED = "202"
-OPEN_TO_ALL = {"livez", "readyz", "version"}  # no key is asked for
-OF_THE_FRAMEWORK = {"HTTPValidationError", "ValidationError"}  # which this service answers in its own way
+OPEN_TO_ALL = {"livez", "readyz", "version"}  # operations that need no key
+OF_THE_FRAMEWORK = {"HTTPValidationError", "ValidationError"}  # schemas that this service replaces by problems
 
 
 def finished(document: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """The document that the routes give, with keys, problems and the bounds of this server."""
+    """The document of the routes, completed with keys, problems and the limits of this server."""
     document = deepcopy(document)
     components = document["components"]
     components["securitySchemes"] = {"bearer": BEARER}
@@ -49,9 +49,9 @@ def _finish(operation: dict[str, Any], settings: Settings, *, has_content: bool)
     for status, answer in problems(*OF_ALL).items():
         answers.setdefault(str(status), answer if has_content else {"description": answer["description"]})
     for status, answer in answers.items():
-        for told in answer.get("content", {}).values():
-            if told["schema"] == JOB:  # FastAPI would leave out what is null
-                told["example"] = QUEUED if status == ACCEPTED else DONE
+        for media in answer.get("content", {}).values():
+            if media["schema"] == JOB:  # set here: FastAPI would omit the nulls
+                media["example"] = QUEUED if status == ACCEPTED else DONE
         answer["headers"] = answer.get("headers", {}) | headers("X-Request-ID")
     operation.setdefault("parameters", []).append(REQUEST_ID)
     for option in _options(operation, "verify_timeout"):
@@ -60,7 +60,7 @@ def _finish(operation: dict[str, Any], settings: Settings, *, has_content: bool)
 
 
 def _options(operation: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
-    """The schemas of an option: as a parameter, and as a field of a form."""
+    """The schemas of an option: as a query parameter, and as a field of a form."""
     yield from (one["schema"] for one in operation["parameters"] if one["name"] == name)
     for content in operation.get("requestBody", {}).get("content", {}).values():
         properties = content["schema"].get("properties", {})

@@ -1,4 +1,4 @@
-"""The webhooks of the OpenAPI document: what is sent when a job ends."""
+"""The webhooks in the OpenAPI document: the event that is sent when a job ends."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ events = APIRouter()
 
 @events.post("job-ended", operation_id="job_ended", tags=["webhooks"])
 def job_ended(event: EventView) -> None:
-    """What is sent to the URL in `webhook` when the job ends, signed as https://www.standardwebhooks.com tells.
+    """The event sent to the URL in `webhook` when the job ends, signed as https://www.standardwebhooks.com says.
 
-    Headers: `webhook-id` (the same with every attempt), `webhook-timestamp`, `webhook-signature`. Answer with any 2xx
-    within 15 seconds, or it is sent again; with 410 it is not.
+    Headers: `webhook-id` (the same at every attempt), `webhook-timestamp`, `webhook-signature`. Respond with any 2xx
+    within 15 seconds, or the event is sent again; after 410 it is not sent again.
     """

@@ -1,10 +1,10 @@
-"""The headers of requests and answers, as the OpenAPI document tells them."""
+"""The headers of requests and responses in the OpenAPI document."""
 
 from __future__ import annotations
 
 from typing import Any
 
-Told = dict[str, Any]
+Header = dict[str, Any]
 
 ADDRESS = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 DIGEST_FORM = "^[0-9a-f]{64}$"
@@ -13,39 +13,39 @@ JOB_PATH = f"/v1/jobs/{ADDRESS}"
 RANGE_FORM = r"^bytes (\d+-\d+|\*)/\d+$"
 
 
-def _answered(description: str, example: str, pattern: str = "^[ -~]+$") -> Told:
+def _response(description: str, example: str, pattern: str = "^[ -~]+$") -> Header:
     return {"description": description, "schema": {"type": "string", "pattern": pattern}, "example": example}
 
 
 OF_ANSWERS = {
-    "Accept-Ranges": _answered("What parts can be asked for in", "bytes", "^bytes$"),
-    "Allow": _answered("What is allowed here", "GET, HEAD, DELETE"),
-    "Bnfold-Job": _answered("The id of the job", ADDRESS, DIGEST_FORM),
-    "Cache-Control": _answered("How it may be kept", "private, no-cache"),
-    "Content-Disposition": _answered("What a download is called", 'attachment; filename="model.folded.onnx"'),
-    "Content-Location": _answered("Where the same can be had again", f"{JOB_PATH}/result"),
-    "Content-Range": _answered("Which part this is, or how many bytes there are", "bytes 0-99/354700", RANGE_FORM),
-    "ETag": _answered("Another one where the answer is; of a file, its SHA-256", f'"{ADDRESS}"', '^"[0-9a-f]{64}"$'),
-    "Link": _answered("Where its report is", f'<{JOB_PATH}/report>; rel="describedby"'),
-    "Location": _answered("Where the job is", JOB_PATH, "^/v1/jobs/[0-9a-f]{64}$"),
-    "Preference-Applied": _answered("That the preference was followed", "respond-async", "^respond-async$"),
-    "Repr-Digest": _answered("The SHA-256 of the whole, RFC 9530", DIGEST, "^sha-256=:[A-Za-z0-9+/]{43}=:$"),
-    "Retry-After": _answered("Seconds after which to ask again", "30", "^[0-9]+$"),
-    "Vary": _answered("What else the answer depends on", "Accept"),
-    "WWW-Authenticate": _answered("How to send a key", 'Bearer realm="bnfold"'),
-    "X-Request-ID": _answered("Names this request in the log", "7c9e6679b5a1f3d2", "^[A-Za-z0-9._-]{1,64}$"),
+    "Accept-Ranges": _response("What parts can be asked for in", "bytes", "^bytes$"),
+    "Allow": _response("What is allowed here", "GET, HEAD, DELETE"),
+    "Bnfold-Job": _response("The id of the job", ADDRESS, DIGEST_FORM),
+    "Cache-Control": _response("How it may be kept", "private, no-cache"),
+    "Content-Disposition": _response("What a download is called", 'attachment; filename="model.folded.onnx"'),
+    "Content-Location": _response("Where the same can be had again", f"{JOB_PATH}/result"),
+    "Content-Range": _response("Which part this is, or how many bytes there are", "bytes 0-99/354700", RANGE_FORM),
+    "ETag": _response("Another one where the answer is; of a file, its SHA-256", f'"{ADDRESS}"', '^"[0-9a-f]{64}"$'),
+    "Link": _response("Where its report is", f'<{JOB_PATH}/report>; rel="describedby"'),
+    "Location": _response("Where the job is", JOB_PATH, "^/v1/jobs/[0-9a-f]{64}$"),
+    "Preference-Applied": _response("That the preference was followed", "respond-async", "^respond-async$"),
+    "Repr-Digest": _response("The SHA-256 of the whole, RFC 9530", DIGEST, "^sha-256=:[A-Za-z0-9+/]{43}=:$"),
+    "Retry-After": _response("Seconds after which to ask again", "30", "^[0-9]+$"),
+    "Vary": _response("What else the answer depends on", "Accept"),
+    "WWW-Authenticate": _response("How to send a key", 'Bearer realm="bnfold"'),
+    "X-Request-ID": _response("Names this request in the log", "7c9e6679b5a1f3d2", "^[A-Za-z0-9._-]{1,64}$"),
 }
 
 
-def headers(*always: str, sometimes: tuple[str, ...] = ()) -> dict[str, Told]:
-    """The headers of an answer: those that are always there, and those that may be."""
+def headers(*always: str, sometimes: tuple[str, ...] = ()) -> dict[str, Header]:
+    """The headers of a response: those that it always has, and those that it sometimes has."""
     return {name: OF_ANSWERS[name] | ({"required": True} if name in always else {}) for name in (*always, *sometimes)}
 
 
-def _sent(name: str, description: str, example: str, **schema: Any) -> Told:
-    """A header of requests. What has another form than described counts as not sent, unless the schema says more."""
-    told = {"name": name, "in": "header", "required": False, "description": description, "example": example}
-    return told | {"schema": {"type": "string", **schema}}
+def _sent(name: str, description: str, example: str, **schema: Any) -> Header:
+    """A request header. A value of another form counts as not sent, unless the schema says more."""
+    header = {"name": name, "in": "header", "required": False, "description": description, "example": example}
+    return header | {"schema": {"type": "string", **schema}}
 
 
 TOKEN_LENGTH = 255
@@ -66,6 +66,6 @@ RANGE = _sent("Range", "one range of bytes; for several, all are sent", "bytes=0
 IF_RANGE = _sent("If-Range", "the ETag of what the client has a part of: of anything else, all is sent", f'"{ADDRESS}"')
 
 
-def accept(*offered: str) -> Told:
-    """The Accept header of an operation that can answer in several ways; the first is what is sent without it."""
+def accept(*offered: str) -> Header:
+    """The Accept header of an operation with several media types; without it, the first one is sent."""
     return _sent("Accept", f"one of {', '.join(offered)}; the first unless another is preferred", offered[-1])

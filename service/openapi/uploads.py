@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of requests that bring a model."""
+"""Requests that upload a model, in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from service.work import ARCHIVE_TYPE, MODEL_TYPE
 
 
 def _body(query: type[FoldQuery]) -> dict[str, Any]:
-    """The model itself, or a browser form: a file, and the parameters as fields."""
+    """The request body: the model itself, or a browser form with one file and the parameters as fields."""
     options = query.model_json_schema()["properties"]
-    options["name"] |= {"minLength": 0, "pattern": f"^$|{FILE_NAME}"}  # nothing written is nothing said
+    options["name"] |= {"minLength": 0, "pattern": f"^$|{FILE_NAME}"}  # an empty field counts as not sent
     model = {"type": "string", "format": "binary", "minLength": 1, "description": "the model, or the zip; of any name"}
     schema = {"type": "object", "required": ["model"], "additionalProperties": False}
-    told = "The model, or a zip of it and its external data; or a form with one file, and options as fields"
+    description = "The model, or a zip of it and its external data; or a form with one file, and options as fields"
     form = {"schema": schema | {"properties": {"model": model, **options}}}
-    return {"required": True, "description": told, "content": FILES | {FORM_TYPE: form}}
+    return {"required": True, "description": description, "content": FILES | {FORM_TYPE: form}}
 
 
 def _curl(*arguments: str) -> list[dict[str, str]]:
-    """Examples for a shell, with a model at hand."""
+    """Examples of curl commands."""
     return [{"lang": "Shell", "label": "curl", "source": f"curl {text}"} for text in arguments]
 
 

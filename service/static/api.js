@@ -1,14 +1,14 @@
-// What the page asks the service: uploads with their progress, jobs until they end, reports; and what can go wrong.
+// Requests to the service: uploads with their progress, jobs until they end, reports; and their errors.
 
 const KEY = "bnfold.key"; // in sessionStorage: an API key is forgotten when the tab is closed
-const WAIT = 20; // seconds a poll may be held back by the service
-const PAUSE = 250; // milliseconds between two polls at least
-const PATIENCE = [1000, 2000, 4000, 8000]; // milliseconds before asking again where nobody answered
+const WAIT = 20; // seconds that the service may hold back the response to a poll
+const PAUSE = 250; // the least milliseconds between two polls
+const PATIENCE = [1000, 2000, 4000, 8000]; // milliseconds before each retry when the service does not respond
 const ENDED = new Set(["done", "failed", "cancelled"]);
 const BUSY = new Set([429, 502, 503, 504]);
 const [ACCEPTED, NOT_MODIFIED] = [202, 304];
 
-/** An answer that says no, as RFC 9457 tells it; `slug` is the last part of its type. */
+/** An error response (RFC 9457); `slug` is the last part of its type. */
 export class Problem extends Error {
   constructor(told, { retryAfter = null } = {}) {
     super(told.detail || told.title || "The service gave no reason.");
@@ -21,9 +21,9 @@ export class Problem extends Error {
   }
 }
 
-/** Nobody answered: no network, or no server. */
+/** No response: there is no network, or no server. */
 export const UNREACHABLE = { type: "unreachable" };
-/** The user stopped it. */
+/** The user stopped the upload. */
 export const STOPPED = { type: "cancelled" };
 
 /** The path of a job. */
@@ -31,12 +31,12 @@ export function jobPath(id) {
   return `/v1/jobs/${encodeURIComponent(id)}`;
 }
 
-/** Whether nothing more will happen to a job. */
+/** Whether a job has ended. */
 export function hasEnded(job) {
   return ENDED.has(job.status);
 }
 
-/** Keep the API key for this tab; "" forgets it. */
+/** Store the API key for this tab; "" removes it. */
 export function rememberKey(key) {
   if (key) sessionStorage.setItem(KEY, key);
   else sessionStorage.removeItem(KEY);
@@ -52,9 +52,9 @@ function authorization() {
   return key ? { Authorization: `Bearer ${key}` } : {};
 }
 
-/** An answer that is no refusal; 304 where `known` is the entity tag of all there is.
+/** The response to a request; its status is 304 if `known` is the current entity tag.
  *
- * Throws a Problem where the service refuses or is not there, an AbortError where `signal` ended it. */
+ * Throws a Problem if the service refuses or does not respond, an AbortError if `signal` ended the request. */
 export async function ask(path, { method = "GET", accept = "application/json", known = null, signal } = {}) {
   let answer;
   const headers = { Accept: accept, ...authorization(), ...(known ? { "If-None-Match": known } : {}) };
@@ -68,7 +68,7 @@ export async function ask(path, { method = "GET", accept = "application/json", k
   throw problemOf(answer.status, await answer.text(), answer.headers.get("Retry-After"));
 }
 
-/** The JSON at a path; throws as `ask`. */
+/** The JSON at a path; throws the errors of `ask`. */
 export async function askJson(path, options) {
   return (await ask(path, options)).json();
 }
@@ -78,13 +78,13 @@ function problemOf(status, text, retryAfter) {
   try {
     told = JSON.parse(text) ?? {};
   } catch {
-    // A proxy in between may answer for itself, in HTML: its status is all there is to tell.
+    // A proxy may respond itself, in HTML: then only the status is known.
   }
   const seconds = Number.parseInt(retryAfter ?? "", 10);
   return new Problem({ status, ...told }, { retryAfter: Number.isNaN(seconds) ? null : seconds });
 }
 
-/** Send a file, telling how much of it went, 0 to 1; the answer is JSON, or the job where there is one.
+/** Send a file; `onShare` gets the share that was sent, 0 to 1. The response is JSON, or the job if there is one.
  *
  * Returns `{ sent, stop }`: `sent` rejects with a Problem, `stop` ends the upload. */
 export function upload(path, file, onShare) {
@@ -115,13 +115,13 @@ function answerOf(request) {
   return id && request.status !== ACCEPTED ? askJson(jobPath(id)) : JSON.parse(request.responseText);
 }
 
-/** Follow a job until it has ended; `onJob` gets each state, `onSilence` whether the service just did not answer.
+/** Follow a job until it has ended; `onJob` gets each state, `onSilence` whether the service failed to respond.
  *
- * Throws a Problem where the service knows no such job, an AbortError where `signal` ended it. */
+ * Throws a Problem if the service has no such job, an AbortError if `signal` ended the request. */
 export async function follow(id, { onJob, onSilence, signal }) {
   let known = null;
   for (;;) {
-    // The service answers when there is something else than what is known here: what changed in a pause, at once.
+    // The service responds when the state differs from the known one, at once if it changed during a pause.
     const question = known ? `${jobPath(id)}?wait=${WAIT}` : jobPath(id);
     const news = await patiently(() => askNews(question, { known, signal }), onSilence, signal);
     if (news) {
@@ -152,7 +152,7 @@ async function patiently(question, onSilence, signal) {
   }
 }
 
-/** Wait that many milliseconds; an aborted signal ends it at once, and the next question throws. */
+/** Wait for `milliseconds`. An aborted signal ends the wait at once; then the next request throws. */
 function pause(milliseconds, signal) {
   return new Promise((resolve) => {
     const timer = setTimeout(resolve, milliseconds);

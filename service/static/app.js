@@ -1,4 +1,4 @@
-// The page: choose a model and fold it, or look at a job again. The address tells which of the two: #/jobs/ID.
+// The page: choose a model and fold it, or show a job again. The URL's fragment #/jobs/ID selects a job.
 
 import { Problem, askJson } from "./api.js";
 import { announce, byId, fill, focusOn, h } from "./dom.js";
@@ -18,7 +18,7 @@ const work = new Work({ onAnother: another, onChange: change });
 let options = [];
 let file = null; // the chosen model
 
-// --- where the user is -----------------------------------------------------------------------------------------------
+// --- navigation ------------------------------------------------------------------------------------------------------
 
 function route() {
   const id = JOB.exec(location.hash)?.[1];
@@ -41,7 +41,7 @@ function redrawPast() {
   focusOn(byId("past-title"));
 }
 
-/** Back to the start, the address with it, without what was chosen. */
+/** Go back to the start, in the URL too, and drop the chosen model. */
 function another() {
   file = null;
   picked.value = "";
@@ -49,7 +49,7 @@ function another() {
   picked.focus();
 }
 
-/** Back to the start with a model at hand, to fold it in another way. */
+/** Go back to the start with a model, to fold it with other options. */
 function change(model) {
   file = model;
   home();
@@ -74,7 +74,7 @@ async function choose(files) {
       complaint = `${heading(new Problem({ type: "unreadable" }))}: choose them once more.`;
     }
   }
-  picked.value = ""; // or choosing the same file again would go unnoticed
+  picked.value = ""; // or choosing the same file again would cause no event
   describeChoice();
   fill(byId("complaint"), printable(complaint));
   byId("complaint").hidden = !complaint;
@@ -132,7 +132,7 @@ function listen() {
   const carries = (event) => event.dataTransfer?.types.includes("Files") && !byId("start").hidden;
   picked.addEventListener("change", () => picked.files.length && choose([...picked.files]));
   picked.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter") return; // browsers open the dialog for the space bar only, or send the form
+    if (event.key !== "Enter") return; // browsers open the dialog only for the space bar; Enter may send the form
     event.preventDefault();
     picked.click();
   });

@@ -1,4 +1,4 @@
-// What a report says before it is drawn: its sentences and groups, as the library's report_digest.py tells them.
+// Digest of a report: the sentences and groups that are shown, the same as in the library's report/digest.py.
 
 import { counted, duration, figure, fileSize, grouped, sizeChange } from "./words.js";
 
@@ -17,7 +17,7 @@ export function isBn(outcome) {
   return outcome.operator === BATCH_NORMALIZATION;
 }
 
-/** How many affines of a kind went whole, how many in part, and how many there were. */
+/** How many affines of a kind were folded whole, how many in part, and how many there were. */
 export function tally(outcomes, bn) {
   const chosen = outcomes.filter((outcome) => isBn(outcome) === bn);
   const split = chosen.filter((outcome) => outcome.status === "split").length;
@@ -32,18 +32,18 @@ export function told(count, noun, verb) {
   return `${grouped(count.whole)} of ${grouped(count.total)} ${noun} ${verb}${split}${rest}`;
 }
 
-/** Whether a folded model exists, not only the plan of one or one that was thrown away. */
+/** Whether a folded model exists: not only a plan, and not a model that was discarded. */
 export function isWritten(report) {
   return report.target !== null && report.verification.status !== "failed";
 }
 
-/** The size before, the size after and the change; the last two "" where no file tells them. */
+/** The size before, the size after and the change; the last two are "" if no file was written. */
 export function sizes(report) {
   const { bytes_before: before, bytes_after: after } = report;
   return [fileSize(before), ...(isWritten(report) ? [fileSize(after), sizeChange(before, after)] : ["", ""])];
 }
 
-/** The one sentence a reader takes away: how many went, in the tense of what was done. */
+/** The main sentence: how many were folded, or would be folded. */
 export function headline(report) {
   const [bn, other] = [tally(report.outcomes, true), tally(report.outcomes, false)];
   if (!bn.total && !other.total) {
@@ -55,21 +55,21 @@ export function headline(report) {
   return told(bn, bn.total === 1 ? "BatchNormalization" : "BatchNormalizations", verb) + lost;
 }
 
-/** The smallest and largest |scale|, or the one value they share; "" where the outcome tells no channels. */
+/** The smallest and largest |scale|, or the one value they share; "" if the outcome has no channels. */
 export function scaleRange(outcome) {
   if (!outcome.channels) return "";
   const [low, high] = [figure(outcome.scale_min), figure(outcome.scale_max)];
   return low === high ? low : `${low} .. ${high}`;
 }
 
-/** How much of what is tolerated an output's error is; infinite where that cannot be said. */
+/** An output's error as a share of its tolerance; infinite if it is not known. */
 export function strain(output) {
   const { max_absolute: error, tolerance } = output;
   if (error === null || tolerance === null) return Infinity;
   return tolerance ? error / tolerance : error && Infinity;
 }
 
-/** The output that came closest to its tolerance or went beyond it; a failed one before any other. */
+/** The output with the largest error relative to its tolerance; a failed one before any other. */
 export function worstOutput(outputs) {
   const badness = (output) => [output.ok ? 0 : 1, strain(output)];
   return outputs.reduce((worst, output) => {
@@ -78,7 +78,7 @@ export function worstOutput(outputs) {
   });
 }
 
-/** The verdict in one sentence, with the figures of the worst output where it ran. */
+/** The verdict in one sentence, with the figures of the worst output if the verification ran. */
 export function verdict(verification) {
   const { status, reason, outputs, samples, seconds } = verification;
   if (status !== "verified") {
@@ -92,7 +92,7 @@ export function verdict(verification) {
   return `Verified: the largest error is ${error} (${counted(outputs.length, "output")}, ${ran})`;
 }
 
-/** What stayed, by the codes of its two refusals, the most frequent first. */
+/** The affines that stay, grouped by the codes of their two refusals, the most frequent first. */
 export function keptGroups(outcomes) {
   const groups = new Map();
   for (const outcome of outcomes.filter(({ status }) => status === "kept")) {
@@ -102,7 +102,7 @@ export function keptGroups(outcomes) {
   return [...groups.values()].sort((a, b) => b.length - a.length);
 }
 
-/** Per way, its name and the refusals met there; one way, "both ways", where they never differ. */
+/** For each way, its name and refusals; only one way, "both ways", if the refusals never differ. */
 export function waysOf(group) {
   const met = (way) => group.map((outcome) => outcome[way]).filter((refusal) => refusal !== null);
   const [backward, forward] = [met("backward"), met("forward")];
@@ -117,7 +117,7 @@ export function reasons(refusals, shown) {
   return different.slice(0, shown).join("; ") + (more > 0 ? `; and ${more} more such` : "");
 }
 
-/** What a user can do, each piece of advice once. */
+/** What a user can do: each hint once. */
 export function hintsOf(group) {
   const hints = waysOf(group).flatMap(([, refusals]) => refusals.map((refusal) => refusal.hint));
   return [...new Set(hints.filter(Boolean))];

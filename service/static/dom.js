@@ -1,4 +1,4 @@
-// Elements made from names, attributes and text. Text only ever becomes text: nothing here parses markup.
+// Makes elements from names, attributes and text. Text stays text: nothing here parses markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -7,7 +7,7 @@ export function h(tag, attributes = {}, ...children) {
   return filled(document.createElement(tag), attributes, children);
 }
 
-/** An SVG element, made as `h` makes HTML. */
+/** An SVG element, with the arguments of `h`. */
 export function svg(tag, attributes = {}, ...children) {
   return filled(document.createElementNS(SVG, tag), attributes, children);
 }
@@ -17,12 +17,12 @@ export function byId(id) {
   return document.getElementById(id);
 }
 
-/** Put new children in the place of all others. */
+/** Replace all children by new ones. */
 export function fill(element, ...children) {
   element.replaceChildren(...nodes(children));
 }
 
-/** Move the keyboard and the screen reader to an element that is no control, such as a heading. */
+/** Move the focus to an element that is not a control, such as a heading. */
 export function focusOn(element) {
   element.setAttribute("tabindex", "-1");
   element.focus({ preventScroll: true });
@@ -35,7 +35,7 @@ export function goTo(part) {
   part.scrollIntoView({ block: "start" });
 }
 
-/** Say it to who listens to the page instead of looking at it. */
+/** Announce a text to users of screen readers. */
 export function announce(text) {
   const region = byId("live");
   if (region.textContent !== text) region.textContent = text;

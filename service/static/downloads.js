@@ -1,4 +1,4 @@
-// What a user takes along: the folded model and its report, by a plain link, or by a request where a key must go along.
+// Downloads of the folded model and its report: by a plain link, or by a request if a key must be sent.
 
 import { Problem, ask, hasKey } from "./api.js";
 import { announce, h } from "./dom.js";
@@ -29,7 +29,7 @@ function saving(text, kind, href, accept, name) {
   return button;
 }
 
-/** Hand the answer to the browser's downloads; what goes wrong is told beside the button. */
+/** Pass the response to the browser's downloads; an error is shown beside the button. */
 async function save(button, href, accept, name) {
   button.parentElement.querySelector(".complaint")?.remove();
   try {

@@ -1,4 +1,4 @@
-// The files a user chose: what cannot be a model is told before it is uploaded; a model with data files becomes a zip.
+// The files that a user chose: refuses what cannot be a model, and zips a model with its data files.
 
 import { printable } from "./words.js";
 import { zipped } from "./zip.js";
@@ -6,7 +6,7 @@ import { zipped } from "./zip.js";
 const MODEL = /\.(onnx|zip)$/i;
 const ONNX = /\.onnx$/i;
 const ZIP = /\.zip$/i;
-const NAME_BYTES = 120; // of a name, at most: what the service adds to it must fit a file system
+const NAME_BYTES = 120; // of a name, at most: a file system must accept it with the suffixes that the service adds
 const OTHERS = [
   [/\.(pt|pth|ckpt|safetensors)$/i, "is a checkpoint of weights, without a graph. Export the model first, with torch.onnx.export."],
   [/\.(tflite|pb|h5|keras)$/i, "is a TensorFlow model. Convert it first, with tf2onnx."],
@@ -14,7 +14,7 @@ const OTHERS = [
   [/\.(tar|tgz|gz|7z|rar|xz)$/i, "is an archive of another kind. Use a .zip."],
 ];
 
-/** Why these files cannot be folded, as a sentence; "" where they can. */
+/** Why these files cannot be folded, as a sentence; "" if they can. */
 export function refused(files) {
   const models = files.filter(({ name }) => ONNX.test(name));
   if (files.length > 1) {
@@ -28,7 +28,7 @@ export function refused(files) {
   return MODEL.test(name) ? "" : `${name} does not end in .onnx or .zip. Choose an ONNX model, or a .zip that holds one.`;
 }
 
-/** The name to send with a file: plain characters, and no longer than the service takes. */
+/** The name to send with a file: plain characters, and no longer than the service accepts. */
 export function nameToSend(file) {
   const ending = ZIP.test(file.name) ? ".zip" : ".onnx";
   const letters = [...printable(file.name).replaceAll("\\", "_").replace(MODEL, "")];

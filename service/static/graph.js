@@ -1,20 +1,20 @@
-// The graph around one fold, before and after, drawn from what the report tells: a chain of boxes, top to bottom.
+// The graph around one fold, before and after, drawn from the report: a chain of boxes, top to bottom.
 
 import { h, svg } from "./dom.js";
 import { counted, printable, shorten } from "./words.js";
 
-const WIDTH = 340; // of a drawing: two fit side by side on a desk, one on a telephone
+const WIDTH = 340; // of a drawing: two fit side by side on a desktop screen, one on a telephone
 const MIDDLE = WIDTH / 2; // where the line between boxes runs
 const BOX = 46;
 const GAP = 22; // between boxes, for the arrow
-const INDENT = 26; // of boxes that share a place in the chain, for the rail beside them
+const INDENT = 26; // of boxes that share a row, for the line at their left
 const RAIL = 13;
-const LETTERS = 43; // of a name in a box
+const LETTERS = 43; // of a name in a box, at most
 const INDENTED_LETTERS = 39;
-const SIBLINGS_SHOWN = 5; // of the nodes that took a part each
-const PASSED_SHOWN = 6; // of the nodes it moved through
+const SIBLINGS_SHOWN = 5; // of the nodes that each absorbed a part, at most
+const PASSED_SHOWN = 6; // of the nodes that the affine moved through, at most
 const CLAMPS = new Set(["Max", "Min"]);
-const END = 10; // the line that comes from, and goes to, the rest of the model
+const END = 10; // length of the lines from and to the rest of the model
 
 /** Both drawings of a fold with their titles. */
 export function beforeAndAfter(outcome) {
@@ -22,9 +22,9 @@ export function beforeAndAfter(outcome) {
   return h("div", { class: "graphs" }, drawing("Before", before), drawing("After", after));
 }
 
-/** The rows of a drawing, top to bottom; a row is the list of boxes that share a place. */
+/** The rows of a drawing, top to bottom; a row is a list of boxes side by side. */
 export function rows(outcome, after) {
-  const kinds = outcome.operators ?? []; // of the path, then of those that absorbed
+  const kinds = outcome.operators ?? []; // operators of the path, then of the absorbers
   const note = (index, said) => [kinds[index], said].filter(Boolean).join(", ");
   const near = outcome.path.map((name, i) => box(name, note(i, after ? "passed through, as it was" : ""), ""));
   const first = outcome.path.length;
@@ -97,14 +97,14 @@ function drawn(one, y, isIndented) {
 
 function edges(chain, tops, height) {
   const parts = [];
-  // Several nodes at an end of the chain each have neighbours of their own: no one line leads there.
+  // Several nodes at an end of the chain have different neighbours: one line cannot show them.
   if (chain[0].length === 1) parts.push(edge(`M${MIDDLE} 0V${tops[0][0]}`, chain[0]));
   for (let i = 0; i + 1 < chain.length; i += 1) parts.push(between(chain[i], chain[i + 1], tops[i], tops[i + 1]));
   if (chain.at(-1).length === 1) parts.push(edge(`M${MIDDLE} ${tops.at(-1)[0] + BOX}V${height}`, null));
   return parts;
 }
 
-/** From a row to the next; where several boxes share a row, by the rail at their left. */
+/** The lines from a row to the next; if several boxes share a row, they use the rail at the left. */
 function between(above, below, from, to) {
   if (above.length > 1) {
     const stubs = from.map((y) => `M${INDENT} ${y + BOX / 2}H${RAIL}`).join("");
@@ -118,7 +118,7 @@ function between(above, below, from, to) {
   return edge(`M${MIDDLE} ${from[0] + BOX}V${to[0]}`, below);
 }
 
-/** A line, with an arrow head where it ends at the top of a box. */
+/** A line, with an arrow head if it ends at the top of a box. */
 function edge(d, row) {
   const line = svg("path", { d, class: "edge" });
   if (!row || row[0].kind === "gone") return line;

@@ -1,10 +1,10 @@
-// The form of options, made from what the service says of its own parameters, so that none is typed twice.
+// The form of options, made from the service's own description of its parameters.
 
 import { h } from "./dom.js";
 import { printable, sentence, titled } from "./words.js";
 
 const FOLD = "/v1/fold";
-const NOT_AN_OPTION = new Set(["name", "webhook"]); // the file's name is the file's; who looks at the page needs no word
+const NOT_AN_OPTION = new Set(["name", "webhook"]); // the name is that of the file; a user of the page needs no webhook
 
 /** The options of a fold as `{ name, kind, choices, initial, about }`, read from the service's OpenAPI description. */
 export function optionsOf(api) {
@@ -20,7 +20,7 @@ function optionOf(api, parameter) {
   return { name: parameter.name, kind: kindOf(schema), choices: schema.enum ?? [], initial, about };
 }
 
-/** The schema itself: what a reference refers to, what remains of a choice when null is left out. */
+/** The schema itself: references are resolved, and null is removed from choices. */
 function essential(api, schema) {
   const choices = schema.anyOf ?? schema.allOf ?? schema.oneOf;
   if (schema.$ref) return essential(api, resolved(api, schema));
@@ -37,7 +37,7 @@ function kindOf(schema) {
   return { boolean: "flag", array: "list", number: "number", integer: "number" }[schema.type] ?? "text";
 }
 
-/** The controls of all options, `onChange` called whenever one changes. */
+/** The controls of all options; `onChange` is called whenever one changes. */
 export function optionControls(options, onChange) {
   const controls = options.map((option) => control(option, onChange));
   return h("div", { class: "options" }, controls);
@@ -69,7 +69,7 @@ function field(option, common) {
   return h("input", { ...common, ...type, value: initial, autocomplete: "off" });
 }
 
-/** What the form says that is not the default, as the query of a request. */
+/** The options in the form that differ from their defaults, as the query of a request. */
 export function chosen(options, form) {
   const query = new URLSearchParams();
   for (const option of options) for (const value of values(option, form.elements[option.name])) query.append(option.name, value);

@@ -1,4 +1,4 @@
-// The models this browser has folded: kept in its localStorage, nowhere else, newest first.
+// The models that this browser has folded: stored in its localStorage only, newest first.
 
 import { h } from "./dom.js";
 import { fileSize, printable } from "./words.js";
@@ -7,17 +7,17 @@ const PLACE = "bnfold.jobs";
 const KEPT = 50; // entries; the oldest go first
 const ID = /^[0-9a-f]{8,128}$/;
 
-/** The entries, `{ id, name, bytes, created, status, told }`; what somebody else wrote there is left out. */
+/** The entries, `{ id, name, bytes, created, status, told }`; entries that another program wrote are left out. */
 export function past() {
   try {
     const entries = JSON.parse(localStorage.getItem(PLACE) ?? "[]");
     return Array.isArray(entries) ? entries.filter((entry) => ID.test(entry?.id ?? "")) : [];
   } catch {
-    return []; // no storage, or not ours
+    return []; // no storage, or not this page's data
   }
 }
 
-/** Add an entry, or tell more of one. */
+/** Add an entry, or update one. */
 export function remember(entry) {
   const entries = past();
   const known = entries.find(({ id }) => id === entry.id);
@@ -38,11 +38,11 @@ function keep(entries) {
   try {
     localStorage.setItem(PLACE, JSON.stringify(entries));
   } catch {
-    // A browser that keeps nothing has no history; folding works without.
+    // A browser without storage has no history; folding works without it.
   }
 }
 
-/** The list with a button to forget each entry; `onChange` is called after one was. */
+/** The list with a button to forget each entry; `onChange` is called after each. */
 export function pastList(onChange) {
   const entries = past();
   if (!entries.length) return h("p", { class: "soft" }, "Models you fold are listed here, in this browser only.");

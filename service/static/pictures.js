@@ -1,4 +1,4 @@
-// The small pictures of a report, drawn from figures only: the scales of a map, their axis, a share of a whole.
+// The small pictures of a report, drawn from numbers only: the scales of a map, their axis, a share of a whole.
 
 import { svg } from "./dom.js";
 import { counted, figure } from "./words.js";
@@ -6,10 +6,10 @@ import { counted, figure } from "./words.js";
 export const BINS = 40; // of a histogram: with at most 64 sampled channels a finer one would show single values
 const BIN_WIDTH = 4;
 const HEIGHT = 28;
-const BASE = 26; // the baseline of the bars, HEIGHT less the line itself
-const ZERO_SLOT = 8; // to the left of the axis: channels whose scale is 0, which no logarithm can place
-const DECADES_SHOWN = 8; // of the axis at most: below lies what float32 rounds away beside the largest
-const MARKS = 4; // of the ruler, about
+const BASE = 26; // the baseline of the bars: HEIGHT minus the line itself
+const ZERO_SLOT = 8; // left of the axis, for channels of scale 0, which a logarithmic axis cannot show
+const DECADES_SHOWN = 8; // of the axis, at most: float32 rounds away smaller values beside the largest
+const MARKS = 4; // of the ruler, approximately
 const WIDTH = ZERO_SLOT + BINS * BIN_WIDTH;
 
 /** A logarithmic axis over whole decades that shows 1 and the scales of all outcomes, shared by their pictures. */
@@ -21,13 +21,13 @@ export function axisOver(outcomes) {
   return { low: Math.max(low, high - DECADES_SHOWN), high: Math.max(high, 1) };
 }
 
-/** Which of the bins holds the scale; what lies beyond an end counts there. */
+/** The bin of a scale; scales beyond an end of the axis count in the last bin there. */
 export function binOf(axis, scale) {
   const place = (Math.log10(scale) - axis.low) / (axis.high - axis.low);
   return Math.min(Math.max(Math.floor(place * BINS), 0), BINS - 1);
 }
 
-/** How the channels' |scale| are distributed; channels of scale 0 stand apart at the left. Null without scales. */
+/** The distribution of the channels' |scale|; channels of scale 0 are apart, at the left. Null without scales. */
 export function histogram(outcome, axis) {
   const finite = outcome.scales.filter((scale) => scale !== null);
   if (!finite.length) return null;
@@ -56,7 +56,7 @@ export function ruler(axis) {
   return picture(12, label, marks);
 }
 
-/** A bar of which a share, 0 to 1, is filled. */
+/** A bar that is filled to a share, 0 to 1. */
 export function share(part, label, kind = "") {
   const filled = Math.round(1000 * Math.min(Math.max(part, 0), 1)) / 10;
   return svg(

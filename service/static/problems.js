@@ -1,4 +1,4 @@
-// What went wrong, as a person would say it, and what to do about it: one entry for each type of problem.
+// Problems in plain words, with advice: one entry for each type of problem.
 
 import { h } from "./dom.js";
 import { printable } from "./words.js";
@@ -6,7 +6,7 @@ import { printable } from "./words.js";
 const AGAIN = "Try again in a moment. If it stays so, tell whoever runs this server.";
 const OPERATOR = "Whoever runs this server can raise the limit that the sentence above names.";
 
-/** By the slug of a problem's type: its heading, and what to do. */
+/** The heading and the advice for each slug of a problem's type. */
 export const ADVICE = {
   "invalid-model": ["This is not a model that can be read", "Check that the file arrived whole and that onnx.checker accepts it, or export it once more."],
   "unsafe-archive": ["This archive is not accepted", "Put one .onnx file and the data files it refers to into a zip, with no folders and no links."],
@@ -41,12 +41,12 @@ const UNKNOWN = ["Something went wrong", AGAIN];
 const KEYS = new Set(["unauthorized", "forbidden"]);
 const CALM = new Set(["cancelled", "nothing-to-fold", "busy", "quota-exceeded", "unauthorized"]);
 
-/** The heading a person reads. */
+/** The heading for a problem. */
 export function heading(problem) {
   return adviceOn(problem)[0];
 }
 
-/** Whether its card has a place to enter a key. */
+/** Whether the problem's card has a field for a key. */
 export function asksForKey(problem) {
   return KEYS.has(problem.slug);
 }
@@ -55,7 +55,7 @@ function adviceOn(problem) {
   return Object.hasOwn(ADVICE, problem.slug) ? ADVICE[problem.slug] : UNKNOWN;
 }
 
-/** The problem as a card: what, why, what to do, and the buttons for it; `onKey` gets a key that was entered. */
+/** A problem as a card: what is wrong, why, what to do, and buttons; `onKey` gets a key that was entered. */
 export function problemCard(problem, buttons, onKey) {
   const [title, advice] = adviceOn(problem);
   const soon = problem.retryAfter ? ` The server suggests to wait ${problem.retryAfter} seconds.` : "";

@@ -1,4 +1,4 @@
-// What happens to a model between the upload and the report: the steps, how far, how long, and how to stop it.
+// The progress between the upload and the report: the steps, the share done, the time, and a button to cancel.
 
 import { announce, fill, focusOn, h } from "./dom.js";
 import { fileSize, percent, printable } from "./words.js";
@@ -12,7 +12,7 @@ const STEPS = [
 const QUEUED = "Waiting for a free worker";
 const SECOND = 1000;
 
-/** The panel of a running fold: its element and heading, and what to call when something happens. */
+/** The panel of a running fold: its element and heading, and the functions that update it. */
 export function progressPanel(file) {
   let stop = () => {};
   const began = Date.now();
@@ -60,13 +60,13 @@ export function progressPanel(file) {
   return {
     element,
     heading,
-    /** What the button does. */
+    /** Set the action of the button. */
     onCancel: (stopping) => {
       stop = stopping;
     },
-    /** How much of the upload went, 0 to 1. */
+    /** Show the share of the upload that was sent, 0 to 1. */
     uploaded: (share) => (share < 1 ? at("uploading", share, "Uploading") : at("uploading", null, "Uploaded, waiting for the server")),
-    /** What the service says of the job. */
+    /** Show the state of the job. */
     show: (job) => {
       planned = STEPS.filter(([name]) => name !== "verifying" || job.options?.verify !== false);
       if (job.status === "queued") return at("folding", null, QUEUED);
@@ -74,7 +74,7 @@ export function progressPanel(file) {
       const text = STEPS.find(([name]) => name === job.stage)?.[2] ?? printable(job.stage);
       return at(job.stage, job.progress > 0 && job.progress < 1 ? job.progress : null, text);
     },
-    /** Whether the service just does not answer. */
+    /** Show whether the service does not respond. */
     silent: (isSilent) => {
       if (isSilent && lost.hidden) announce("The server does not answer just now.");
       lost.hidden = !isSilent;

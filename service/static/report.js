@@ -1,4 +1,4 @@
-// The report of a fold as part of the page: the sentence to take away, figures, what went where, what stays and why.
+// The report of a fold as part of the page: the main sentence, figures, what was folded where, what stays and why.
 
 import { goTo, h } from "./dom.js";
 import { OTHER, hintsOf, headline, isBn, keptGroups, reasons, sizes, tally, told, verdict, waysOf, worstOutput } from "./digest.js";
@@ -6,12 +6,12 @@ import { share } from "./pictures.js";
 import { affineTable, code, outputTable } from "./tables.js";
 import { counted, duration, figure, grouped, labelled, printable, sentence } from "./words.js";
 
-const NAMES_OPEN = 12; // longer lists of names are closed until a reader asks
-const ROWS_OPEN = 40; // a longer table of decomposed affines is closed too: seldom what the reader looks for
+const NAMES_OPEN = 12; // longer lists of names are collapsed at first
+const ROWS_OPEN = 40; // a longer table of decomposed affines is collapsed at first: readers seldom need it
 const REASONS_SHOWN = 3;
 const MARKS = { verified: "✓", failed: "✗", "not verified": "!" };
 
-/** The whole report of the model called `name`; `buttons` stand below its headline, which is a heading of that level. */
+/** The whole report of the model called `name`; `buttons` are below its headline, a heading of `level`. */
 export function reportView(report, name, buttons, level = "h1") {
   const bn = report.outcomes.filter(isBn);
   const others = report.outcomes.filter((outcome) => !isBn(outcome));
@@ -73,7 +73,7 @@ function margin(outputs) {
   return `largest error ${figure(worst.max_absolute)}, tolerated ${figure(worst.tolerance)}`;
 }
 
-/** Links within the report; they move without changing the address, which tells the job. */
+/** Links within the report. They are buttons, because the URL's fragment selects the job and must not change. */
 function contents(sections) {
   const link = (part) => h("button", { type: "button", class: "link", onclick: () => goTo(part) }, part.querySelector("h2").textContent);
   return sections.length > 1 ? h("nav", { "aria-label": "Parts of the report" }, sections.map(link)) : null;

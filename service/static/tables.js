@@ -1,4 +1,4 @@
-// The tables of a report: what went where, with the graph around each fold, and how far every output is off.
+// The tables of a report: what was folded where, with the graph around each fold, and the error of every output.
 
 import { byId, fill, goTo, h } from "./dom.js";
 import { STATUS_WORDS, isBn, scaleRange, strain } from "./digest.js";
@@ -6,18 +6,18 @@ import { beforeAndAfter } from "./graph.js";
 import { axisOver, histogram, ruler, share } from "./pictures.js";
 import { counted, figure, grouped, percent, printable } from "./words.js";
 
-const ROWS_SHOWN = 60; // of a long table at first; the rest on request
-const FILTER_FROM = 16; // rows on, a field to find a node is worth its place
+const ROWS_SHOWN = 60; // of a long table, at first; a button shows the rest
+const FILTER_FROM = 16; // tables with at least so many rows have a field to find a node
 const COLUMNS = 5;
 const NUMBERS = new Set(["|scale|", "Largest error", "Tolerated", "Relative to the output", "Rounding noise"]); // columns
 
-/** The name as code that may be broken before each of its scopes. */
+/** A name as code, with possible line breaks before its scopes. */
 export function code(name) {
   const [first, ...scopes] = printable(name).split("/");
   return h("code", {}, first, scopes.flatMap((scope) => [h("wbr"), `/${scope}`]));
 }
 
-/** The table of one kind of affines; `anchors` tells where a kept one's reasons are. */
+/** The table of one kind of affines; `anchors` has the places of the reasons for those that stay. */
 export function affineTable(outcomes, anchors, prefix) {
   const axis = axisOver(outcomes);
   const body = h("tbody");
@@ -78,7 +78,7 @@ function affineRow(outcome, axis, anchors, prefix, i) {
   return isKept ? [row] : [row, place];
 }
 
-/** The button that leads to the reasons; a link would change the address, which tells the job. */
+/** The button that leads to the reasons. A link would change the URL's fragment, which selects the job. */
 function why(outcome, id) {
   const spoken = h("span", { class: "hidden" }, `, why ${printable(outcome.node)} stays`);
   return h("button", { type: "button", class: "chip stays", onclick: () => goTo(byId(id)) }, STATUS_WORDS.kept, spoken);
@@ -102,7 +102,7 @@ function listed(names) {
   return names.flatMap((name, i) => (i ? [", ", code(name)] : [code(name)]));
 }
 
-/** The button that opens the graph around a fold in a row below; it is drawn when it is first asked for. */
+/** The button that opens the graph around a fold in a row below; the graph is drawn when it is first opened. */
 function toggle(outcome, place) {
   const button = h("button", { type: "button", class: "toggle", "aria-expanded": "false", "aria-controls": place.id }, "Graph", h("span", { class: "hidden" }, ` before and after ${printable(outcome.node)} is folded`));
   button.addEventListener("click", () => {
@@ -113,7 +113,7 @@ function toggle(outcome, place) {
   return button;
 }
 
-/** The table of the outputs' errors, with a bar of how much of what is tolerated each takes. */
+/** The table of the outputs' errors; a bar shows each as a share of its tolerance. */
 export function outputTable(verification) {
   const where = verification.inputs ? ` (${printable(verification.inputs)})` : "";
   const caption = `Absolute differences over ${counted(verification.samples, "sample")}${where}; noise is how far two ways to run the original differ.`;

@@ -1,14 +1,14 @@
-// Names made safe to show, and numbers as a reader says them; the same words as the library's report_digest.py.
+// Formats names safely, and numbers for readers, in the same way as the library's report/digest.py.
 
 const UNITS = ["bytes", "kB", "MB", "GB", "TB"];
-const STEP = 1000; // decimal units, as file managers and download pages show them
-const DIGITS = 3; // of a size, a scale and an error: more is noise to a reader
+const STEP = 1000; // decimal units, as in file managers and on download pages
+const DIGITS = 3; // of a size, a scale and an error: more do not help a reader
 const MILLISECONDS = 1000; // in a second
 const ELLIPSIS = "...";
 const HIDDEN = /[\p{C}\p{Z}]/gu; // controls, formats, surrogates, unassigned, and every space
 const SHORT_ESCAPES = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
 
-/** The text on one line, every control, format or surrogate character escaped: none can turn a line around. */
+/** The text on one line, with control, format and surrogate characters escaped, so that none can reverse a line. */
 export function printable(text) {
   return String(text).replace(HIDDEN, (c) => (c === " " ? c : SHORT_ESCAPES[c] ?? escaped(c.codePointAt(0))));
 }
@@ -18,7 +18,7 @@ function escaped(code) {
   return code > 0xff ? `\\u${code.toString(16).padStart(4, "0")}` : `\\x${code.toString(16).padStart(2, "0")}`;
 }
 
-/** The text, its middle left out where it is longer than `width`: what tells names apart is at either end. */
+/** The text, without its middle if it is longer than `width`: names differ at their ends. */
 export function shorten(text, width) {
   const letters = [...text];
   if (letters.length <= width) return text;
@@ -27,7 +27,7 @@ export function shorten(text, width) {
   return letters.slice(0, room - tail).join("") + ELLIPSIS + letters.slice(letters.length - tail).join("");
 }
 
-/** The number with thousands apart: `1,204`. */
+/** The number with separators of thousands: `1,204`. */
 export function grouped(number) {
   return number.toLocaleString("en-US");
 }
@@ -37,7 +37,7 @@ export function counted(number, singular, plural = `${singular}s`) {
   return `${grouped(number)} ${number === 1 ? singular : plural}`;
 }
 
-/** A measured number with as many digits as a reader can use; JSON has null for what is not finite. */
+/** A measured number with three digits; JSON has null for numbers that are not finite. */
 export function figure(number) {
   if (number === null || !Number.isFinite(number)) return "not finite";
   if (number === 0) return "0";
@@ -46,7 +46,7 @@ export function figure(number) {
   return `${mantissa}e${exponent < 0 ? "-" : "+"}${String(Math.abs(exponent)).padStart(2, "0")}`;
 }
 
-/** A number of bytes in the largest unit it fills, with three digits: `97.8 MB`. */
+/** A number of bytes in the largest unit that it reaches, with three digits: `97.8 MB`. */
 export function fileSize(size) {
   let [value, unit] = [size, 0];
   while (value >= STEP && unit < UNITS.length - 1) [value, unit] = [value / STEP, unit + 1];
@@ -55,29 +55,29 @@ export function fileSize(size) {
   return `${value.toFixed(decimals)} ${UNITS[unit]}`;
 }
 
-/** How the size changed, with its sign: `-142 kB`; "same size" when it did not. */
+/** The change of the size, with its sign: `-142 kB`; "same size" if there is none. */
 export function sizeChange(before, after) {
   if (before === after) return "same size";
   return (after < before ? "-" : "+") + fileSize(Math.abs(after - before));
 }
 
-/** A time as a reader would say it: `430 ms`, `2.1 s`. */
+/** A duration: `430 ms`, `2.1 s`. */
 export function duration(seconds) {
   return seconds >= 1 ? `${seconds.toFixed(1)} s` : `${(seconds * MILLISECONDS).toFixed(0)} ms`;
 }
 
-/** A share of 1 in whole percents, never 100 before it is complete. */
+/** A share, 0 to 1, in whole percent; 100 only if it is complete. */
 export function percent(share) {
   return `${share >= 1 ? 100 : Math.min(Math.floor(share * 100), 99)} %`;
 }
 
-/** A remark as a sentence: `as it is` is `As it is.` */
+/** A text as a sentence: `as it is` is `As it is.` */
 export function sentence(text) {
   const whole = text.charAt(0).toUpperCase() + text.slice(1);
   return /[.!?)]$/.test(whole) || !whole ? whole : `${whole}.`;
 }
 
-/** The text with a command's flags as the labels that the options have on this page: `--no-verify` is `"Verify"`. */
+/** The text with the command's flags replaced by the labels of this page: `--no-verify` is `"Verify"`. */
 export function labelled(text) {
   return text.replace(/--(?:no-)?([a-z]+(?:-[a-z]+)*)/g, (_, flag) => `"${titled(flag.replaceAll("-", "_"))}"`);
 }

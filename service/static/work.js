@@ -1,4 +1,4 @@
-// One model at a time: uploaded, followed until its job has ended, and what came of it, shown. Leaving ends the asking.
+// The work on one model at a time: uploads it, follows its job until it has ended, and shows the outcome.
 
 import { Problem, STOPPED, ask, askJson, follow, jobPath, rememberKey, upload } from "./api.js";
 import { headline } from "./digest.js";
@@ -13,18 +13,18 @@ import { printable } from "./words.js";
 const [FOLD, INSPECT] = ["/v1/fold", "/v1/inspect"];
 
 export class Work {
-  #ending = new AbortController(); // ends what goes on when the user goes elsewhere
-  #sent = new Map(); // by job, the model and the query that it was made of: this page can send them again
+  #ending = new AbortController(); // ends the running requests when the user goes elsewhere
+  #sent = new Map(); // the model and the query of each job: this page can send them again
   #onAnother;
   #onChange;
 
-  /** `onAnother()` begins with another model, `onChange(model)` with the same in another way. */
+  /** `onAnother()` starts with another model, `onChange(model)` with the same model and other options. */
   constructor({ onAnother, onChange }) {
     this.#onAnother = onAnother;
     this.#onChange = onChange;
   }
 
-  /** End what goes on. */
+  /** End the running requests. */
   leave() {
     this.#ending.abort();
   }
@@ -44,13 +44,13 @@ export class Work {
     });
   }
 
-  /** Follow a job, or show again what came of it. */
+  /** Follow a job, or show the outcome of one that has ended. */
   open(id) {
     const model = this.#sent.get(id)?.model ?? { name: "Your model", size: null };
     return this.#shown(model, () => this.open(id), (panel, signal) => this.#watch(id, panel, signal), id);
   }
 
-  /** Do something under a panel of its progress; a problem is shown, with a button to do it again. */
+  /** Run `doing` and show its progress; a problem is shown with a button to retry. */
   async #shown(model, again, doing, id = null) {
     this.leave();
     this.#ending = new AbortController();
@@ -62,7 +62,7 @@ export class Work {
       await doing(panel, signal);
     } catch (error) {
       if (signal.aborted) return;
-      if (!(error instanceof Problem)) reportError(error); // a mistake of this page, or an answer it does not know
+      if (!(error instanceof Problem)) reportError(error); // a bug of this page, or an unexpected response
       this.#showProblem(error instanceof Problem ? error : new Problem({ detail: String(error) }), again, id);
     } finally {
       panel.close();
@@ -140,7 +140,7 @@ function button(text, onclick, kind = null) {
   return h("button", { type: "button", class: kind, onclick: () => onclick() }, text);
 }
 
-/** Say how it ended: in the title, to who listens, and where the keyboard is. */
+/** Show how it ended: in the title, for screen readers, and with the focus. */
 function told(text, name) {
   document.title = [text, printable(name), "bnfold"].filter(Boolean).join(" · ");
   announce(text);
@@ -153,6 +153,6 @@ async function cancel(id) {
     await ask(jobPath(id), { method: "DELETE" });
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
-    announce(heading(error)); // how it ended, whatever became of the wish, the job tells
+    announce(heading(error)); // the job reports how it ended, even if cancelling failed
   }
 }

@@ -1,10 +1,10 @@
-// A zip of files as they are, not compressed: the bytes of large weights are never copied, only summed.
+// Makes a zip of files without compression: the bytes of large weights are never copied, only summed.
 
 const POLYNOMIAL = 0xedb88320; // of the CRC-32 that the zip format uses (APPNOTE 4.4.7), bits reversed
 const VERSION = 45; // of the format needed to read it: zip64 (APPNOTE 4.4.3)
 const UTF8 = 0x0800; // general purpose flag: names are UTF-8 (APPNOTE 4.4.4)
 const DATE = 0x21; // 1980-01-01, the first day that the format knows: the same files give the same zip
-const HUGE = 0xffffffff; // stands for "told in the zip64 field"
+const HUGE = 0xffffffff; // means that the value is in the zip64 field
 const ZIP64_FIELD = 1;
 const LOCAL = 0x04034b50;
 const CENTRAL = 0x02014b50;
@@ -12,7 +12,7 @@ const END64 = 0x06064b50;
 const LOCATOR64 = 0x07064b50;
 const END = 0x06054b50;
 
-/** The files as one zip; every size is told in 64 bits, so models beyond 4 GiB fit. */
+/** The files as one zip. Every size has 64 bits, so models beyond 4 GiB fit. */
 export async function zipped(files) {
   const [parts, directory] = [[], []];
   let offset = 0;
@@ -30,7 +30,7 @@ export async function zipped(files) {
   return new Blob([...parts, ...directory, tail(files.length, size, offset)]);
 }
 
-/** What both headers of a file tell: version, flag, no compression, time, date, sum, sizes, lengths. */
+/** The fields that both headers of a file have: version, flag, no compression, time, date, sum, sizes, lengths. */
 function common(sum, name, extra) {
   const sizes = [u32(HUGE), u32(HUGE), u16(name.length), u16(extra)];
   return [u16(VERSION), u16(UTF8), u16(0), u16(0), u16(DATE), u32(sum), ...sizes];
@@ -54,7 +54,7 @@ function record(parts) {
 }
 
 function u16(value) {
-  return new Uint8Array(new Uint16Array([value]).buffer); // every browser's machine is little-endian, as the format is
+  return new Uint8Array(new Uint16Array([value]).buffer); // little-endian, as zip requires, on all machines with browsers
 }
 
 function u32(value) {

@@ -1,7 +1,7 @@
-"""Addresses: which of them belong to the public internet. A webhook goes to no other.
+"""Addresses: which IP addresses belong to the public internet. Webhooks are sent to no others.
 
-The tables of `ipaddress` differ between versions of Python, and tell what is special, not what is in use: for IPv6 only
-what IANA gives out is taken, and an IPv4 address within an IPv6 one must be public itself.
+The tables of `ipaddress` differ between versions of Python, and list special ranges, not the ranges in use. So only the
+IPv6 range from which IANA assigns addresses is accepted, and an IPv4 address within an IPv6 one must be public itself.
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ from __future__ import annotations
 import socket
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
-GLOBAL_UNICAST = IPv6Network("2000::/3")  # RFC 4291: everything else is local, multicast or nobody's
+GLOBAL_UNICAST = IPv6Network("2000::/3")  # RFC 4291: everything else is local, multicast or unassigned
 NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: IPv4 behind a translator
 SPECIAL = tuple(
     ip_network(network)
     for network in (
         "192.0.0.0/24",  # IETF protocol assignments, RFC 6890
-        "192.88.99.0/24",  # relays of 6to4, RFC 7526
+        "192.88.99.0/24",  # 6to4 relays, RFC 7526
         "2001::/23",  # IETF protocol assignments: Teredo, benchmarks, ORCHID
         "2001:db8::/32",  # documentation
-        "2002::/16",  # 6to4, RFC 7526: it leads to any IPv4 address
+        "2002::/16",  # 6to4, RFC 7526: it can reach any IPv4 address
         "3fff::/20",  # documentation, RFC 9637
     )
 )
 
 
 def is_public(address: str) -> bool:
-    """Whether an address is one of the public internet: not loopback, private, link-local, shared, multicast..."""
+    """Whether an address belongs to the public internet: not loopback, private, link-local, shared, multicast..."""
     try:
         found = ip_address(address)
     except ValueError:
@@ -39,7 +39,7 @@ def is_public(address: str) -> bool:
 
 
 def literal(host: str) -> str | None:
-    """The address that a host is without a look-up, in any of the forms that resolvers take (127.1, 0x7f000001)."""
+    """The address that a host denotes without a look-up, in any form that resolvers accept (127.1, 0x7f000001)."""
     if host.rstrip(".") == "localhost" or host.rstrip(".").endswith(".localhost"):  # RFC 6761
         return "127.0.0.1"
     try:
@@ -53,7 +53,7 @@ def literal(host: str) -> str | None:
 
 
 def _inner(address: IPv6Address) -> IPv4Address | None:
-    """The IPv4 address that is meant."""
+    """The IPv4 address within an IPv6 one (NAT64 or mapped); None if there is none."""
     if address in NAT64:
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return address.ipv4_mapped

@@ -1,8 +1,8 @@
-"""Webhooks: what the outbox of the ledger holds is sent to its receivers, signed, until they take it.
+"""Webhooks: sends the signed events in the ledger's outbox, until the receivers accept them.
 
-Nothing is remembered here that the ledger does not know: what a server did not deliver the next one does. A receiver
-that is slow or dead keeps nobody waiting: attempts are bounded in time, and in number for all, for each key, and
-for each receiver of a key.
+All durable state is in the ledger: the next server delivers what this one did not. A slow or dead receiver does not
+delay the others: the time of an attempt is limited, and so is the number of attempts at a time, in total, per key, and
+per receiver of a key.
 """
 
 from __future__ import annotations
@@ -35,37 +35,37 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("bnfold")
 HOUR = 60 * 60.0
-# Seconds between attempts, as the specification of Standard Webhooks recommends: three days in all.
+# Seconds between attempts, as the specification of Standard Webhooks recommends: three days in total.
 DELAYS = (5.0, 300.0, 1800.0, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR)
-JITTER = 0.2  # of a delay, at most: receivers that come back are not asked by all at once
-AT_ONCE, OF_KEY, OF_RECEIVER = 16, 8, 2  # attempts at the same time: in all, of one key, to one receiver of a key
-LOOK_EVERY = 1.0  # seconds between two looks at the ledger, which others write too
-SUCCESS, GONE = 2, 410  # the class 2xx; the receiver wants nothing more
-REASON_LENGTH = 200  # of what a log says
+JITTER = 0.2  # the largest random share added to a delay, so that attempts do not come all at once
+AT_ONCE, OF_KEY, OF_RECEIVER = 16, 8, 2  # attempts at a time: in total, per key, per receiver of a key
+LOOK_EVERY = 1.0  # seconds between two polls of the ledger, which requests and jobs write too
+SUCCESS, GONE = 2, 410  # the status class 2xx; 410: the receiver wants no more requests
+REASON_LENGTH = 200  # characters of a reason in the log
 
-Outcome = Literal["delivered", "failed", "gone", "exhausted"]  # failed: it is tried again; 410 Gone: it is not
+Outcome = Literal["delivered", "failed", "gone", "exhausted"]  # failed is tried again; gone and exhausted are not
 
 
 class Webhooks:
-    """The deliveries of one server."""
+    """Delivers the webhooks of one server."""
 
     def __init__(self, data: Path, ledger: Ledger, receivers: Receivers, metrics: Metrics) -> None:
         self._data, self._ledger, self._receivers, self._metrics = data, ledger, receivers, metrics
         self._sending: dict[asyncio.Task[None], Webhook] = {}
-        self._broken: frozenset[str] = frozenset()  # by a mistake of ours: it would happen again at once
+        self._broken: frozenset[str] = frozenset()  # ids that met a bug of this server, and would again
         self._room = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
 
     def checked(self, url: str | None) -> str | None:
-        """A URL that may be asked for; see `Receivers.checked`, which raises as this does."""
+        """The URL, if webhooks may be sent to it; None for None. Raises the errors of `Receivers.checked`."""
         return None if url is None else self._receivers.checked(url)
 
     def start(self) -> None:
-        """Deliver what an earlier server left, then what comes."""
+        """Start to deliver: first what an earlier server left, then new webhooks."""
         self._loop = asyncio.create_task(self._deliver())
 
     async def stop(self, seconds: float) -> None:
-        """Let attempts end for so long; what they did not deliver stays in the ledger, for the next server."""
+        """Wait up to `seconds` for running attempts, then cancel them; the ledger keeps them for the next server."""
         if self._loop is not None:
             self._loop.cancel()
             await asyncio.wait([self._loop])
@@ -104,7 +104,7 @@ class Webhooks:
         return await in_thread(self._ledger.next_webhook, time.time(), occupied)
 
     async def _send(self, webhook: Webhook) -> None:
-        """One attempt, and what the ledger is told of it."""
+        """Make one attempt, and record its outcome in the ledger."""
         began, reply, reason = time.monotonic(), None, None
         try:
             secret = await in_thread(webhook_secret, self._data, webhook.key)
@@ -113,13 +113,13 @@ class Webhooks:
             reason = (str(error) or type(error).__name__)[:REASON_LENGTH]
         outcome, seconds = _outcome(webhook, reply), round(time.monotonic() - began, 3)
         self._metrics.webhooks.labels(outcome).inc()
-        told = {"receiver": webhook.receiver, "count": webhook.attempts + 1, "status": reply and reply.status}
+        attempt = {"receiver": webhook.receiver, "count": webhook.attempts + 1, "status": reply and reply.status}
         named = {"job": webhook.job, "key": webhook.key, "outcome": outcome, "seconds": seconds, "reason": reason}
-        LOG.info("webhook", extra=told | named)
+        LOG.info("webhook", extra=attempt | named)
         await self._remember(webhook, outcome, reply)
 
     async def _remember(self, webhook: Webhook, outcome: Outcome, reply: Reply | None) -> None:
-        """Write the outcome, as soon as the ledger can be written: until then nothing is sent twice."""
+        """Record the outcome, and retry until the ledger can be written; until then the webhook is not sent again."""
         while True:
             try:
                 if outcome == "failed":
@@ -139,7 +139,7 @@ class Webhooks:
 
 
 def _signed(webhook: Webhook, secret: str) -> dict[str, str]:
-    """The headers of one attempt: the time is its own, the id is that of all."""
+    """The headers of one attempt: each has its own timestamp, all have the same id."""
     now = datetime.now(UTC)
     return {
         "Content-Type": "application/json",
@@ -159,6 +159,6 @@ def _outcome(webhook: Webhook, reply: Reply | None) -> Outcome:
 
 
 def _delay(webhook: Webhook, reply: Reply | None) -> float:
-    """Seconds to the next attempt: those of the schedule, or more where the receiver asks for more."""
+    """Seconds until the next attempt: those of the schedule, or more if the receiver asks for more."""
     asked = reply.wait if reply is not None and reply.wait is not None else 0.0
     return max(DELAYS[webhook.attempts], asked) * random.uniform(1, 1 + JITTER)  # noqa: S311  no secret

@@ -1,8 +1,8 @@
-"""Receivers: the machines that webhooks are sent to, none of which may be in the server's own network.
+"""Receivers: sends HTTP requests to the URLs of webhooks. A receiver may not be in the server's own network.
 
-A name is looked up once, every address it has must be public, and the connection goes to one of these addresses: a name
-that means something else a moment later is not asked again. Certificate and Host are those of the URL. Redirects are
-answers like any other, and nothing of the environment (proxies) is used.
+A name is looked up once, all its addresses must be public, and the connection goes to one of these addresses. There is
+no second look-up, because its answer could differ. The certificate is checked against the URL, and the Host header is
+the URL's. Redirects are not followed, and the environment (proxies) is not used.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ LookUp = Callable[[str, int], Awaitable[list[str]]]
 HOST_LENGTH = 253  # RFC 1035
 HOST = re.compile(r"([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
 ALLOWED = f"at most {URL_LENGTH} ASCII characters: https:// or http://, a host, perhaps a port, no user and no fragment"
-SECONDS = 15.0  # for one request, from its look-up to the head of the answer; the specification says 15 to 30
-CONNECT_SECONDS = 5.0  # for one address
-ADDRESSES = 4  # of one name that are tried
-LOOKUPS = 32  # that may go on at the same time
-LONGEST_WAIT = 24 * 60 * 60.0  # that a receiver may ask for
+SECONDS = 15.0  # for one request, from the look-up to the head of the response; the specification says 15 to 30
+CONNECT_SECONDS = 5.0  # to connect to one address
+ADDRESSES = 4  # of one name, at most, that are tried
+LOOKUPS = 32  # that may run at the same time
+LONGEST_WAIT = 24 * 60 * 60.0  # seconds that a receiver may ask for
 TIMEOUTS = {"connect": CONNECT_SECONDS, "read": SECONDS, "write": SECONDS, "pool": SECONDS}
-# What can be wrong with a receiver: everything else is a mistake of the server.
+# The errors that a receiver can cause: every other error is a bug of the server.
 FAILURES = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError, ValueError)
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a receiver answered, its body aside, which is not read."""
+    """The response of a receiver, without its body, which is not read."""
 
     status: int
     wait: float | None = None  # seconds, from Retry-After
 
 
 class Receivers:
-    """A way to them. `is_allowed` says of an address whether it may be connected to."""
+    """Sends requests to receivers. `is_allowed` returns whether an address may be connected to."""
 
     def __init__(
         self, is_allowed: IsAllowed = is_public, look_up: LookUp | None = None, tls: ssl.SSLContext | None = None
@@ -60,13 +60,13 @@ class Receivers:
         self._is_allowed = is_allowed
         self._pool = httpcore.AsyncConnectionPool(
             tls or httpx.create_ssl_context(),
-            max_connections=None,  # those who ask are bounded
-            max_keepalive_connections=0,  # each is checked
+            max_connections=None,  # the callers limit the number of requests
+            max_keepalive_connections=0,  # every connection is checked
             network_backend=CheckedNetwork(is_allowed, look_up or LookUps()),
         )
 
     def checked(self, url: str) -> str:
-        """A URL that a webhook may be sent to, as far as can be told without looking its name up.
+        """The URL, if a webhook may be sent to it; its name is not looked up.
 
         Raises:
             Problem: invalid-option.
@@ -79,15 +79,15 @@ class Receivers:
             raise Problem("invalid-option", f"webhook must be a URL of {ALLOWED}")
         address = literal(found.raw_host.decode())
         if address is not None and not self._is_allowed(address):
-            said = "is no address of the public internet; name a host that can be reached from everywhere"
-            raise Problem("invalid-option", f"webhook: {found.host} {said}")
+            reason = "is no address of the public internet; name a host that can be reached from everywhere"
+            raise Problem("invalid-option", f"webhook: {found.host} {reason}")
         return url
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
-        """Send it.
+        """Send one request.
 
         Raises:
-            One of FAILURES: it did not arrive, or may not be sent there.
+            One of FAILURES: the request failed, or its address is not allowed.
         """
         to = httpx.URL(url)
         target = httpcore.URL(scheme=to.raw_scheme, host=to.raw_host, port=to.port, target=to.raw_path)
@@ -98,12 +98,12 @@ class Receivers:
             return Reply(answer.status, _wait(found.get(b"retry-after", b"")))
 
     async def close(self) -> None:
-        """Close what is open."""
+        """Close all connections."""
         await self._pool.aclose()
 
 
 class CheckedNetwork(httpcore.AsyncNetworkBackend):
-    """Connections to addresses that were checked."""
+    """Opens connections to checked addresses only."""
 
     def __init__(self, is_allowed: IsAllowed, look_up: LookUp) -> None:
         self._is_allowed, self._look_up, self._plain = is_allowed, look_up, httpcore.AnyIOBackend()
@@ -116,7 +116,7 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """A connection to the first address of the host that can be reached; to none where one is not allowed."""
+        """Connect to the first reachable address of the host; refuse if any of its addresses is not allowed."""
         addresses = await self._look_up(host, port)
         if not addresses or not all(map(self._is_allowed, addresses)):
             raise httpcore.ConnectError("the host has an address that is not of the public internet")
@@ -129,30 +129,30 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         raise failure
 
     async def connect_unix_socket(self, *_: object, **__: object) -> httpcore.AsyncNetworkStream:
-        """A socket in a file is never a receiver."""
+        """Refuse: a Unix socket is never a receiver."""
         raise httpcore.ConnectError("no receiver is a file")
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for `seconds`."""
         await asyncio.sleep(seconds)
 
 
 class LookUps:
-    """The system's resolver, in threads of its own: a slow name server holds up no disk, and not the server's end."""
+    """The system's resolver, in threads of its own: a slow name server delays neither disk access nor the shutdown."""
 
     def __init__(self) -> None:
         self._room = threading.BoundedSemaphore(LOOKUPS)
 
     async def __call__(self, host: str, port: int) -> list[str]:
-        """The addresses of a host, each once.
+        """The addresses of a host, without duplicates.
 
         Raises:
-            OSError, UnicodeError: there are none, it is no name, or too many are being looked up.
+            OSError, UnicodeError: there is no address, the name is not valid, or too many look-ups are running.
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[str]] = loop.create_future()
 
-        def tell(found: list[str] | Exception) -> None:
+        def resolve(found: list[str] | Exception) -> None:
             if not answer.done():
                 answer.set_exception(found) if isinstance(found, Exception) else answer.set_result(found)
 
@@ -163,8 +163,8 @@ class LookUps:
                 found = error
             finally:
                 self._room.release()
-            with suppress(RuntimeError):  # the loop has ended meanwhile
-                loop.call_soon_threadsafe(tell, found)
+            with suppress(RuntimeError):  # the event loop may have ended meanwhile
+                loop.call_soon_threadsafe(resolve, found)
 
         if not self._room.acquire(blocking=False):
             raise OSError("too many names are being looked up")
@@ -177,7 +177,7 @@ def _addresses(host: str, port: int) -> list[str]:
 
 
 def _is_plain(text: str, url: httpx.URL) -> bool:
-    """Whether a text is a URL that nobody can read in another way."""
+    """Whether a text is a URL that all parsers read in the same way."""
     host = url.raw_host.decode()
     is_host = ":" in host and "%" not in host  # an IPv6 literal
     return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -198,3 +199,32 @@ def test_a_signal_cancels_the_job_and_leaves_nothing(url, fake, name, code):
     assert (process.returncode, errors.decode()) == (code, f"bnfold: {word}; nothing was written\n")
     until(lambda: [job["status"] for job in fake.jobs.values()] == ["cancelled"])
     assert names(Path()) == before
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """The folder of a project that has a package called `service` of its own, as many have."""
+    (tmp_path / "project" / "service").mkdir(parents=True)
+    (tmp_path / "project" / "service" / "__init__.py").write_text("raise SystemExit('the wrong package')\n")
+    return tmp_path / "project"
+
+
+def in_project(project: Path, *argv: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([".", str(ROOT)])}
+    command = [sys.executable, "-m", "folding", *argv]
+    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_fold_by_a_service_does_not_import_the_package_of_that_name(url, project):
+    shutil.copy("model.onnx", project)
+    done = in_project(project, *FOLD, "--no-verify", "--server", url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (project / "out.onnx").is_file()
+
+
+@pytest.mark.parametrize("command", ["serve", "keys"])
+def test_another_package_of_the_name_is_named(project, command):
+    done = in_project(project, command)
+    what = f"another package called service hides bnfold's own: {project.resolve() / 'service'}"
+    how = "run it in another folder, or take that one out of PYTHONPATH"
+    assert (done.returncode, done.stderr) == (2, f"bnfold: {command}: {what}; {how}\n")

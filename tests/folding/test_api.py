@@ -92,7 +92,7 @@ def test_a_wrong_fold_never_becomes_a_file(source, tmp_path, monkeypatch):
 
 def test_verification_can_be_turned_off_and_the_report_says_so(source, tmp_path):
     report = folding.fold(source, tmp_path / "folded.onnx", Options(verify=False))
-    assert report.verification == Verification("not verified", "verification was turned off (--no-verify)")
+    assert report.verification == Verification("not verified", "verification was turned off (verify=False)")
 
 
 def test_given_samples_are_used(source, tmp_path):
@@ -132,6 +132,26 @@ def test_a_frozen_model_is_verified_against_the_original_in_inference(tmp_path, 
 def test_fold_model_takes_models():
     with pytest.raises(OptionError, match="fold takes files"):
         folding.fold_model("model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (
+            lambda m: folding.fold(m, "x"),
+            "source is of type ModelProto; .*; fold_model takes models in memory",
+        ),
+        (folding.inspect, "source is of type ModelProto; give the path of an ONNX file"),
+        (lambda m: folding.fold("m", m), "target is of type ModelProto; .* or None for a dry run"),
+        (lambda _: folding.fold("m", "x", {"verify": False}), r"of type dict; .*: folding.Options\(verify=False\)"),
+        (lambda m: folding.fold_model(m, {}), "options is of type dict; give a folding.Options"),
+        (lambda _: folding.fold("m", "x", limits=3), "limits is of type int; give a folding.Limits"),
+        (lambda m: folding.verify("m", m), "after is of type ModelProto; give the path of an ONNX file"),
+    ],
+)
+def test_what_is_of_another_type_is_refused_in_a_sentence(call, sentence):
+    with pytest.raises(OptionError, match=sentence):
+        call(onnx.ModelProto())
 
 
 def test_limits_can_be_given(source):

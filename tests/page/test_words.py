@@ -48,7 +48,7 @@ def sentences(told):
         "headline": headline(told),
         "verdict": verdict(told.verification),
         "sizes": list(sizes(told)),
-        "tallies": [tally(told.outcomes, bn=bn).told("maps", "folded") for bn in (True, False)],
+        "tallies": [tally(told.outcomes, bn=bn).sentence("maps", "folded") for bn in (True, False)],
         "ranges": [scale_range(outcome) for outcome in told.outcomes],
     }
 

@@ -1,4 +1,4 @@
-"""The migrations of the ledger's tables: `upgrade` brings any ledger to the newest form."""
+"""The migrations of the ledger's tables; `upgrade` migrates any ledger to the newest schema."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def upgrade(connection: Connection) -> None:
-    """Make the tables, or bring them to the newest form, in one transaction of the caller."""
+    """Create the tables, or migrate them to the newest schema, in the caller's transaction."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.attributes["connection"] = connection

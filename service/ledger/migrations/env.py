@@ -1,4 +1,4 @@
-"""What alembic runs: the migrations, on the connection that the ledger hands over."""
+"""The environment of alembic: runs the migrations on the ledger's connection."""
 
 from __future__ import annotations
 

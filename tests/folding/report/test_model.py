@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
+from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 
-from folding.report.model import Report, Verification
-from tests.support.reports import EVERY, NAN, VARIED, VERIFIED, bn, report
+from folding.report.html import render_html
+from folding.report.markdown import render_markdown
+from folding.report.model import Outcome, Refusal, Report, Verification
+from folding.report.text import render_text
+from tests.support.reports import EVERY, HOSTILE_REPORT, NAN, VARIED, VERIFIED, bn, report
 
 
 @pytest.mark.parametrize("told", EVERY.values(), ids=EVERY.keys())
 def test_a_report_comes_back(told: Report) -> None:
     back = Report.from_dict(json.loads(told.to_json()))
     assert back.to_json() == told.to_json()
-    assert repr(back).replace("inf", "nan") == repr(told).replace("inf", "nan")
+    assert repr(asdict(back)).replace("inf", "nan") == repr(asdict(told)).replace("inf", "nan")
 
 
 def test_a_finite_report_is_equal() -> None:
@@ -75,3 +80,49 @@ def test_what_is_no_report_is_refused(plain: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said) as caught:
         Report.from_dict(plain)
     assert len(str(caught.value)) < 250
+
+
+def test_a_report_writes_itself_in_every_form() -> None:
+    assert VARIED.to_html() == render_html(VARIED)
+    assert VARIED.to_markdown() == render_markdown(VARIED)
+    assert VARIED.to_text() == render_text(VARIED, more="to_json() lists all")
+    assert max(map(len, VARIED.to_text(width=60).splitlines())) <= 60
+    assert json.loads(VARIED.to_json()) == VARIED.as_dict()
+
+
+def test_a_report_is_shown_in_one_line() -> None:
+    told = report(bn(), source="model.onnx", target="folded.onnx", verification=VERIFIED)
+    assert repr(told) == "<Report of model.onnx: 1 of 1 BatchNormalization folded; verified>"
+    assert all(repr(one).isprintable() for one in EVERY.values())
+
+
+def elements(text: str) -> list[tuple[str, dict[str, str | None]]]:
+    """The tags of a piece of HTML, as a browser reads them, each with its attributes."""
+    found: list[tuple[str, dict[str, str | None]]] = []
+    parser = HTMLParser()
+    parser.handle_starttag = lambda tag, attrs: found.append((tag, dict(attrs)))  # type: ignore[method-assign]
+    parser.feed(text)
+    return found
+
+
+def test_a_notebook_shows_the_page_in_a_frame_of_its_own() -> None:
+    """No name of a model leaves the attribute that holds the page, and the page is what `to_html` gives."""
+    for told in (VARIED, HOSTILE_REPORT):
+        ((tag, attributes),) = elements(told._repr_html_())
+        assert (tag, attributes["srcdoc"], attributes["sandbox"]) == ("iframe", told.to_html(), "")
+
+
+def test_for_a_command_line_a_report_names_flags() -> None:
+    refusal = Refusal("training-mode", 'reads clamp="always"', "bn", "call eval(), or use freeze_training=True")
+    told = report(
+        Outcome("bn", "BatchNormalization", "kept", backward=refusal, forward=refusal),
+        verification=Verification("not verified", "verification was turned off (verify=False)"),
+        notes=('try clamp="always"',),
+    )
+    (outcome,) = told.with_flags().outcomes
+    assert outcome.backward is not None
+    assert outcome.backward.hint == "call eval(), or use --freeze-training"
+    assert outcome.backward.reason == 'reads clamp="always"'  # a reason names what is in the model
+    assert told.with_flags().verification.reason == "verification was turned off (--no-verify)"
+    assert told.with_flags().notes == ("try --clamp always",)
+    assert told.with_flags().with_flags() == told.with_flags()

@@ -1,4 +1,4 @@
-"""Every rule has rows that fold and rows that refuse (``rows_*.py``); every row computes the same before and after."""
+"""Every rule has rows that fold and rows that refuse (`support/rows`); every row computes the same before and after."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_every_operator_with_a_rule_has_a_row():
         m = Model()
         build(m)
         built |= {node.op_type for node in m.nodes}
-    elsewhere = {"Cast", "Upsample"}  # Cast is about types: test_types.py; Upsample ended: test_resampling.py
+    elsewhere = {"Cast", "Upsample"}  # Cast is about types: test_types.py; Upsample ended: support/rows/resampling.py
     assert set(RULES) - built - elsewhere == set()
     assert set(RULES) >= ELEMENTWISE
 

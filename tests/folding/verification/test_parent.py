@@ -189,7 +189,7 @@ def test_a_folded_model_that_differs_in_kind_fails(before: str, after: str, reas
     ("model", "limits", "reason"),
     [
         ("(float[4] x) => (float[4] y) { y = Nonsense(x) }", {}, "ONNX Runtime cannot load the original: "),
-        (RESHAPE % ("N,4", "3", 1, "3"), {}, "give samples that it runs on (--inputs FILE.npz)"),
+        (RESHAPE % ("N,4", "3", 1, "3"), {}, 'give samples that it runs on (inputs="FILE.npz")'),
         (NAN, {}, 'output "y" of the original is NaN on the samples'),
         (
             "(float[4] x) => (float[4] y) { r = RandomNormalLike(x) y = Add(x, r) }",
@@ -254,7 +254,7 @@ def _activity(child: subprocess.Popen[bytes]) -> str:
             signal.SIGKILL,
             "the process died while running the original (it was killed, for lack of memory perhaps)",
         ),
-        (signal.SIGXCPU, "it was still running the original after 300 seconds; allow more (--verify-timeout)"),
+        (signal.SIGXCPU, "it was still running the original after 300 seconds; allow more (`verify_timeout`)"),
     ],
 )
 def test_a_child_that_dies_leaves_word_of_what_it_did(

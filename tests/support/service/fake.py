@@ -93,7 +93,7 @@ async def inspect(request: Request) -> Response:
     folder = Path(tempfile.mkdtemp(dir=fake_of(request).folder))
     source = received(folder, await request.body(), request)
     report = await run_in_threadpool(api.inspect, source, options(request))
-    return JSONResponse(report.as_dict())
+    return JSONResponse(report.with_flags().as_dict())
 
 
 def status(request: Request, job: str, wait: float = 0) -> Response:
@@ -128,7 +128,7 @@ def result(request: Request, job: str) -> Response:
 
 
 def report(request: Request, job: str) -> Response:
-    return JSONResponse(fake_of(request).jobs[job]["report"].as_dict())
+    return JSONResponse(fake_of(request).jobs[job]["report"].with_flags().as_dict())
 
 
 def application(current: list[Fake]) -> FastAPI:

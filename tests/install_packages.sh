@@ -1,6 +1,7 @@
 #!/bin/sh
 # Install what the tests run beside Python, with the system's package manager, where it is missing: Chromium, which the
 # tests of the page drive, bubblewrap, which folds of the service run in, and zip, whose archives the service reads.
+# Where that cannot or may not be done (BNFOLD_NO_PACKAGES=1), the tests that need them are skipped, and say so.
 set -eu
 
 has() {
@@ -10,28 +11,34 @@ has() {
     return 1
 }
 
-missing=""
-# A font too: without any, a text has no width.
-has chromium chromium-browser google-chrome || missing="chromium fonts-dejavu-core"
-[ ! -d /proc/self/ns ] || has bwrap || missing="$missing bubblewrap"
-has zip || missing="$missing zip"
-[ -n "$missing" ] || exit 0
-
-give_up() {
-    echo "The tests need these programs, and $1: $missing" >&2
-    echo "Install them as your system does (Debian: apt-get install chromium bubblewrap zip; Fedora: dnf install the same;" >&2
-    echo "macOS: brew install --cask chromium, brew install zip), so that 'chromium' or 'google-chrome' is a command, and run make again." >&2
-    exit 1
+missing="" packages=""
+miss() {
+    missing="${missing:+$missing, }$1"
+    packages="${packages:+$packages }$2"
 }
 
-has apt-get || give_up "this system has no apt-get to install them with"
+# A font too: without any, a text has no width.
+has chromium chromium-browser google-chrome || miss "Chromium (tests of the page)" "chromium fonts-dejavu-core"
+[ ! -d /proc/self/ns ] || has bwrap || miss "bubblewrap (tests of the sandbox)" bubblewrap
+has zip || miss "zip (tests of archives)" zip
+[ -n "$missing" ] || exit 0
+
+go_on_without() {
+    echo "Missing: $missing. Nothing is installed: $1."
+    echo "The tests that need them are skipped. To run them, install them as your system does (Debian: apt-get install"
+    echo "chromium bubblewrap zip; Fedora: dnf install the same; macOS: brew install --cask chromium, brew install zip)."
+    exit 0
+}
+
+[ "${BNFOLD_NO_PACKAGES:-}" != 1 ] || go_on_without "BNFOLD_NO_PACKAGES is 1"
+has apt-get || go_on_without "this system has no apt-get"
 as_root=""
 if [ "$(id -u)" != 0 ]; then
-    sudo -n true 2>/dev/null || give_up "only root may install packages here"
+    sudo -n true 2>/dev/null || go_on_without "only root may install packages here"
     as_root="sudo -n"
 fi
-echo "Installing for the tests: $missing ..."
-$as_root apt-get update -qq || give_up "the lists of packages cannot be read"
+echo "Missing: $missing. Installing the Debian packages $packages, a minute or more; BNFOLD_NO_PACKAGES=1 forbids it ..."
+$as_root apt-get update -qq || go_on_without "the lists of packages cannot be read"
 # shellcheck disable=SC2086  several words
-$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing \
-    || give_up "apt-get could not install them"
+$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages \
+    || go_on_without "apt-get could not do it"

@@ -12,6 +12,7 @@ import copy
 import multiprocessing
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -46,7 +47,10 @@ OTHERS = [
 ]
 SUITES = [*FIRST, *(name for name in OTHERS if name not in {*FIRST, *NOT_ALGEBRA}), "folding/test_densenet.py", LAST]
 KILLER = "killer.txt"
-SECONDS = 300  # for all suites on one mutant: an endless loop is noticed too
+SECONDS = 600  # of processor time for all suites on one mutant: an endless loop is noticed, on a busy machine too
+WAITING = 10  # times as long on the clock: a machine that is as busy as that
+ENDLESS = {signal.SIGXCPU, signal.SIGKILL}  # how the processor time ends a process, and how the clock does
+LOOK_EVERY = 0.02  # seconds between two looks at a process
 WORKERS = 2
 SWAPS: dict[type[ast.AST], type[ast.AST]] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
@@ -130,18 +134,24 @@ def killer(mutant: Mutant, suites: list[str] = SUITES) -> str | None:
         child = os.fork()
         if child == 0:
             try:
+                resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
                 _judge(folder, mutant.file, suites)
             finally:
                 os._exit(0)
-        deadline = time.monotonic() + SECONDS
-        while os.waitpid(child, os.WNOHANG) == (0, 0):
-            time.sleep(0.02)
-            if time.monotonic() > deadline:
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
-                return "an endless loop"
+        if _ended(child) in ENDLESS:
+            return "an endless loop"
         killer = Path(folder, KILLER)
         return killer.read_text() if killer.exists() else None
+
+
+def _ended(child: int) -> int:
+    """The signal that ended a process, 0 where none did; one that only waits is ended, too."""
+    end = time.monotonic() + WAITING * SECONDS
+    while (found := os.waitpid(child, os.WNOHANG)) == (0, 0):
+        time.sleep(LOOK_EVERY)
+        if time.monotonic() > end:
+            os.kill(child, signal.SIGKILL)
+    return os.WTERMSIG(found[1]) if os.WIFSIGNALED(found[1]) else 0
 
 
 class _First:

@@ -19,6 +19,7 @@ from benchmarks.measure import Bench, Run, normalizations
 from benchmarks.models import MODELS, Model
 from benchmarks.networks import Architecture, Stage
 from benchmarks.tools import TOOLS, Tool
+from tests.support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +33,7 @@ TINY_NORMALIZATIONS = 6  # the stem, two in each block, one shortcut
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setitem(MODELS, "tiny", SINGLE)
-    return Bench("tiny", models.write(SINGLE, tmp_path / "tiny"), tmp_path, timeout=60)
+    return Bench("tiny", models.write(SINGLE, tmp_path / "tiny"), tmp_path, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ def _python(program: str, **more: Any) -> Tool:
         (_python("import sys; sys.exit(sys.argv[2])"), "exit code 1: .../output"),
         (_python("raise SystemExit(7)"), "exit code 7: no message"),
         (_python("import os; os.kill(os.getpid(), 9)"), "ended by signal 9"),
-        (_python("import time; time.sleep(60)"), "stopped after 0.3 s"),
+        (_python("import time; time.sleep(6000)"), "stopped after 0.3 s"),
         (_python("", package="no-such-package"), "no-such-package is not installed"),
         (_python(""), "no usable output"),
         (_python("import sys; open(sys.argv[2] + '/model.onnx', 'w').write('no model')"), "no usable output"),

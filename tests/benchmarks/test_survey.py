@@ -15,6 +15,7 @@ from benchmarks.architectures import families, survey, table
 from benchmarks.architectures.families import FAMILIES, QUICK, Network
 from benchmarks.architectures.survey import Fold, Row, Stay, Survey
 from tests.support import ROOT
+from tests.support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     import pytest
@@ -138,7 +139,7 @@ def write_model(path: Path) -> None:
 
 def test_a_fold_is_counted_from_the_commands_report(tmp_path: Path):
     write_model(tmp_path / "m.onnx")
-    fold = Survey(tmp_path, timeout=60).fold(tmp_path / "m.onnx")
+    fold = Survey(tmp_path, timeout=PATIENCE).fold(tmp_path / "m.onnx")
     assert (fold.left, dict(fold.gone), fold.verdict, fold.failure) == (1, {"folded": 1}, "verified", "")
     assert fold.error <= fold.tolerance
     assert list(fold.stays) == [Stay("barrier Asinh", "clamp Relu", 1)]
@@ -146,7 +147,7 @@ def test_a_fold_is_counted_from_the_commands_report(tmp_path: Path):
 
 
 def test_a_row_without_its_package_or_its_export_tells_why(tmp_path: Path):
-    here = Survey(tmp_path, timeout=60)
+    here = Survey(tmp_path, timeout=PATIENCE)
     missing = here.row("F", "n", Network("nosuchpackage.models:net", (1, 3)), "dynamo")
     assert missing.failure == "nosuchpackage is not installed"
     (tmp_path / "n.dynamo.onnx").write_bytes(b"no model")
@@ -169,7 +170,7 @@ def test_an_export_is_made_once_for_each_request(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(Survey, "_run", run)
     path, network = tmp_path / "n.dynamo.onnx", Network("benchmarks.x:Net", (1, 2, 4, 4), {"width": 3})
-    here = Survey(tmp_path, timeout=60)
+    here = Survey(tmp_path, timeout=PATIENCE)
     assert [here._export(network, "dynamo", path) for _ in range(2)] == [7, 7]
     assert [arguments[2:] for arguments in made] == [
         ("benchmarks.x:Net", "[1, 2, 4, 4]", '{"width": 3}', "dynamo", str(path))
@@ -184,6 +185,6 @@ def test_a_row_is_folded_by_default_and_with_clamps(tmp_path: Path, monkeypatch:
         return 3
 
     monkeypatch.setattr(Survey, "_export", export)
-    row = Survey(tmp_path, timeout=60).row("F", "n", Network(f"{families.OWN}:Net", (1, 2, 4, 4)), "dynamo")
+    row = Survey(tmp_path, timeout=PATIENCE).row("F", "n", Network(f"{families.OWN}:Net", (1, 2, 4, 4)), "dynamo")
     assert (row.in_module, row.in_file, row.default.left, row.clamps.left) == (3, 2, 1, 0)
     assert row.clamps.verdict == "verified"

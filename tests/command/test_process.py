@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,13 +12,24 @@ import onnx
 import pytest
 
 from tests.support.models import Model
+from tests.support.processes import listening
 from tests.support.rows.row import out, start
+from tests.support.waiting import FOREVER, PATIENCE, until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+TRIPS = 10**12  # of a Loop: who verifies the model is interrupted before it is done
 COMMAND = [sys.executable, "-m", "folding"]
-PATIENCE = 60  # seconds for a process to reach the point where it is interrupted: the loop ends when it does
+
+
+def body() -> onnx.GraphProto:
+    """Of a Loop: nothing happens in it."""
+    values = [
+        onnx.helper.make_tensor_value_info(n, k, None) for n, k in (("i", 7), ("c", 9), ("s", 1), ("d", 9), ("t", 1))
+    ]
+    nodes = [onnx.helper.make_node("Identity", [before], [after]) for before, after in ("cd", "st")]
+    return onnx.helper.make_graph(nodes, "body", values[:3], values[3:])
 
 
 @pytest.fixture
@@ -28,6 +38,7 @@ def source(tmp_path: Path) -> Path:
     x = m.conv(start(m, 1, 64, 8, 8), 512)
     for _ in range(3):
         x = out(m, m.bn(m.conv(x, 512, pads=[1] * 4), name=f"bn{len(m.nodes)}"))
+    out(m, m.op("Loop", m.constant(np.int64(TRIPS)), m.constant(np.True_), x, like=x, body=body()))
     onnx.save(m.build(), tmp_path / "model.onnx")
     return tmp_path / "model.onnx"
 
@@ -35,10 +46,9 @@ def source(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
 def test_a_signal_leaves_nothing_behind(source, name, code):
     folder = source.parent
-    process = subprocess.Popen([*COMMAND, "fold", source, "-o", folder / "folded.onnx"], stderr=subprocess.PIPE)
-    end = time.monotonic() + PATIENCE
-    while len(list(folder.iterdir())) == 1 and process.poll() is None and time.monotonic() < end:
-        time.sleep(0.002)  # until the result is being staged
+    command = listening("-m", "folding", "fold", source, "-o", folder / "folded.onnx", "--verify-timeout", FOREVER)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    until(lambda: len(list(folder.iterdir())) > 1 or process.poll() is not None)  # the result is being staged
     process.send_signal(getattr(signal, name))
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == code, errors

@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,14 +22,15 @@ from folding.command import main as cli
 from tests.support import ROOT
 from tests.support.models import Model
 from tests.support.onnxfiles import names
+from tests.support.processes import listening
 from tests.support.reports import FAILED, bn, report
 from tests.support.rows.row import out, start
 from tests.support.service.fake import Fake, problem, serving
+from tests.support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PATIENCE = 60  # seconds for a process to get somewhere; the loop ends when it does
 TIMES = re.compile(r"in [\d.]+ m?s|, [\d.]+ m?s\)|[\d.]+ m?s")
 
 
@@ -188,18 +188,16 @@ def test_a_signal_cancels_the_job_and_leaves_nothing(url, fake, name, code):
     fake.held = True
     before = names(Path())
     process = subprocess.Popen(
-        [sys.executable, "-m", "folding", *FOLD, "--no-verify", "--server", url],
+        listening("-m", "folding", *FOLD, "--no-verify", "--server", url),
         stderr=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
-    end = time.monotonic() + PATIENCE
-    while not fake.named("GET /v1/jobs/{job}") and process.poll() is None and time.monotonic() < end:
-        time.sleep(0.01)  # until it waits for the job
+    until(lambda: fake.named("GET /v1/jobs/{job}") or process.poll() is not None)  # it waits for the job
     process.send_signal(getattr(signal, name))
     _, errors = process.communicate(timeout=PATIENCE)
     word = "interrupted" if name == "SIGINT" else "terminated"
     assert (process.returncode, errors.decode()) == (code, f"bnfold: {word}; nothing was written\n")
-    assert [job["status"] for job in fake.jobs.values()] == ["cancelled"]
+    until(lambda: [job["status"] for job in fake.jobs.values()] == ["cancelled"])
     assert names(Path()) == before
 
 

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from tests.support import ROOT
+from tests.support.waiting import PATIENCE
 
 STATIC = ROOT / "service" / "static"
 FILES = sorted(STATIC.iterdir())
@@ -82,15 +83,54 @@ def test_who_has_no_script_is_told_another_way():
     assert "curl -fT model.onnx" in text[text.index("<noscript>") : text.index("</noscript>")]
 
 
+PROGRAMS = {"chromium", "bwrap", "zip"}
+RECORDING = 'echo "$0 $*"'  # in the place of what would change the system
+
+
+def installed(folder, *, has, variables=None, **programs):
+    """What the script prints that installs programs, on a system that has these, and others with these texts."""
+    for command, text in (dict.fromkeys(has, "") | programs).items():
+        path = folder / command.replace("_", "-")
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+    script = ["/bin/sh", str(ROOT / "tests" / "install_packages.sh")]
+    environment = {"PATH": str(folder)} | (variables or {})
+    done = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
 @pytest.mark.parametrize("missing", ["", "chromium", "bwrap", "zip"])
 def test_a_missing_program_is_told_and_how_to_get_it(tmp_path, missing):
-    for command in {"chromium", "bwrap", "zip"} - {missing}:
-        (tmp_path / command).write_text("#!/bin/sh\n")
-        (tmp_path / command).chmod(0o755)
-    script = ["/bin/sh", str(ROOT / "tests" / "install_packages.sh")]
-    done = subprocess.run(script, env={"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == bool(missing)
-    assert ("apt-get install chromium bubblewrap zip" in done.stderr) == bool(missing)
+    said = installed(tmp_path, has=PROGRAMS - {missing})
+    assert ("chromium bubblewrap zip" in said) == bool(missing)
+    assert ("this system has no apt-get" in said) == bool(missing)
+    assert ("The tests that need them are skipped" in said) == bool(missing)
+
+
+@pytest.mark.parametrize(
+    ("variables", "programs", "why"),
+    [
+        ({"BNFOLD_NO_PACKAGES": "1"}, {"apt_get": RECORDING, "id": "echo 0"}, "BNFOLD_NO_PACKAGES is 1"),
+        ({}, {"apt_get": RECORDING, "id": "echo 1000"}, "only root may install packages here"),
+        ({}, {"apt_get": "exit 1", "id": "echo 0"}, "the lists of packages cannot be read"),
+        ({}, {"apt_get": '[ "$1" = update ]', "id": "echo 0", "env": "exit 1"}, "apt-get could not do it"),
+    ],
+)
+def test_where_nothing_may_be_installed_the_tests_go_on_without(tmp_path, variables, programs, why):
+    said = installed(tmp_path, has=(), variables=variables, **programs)
+    assert why in said
+    for name in ("Chromium (tests of the page)", "bubblewrap (tests of the sandbox)", "zip (tests of archives)"):
+        assert name in said
+    assert "apt-get " not in said.replace("apt-get install\n", "").replace("apt-get could", "")
+
+
+def test_what_is_installed_is_told_before(tmp_path):
+    said = installed(tmp_path, has={"bwrap"}, apt_get=RECORDING, id="echo 0", env=RECORDING).splitlines()
+    assert said[0].startswith("Missing: Chromium (tests of the page), zip (tests of archives). Installing the Debian")
+    assert "chromium fonts-dejavu-core zip" in said[0]
+    assert said[1].endswith("apt-get update -qq")
+    assert said[2].endswith("apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core zip")
 
 
 def test_the_page_is_part_of_the_package():

@@ -25,7 +25,7 @@ def slow_network(visit):
     session = visit.context.new_cdp_session(visit.page)
     session.send("Network.enable")
     session.send("Network.emulateNetworkConditions", SLOWLY)
-    yield
+    yield session
     session.detach()
 
 
@@ -251,6 +251,7 @@ def test_a_fold_can_be_cancelled(visit):
 
 
 def test_an_upload_can_be_cancelled(visit, slow_network):
+    slow_network.send("Network.emulateNetworkConditions", SLOWLY | {"uploadThroughput": 1000})  # it takes an hour
     visit.choose("large.onnx", bytes(3_000_000))
     jobs = len(visit.fake.jobs)
     visit.page.click("#fold")

@@ -9,21 +9,24 @@ import threading
 import pytest
 
 from service.threads import in_thread
+from tests.support.waiting import LOOK_EVERY, PATIENCE
 
 
 @pytest.mark.parametrize("error", [None, OSError("late")])
 def test_a_cancellation_gets_through_when_the_thread_has_ended(error, caplog):
-    may_end, ended = threading.Event(), threading.Event()
+    may_end, began, ended = threading.Event(), threading.Event(), threading.Event()
 
     def work() -> None:
-        may_end.wait(10)
+        began.set()
+        may_end.wait(PATIENCE)
         ended.set()
         if error is not None:
             raise error
 
     async def story() -> None:
         task = asyncio.create_task(in_thread(work))
-        await asyncio.sleep(0.05)
+        while not began.is_set():
+            await asyncio.sleep(LOOK_EVERY)
         task.cancel()
         await asyncio.sleep(0.05)
         assert not task.done()

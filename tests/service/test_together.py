@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import httpx
@@ -18,8 +17,11 @@ from folding.errors import ServiceError
 from service import command
 from tests.command.test_remote import run
 from tests.support import ROOT
+from tests.support.processes import listening
 from tests.support.service.clients import client, content
-from tests.support.service.server import PATIENCE, Process, serving, until
+from tests.support.service.fake import Wire
+from tests.support.service.server import Process, serving
+from tests.support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,9 +80,10 @@ def test_the_command_ends_as_a_fold_here_would(server, here, monkeypatch, capsys
 
 def test_an_interruption_ends_the_process_of_the_fold(server, here):
     (here / "model.onnx").rename(here / "endless.onnx")
-    arguments = ["fold", "endless.onnx", "-o", "out.onnx", "--clamp", "always", "--server", server]
+    wire = Wire(server.rstrip("/"), [])
+    arguments = ["fold", "endless.onnx", "-o", "out.onnx", "--clamp", "always", "--server", wire.url]
     asking = subprocess.Popen(
-        [sys.executable, "-m", "folding", *arguments],
+        listening("-m", "folding", *arguments),
         cwd=here,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
@@ -89,10 +92,11 @@ def test_an_interruption_ends_the_process_of_the_fold(server, here):
     def told(line: str) -> bool:
         return line in httpx.get(f"{server}/metrics").text
 
-    until(lambda: told("bnfold_running 1.0") or asking.poll() is not None)
+    until(lambda: (told("bnfold_running 1.0") and b"GET /v1/jobs/" in wire.sent) or asking.poll() is not None)
     asking.send_signal(signal.SIGINT)
     _, errors = asking.communicate(timeout=PATIENCE)
     assert (asking.returncode, errors) == (130, b"bnfold: interrupted; nothing was written\n")
+    wire.close()
     until(lambda: told("bnfold_running 0.0"))
     assert told('bnfold_outcomes_total{outcome="cancelled"} 1.0')
 

@@ -81,6 +81,10 @@ def test_archives_that_were_streamed_are_read(tmp_path):
     assert unpacked(pipe.data, tmp_path) == {"model.onnx": MODEL, "w.bin": DATA}
 
 
+@pytest.mark.skipif(
+    shutil.which("zip") is None,
+    reason="this test needs zip, and it is not installed: `make packages` says how to get it",
+)
 @pytest.mark.parametrize("flags", ["-jq", "-jqfz", "-jqfd", "-jq0"])
 def test_archives_of_the_zip_command_are_read(tmp_path, flags):
     (tmp_path / "model.onnx").write_bytes(MODEL)

@@ -14,6 +14,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 
 import folding
 from folding.archive.rules import ArchiveError
+from folding.client import client as client_module
 from folding.client import requests as client_requests
 from folding.client.client import Client, Retries
 from folding.client.requests import retry_after
@@ -22,6 +23,7 @@ from folding.options import Options
 from tests.support.onnxfiles import names
 from tests.support.service.clients import NO_VERIFY, QUICK, client, unchanged
 from tests.support.service.fake import Wire, problem
+from tests.support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -239,7 +241,9 @@ def test_a_job_that_was_cancelled_elsewhere(url, fake, here):
 
 
 @pytest.mark.parametrize("stage", ["uploading", "folding", "downloading"])
-def test_an_interruption_cancels_the_job_and_leaves_nothing(url, fake, here, stage):
+def test_an_interruption_cancels_the_job_and_leaves_nothing(url, fake, here, stage, monkeypatch):
+    monkeypatch.setattr(client_module, "CANCEL_SECONDS", PATIENCE)
+
     def progress(now: str, *_: int) -> None:
         fake.held = stage != "downloading"
         if now == stage:

@@ -9,8 +9,8 @@ import pytest
 
 from tests.support import ROOT
 from tests.support.hostile import models as hostile_models
+from tests.support.waiting import PATIENCE
 
-PATIENCE = 60  # seconds
 # In an interpreter without threads, as it must be.
 CODE = f"""
 import sys

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from tests.support import ROOT
+from tests.support.waiting import PATIENCE
 
-PATIENCE = 600  # seconds: the machine may be busy
 GIB = 1 << 30
 # In an interpreter without threads, as it must be.
 CODE = """

@@ -5,28 +5,24 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from folding.verification import compare
-from folding.verification.job import Job
+from folding.verification.job import ACTIVITY, Job
 from folding.verification.parent import _default_memory, verify
 from folding.verification.samples import UnverifiableError
 from tests.support import ROOT
 from tests.support.verification import saved
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.support.waiting import is_alive, until
 
 GIB = 1 << 30
 MEMINFO = "MemTotal: 16777216 kB\nMemAvailable: 8388608 kB\n"
 ENDLESS = """(float[2] x) => (float[2] y) <int64 n = {1000000000000}, bool c = {1}> {
     y = Loop (n, c, x) <body = b (int64 i, bool ci, float[2] xi) => (bool co, float[2] xo) {
         co = Identity(ci) xo = Relu(xi) }> }"""
-PATIENCE = 30  # seconds
 RELU = "(float[N,4] x) => (float[N,4] y) { y = Relu(x) }"
 
 
@@ -105,16 +101,16 @@ def test_the_child_does_not_outlive_a_parent_that_is_killed(seconds: float, tmp_
     paths = [str(path) for path in saved(tmp_path, ENDLESS)]
     parent = subprocess.Popen([sys.executable, "-c", code, *paths], env=os.environ | {"PYTHONPATH": str(ROOT)})
     children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
-    _wait_until(lambda: bool(children.read_text()))
-    child = Path(f"/proc/{int(children.read_text())}")
-    time.sleep(seconds)
+    until(children.read_text)
+    child = int(children.read_text())
+    if seconds:
+        until(lambda: _activity(child).is_file())  # it asks before it has any
     parent.kill()
     parent.wait()
-    _wait_until(lambda: not child.exists())
+    until(lambda: not is_alive(child))
 
 
-def _wait_until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+def _activity(child: int) -> Path:
+    """Where the process of a verification says what it does: in its folder, the last word of its command."""
+    *_, folder, _ = Path(f"/proc/{child}/cmdline").read_text().split("\0")
+    return Path(folder, ACTIVITY)

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from folding.verification.job import ACTIVITY
 from folding.verification.parent import verify
 from tests.support import ROOT
 from tests.support.verification import Chain, parsed, saved
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,13 +36,13 @@ SPLIT = "(float[2,4] x) => (seq(float[M,4]) y) { z = %s(x) y = SplitToSequence<a
 TWO = "(float[batch,3] x, float[batch,4] z) => (float[batch,7] y) { y = Concat<axis=1>(x, z) }"
 RELU = "(float[4] x) => (float[N] y) { y = Relu(x) }"
 NAN = "(float[4] x) => (float[4] y) { a = Abs(x) b = Neg(a) y = Log(b) }"
+RUNNING = "running the original"
 LOOP = """(float[2] x) => (float[2] y) <int64 n = {1000000000000}, bool c = {1}> {
     y = Loop (n, c, x) <body = b (int64 i, bool ci, float[2] xi) => (bool co, float[2] xo) {
         co = Identity(ci) xo = Relu(xi) }> }"""
 HOG = """(float x) => (float y) <int64[1] s = {1099511627776}> {
     c = ConstantOfShape(s) r = ReduceMax<keepdims=0>(c) y = Add(x, r) }"""
 BFLOAT16 = "(bfloat16[2,4] x) => (bfloat16[2,4] y) { z = Cast<to=1>(x) r = %s(z) y = Cast<to=16>(r) }"
-POLL_SECONDS = 0.01  # between looks at what the child does
 ROUND = "(float[20000] x) => (int64[20000] y) <float k = {%s}> { z = Mul(x, k) r = Round(z) y = Cast<to=7>(r) }"
 
 
@@ -205,8 +205,21 @@ def test_a_folded_model_that_differs_in_kind_fails(before: str, after: str, reas
     ],
 )
 def test_what_cannot_be_judged_says_why(
-    model: str, limits: dict[str, Any], reason: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    model: str,
+    limits: dict[str, Any],
+    reason: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    wait = subprocess.Popen.wait
+
+    def running(child: subprocess.Popen[bytes], timeout: float | None = None) -> int:
+        until(lambda: child.poll() is not None or _activity(child) == RUNNING)
+        return wait(child, timeout)
+
+    if "timeout" in limits:  # which is over before a busy machine has started anything
+        monkeypatch.setattr(subprocess.Popen, "wait", running)
     verdict = verify(*saved(tmp_path, model), **limits)
     assert verdict.status == "not verified"
     assert reason in verdict.reason
@@ -227,6 +240,12 @@ def test_initializers_that_are_inputs_are_not_fed_and_may_go(ir: int, tmp_path: 
     assert (verdict.status, verdict.inputs) == ("verified", "generated: x float32 2x2")
 
 
+def _activity(child: subprocess.Popen[bytes]) -> str:
+    """What the process of a verification does now."""
+    path = Path(str(child.args[-1]), ACTIVITY)  # type: ignore[index]
+    return path.read_text() if path.is_file() else ""
+
+
 @pytest.mark.parametrize(
     ("number", "reason"),
     [
@@ -244,9 +263,7 @@ def test_a_child_that_dies_leaves_word_of_what_it_did(
     wait = subprocess.Popen.wait
 
     def dying(child: subprocess.Popen[bytes], timeout: float | None = None) -> int:
-        activity = Path(str(child.args[-1]), ACTIVITY)  # type: ignore[index]
-        while child.poll() is None and not (activity.is_file() and activity.read_text() == "running the original"):
-            time.sleep(POLL_SECONDS)
+        until(lambda: child.poll() is not None or _activity(child) == RUNNING)
         child.send_signal(number)
         return wait(child, timeout)
 

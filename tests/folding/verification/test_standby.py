@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +17,11 @@ from folding.verification import standby
 from tests.support import ROOT
 from tests.support.models import Model
 from tests.support.rows.row import out, start
+from tests.support.waiting import FOREVER, is_alive, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PATIENCE = 30  # seconds
 PARENT = (
     "import time; from folding.verification import standby; standby.prepare(); "
     "print(standby._ready[0]._child.pid, flush=True); "
@@ -103,19 +102,9 @@ def test_one_that_died_while_it_waited_says_so(tmp_path, started):
 
 
 def test_it_does_not_outlive_a_parent_that_is_killed():
-    command = [sys.executable, "-c", PARENT + "time.sleep(600)"]
+    command = [sys.executable, "-c", PARENT + f"time.sleep({FOREVER})"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)}) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
         parent.kill()
-    deadline = time.monotonic() + PATIENCE
-    while is_alive(child):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    until(lambda: not is_alive(child))

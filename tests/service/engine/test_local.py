@@ -16,7 +16,8 @@ from folding import Options
 from service.engine import worker
 from service.options import canonical
 from service.work import ARCHIVE, IN, MODEL_TYPE, OUT, UNPACKED, Answer, Bounds, Request
-from tests.support.service.server import Running, ended, model_bytes, slow, submit, until
+from tests.support.service.server import Running, ended, model_bytes, slow, submit
+from tests.support.waiting import FOREVER, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,12 +36,12 @@ def slug(told: dict[str, Any]) -> str:
 
 def test_a_fold_that_fills_the_disk_is_ended(tmp_path):
     with Running(tmp_path / "data") as running:
-        job = submit(running.client, slow(60))
+        job = submit(running.client, slow(FOREVER))
         until(lambda: running.client.get(f"/v1/jobs/{job}").json()["status"] == "running")
         running.app.state.service.storage.blobs._low_water = 1 << 60
         assert slug(ended(running.client, job)) == "insufficient-storage"
         running.app.state.service.storage.blobs._low_water = 0
-        assert submit(running.client, slow(60)) == job  # worth another try
+        assert submit(running.client, slow(FOREVER)) == job  # worth another try
         running.client.delete(f"/v1/jobs/{job}")
 
 
@@ -56,12 +57,12 @@ def test_disk_and_ledger_agree_after_a_repair(tmp_path):
     with Running(data) as running:
         job = submit(running.client, model_bytes())
         result = ended(running.client, job)["result"]["sha256"]
-        stuck = submit(running.client, slow(60))
+        stuck = submit(running.client, slow(FOREVER))
     orphan = data / "blobs" / "sha256" / "ab" / ("c" * 62)
     orphan.parent.mkdir(exist_ok=True)
     orphan.write_bytes(b"nobody's")
     blobs(data)[result].unlink()
-    blobs(data)[hashlib.sha256(slow(60)).hexdigest()].unlink()
+    blobs(data)[hashlib.sha256(slow(FOREVER)).hexdigest()].unlink()
     with Running(data) as running:
         assert not orphan.exists()
         assert running.client.get(f"/v1/jobs/{job}").status_code == 404
@@ -153,7 +154,8 @@ def test_what_the_system_refuses_is_an_answer_too(tmp_path, monkeypatch, error, 
     assert worker.answered(request(tmp_path / "job", b""), tmp_path, lambda *_: None).slug == expected
 
 
-def test_progress_goes_to_the_parent_and_other_output_does_not(capfd):
+def test_progress_goes_to_the_parent_and_other_output_does_not(capfd, monkeypatch):
+    monkeypatch.setattr(worker.time, "monotonic", lambda: 0.0)
     kept = os.dup(1)
     try:
         progress = worker.Progress()

@@ -13,7 +13,8 @@ from service.keys import find_key, new_key
 from service.ledger.records import Quota
 from service.logs import JsonFormatter
 from service.problems import KINDS
-from tests.support.service.server import Running, ended, model_bytes, slow, submit, until
+from tests.support.service.server import Running, ended, model_bytes, slow, submit
+from tests.support.waiting import FOREVER, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -233,11 +234,11 @@ def test_a_key_that_was_revoked_is_none(guarded):
     assert guarded.client.get("/v1/jobs/x", headers=headers).status_code == 401
 
 
-@pytest.mark.parametrize(("quota", "allowed"), [(Quota(open_jobs=1), 1), (Quota(bytes=len(slow(60)) * 2), 2)])
+@pytest.mark.parametrize(("quota", "allowed"), [(Quota(open_jobs=1), 1), (Quota(bytes=len(slow(FOREVER)) * 2), 2)])
 def test_quotas(guarded, quota, allowed):
     headers = make_key(guarded, quota=quota)
     ask = headers | {"Prefer": "respond-async"}
-    answers = [guarded.client.post("/v1/fold", content=slow(60, seed), headers=ask) for seed in range(allowed + 1)]
+    answers = [guarded.client.post("/v1/fold", content=slow(FOREVER, seed), headers=ask) for seed in range(allowed + 1)]
     assert [answer.status_code for answer in answers] == [202] * allowed + [429]
     assert slug(answers[-1]) == "quota-exceeded"
     assert answers[-1].headers["Retry-After"]

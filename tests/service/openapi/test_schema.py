@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from service.webhook.receivers import Receivers
 from tests.service.http.test_fold import digest
 from tests.support import ROOT
 from tests.support.service.server import SMALL, Running, model_bytes
+from tests.support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -181,13 +183,14 @@ def test_the_examples_of_parameters_work(server, document):
                     assert not is_whole or valid(document, schema, answer.json())
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="this test needs curl, and it is not installed")
 def test_the_examples_for_a_shell_work(server, document, tmp_path: Path):
     (tmp_path / "model.onnx").write_bytes(model_bytes())
     samples = {one["source"] for _, _, told in operations(document) for one in told.get("x-codeSamples", ())}
     assert samples
     for sample in samples:
         command = shlex.split(sample.replace("http://127.0.0.1:8000", server.url))
-        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=PATIENCE)
 
 
 def test_what_is_of_this_server_is_in_its_document(tmp_path):

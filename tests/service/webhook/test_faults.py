@@ -13,7 +13,8 @@ from service.webhook.outbox import DELAYS, HOUR, JITTER, OF_KEY, _delay
 from service.webhook.receivers import Receivers, Reply
 from tests.service.webhook.test_outbox import anywhere, receiver, rows
 from tests.support.service.receiver import Receiver
-from tests.support.service.server import Running, ended, model_bytes, submit, until
+from tests.support.service.server import Running, ended, model_bytes, submit
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

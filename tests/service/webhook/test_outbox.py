@@ -16,7 +16,8 @@ from service.ledger.sql import FILE
 from service.webhook.outbox import OF_RECEIVER, Webhooks
 from service.webhook.receivers import Receivers
 from tests.support.service.receiver import Receiver
-from tests.support.service.server import Running, ended, model_bytes, serving, slow, submit, until
+from tests.support.service.server import Running, ended, model_bytes, serving, slow, submit
+from tests.support.waiting import FOREVER, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,7 +74,7 @@ def test_every_kind_of_end_is_told(tmp_path, receiver):
     with Running(tmp_path / "data", receivers=anywhere()) as running:
         submit(running.client, b"x", webhook=receiver.url)
         receiver.wait()
-        job = submit(running.client, slow(60), webhook=receiver.url)
+        job = submit(running.client, slow(FOREVER), webhook=receiver.url)
         running.client.delete(f"/v1/jobs/{job}")
         failed, cancelled = (json.loads(received.body) for received in receiver.wait(2))
     assert (failed["type"], failed["data"]["problem"]["status"]) == ("job.failed", 422)

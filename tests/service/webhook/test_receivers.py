@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
 import ssl
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from service.webhook import receivers
 from service.webhook.receivers import FAILURES, LookUps, Receivers, Reply
 from tests.support.service.receiver import Receiver
-from tests.support.service.server import until
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -145,6 +146,7 @@ def certificate(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext
     return shows, ssl.create_default_context(cafile=str(cert))
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="this test needs openssl, and it is not installed")
 def test_the_certificate_is_that_of_the_url(tmp_path):
     shows, trusts = certificate(tmp_path, "hooks.example.com")
     asked: list[str | None] = []

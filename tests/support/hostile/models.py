@@ -54,8 +54,8 @@ def constant(body: str, constants: str) -> bytes:
     return folds(f"{body} y = Mul(z, k)", f", {constants}")
 
 
-def burner(count: int = 60, exponent: int = 25) -> bytes:
-    """A constant of 2 ** exponent numbers, computed in `count` steps."""
+def burner(count: int = 6000, exponent: int = 25) -> bytes:
+    """A constant of 2 ** exponent numbers, computed in `count` steps: minutes for any machine."""
     steps = "\n".join(f"k{i + 1} = Sigmoid(k{i})" for i in range(count))
     last = f"k{count}"
     body = f"k0 = ConstantOfShape(n) {steps} k = ReduceMax<keepdims = 0>({last})"

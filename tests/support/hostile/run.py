@@ -16,7 +16,9 @@ import httpx
 
 import folding
 from tests.support.hostile.uploads import LARGEST, STALL, UPLOADS, send
-from tests.support.service.server import PATIENCE, Process, model_bytes, until
+from tests.support.processes import PROC, children, descendants, text
+from tests.support.service.server import Process, model_bytes
+from tests.support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,13 +29,15 @@ KIB, GIB = 1 << 10, 1 << 30
 TOGETHER = 2  # hostile uploads at the same time
 LOOK_EVERY = 0.02  # seconds between two looks at the processes; their peaks are the kernel's, not ours
 NEIGHBOUR_PAUSE = 1.0  # seconds between two folds of the neighbour
-# Short patience; a worker for the neighbour, and as many as there are hostile uploads at a time.
+# Patience for what ends even on a busy machine, and not for what does not; a worker for the neighbour, and as many as
+# there are hostile uploads at a time.
 SETTINGS = {
-    "fold_seconds": 5,
+    "fold_seconds": 120,
     "child_memory_bytes": 2 * GIB,
     "child_file_bytes": 256 << 20,
     "max_upload_bytes": LARGEST,
     "upload_stall_seconds": STALL,
+    "client_seconds": PATIENCE,
     "sync_seconds": PATIENCE,
     "workers": TOGETHER + 1,
 }
@@ -99,7 +103,7 @@ def _measure(process: Process, client: httpx.Client, data: Path, uploads: Mappin
             table.outcomes[name] = Outcome(*answer, seconds, peaks.get(numbers[name], 0))
     table.after, table.most = resident(server), resident(server, "VmHWM")
     with contextlib.suppress(AssertionError):
-        until(lambda: not _left(server, data), 10)
+        until(lambda: not _left(server, data))
     table.left = _left(server, data)
 
 
@@ -177,33 +181,14 @@ def _watched(server: int, data: Path) -> Iterator[dict[str, int]]:
 
 def _works_in(folder: Path, server: int) -> Iterator[int]:
     """The processes of the fold in a folder."""
-    for child in _children(server):
-        if str(folder) in _text(child, "cmdline"):
-            yield from (child, *_descendants(child))
-
-
-def _children(pid: int) -> list[int]:
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    with contextlib.suppress(OSError):
-        return [int(child) for task in tasks for child in task.read_text().split()]
-    return []
-
-
-def _descendants(pid: int) -> Iterator[int]:
-    for child in _children(pid):
-        yield child
-        yield from _descendants(child)
-
-
-def _text(pid: int, name: str) -> str:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/{name}").read_text()
-    return ""
+    for child in children(server):
+        if str(folder) in text(PROC / str(child) / "cmdline"):
+            yield from (child, *descendants(child))
 
 
 def resident(pid: int, what: str = "VmRSS") -> int:
     """Bytes that a process has resident, or ("VmHWM") had at most; 0 when it is gone."""
-    lines = (line.split() for line in _text(pid, "status").splitlines())
+    lines = (line.split() for line in text(PROC / str(pid) / "status").splitlines())
     return next((int(words[1]) * KIB for words in lines if words[0] == f"{what}:"), 0)
 
 
@@ -211,6 +196,6 @@ def _left(server: int, data: Path) -> list[str]:
     """What a fold or an upload left behind; processes that wait for the next fold have no request yet."""
     waiting = [folder for folder in (data / "jobs").iterdir() if not (folder / "request.json").exists()]
     ready = {pid for folder in waiting for pid in _works_in(folder, server)}
-    processes = [f"{pid} {_text(pid, 'cmdline')}" for pid in _descendants(server) if pid not in ready]
+    processes = [f"{pid} {text(PROC / str(pid) / 'cmdline')}" for pid in descendants(server) if pid not in ready]
     files = [*(data / "jobs").iterdir(), *(data / "blobs" / "partial").iterdir()]
     return processes + [str(path) for path in files if path not in waiting]

@@ -24,7 +24,8 @@ from tests.folding.archive.test_refused import REFUSED
 from tests.support.archives import ALONE, good, referring, zipped
 from tests.support.hostile import models as hostile_models
 from tests.support.hostile.files import HOSTILE, external, small, with_weight
-from tests.support.service.server import PATIENCE, model_bytes
+from tests.support.service.server import model_bytes
+from tests.support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,8 +53,9 @@ ARCHIVE = (
     "one entry too many",
 )  # fmt: skip
 LARGEST = 40 * MIB  # of an upload to the server of these tests
-IMPATIENT = 3.0  # seconds for what never ends
-STALL = 1.0  # seconds, as this server has patience
+LONG = {"a constant burner", "a million operators in functions"}  # what takes minutes, wherever it does
+IMPATIENT = 45.0  # seconds to verify what never ends: a busy machine needs some to begin
+STALL = 20.0  # seconds, as this server has patience: more than a client that does its best is ever silent
 
 
 @dataclass(frozen=True)
@@ -144,8 +146,8 @@ def _request(body: bytes, *, length: object = None, head: str = "", ends: str = 
     return "\r\n".join([*lines, *filter(None, [head])]).encode() + ends.encode() + body
 
 
-def _patience(ends: str) -> dict[str, float]:
-    return {"verify_timeout": IMPATIENT} if "still running" in ends else {}
+def _patience(name: str, ends: str) -> dict[str, float]:
+    return {"verify_timeout": IMPATIENT} if "still running" in ends or name in LONG else {}
 
 
 MODELS = {
@@ -261,7 +263,10 @@ UPLOADS: dict[str, Upload] = {
     **TESTED_ALONE,
     **MODELS,
     **ARCHIVES,
-    **{name: Upload("model", make, ends, params=_patience(ends)) for name, (make, ends) in hostile_models.ROWS.items()},
+    **{
+        name: Upload("model", make, ends, params=_patience(name, ends))
+        for name, (make, ends) in hostile_models.ROWS.items()
+    },
     **REQUESTS,
 }
 

@@ -31,6 +31,7 @@ from service.http.middleware import SAFE_HEADERS
 from service.options import FoldQuery  # noqa: TC001  FastAPI reads the annotation
 from service.problems import as_dict
 from tests.support import ROOT
+from tests.support.waiting import FOREVER, PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,9 +44,8 @@ POLICY = SAFE_HEADERS["Content-Security-Policy"]
 SLOW_STEP = 0.12  # seconds between two steps of a slow fold: visible to a test, bearable for who waits
 STEPS = 5
 POLL = 0.01  # seconds between two looks at a job that somebody waits for
-LONG = 50  # times as slow: what is very slow is cancelled, not waited for
+LONG = 5000  # times as slow: what is very slow is cancelled, not waited for
 SHARES = {"folding": (0.0, 0.3), "writing": (0.3, 0.3), "verifying": (0.6, 0.4)}  # where a stage begins, its part
-DEADLINE = 60.0  # seconds a started server may take to listen, and a slow fold at most
 SLUGS = {
     ModelError: "invalid-model",
     VerificationError: "verification-failed",
@@ -67,6 +67,7 @@ class Job:
     problem: dict[str, Any] | None = None
     report: Report | None = None
     version: int = 0
+    told_version: int = 0  # the last that somebody was told
     stopped: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -91,6 +92,7 @@ class Job:
         return self.status in {"done", "failed", "cancelled"}
 
     def told(self) -> dict[str, Any]:
+        self.told_version = self.version
         place = f"/v1/jobs/{self.id}"
         written = self.status == "done"
         return {
@@ -171,9 +173,11 @@ class Fake:
 
     @staticmethod
     def _take_time(job: Job) -> None:
+        """A step is taken when somebody has seen the one before: none is over before the page knows of it."""
         for stage, (begins, part) in SHARES.items():
             for step in range(1, STEPS):
                 job.change(status="running", stage=stage, progress=begins + part * step / STEPS)
+                until(lambda: job.told_version == job.version or job.stopped.is_set(), FOREVER)
                 if job.stopped.wait(SLOW_STEP * (LONG if "very" in job.name else 1)):
                     return
 
@@ -248,8 +252,8 @@ class Fake:
     async def state(self, request: Request, job: str, wait: float = 0) -> Response:
         if (found := self.jobs.get(job)) is None:
             return refusal("not-found", "There is no such job, or it was removed.")
-        known, until = request.headers.get("If-None-Match", found.tag), time.monotonic() + wait
-        while not found.has_ended and found.tag == known and time.monotonic() < until:
+        known, end = request.headers.get("If-None-Match", found.tag), time.monotonic() + wait
+        while not found.has_ended and found.tag == known and time.monotonic() < end:
             await asyncio.sleep(POLL)
         if found.tag == request.headers.get("If-None-Match"):
             return Response(status_code=304)
@@ -281,10 +285,7 @@ def serving(folder: Path) -> Iterator[Fake]:
     server = uvicorn.Server(uvicorn.Config(fake.app, host="127.0.0.1", port=0, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    deadline = time.monotonic() + DEADLINE
-    while not server.started:
-        assert time.monotonic() < deadline, "the fake service does not start"
-        time.sleep(0.01)
+    until(lambda: server.started or not thread.is_alive())
     fake.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     try:
         yield fake
@@ -293,4 +294,4 @@ def serving(folder: Path) -> Iterator[Fake]:
             job.stopped.set()
         server.should_exit = True
         server.force_exit = True
-        thread.join(DEADLINE)
+        thread.join(PATIENCE)

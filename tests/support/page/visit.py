@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from playwright.sync_api import expect
 
+from tests.support.waiting import PATIENCE
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
     from tests.support.page.server import Fake
 
 SCREEN = {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"}
-PATIENCE = 20_000  # milliseconds until a page that does not get there fails its test
+MILLISECONDS = PATIENCE * 1000  # until a page that does not get there fails its test
 REFUSED = "Failed to load resource"  # how the console tells an answer that is no 2xx
 
 # What the progress panel said, in order: a test could miss what is on the page for a moment only.
@@ -74,8 +76,8 @@ class Visit:
 def opened(browser: Browser, url: str, **settings: Any) -> Visit:
     """A browser that was never here before, which a page of this server is to be opened in."""
     context = browser.new_context(base_url=url, **SCREEN | settings)
-    context.set_default_timeout(PATIENCE)
-    expect.set_options(timeout=PATIENCE)
+    context.set_default_timeout(MILLISECONDS)
+    expect.set_options(timeout=MILLISECONDS)
     context.add_init_script(RECORD)
     visit = Visit(url, context, context.new_page())
     visit.page.on("pageerror", lambda error: visit.complaints.append(str(error)))

@@ -27,13 +27,13 @@ from folding.archive.reader import read_archive
 from folding.archive.writer import write_archive
 from folding.options import Options, option_fields
 from folding.report.errors import NothingToFoldError, VerificationError
+from tests.support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from folding.report.model import Report
 
-START_SECONDS = 20
 HELD_STEP = 0.05  # seconds of a long poll while jobs are held
 
 
@@ -97,10 +97,10 @@ async def inspect(request: Request) -> Response:
 
 
 def status(request: Request, job: str, wait: float = 0) -> Response:
-    fake, until = fake_of(request), time.monotonic() + min(wait, HELD_STEP)
+    fake, end = fake_of(request), time.monotonic() + min(wait, HELD_STEP)
     if job not in fake.jobs:
         return problem("not-found", 404)
-    while fake.held and time.monotonic() < until:
+    while fake.held and time.monotonic() < end:
         time.sleep(HELD_STEP / 5)
     tag = f'"{hashlib.sha256(repr(told(fake, job)).encode()).hexdigest()}"'
     if tag == request.headers.get("If-None-Match"):
@@ -224,14 +224,12 @@ def serving(current: list[Fake]) -> Iterator[str]:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    end = time.monotonic() + START_SECONDS
-    while not server.started and time.monotonic() < end:
-        time.sleep(0.01)
+    until(lambda: server.started or not thread.is_alive())
     try:
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
-        thread.join(START_SECONDS)
+        thread.join(PATIENCE)
 
 
 class Wire:
@@ -243,6 +241,7 @@ class Wire:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.connections = 0
+        self.sent = b""  # what clients have sent through it
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
 
@@ -251,7 +250,7 @@ class Wire:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for thread in self._threads:
-            thread.join(START_SECONDS)
+            thread.join(PATIENCE)
 
     def _accept(self) -> None:
         while True:
@@ -262,14 +261,21 @@ class Wire:
             self.connections += 1
             far = socket.create_connection(self._target)
             up, down = self._cuts.pop(0) if self._cuts else (None, None)
-            for ends, allowed in (((near, far), up), ((far, near), down)):
-                self._threads.append(threading.Thread(target=self._pass_on, args=(*ends, allowed), daemon=True))
+            for ends, allowed, on_data in (((near, far), up, self._note), ((far, near), down, len)):
+                way = (*ends, allowed, on_data)
+                self._threads.append(threading.Thread(target=self._pass_on, args=way, daemon=True))
                 self._threads[-1].start()
 
+    def _note(self, data: bytes) -> None:
+        self.sent += data
+
     @staticmethod
-    def _pass_on(source: socket.socket, target: socket.socket, allowed: int | None) -> None:
+    def _pass_on(
+        source: socket.socket, target: socket.socket, allowed: int | None, on_data: Callable[[bytes], None]
+    ) -> None:
         with suppress(OSError):
             while data := source.recv(1 << 16):
+                on_data(data)
                 if allowed is not None and len(data) >= allowed:
                     target.sendall(data[:allowed])
                     break

@@ -19,12 +19,15 @@ import folding.api
 from folding.report.errors import VerificationError
 from service.engine import worker
 from tests.support.reports import FAILED
+from tests.support.waiting import FOREVER, until
 
-FOREVER = 600
+HANGS = "hangs"  # the file by which a process says that it does
 honest, inspected = folding.api.fold, folding.api.inspect
 
 
 def hang() -> None:
+    """Say that it begins, and never end."""
+    Path("../out", HANGS).touch()
     time.sleep(FOREVER)
 
 
@@ -109,6 +112,7 @@ WAYS = (hang, burn, bomb, abort, leave, fill, flood, orphan, lie, link, dir_, me
 FAULTS = {way.__name__.upper().strip("_").encode(): way for way in WAYS}
 ENDLESS, WRONG = "endless", "wrong"  # how the name of a proper model begins that never ends, or comes out wrong
 SLOW = b"SLOW"  # seconds, a line, then a model: folded after so long
+HELD = b"HELD"  # a path, a line, then a model: folded when there is a file
 
 
 def fold(source: str, *args: Any, **kwargs: Any) -> Any:
@@ -121,12 +125,21 @@ def fold(source: str, *args: Any, **kwargs: Any) -> Any:
     for name, fault in FAULTS.items():
         if data.startswith(name):
             fault()
-    if data.startswith(SLOW):
-        first, model = data.split(b"\n", 1)
-        time.sleep(float(first.removeprefix(SLOW)))
-        Path(f"../tmp/{source}").write_bytes(model)
-        os.chdir("../tmp")
+    wait_as_told(source, data)
     return honest(source, *args, **kwargs)
+
+
+def wait_as_told(source: str, data: bytes) -> None:
+    """What a model says in a line before it, which is not there afterwards."""
+    if not data.startswith((SLOW, HELD)):
+        return
+    first, model = data.split(b"\n", 1)
+    if data.startswith(SLOW):
+        time.sleep(float(first.removeprefix(SLOW)))
+    else:
+        until(Path(first.removeprefix(HELD).decode()).exists, FOREVER)
+    Path(f"../tmp/{source}").write_bytes(model)
+    os.chdir("../tmp")
 
 
 def inspect(source: str, *args: Any, **kwargs: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from standardwebhooks import Webhook
 
-from tests.support.service.server import PATIENCE, until
+from tests.support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     import ssl

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -17,7 +18,11 @@ NAMESPACES = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--net
 
 
 def required(folder: Path) -> Sandbox:
-    """The sandbox; skips where the kernel itself makes no namespaces, fails where bubblewrap alone does not."""
+    """The sandbox; skips where it is not installed or the kernel makes no namespaces, fails where only it does not."""
+    if shutil.which("bwrap") is None:
+        pytest.skip(
+            "the tests of the sandbox need bubblewrap, and it is not installed: `make packages` says how to get it"
+        )
     if sys.platform != "linux" or subprocess.run(NAMESPACES, check=False, capture_output=True).returncode:
         pytest.skip("this kernel makes no namespaces for bubblewrap")
     sandbox = find_sandbox("require", folder)

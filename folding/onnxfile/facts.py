@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from onnx import GraphProto, TensorProto
+from onnx import GraphProto, TensorProto, numpy_helper
 
 from folding.errors import ModelError
 from folding.onnxfile.reader import read
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from numpy.typing import NDArray
     from onnx import AttributeProto, FunctionProto, ModelProto
+
+    from folding.onnxfile.reader import OnnxFile
 
 # The distance from 1 to the next larger number of a type: 2 ** -(bits of its fraction).
 EPSILON: dict[int, float] = {
@@ -25,17 +28,23 @@ EPSILON: dict[int, float] = {
 }
 
 
+FIRST_IR_WITH_DEFAULTS = 4  # before it an initializer had to be a graph input, and no caller could override it
+PLAIN = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT32, TensorProto.INT64})  # of `defaults`
+
+
 @dataclass(frozen=True)
 class Facts:
     """Facts about one model, including nested graphs and functions.
 
     `epsilon` is the relative spacing of the narrowest floating type in the model, or of float32 if there is none.
-    `quantizes`: activations, not only weights, are rounded to a few bits. `nbytes` includes external data.
+    `quantizes`: activations, not only weights, are rounded to a few bits. `nbytes` includes external data. `defaults`
+    are the small initializers that a caller may override, because they are graph inputs too (IR version 4 on).
     """
 
     epsilon: float
     quantizes: bool
     nbytes: int
+    defaults: Mapping[str, NDArray[Any]]
 
 
 def read_facts(path: str | os.PathLike[str]) -> Facts:
@@ -49,10 +58,19 @@ def read_facts(path: str | os.PathLike[str]) -> Facts:
             bodies = list(_bodies(file.model))
             named = {kind for body in bodies for kind in _types(body)}
             epsilon = max((EPSILON[kind] for kind in named & EPSILON.keys()), default=EPSILON[TensorProto.FLOAT])
-            return Facts(epsilon, any(_quantizes(node.op_type) for body in bodies for node in body.node), file.nbytes)
+            quantizes = any(_quantizes(node.op_type) for body in bodies for node in body.node)
+            return Facts(epsilon, quantizes, file.nbytes, dict(_defaults(file)))
     except ModelError as error:
         text = str(error)
         raise type(error)(text if text.startswith(str(path)) else f"{path}: {text}") from error
+
+
+def _defaults(file: OnnxFile) -> Iterator[tuple[str, NDArray[Any]]]:
+    graph = file.model.graph
+    inputs = {value.name for value in graph.input} if file.model.ir_version >= FIRST_IR_WITH_DEFAULTS else set()
+    for tensor in graph.initializer:
+        if tensor.name in inputs and tensor.data_type in PLAIN and file.payload(tensor) is None:
+            yield tensor.name, numpy_helper.to_array(tensor)
 
 
 def _bodies(model: ModelProto) -> Iterator[GraphProto | FunctionProto]:

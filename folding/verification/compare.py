@@ -120,10 +120,12 @@ class Comparison:
                 yield feeds, original.run(feeds)
             except RuntimeRefusalError as error:
                 raise UnverifiableError(f"ONNX Runtime cannot run the original on {self._job.label}: {error}") from None
+            yield from self._overridden(original, feeds)
             return
         guess, feeds, outputs, seconds = self._first_run(original)
         self._description = samples.describe("generated", feeds, generated=True)
         yield feeds, outputs
+        yield from self._overridden(original, feeds)
         left = self._job.seconds * (SHARE_OF_TIME - self._passed())
         affordable = 1 + int(left / (RUNS * seconds))
         for number in range(1, min(samples.SAMPLES, affordable) if specs else 1):
@@ -132,6 +134,18 @@ class Comparison:
                 yield feeds, original.run(feeds)
             except RuntimeRefusalError:
                 continue  # some value of this sample is out of range; the first sample ran
+
+    def _overridden(self, original: Runner, feeds: Feeds) -> Iterator[tuple[Feeds, dict[str, Array]]]:
+        """The sample with other values of the initializers that a caller may override, if the original takes some."""
+        defaults = {} if self._job.defaults is None else samples.load(Path(self._job.defaults))
+        for override in samples.overrides(defaults):
+            try:
+                outputs = original.run(feeds | override)
+            except RuntimeRefusalError:
+                continue
+            self._description += f"; and other values of {', '.join(sorted(override))}"
+            yield feeds | override, outputs
+            return
 
     def _first_run(self, original: Runner) -> tuple[samples.Guess, Feeds, dict[str, Array], float]:
         """The first guess on which the original runs, and the seconds that it took."""

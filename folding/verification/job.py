@@ -19,4 +19,5 @@ class Job:
     memory: int | None  # bytes of address space, None without a limit
     epsilon: float  # the relative spacing of the narrowest numbers in either model
     quantizes: bool  # whether either rounds activations to a few bits
+    defaults: str | None = None  # an .npz file of initializers of both models that a caller may override
     parent: int = 0  # the process that waits for the verdict; 0: none

@@ -23,6 +23,7 @@ from folding.verification.standby import standby
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from folding.onnxfile.facts import Facts
     from folding.verification.standby import Standby
 
 GIB = 1 << 30
@@ -47,7 +48,8 @@ def verify(
     """Whether the folded model computes what the original computes.
 
     Both run in ONNX Runtime on the CPU, optimisations off, on the same samples: `inputs` (an .npz file, or the arrays
-    themselves, one per graph input) or generated ones. Each output is judged by the rounding noise of the original; see
+    themselves, one per graph input) or generated ones, and once with other values of the initializers that a caller may
+    override. Each output is judged by the rounding noise of the original; see
     `folding.verification.judge`. The result is "failed" when an output is off by more than noise explains, or the
     folded model does not load or run where the original does; "not verified", with the reason, when nothing can be
     said: the original does not run, yields NaN, or the child took more than `timeout` seconds or `memory` bytes of
@@ -69,7 +71,8 @@ def verify(
         needed = COPIES * max(model.nbytes for model in known)
         epsilon, quantizes = max(model.epsilon for model in known), any(model.quantizes for model in known)
         paths = _absolute(before), _absolute(after)
-        job = Job(*paths, given, label, timeout, limit, epsilon, quantizes, os.getpid())
+        defaults = _defaults(*known, process.folder)
+        job = Job(*paths, given, label, timeout, limit, epsilon, quantizes, defaults, os.getpid())
         verdict = _too_large(needed, limit) or _run(process, job)
     return replace(verdict, seconds=time.monotonic() - began)
 
@@ -106,6 +109,16 @@ def _samples(inputs: str | os.PathLike[str] | Mapping[str, Any] | None, folder: 
     if not zipfile.is_zipfile(path):
         raise OptionError(f"{inputs} is not an .npz file; save one with numpy.savez(path, **arrays)")
     return str(path), path.name
+
+
+def _defaults(before: Facts, after: Facts, folder: Path) -> str | None:
+    """The .npz file of what a caller may override in both models, with the values of the original."""
+    both = {name: value for name, value in before.defaults.items() if name in after.defaults}
+    if not both:
+        return None
+    path = folder / "defaults.npz"
+    _save(path, both)
+    return str(path)
 
 
 def _save(path: Path, arrays: Mapping[str, Any]) -> None:

@@ -25,6 +25,8 @@ Feeds = dict[str, Array]
 SEED = 20150211  # fixed, so that a verdict can be repeated; any number works
 SAMPLES = 3  # two normal, one uniform; more samples found no further error
 UNIFORM_SAMPLE = 2  # its values are in [0, 1), like those of images
+LARGER = 1.25  # the factor of overridden numbers
+OVERRIDES = 32  # lengths to try, one at a time: a shape has a few
 INPUT_BYTES = 1 << 30  # of one sample; ten times a batch of 32 images of 224 x 224 in float64
 NAMED_FLOATS = {"bfloat16": np.dtype(ml_dtypes.bfloat16)}
 # ONNX Runtime's names of element types where they are not NumPy's
@@ -170,6 +172,25 @@ def _values(spec: Spec, shape: tuple[int, ...], guess: Guess, number: int, rng: 
     return np.asarray(values, spec.dtype)
 
 
+def overrides(defaults: Mapping[str, Array]) -> Iterator[Feeds]:
+    """Other values for the initializers that a caller may override, to try in turn until the model runs on some.
+
+    Lengths are read the other way round, or one of them becomes longer by one; numbers become larger.
+    """
+    numbers = {name: np.asarray(values * LARGER, values.dtype) for name, values in defaults.items() if is_float(values)}
+    whole = {name: values for name, values in defaults.items() if not is_float(values)}
+    flipped = {name: np.flip(values) for name, values in whole.items()}
+    if any((flipped[name] != values).any() for name, values in whole.items()):
+        yield numbers | flipped
+    places = ((name, place) for name, values in whole.items() for place in np.ndindex(values.shape))
+    for name, place in itertools.islice(places, OVERRIDES):
+        longer = whole[name].copy()
+        longer[place] += 1
+        yield numbers | whole | {name: longer}
+    if numbers:
+        yield numbers
+
+
 def rounded(feeds: Feeds, relative: float, drift: float) -> Feeds:
     """The same sample with each floating-point value changed by up to the fraction `relative` of itself.
 
@@ -198,8 +219,7 @@ def read(path: Path, specs: Iterable[Spec], label: str) -> Feeds:
             total = sum(member.file_size for member in archive.infolist())
         if total > INPUT_BYTES:
             raise UnverifiableError(f"{label} holds {total:,} bytes of samples, more than {INPUT_BYTES:,}")
-        with np.load(path, allow_pickle=False) as arrays:
-            feeds = {name: arrays[name] for name in arrays.files}
+        feeds = load(path)
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise OptionError(
             f"{label} cannot be read as an .npz file of plain arrays ({error}); save it with numpy.savez"
@@ -211,6 +231,12 @@ def read(path: Path, specs: Iterable[Spec], label: str) -> Feeds:
         raise OptionError(f"{label} lacks {', '.join(missing)}; {names}: add one array for each")
     known: dict[Key, int] = {}
     return {name: _fitted(spec, feeds[name], known, label) for name, spec in wanted.items()}
+
+
+def load(path: Path) -> Feeds:
+    """The arrays of an .npz file; raises whatever NumPy raises."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
 
 
 def _fitted(spec: Spec, values: Array, known: dict[Key, int], label: str) -> Array:

@@ -30,6 +30,7 @@ SAME_SHAPE = frozenset(
     "Softplus Sqrt Tanh".split()
 )
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
+CHANNEL_AXIS = 1  # of data, in convolutions and normalizations
 
 
 def infer(graph: Graph) -> None:
@@ -42,6 +43,8 @@ def infer(graph: Graph) -> None:
     for proto in _graphs(copy.graph):
         del proto.value_info[:]
     _settle_initializers(graph, copy)
+    _declare_sparse(copy)
+    _declare_channels(graph.main, copy)
     hide_disputed(copy, graph.opset)
     doubts = doubtful(graph)
     for scope in graph.scopes:
@@ -151,6 +154,41 @@ def _settle_initializers(graph: Graph, copy: onnx.ModelProto) -> None:
         copy.ir_version = max(copy.ir_version, FIRST_IR_WITH_DEFAULTS)
         del copy.graph.input[:]
         copy.graph.input.extend(settled)
+
+
+def _declare_sparse(copy: onnx.ModelProto) -> None:
+    """Declare sparse initializers as inputs, through which inference passes as it does not through sparse ones."""
+    known = {value.name for value in copy.graph.input}
+    for proto in _graphs(copy.graph):
+        for sparse in proto.sparse_initializer:
+            if sparse.values.name not in known:
+                known.add(sparse.values.name)
+                value = _value_info(sparse.values.name, sparse.values.data_type, tuple(sparse.dims))
+                copy.graph.input.append(value)
+        del proto.sparse_initializer[:]
+
+
+def _declare_channels(main: Scope, copy: onnx.ModelProto) -> None:
+    """Declare the open channels of graph inputs that the weights or parameters of their consumers determine."""
+    for value in copy.graph.input:
+        tensor = value.type.tensor_type
+        if value.type.WhichOneof("value") == "tensor_type" and len(tensor.shape.dim) > CHANNEL_AXIS:
+            known = _by_consumers(main, value.name)
+            normalized = _normalized(main, value.name)
+            dimension = tensor.shape.dim[CHANNEL_AXIS]
+            channels = known[CHANNEL_AXIS] if known is not None and len(known) == len(tensor.shape.dim) else normalized
+            if isinstance(channels, int) and not isinstance(_dimension(dimension), int):
+                dimension.dim_value = channels
+
+
+def _normalized(scope: Scope, name: str) -> int | None:
+    """The channels of a value that a BatchNormalization reads, by the length of its scale."""
+    for edge in scope.uses.get(name, ()):
+        if edge.node.op == "BatchNormalization" and edge.index == 0 and edge.node.has(1):
+            scale = constants.shape_of(scope, edge.node.inputs[1])
+            if scale is not None and len(scale) == 1:
+                return scale[0]
+    return None
 
 
 def of(scope: Scope, name: str) -> Shape | None:

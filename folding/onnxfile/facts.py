@@ -39,12 +39,14 @@ class Facts:
     `epsilon` is the relative spacing of the narrowest floating type in the model, or of float32 if there is none.
     `quantizes`: activations, not only weights, are rounded to a few bits. `nbytes` includes external data. `defaults`
     are the small initializers that a caller may override, because they are graph inputs too (IR version 4 on).
+    `channels` are the lengths of axis 1 of the graph inputs that a convolution or a normalization reads.
     """
 
     epsilon: float
     quantizes: bool
     nbytes: int
     defaults: Mapping[str, NDArray[Any]]
+    channels: Mapping[str, int]
 
 
 def read_facts(path: str | os.PathLike[str]) -> Facts:
@@ -59,7 +61,7 @@ def read_facts(path: str | os.PathLike[str]) -> Facts:
             named = {kind for body in bodies for kind in _types(body)}
             epsilon = max((EPSILON[kind] for kind in named & EPSILON.keys()), default=EPSILON[TensorProto.FLOAT])
             quantizes = any(_quantizes(node.op_type) for body in bodies for node in body.node)
-            return Facts(epsilon, quantizes, file.nbytes, dict(_defaults(file)))
+            return Facts(epsilon, quantizes, file.nbytes, dict(_defaults(file)), dict(_channels(file.model)))
     except ModelError as error:
         text = str(error)
         raise type(error)(text if text.startswith(str(path)) else f"{path}: {text}") from error
@@ -71,6 +73,23 @@ def _defaults(file: OnnxFile) -> Iterator[tuple[str, NDArray[Any]]]:
     for tensor in graph.initializer:
         if tensor.name in inputs and tensor.data_type in PLAIN and file.payload(tensor) is None:
             yield tensor.name, numpy_helper.to_array(tensor)
+
+
+def _channels(model: ModelProto) -> Iterator[tuple[str, int]]:
+    """The channels of graph inputs.
+
+    Weights of Conv are (M, C/group, ...), of ConvTranspose (C, M/group, ...); the scale of a normalization is (C,).
+    """
+    dims = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    inputs = {value.name for value in model.graph.input} - dims.keys()
+    for node in model.graph.node:
+        weight = dims.get(node.input[1], ()) if len(node.input) > 1 else ()
+        if node.domain in {"", "ai.onnx"} and node.input and node.input[0] in inputs and weight:
+            group = next((a.i for a in node.attribute if a.name == "group"), 1)
+            if node.op_type == "Conv" and len(weight) > 1:
+                yield node.input[0], weight[1] * group
+            elif node.op_type in {"ConvTranspose", "BatchNormalization"}:
+                yield node.input[0], weight[0]
 
 
 def _bodies(model: ModelProto) -> Iterator[GraphProto | FunctionProto]:

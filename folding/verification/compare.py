@@ -110,9 +110,13 @@ class Comparison:
             raise UnverifiableError(f'output "{undefined}" of the original is NaN on the samples{hint}')
         return found
 
+    def _specs(self, original: Runner) -> list[samples.Spec]:
+        """What the inputs require, with the channels that the weights determine."""
+        return samples.with_channels(original.specs, self._job.channels or {})
+
     def _runs(self, original: Runner) -> Iterator[tuple[Feeds, dict[str, Array]]]:
         """The samples, each with the original's outputs."""
-        specs = original.specs
+        specs = self._specs(original)
         if self._job.inputs is not None:
             feeds = samples.read(Path(self._job.inputs), specs, self._job.label)
             self._description = samples.describe(self._job.label, feeds, generated=False)
@@ -149,7 +153,7 @@ class Comparison:
 
     def _first_run(self, original: Runner) -> tuple[samples.Guess, Feeds, dict[str, Array], float]:
         """The first guess on which the original runs, and the seconds that it took."""
-        specs = original.specs
+        specs = self._specs(original)
         refusal = ""
         hint = '; give samples that it runs on (inputs="FILE.npz")' if specs else ""
         for guess in samples.guesses(specs):

@@ -20,4 +20,5 @@ class Job:
     epsilon: float  # the relative spacing of the narrowest numbers in either model
     quantizes: bool  # whether either rounds activations to a few bits
     defaults: str | None = None  # an .npz file of initializers of both models that a caller may override
+    channels: dict[str, int] | None = None  # the lengths of axis 1 of inputs, where weights determine them
     parent: int = 0  # the process that waits for the verdict; 0: none

@@ -72,7 +72,9 @@ def verify(
         epsilon, quantizes = max(model.epsilon for model in known), any(model.quantizes for model in known)
         paths = _absolute(before), _absolute(after)
         defaults = _defaults(*known, process.folder)
-        job = Job(*paths, given, label, timeout, limit, epsilon, quantizes, defaults, os.getpid())
+        job = Job(
+            *paths, given, label, timeout, limit, epsilon, quantizes, defaults, dict(known[0].channels), os.getpid()
+        )
         verdict = _too_large(needed, limit) or _run(process, job)
     return replace(verdict, seconds=time.monotonic() - began)
 

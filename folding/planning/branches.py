@@ -17,6 +17,7 @@ from folding.algebra.affine import Affine
 from folding.graph import constants
 from folding.graph.sites import NORMALIZATION, OPERATORS, affine_of
 from folding.graph.weights import VALUES_LIMIT, Weight
+from folding.planning.makers import require_makers
 from folding.planning.plan import Merge
 from folding.refusal import Refused, require
 from folding.rules import Edit, along
@@ -94,7 +95,11 @@ class Branches:
         require(held, "no-gain", "no branch held a normalization")
         stays = max(convs, key=lambda conv: math.prod(conv.weight(1).shape[2:]))
         others = tuple(node for node in (*tree.inner, *convs) if node is not stays)
-        return Merge(root, _merged(tree.terms, stays), others, tuple(tree.sites))
+        edit = _merged(tree.terms, stays)
+        require_makers(self.options, stays, edit.constants)
+        for node in others:
+            require_makers(self.options, node, range(len(node.inputs)))
+        return Merge(root, edit, others, tuple(tree.sites))
 
     def _sum(self, node: Node, a: Affine, tree: _Tree, depth: int) -> None:
         """Apply ``a(x + y) = a(x) + scale * y``: the shift goes to the first branch."""

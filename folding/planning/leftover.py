@@ -10,6 +10,7 @@ from folding.graph.sites import MODE_AS_ATTRIBUTE, NORMALIZATION, affine_of, in_
 from folding.graph.surgery import drop_attributes, drop_inputs, drop_outputs, retype, set_attributes, set_constant
 from folding.graph.weights import Weight
 from folding.planning.commit import append_affine, rewrite_as_affine
+from folding.planning.makers import require_makers
 from folding.refusal import Refused
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from folding.algebra.affine import Affine
     from folding.graph.node import Node
-    from folding.options import Leftover
+    from folding.options import Options
 
 TRAINING_MODE_SINCE = 14  # BatchNormalization-14 has the attribute; before it, a second output meant training
 IMAGE_RANK = 3  # the minimum rank that a Conv accepts
@@ -48,16 +49,18 @@ def _freeze(node: Node) -> bool:
     return True
 
 
-def rewrite(node: Node, form: Leftover) -> bool:
+def rewrite(node: Node, options: Options) -> bool:
     """Write a BatchNormalization that stays in the requested form; return whether that was possible."""
     try:
         affine = affine_of(node).affine
+        require_makers(options, node, range(len(node.inputs)))
     except Refused:
         return False
     dtype = value_type(node)
     if dtype is None:
         return False
-    node.is_made = _as_convolution(node, affine, dtype) if form == "conv" else _as_affine(node, affine, dtype)
+    write = _as_convolution if options.leftover == "conv" else _as_affine
+    node.is_made = write(node, affine, dtype)
     return node.is_made
 
 

@@ -171,7 +171,7 @@ class _Run:
     def _rewrite(self, left: list[Node]) -> bool:
         """Write the normalizations that stay in the requested form; return whether there were any."""
         chosen = [n for n in left if self.options.selects(n.label) and n.key not in self.blocked]
-        rewritten = [node for node in chosen if leftover.rewrite(node, self.options.leftover)]
+        rewritten = [node for node in chosen if leftover.rewrite(node, self.options)]
         self.sites += [node for node in self.graph.nodes() if node.is_made and node not in self.sites]
         if rewritten:
             self.changed = True

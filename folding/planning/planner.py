@@ -11,6 +11,7 @@ import numpy as np
 from folding.graph import constants
 from folding.graph.node import Edge
 from folding.graph.sites import MULTIDIRECTIONAL, NORMALIZATION, OPERATORS, affine_of, value_type
+from folding.planning.makers import require_makers
 from folding.planning.plan import Move, Plan
 from folding.refusal import Refused, require
 from folding.rules import RULES, Edit, OperatorRule, Passage, asked, constant, quantized
@@ -102,7 +103,11 @@ class Planner:
         So (normalizations, operators) decreases with every commit, and planning ends.
         """
         parts = [*(edit.node for edit in move.edits if not edit.passed), *move.path, *move.removed]
+        for node in move.removed:
+            require_makers(self.options, node, range(len(node.inputs)))
         for edit in move.edits:
+            changed = edit.constants if edit.become is None else range(len(edit.node.inputs))
+            require_makers(self.options, edit.node, changed)
             if edit.become is not None or edit.leftover is not None:
                 _require_operators(site.node.scope.graph)
                 require(value_type(edit.node), "unknown-type", "the type of the value is unknown", edit.node.label)

@@ -1,0 +1,32 @@
+"""Operators that only make a constant, which a fold takes out with the constant, unless an option keeps them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from folding.refusal import require
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from folding.graph.node import Node
+    from folding.options import Options
+
+
+def require_makers(options: Options, node: Node, indices: Iterable[int]) -> None:
+    """Require that no option keeps an operator that would go with the constants of these inputs.
+
+    Raises:
+        Refused: "kept-by-option", at the operator that is kept.
+    """
+    if not options.keep:
+        return
+    waiting = [node.inputs[index] for index in indices if node.is_constant(index)]
+    while waiting:
+        name = waiting.pop()
+        owner = node.scope.owner(name)
+        maker = None if owner is None else owner.producers.get(name)
+        if owner is None or maker is None or len(owner.uses.get(name, ())) > 1:
+            continue  # it is no operator's, or another one still reads it
+        require(not options.keeps(maker.label), "kept-by-option", f"an option keeps what makes {name!r}", maker.label)
+        waiting += [source for source in maker.inputs if source]

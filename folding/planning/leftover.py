@@ -78,6 +78,9 @@ def _as_affine(node: Node, a: Affine, dtype: np.dtype[Any]) -> bool:
 def _as_convolution(node: Node, a: Affine, dtype: np.dtype[Any]) -> bool:
     """``scale * x + shift`` as a convolution of kernel 1 with one group per channel."""
     channels = node.weight(1).shape[0]
+    shape = node.scope.values.shape(node.scope, node.inputs[0]) or ()
+    if 0 in shape[2:]:  # ONNX Runtime's Conv refuses an image of size 0
+        return False
     if a.rank < IMAGE_RANK or not a.varies_only_along(1) or not node.scope.graph.computes("Conv", dtype):
         return False
     kernel = (1,) * (a.rank - 2)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from folding.algebra.affine import Affine
+from folding.algebra.regroup import is_size
 from folding.refusal import require
 from folding.rules.axes import axes_of, integers, length_of, require_uniform
 from folding.rules.rule import OperatorRule, commuting, data_only
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from folding.rules.rule import Check, Ways
 
 SPATIAL = 2  # the first pooled axis of data (N, C, D1, ...), in every pooling operator
+BATCH_AXIS = 0  # of data; the one that a caller may leave empty
 INDICES = 1  # the output of MaxPool with the positions of the largest elements
 
 
@@ -114,6 +116,16 @@ def _reduced(node: Node, rank: int) -> tuple[int, ...]:
     return tuple(axes_of(given, rank))
 
 
+def reduced_mean_keeps(node: Node, a: Affine) -> None:
+    """As `mean_keeps`, but of nothing ONNX Runtime computes the mean 0: a shift needs a batch that is not empty."""
+    mean_keeps(node, a)
+    if not a.is_linear:
+        shape = node.shape(0)
+        for axis in _reduced(node, len(shape)):
+            may_be_empty = shape[axis] == 0 or (axis == BATCH_AXIS and not is_size(shape[axis]))
+            require(not may_be_empty, "unknown-shape", f"axis {axis} may be empty, and the mean of nothing is 0")
+
+
 def _before(node: Node, a: Affine) -> Affine:
     """The map on the input, with the reduced axes, along which it does not vary."""
     if node.attribute("keepdims"):
@@ -182,7 +194,7 @@ RULES = {
     "GlobalAveragePool": global_pool(mean_keeps),
     "GlobalMaxPool": global_pool(extreme_keeps),
     "GlobalLpPool": global_pool(norm_keeps),
-    "ReduceMean": reduction(mean_keeps),
+    "ReduceMean": reduction(reduced_mean_keeps),
     "ReduceMax": reduction(extreme_keeps),
     "ReduceMin": reduction(extreme_keeps),
     "ReduceL1": reduction(norm_keeps),

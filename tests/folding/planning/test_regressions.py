@@ -389,3 +389,12 @@ def test_many_straws_are_refused_together():
         patch.setattr("folding.api.fold_graph", lambda *given: plans.append(1) or honest(*given))
         fold(m.build(), Options(verify=False))
     assert len(plans) < 22  # 25 one by one
+
+
+def test_an_image_of_size_0_is_no_convolutions():
+    """ONNX Runtime's Conv refuses it, its BatchNormalization does not."""
+    m = Model(dtype=np.float32)
+    x = m.op("Asinh", m.x(2, 4, 0, 6))
+    out(m, m.bn(x))
+    after, _ = fold(m.build(), Options(verify=False, leftover="conv"))
+    assert "BatchNormalization" in {node.op_type for node in after.graph.node}

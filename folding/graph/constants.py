@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 
 from folding.algebra.quantization import DEQUANTIZE, QUANTIZE
 from folding.graph.evaluation import OPERATORS, array_of, evaluate
-from folding.graph.node import SHAPE_READERS
+from folding.graph.node import CAST_LIKE, LIKE, SHAPE_READERS
 from folding.graph.weights import FLOAT_TYPES, VALUES_LIMIT, Weight, dtype_of
 from folding.onnxfile import Span
 from folding.refusal import Refused, require
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from folding.graph.node import Node
 
 QUANTIZATION = frozenset({QUANTIZE, DEQUANTIZE})
-LAYOUT = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})  # for constants
+LAYOUT = frozenset({"Cast", CAST_LIKE, "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})  # for constants
 DEPTH = 64  # constant operators in a row; exporters write at most a few
 RAW_FIELD = onnx.TensorProto.DESCRIPTOR.fields_by_name["raw_data"].number
 EXTERNAL_FIELD = onnx.TensorProto.DESCRIPTOR.fields_by_name["external_data"].number
@@ -137,7 +137,8 @@ def _why_not_made(scope: Scope, name: str, depth: int) -> Refused | None:
         return None if known else Refused("weight-not-constant", f"{node.label!r} is a constant of another form")
     if node.op in SHAPE_READERS and _known_sizes(node) is not None:
         return None
-    reasons = (_why_not(scope, source, depth - 1) for source in node.inputs if source)
+    sources = node.inputs[:LIKE] if node.op == CAST_LIKE and node.has(LIKE) and node.dtype(LIKE) else node.inputs
+    reasons = (_why_not(scope, source, depth - 1) for source in sources if source)
     return next((reason for reason in reasons if reason is not None), None)
 
 
@@ -178,6 +179,8 @@ def _of_node(node: Node) -> list[Weight | Array]:
     sizes = _known_sizes(node) if node.op in SHAPE_READERS else None
     if sizes is not None:
         return [_of_sizes(node, sizes)]
+    if node.op == CAST_LIKE:
+        return evaluate(node, [_evaluate(node.scope, node.inputs[0])])
     return evaluate(node, [_evaluate(node.scope, source) if source else None for source in node.inputs])
 
 

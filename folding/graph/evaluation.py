@@ -14,6 +14,7 @@ from onnx import helper, numpy_helper
 from folding.algebra.quantization import DEQUANTIZE, QUANTIZE, is_integer
 from folding.graph.grids import grid_of
 from folding.graph.inference import InferenceError, inferred
+from folding.graph.node import CAST_LIKE, LIKE
 from folding.graph.weights import FLOAT_TYPES, VALUES_LIMIT, Weight, dtype_of
 from folding.refusal import Refused, require
 
@@ -138,6 +139,16 @@ def _cast(node: Node, given: list[Weight | Array]) -> Weight | Array:
         return array_of(given[0]).astype(dtype)
 
 
+def _cast_like(node: Node, given: list[Weight | Array]) -> Weight | Array:
+    """The second input gives its type alone, so it is not evaluated."""
+    dtype = node.dtype(LIKE)
+    require(dtype in FLOAT_TYPES or (dtype and dtype.kind in "iu"), "not-float", f"{node.label!r} casts to {dtype}")
+    if isinstance(given[0], Weight) and given[0].dtype == dtype:
+        return given[0]
+    with np.errstate(all="ignore"):
+        return array_of(given[0]).astype(dtype)
+
+
 def _transpose(node: Node, given: list[Weight | Array]) -> Weight | Array:
     return np.ascontiguousarray(array_of(given[0]).transpose(node.attribute("perm")))
 
@@ -199,6 +210,7 @@ OWN: dict[str, Callable[[Node, list[Weight | Array]], Weight | Array]] = {
     "Squeeze": _squeeze,
     "Transpose": _transpose,
     "Cast": _cast,
+    CAST_LIKE: _cast_like,
     "ConstantOfShape": _constant_of_shape,
     DEQUANTIZE: _dequantize,
     QUANTIZE: _quantize,

@@ -10,7 +10,7 @@ import onnx
 from onnx import checker, defs
 
 from folding.errors import ModelError
-from folding.graph.node import SHAPE_READERS, STANDARD_DOMAINS, Edge, Node, bodies
+from folding.graph.node import STANDARD_DOMAINS, Edge, Node, bodies
 from folding.graph.weights import dtype_of
 from folding.refusal import Refused, require
 
@@ -123,7 +123,7 @@ class Scope:
 
     def readers(self, name: str) -> list[Edge]:
         """The uses of a value that read its elements."""
-        return [edge for edge in self.uses.get(name, ()) if edge.node.op not in SHAPE_READERS]
+        return [edge for edge in self.uses.get(name, ()) if edge.reads_values]
 
     def known_shape(self, name: str) -> Shape:
         """The shape of a value, None for unknown dimensions.

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 STANDARD_DOMAINS = frozenset({"", "ai.onnx"})  # two spellings of one domain (ONNX IR specification)
 SHAPE_READERS = frozenset({"Shape", "Size"})  # they read no values, so a change of values does not affect them
+CAST_LIKE, LIKE = "CastLike", 1  # it reads the type of this input, and no values of it
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class Edge:
 
     node: Node
     index: int
+
+    @property
+    def reads_values(self) -> bool:
+        """Whether the operator depends on the elements, not only on the shape or the type."""
+        return self.node.op not in SHAPE_READERS and (self.node.op, self.index) != (CAST_LIKE, LIKE)
 
 
 class Node:

@@ -251,6 +251,9 @@ class Weight:
 
         Rounding to a subnormal loses at most half the smallest subnormal. That matters only if it is not small
         against the largest weight of the same channel. Each factor of a scale is a channel.
+
+        A channel whose factor is subnormal itself is dead in the original too (a gamma after weight decay): what it
+        multiplies, the original rounds to a subnormal as well.
         """
         tiny = float(ml_dtypes.finfo(self.dtype).smallest_normal)  # type: ignore[no-untyped-call]
         stored = replace(self, factors=(), _judged={})
@@ -262,6 +265,7 @@ class Weight:
             lost = (after > 0) & (after < tiny)
             if self.factors:
                 lost &= stored._largest(factor.view, axes) >= tiny
+                lost &= np.abs(factor.values) >= tiny
             if lost.any():
                 raise UnrepresentableError(self, "underflow")
         self._judged["underflow"] = True

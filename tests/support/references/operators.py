@@ -265,6 +265,7 @@ OPERATORS: dict[str, Any] = {
     "Identity": lambda _, a, x: x,
     "Dropout": lambda _, a, x, *rest: x,
     "Cast": lambda _, a, x: x,
+    "CastLike": lambda _, a, x, like: x,
     "Shape": lambda _, a, x: np.array(x.shape, np.int64),
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,

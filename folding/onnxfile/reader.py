@@ -12,6 +12,7 @@ from onnx import AttributeProto
 from folding.errors import ModelError
 from folding.onnxfile.external import ExternalFiles, plain_parts
 from folding.onnxfile.graphs import GraphCheck
+from folding.onnxfile.likeness import likely
 from folding.onnxfile.limits import Limits
 from folding.onnxfile.skeleton import Walk, marked, marker, parse
 from folding.onnxfile.sources import BytesSource, FileSource, Span
@@ -173,9 +174,9 @@ def _parsed(data: Bytes, source: Source, limits: Limits, name: str) -> tuple[Mod
         walk = Walk(data, source, limits)
         model = parse(walk.skeleton(), limits)
     except WireError as error:
-        raise ModelError(f"{name} {error}") from error
+        raise ModelError(f"{name} {likely(data) or error}") from error
     if not model.HasField("graph"):
-        raise ModelError(f"{name} has no graph; it is not an ONNX model")
+        raise ModelError(f"{name} {likely(data) or 'has no graph; it is not an ONNX model'}")
     return model, list(walk.payloads)
 
 

@@ -16,6 +16,7 @@ VARINT, FIXED64, LENGTH_DELIMITED, GROUP, END_GROUP, FIXED32 = 0, 1, 2, 3, 4, 5
 FIXED_SIZES = {FIXED64: 8, FIXED32: 4}
 TAG_TYPE_BITS = 3
 LEAST_KEY = 1 << TAG_TYPE_BITS  # fields are numbered from 1; else zero bytes would parse as fields of two bytes each
+FIRST_KEY = 1 << TAG_TYPE_BITS  # ir_version, a varint: what every exporter writes first
 CONTINUES = 0x80  # top bit of a varint's byte: another byte follows
 VARINT_BITS = 7  # payload bits in a varint's byte
 VARINT_MAX_BYTES = 10  # 64 bits in groups of seven
@@ -119,11 +120,16 @@ def fields(data: Bytes, start: int, end: int) -> Iterator[tuple[int, int, int, i
         else:
             raise UnusualError
         if stop > end:
-            raise WireError(
-                f"is truncated or corrupt: the field at byte {begin:,} ends {stop - end:,} bytes after its message"
-            )
+            raise WireError(f"is truncated or corrupt: {_beyond(data, begin, end, stop)}")
         yield key >> TAG_TYPE_BITS, begin, at, stop
         at = stop
+
+
+def _beyond(data: Bytes, begin: int, end: int, stop: int) -> str:
+    """What is wrong with a field that ends after its message: the file was cut off, if it begins as models do."""
+    if end == len(data) and data[0] == FIRST_KEY:
+        return f"{stop - end:,} bytes are missing at its end; copy or download it again"
+    return f"the field at byte {begin:,} ends {stop - end:,} bytes after its message"
 
 
 def _group_end(data: Bytes, start: int, end: int, number: int) -> int:

@@ -32,14 +32,20 @@ FIRST_IR_WITH_DEFAULTS = 4  # before it an initializer had to be a graph input, 
 PLAIN = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT32, TensorProto.INT64})  # of `defaults`
 
 
+STANDARD = frozenset({"", "ai.onnx"})  # two spellings of one domain, see the ONNX IR specification
+STEPS = frozenset({"Ceil", "Floor", "Mod", "Round", "Sign"})  # one rounding more or less may be one step
+LENGTHS = frozenset({"Shape", "Size"})
+
+
 @dataclass(frozen=True)
 class Facts:
     """Facts about one model, including nested graphs and functions.
 
     `epsilon` is the relative spacing of the narrowest floating type in the model, or of float32 if there is none.
-    `quantizes`: activations, not only weights, are rounded to a few bits. `nbytes` includes external data. `defaults`
-    are the small initializers that a caller may override, because they are graph inputs too (IR version 4 on).
-    `channels` are the lengths of axis 1 of the graph inputs that a convolution or a normalization reads.
+    `quantizes`: activations, not only weights, are rounded to a few bits or to whole numbers. `nbytes` includes
+    external data. `defaults` are the small initializers that a caller may override, because they are graph inputs too
+    (IR version 4 on). `channels` are the lengths of axis 1 of the graph inputs that a convolution or a normalization
+    reads.
     """
 
     epsilon: float
@@ -60,7 +66,7 @@ def read_facts(path: str | os.PathLike[str]) -> Facts:
             bodies = list(_bodies(file.model))
             named = {kind for body in bodies for kind in _types(body)}
             epsilon = max((EPSILON[kind] for kind in named & EPSILON.keys()), default=EPSILON[TensorProto.FLOAT])
-            quantizes = any(_quantizes(node.op_type) for body in bodies for node in body.node)
+            quantizes = any(_quantizes(node.op_type) for body in bodies for node in body.node) or _steps(file.model)
             return Facts(epsilon, quantizes, file.nbytes, dict(_defaults(file)), dict(_channels(file.model)))
     except ModelError as error:
         text = str(error)
@@ -84,7 +90,7 @@ def _channels(model: ModelProto) -> Iterator[tuple[str, int]]:
     inputs = {value.name for value in model.graph.input} - dims.keys()
     for node in model.graph.node:
         weight = dims.get(node.input[1], ()) if len(node.input) > 1 else ()
-        if node.domain in {"", "ai.onnx"} and node.input and node.input[0] in inputs and weight:
+        if node.domain in STANDARD and node.input and node.input[0] in inputs and weight:
             group = next((a.i for a in node.attribute if a.name == "group"), 1)
             if node.op_type == "Conv" and len(weight) > 1:
                 yield node.input[0], weight[1] * group
@@ -116,6 +122,18 @@ def _types(body: GraphProto | FunctionProto) -> Iterator[int]:
         yield from (tensor.data_type for tensor in body.initializer)
         yield from (sparse.values.data_type for sparse in body.sparse_initializer)
         yield from (value.type.tensor_type.elem_type for value in (*body.input, *body.output))
+
+
+def _steps(model: ModelProto) -> bool:
+    """Whether an operator of the main graph rounds data to whole numbers or to signs; lengths are no data."""
+    data = {value.name for value in model.graph.input} - {tensor.name for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if not data.isdisjoint(node.input):
+            if node.op_type in STEPS and node.domain in STANDARD:
+                return True
+            if node.op_type not in LENGTHS:
+                data.update(node.output)
+    return False
 
 
 def _quantizes(operator: str) -> bool:

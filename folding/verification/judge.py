@@ -157,15 +157,33 @@ def _floats(reference: Reference, folded: Array, rounding: Rounding) -> Finding:
         judgement, reason = "bad", _deviation(reference, folded, place, float(tolerance[place]))
     elif bad or np.median(noise) > TELLING * scale:
         judgement, reason = "unsettled", _chaos(reference)
+    measured = np.maximum(reference.jitter, reference.swing * (rounding.epsilon / rounding.swing))
+    if judgement == "bad" and _is_within(reference.value, np.where(apart > tolerance, apart, 0), measured):
+        judgement, reason = "unsettled", _chaos(reference)
     figures = OutputError(
         reference.name,
         max_absolute=largest(apart),
         max_relative=_share(largest(apart), magnitude),
-        noise=max(largest(reference.jitter), largest(reference.swing) * rounding.epsilon / rounding.swing),
+        noise=largest(measured),
         tolerance=min(float(tolerance[place]), sys.float_info.max),
         ok=judgement == "ok",
     )
     return Finding(judgement, reason, figures)
+
+
+def _is_within(value: Array, errors: Array, noise: Array) -> bool:
+    """Whether the original differs from itself by as much somewhere, relative to the magnitude of the slice.
+
+    A slice is quiet by chance where saturation hides the noise that its neighbours show. Slices of other magnitudes
+    count by their own: the noise of coordinates says nothing of scores.
+    """
+    magnitudes, axes = np.abs(wide(value)), [axis for axis, length in enumerate(value.shape) if length > 1]
+    for axis in axes:
+        others = tuple(a for a in range(value.ndim) if a != axis)
+        whole = np.maximum(_largest_along(magnitudes, others), np.finfo(magnitudes.dtype).tiny)
+        if not (_largest_along(errors, others) / whole).max() <= (_largest_along(noise, others) / whole).max():
+            return False
+    return bool(axes) and bool(np.isfinite(errors).all())
 
 
 def _rounding_tolerance(reference: Reference, rounding: Rounding) -> Array:

@@ -142,3 +142,11 @@ def test_a_model_that_cannot_be_read_ends_the_command(
     assert reason in err
     with pytest.raises(ModelError, match=re.escape(str(paths[broken]))):
         verify(*paths)
+
+
+@pytest.mark.parametrize("operator", ["Round", "Floor", "Ceil", "Sign"])
+def test_steps_of_data_are_found_and_those_of_lengths_are_not(operator: str, tmp_path: Path) -> None:
+    of_data = f"(float[N] x) => (float[N] y) {{ t = Relu(x) y = {operator}(t) }}"
+    of_lengths = f"(float[N] x) => (float[M] y) {{ n = Shape(x) f = Cast <to = 1> (n) y = {operator}(f) }}"
+    assert known(parsed(of_data), tmp_path).quantizes
+    assert not known(parsed(of_lengths), tmp_path).quantizes

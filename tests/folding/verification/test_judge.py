@@ -143,3 +143,17 @@ def test_figures_are_finite(value: list[float], folded: list[float]) -> None:
 def test_a_quantized_model_is_probed_by_half_a_step() -> None:
     assert Rounding(EPSILON).swing == 8 * EPSILON
     assert Rounding(EPSILON, quantizes=True).swing == 2.0**-9
+
+
+def test_an_error_as_large_as_the_noise_of_the_original_is_not_called_wrong() -> None:
+    """Saturation hides the noise of one channel, which the folded model's own rounding shows."""
+    value = np.random.default_rng(0).uniform(0.5, 1, (1, 64, 25)).astype(np.float32)
+    noisy = value.copy()
+    noisy[0, :32] += np.float32(0.01)  # half of the channels move when the original is rounded otherwise
+    folded = value.copy()
+    folded[0, 40, 3:9] += np.float32(0.008)  # one of the quiet ones
+    quiet = found(value, folded, jitter=noisy)
+    assert (quiet.judgement, quiet.error.ok) == ("unsettled", False)
+    assert "of the original itself moves by 0.01" in quiet.reason
+    folded[0, 40, 3] += np.float32(0.05)
+    assert found(value, folded, jitter=noisy).judgement == "bad"

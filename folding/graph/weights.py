@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from folding.onnxfile import Span
 
 UFUNC_BUFFER = 2048  # elements that NumPy casts at a time; two such buffers of float64 fit in the L1 cache
+DEAD = 1e-30  # a scale below this, and subnormal, carries nothing whatever it multiplies
 VALUES_LIMIT = 1 << 26  # elements that may be evaluated at once while planning (512 MiB as float64)
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -253,7 +254,7 @@ class Weight:
         against the largest weight of the same channel. Each factor of a scale is a channel.
 
         A channel whose factor is subnormal itself is dead in the original too (a gamma after weight decay): what it
-        multiplies, the original rounds to a subnormal as well.
+        multiplies, the original rounds to a subnormal as well. In float16 subnormal numbers are ordinary ones.
         """
         tiny = float(ml_dtypes.finfo(self.dtype).smallest_normal)  # type: ignore[no-untyped-call]
         stored = replace(self, factors=(), _judged={})
@@ -265,7 +266,7 @@ class Weight:
             lost = (after > 0) & (after < tiny)
             if self.factors:
                 lost &= stored._largest(factor.view, axes) >= tiny
-                lost &= np.abs(factor.values) >= tiny
+                lost &= np.abs(factor.values) >= min(tiny, DEAD)
             if lost.any():
                 raise UnrepresentableError(self, "underflow")
         self._judged["underflow"] = True

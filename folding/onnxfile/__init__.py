@@ -6,7 +6,7 @@ writer, layout, stream, staging (a file appears complete or not at all); facts (
 Only this room and `graph` use protobuf. May import: `folding.errors`.
 """
 
-from folding.onnxfile.facts import read_facts
+from folding.onnxfile.facts import Facts, read_facts
 from folding.onnxfile.graphs import function_key
 from folding.onnxfile.limits import Limits
 from folding.onnxfile.messages import parsed, serialized
@@ -17,6 +17,7 @@ from folding.onnxfile.writer import DATA_SUFFIX, copy, to_bytes, write
 
 __all__ = [
     "DATA_SUFFIX",
+    "Facts",
     "FileSource",
     "Limits",
     "OnnxFile",

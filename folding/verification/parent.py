@@ -23,7 +23,7 @@ from folding.verification.standby import standby
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from folding.onnxfile.facts import Facts
+    from folding.onnxfile import Facts
     from folding.verification.standby import Standby
 
 GIB = 1 << 30

@@ -109,7 +109,7 @@ REPRESENTABLE = [
     ("underflow", FULL, 1e-30, 1e-10, "underflow"),
     ("zero", FULL, 0.0, 1.0, into("Conv")),
     ("dead", FULL, 1e-39, 1.0, into("Conv")),  # the original multiplies by a subnormal number too
-    ("dead", HALF, 1e-5, 1.0, into("Conv")),
+    ("alive", HALF, 1e-5, 0.1, "underflow"),
     ("alive", FULL, 2e-38, 0.1, "underflow"),
     ("subnormal before", FULL, 0.5, 1e-40, into("Conv")),
 ]

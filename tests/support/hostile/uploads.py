@@ -202,7 +202,7 @@ ARCHIVES = {
         ZIP_TYPE,
     ),
     "an archive as the model": Upload(
-        "archive", lambda: zipped(("model.onnx", good())), "invalid-model", "corrupt", ZIP_TYPE
+        "archive", lambda: zipped(("model.onnx", good())), "invalid-model", "is a zip archive", ZIP_TYPE
     ),
     "300 GiB of one file": Upload("archive", _aliases, "invalid-model", "bytes", ZIP_TYPE),
     "a PyTorch file": Upload("archive", _pickle, "unsafe-archive", "folder", ZIP_TYPE),
@@ -210,7 +210,7 @@ ARCHIVES = {
     "a tar": Upload("archive", _tar, "unsafe-archive", "no zip", ZIP_TYPE),
     "a tar as a model": Upload("archive", _tar, "invalid-model", "corrupt"),
     "a gzip": Upload("archive", lambda: gzip.compress(good()), "unsafe-archive", "no zip", ZIP_TYPE),
-    "a gzip as a model": Upload("archive", lambda: gzip.compress(model_bytes()), "invalid-model", "corrupt"),
+    "a gzip as a model": Upload("archive", lambda: gzip.compress(model_bytes()), "invalid-model", "gzip"),
     "a zip with half a directory": Upload("archive", lambda: good()[:-30], "unsafe-archive", "", ZIP_TYPE),
     "the whole path": Upload("archive", lambda: _located("../w.bin", "../w.bin"), "unsafe-archive", "folder", ZIP_TYPE),
     "an absolute path": Upload("archive", lambda: _located("/w.bin", "/w.bin"), "unsafe-archive", "folder", ZIP_TYPE),

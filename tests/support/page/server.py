@@ -255,9 +255,10 @@ class Fake:
         known, end = request.headers.get("If-None-Match", found.tag), time.monotonic() + wait
         while not found.has_ended and found.tag == known and time.monotonic() < end:
             await asyncio.sleep(POLL)
-        if found.tag == request.headers.get("If-None-Match"):
+        tag = found.tag  # before the state: a newer tag on an older state would be answered with 304 for ever
+        if tag == request.headers.get("If-None-Match"):
             return Response(status_code=304)
-        return JSONResponse(found.told(), headers={"ETag": found.tag})
+        return JSONResponse(found.told(), headers={"ETag": tag})
 
     async def cancel(self, job: str) -> Response:
         self.jobs[job].stopped.set()

@@ -158,7 +158,9 @@ def _floats(reference: Reference, folded: Array, rounding: Rounding) -> Finding:
     elif bad or np.median(noise) > TELLING * scale:
         judgement, reason = "unsettled", _chaos(reference)
     measured = np.maximum(reference.jitter, reference.swing * (rounding.epsilon / rounding.swing))
-    if judgement == "bad" and _is_within(reference.value, np.where(apart > tolerance, apart, 0), measured):
+    # Where elements jump (ties), one of them is as far off as any error: their number decides, above.
+    quiet = judgement == "bad" and not _jumps(reference, scale)
+    if quiet and _is_within(reference.value, np.where(apart > tolerance, apart, 0), measured):
         judgement, reason = "unsettled", _chaos(reference)
     figures = OutputError(
         reference.name,

@@ -157,3 +157,10 @@ def test_an_error_as_large_as_the_noise_of_the_original_is_not_called_wrong() ->
     assert "of the original itself moves by 0.01" in quiet.reason
     folded[0, 40, 3] += np.float32(0.05)
     assert found(value, folded, jitter=noisy).judgement == "bad"
+
+
+def test_a_tie_that_jumps_in_the_original_excuses_no_wrong_result() -> None:
+    value = np.random.default_rng(0).uniform(0.5, 1, (1, 64, 25)).astype(np.float32)
+    tied = value.copy()
+    tied[0, 3, 4] = 0  # one element is another one when the original is rounded otherwise
+    assert found(value, value * np.float32(1.1), jitter=tied).judgement == "bad"

@@ -14,7 +14,7 @@ from folding.refusal import Refused
 from folding.report.model import SCALES_SHOWN, Outcome, Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from folding.algebra.affine import Affine
     from folding.graph.index import Graph
@@ -40,12 +40,15 @@ def kept(node: Node, planner: Planner, options: Options) -> Outcome:
     return _outcome(node, site.affine, backward=_refusal(answer[0]), forward=_refusal(answer[1]))
 
 
-def moved(node: Node, a: Affine, plan: Plan) -> Outcome:
-    """The outcome of an affine operator that a plan removes, entirely or one half of it."""
+def moved(node: Node, a: Affine, plan: Plan, idioms: Collection[Node]) -> Outcome:
+    """The outcome of an affine operator that a plan removes, entirely or one half of it.
+
+    `idioms` are the operators of idioms: a map that goes into one is folded, and not merged with another map.
+    """
     move = plan.move
     absorbing = [edit.node for edit in move.edits if edit.node is not plan.site]
     passed = [node for node in move.path if node not in absorbing]  # a clamp with new bounds lets the map pass, too
-    merged = all(absorber.op in OPERATORS for absorber in absorbing)
+    merged = all(absorber.op in OPERATORS and absorber not in idioms for absorber in absorbing)
     split = plan.is_split or any(edit.leftover is not None for edit in move.edits)
     status = "removed" if not move.edits else "split" if split else "merged" if merged else "folded"
     return _outcome(

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from folding.graph import shapes
+from folding.graph import idioms, shapes
 from folding.graph.functions import count_nodes, count_normalizations, inline_where_needed
 from folding.graph.sites import NORMALIZATION, OPERATORS, affine_of, is_candidate
 from folding.graph.values import indexed
 from folding.graph.writeback import write_back
-from folding.planning import leftover
+from folding.planning import growth, leftover
 from folding.planning.branches import Branches
 from folding.planning.commit import commit, merge
 from folding.planning.outcomes import UNKNOWN, kept, merged_away, moved, out_of_reach
@@ -113,6 +114,8 @@ class _Run:
         self.notes: list[str] = []
         self.changed = False
         self.frozen = 0
+        self.copied: dict[str, str] = {}  # the constants that new ones replaced for one reader, by the new name
+        self.idioms: dict[Node, idioms.Occurrence] = {}  # by each of their operators
         self.normalized: set[Node] = set()  # operators that absorbed a normalization
         self.absorbers: dict[str, tuple[str, ...]] = {}  # by label of a removed operator
         self.clamped: set[str] = set()  # labels of clamps that got a bound per channel
@@ -126,12 +129,13 @@ class _Run:
         if self.options.freeze_training and (frozen := leftover.freeze_training(chosen)):
             self.changed, self.frozen = True, frozen
             self.notes.append(f"training mode was turned off in {frozen} BatchNormalization, then the model was folded")
-        self.sites = [node for node in self.graph.nodes() if is_candidate(node)]
+        self.idioms.update(idioms.find(self.graph))
+        self.sites = [node for node in self.graph.nodes() if node not in self.idioms and is_candidate(node)]
         # Normalizations come first: one may absorb the Mul and Add beside it, which could not fold alone.
         self.sites.sort(key=lambda node: node.op != NORMALIZATION)
         self.ended = dict.fromkeys((node.key for node in self.sites), UNKNOWN)
         self._until_nothing_folds(progress)
-        planner = Planner(self.options, merge=True, blocked=self.blocked)
+        planner = self._planner(merge=True)
         left = [node for node in self.sites if not node.is_made]
         self.ended.update({node.key: kept(node, planner, self.options) for node in left})
         if self.options.leftover != "keep" and self._rewrite([node for node in left if node.op == NORMALIZATION]):
@@ -161,6 +165,13 @@ class _Run:
 
     def _add_notes(self) -> None:
         """Add the notes of this run for the user."""
+        if why := growth.explained(self.graph, self.copied):
+            self.notes.insert(0, why)
+        found = {*self.idioms.values()}
+        whole = Counter(o.idiom.name for o in found if not o.is_bias and any(map(is_candidate, o.nodes)))
+        if whole:
+            counted = ", ".join(f"{count} {name}" for name, count in sorted(whole.items()))
+            self.notes.append(f"left as they are, because runtimes compute each as one operator: {counted}")
         if self.clamped:
             self.notes.append(f"{len(self.clamped)} Relu or Clip became Max or Min, with a bound for every channel")
         if self.branches:
@@ -184,7 +195,7 @@ class _Run:
 
         Then start again with the constants of the merges as they are stored.
         """
-        moving, merging = (Planner(self.options, merge=merge, blocked=self.blocked) for merge in (False, True))
+        moving, merging = (self._planner(merge=merge) for merge in (False, True))
         while (
             self._round(moving.plan, progress)
             or self._merge_branches()
@@ -193,6 +204,9 @@ class _Run:
             or self._settle()
         ):
             self.changed = True
+
+    def _planner(self, *, merge: bool) -> Planner:
+        return Planner(self.options, merge=merge, blocked=self.blocked, idioms=self.idioms)
 
     def _round(self, plan: _Planning, progress: Callable[[int, int], None] | None) -> bool:
         """Try every open site once; return whether any folded."""
@@ -206,7 +220,18 @@ class _Run:
         left = [node for node in self.sites if not node.removed]
         made = [node for node in self.graph.nodes() if node.is_made] if folded else []
         self.sites = [*left, *(node for node in made if node not in left)]
+        if folded:
+            self._leave_idioms()
         return folded
+
+    def _leave_idioms(self) -> None:
+        """Find the idioms again, of which a fold may have made more; what is part of one is no site any more."""
+        self.idioms.clear()
+        self.idioms.update(idioms.find(self.graph))
+        for node in self.sites:
+            if node in self.idioms and self.ended.get(node.key) is UNKNOWN:
+                del self.ended[node.key]
+        self.sites = [node for node in self.sites if node not in self.idioms]
 
     def _merge_branches(self) -> bool:
         """Merge parallel branches into one convolution, the largest sums first; return whether there were any."""
@@ -224,6 +249,8 @@ class _Run:
                 merge(plan)
                 merged = True
         self.sites = [node for node in self.sites if not node.removed]
+        if merged:
+            self._leave_idioms()
         return merged
 
     def _settle(self) -> bool:
@@ -247,14 +274,18 @@ class _Run:
         if not isinstance(plan, Plan):
             return False
         for gone in plan.gone:
-            if not gone.is_made:
-                self.ended[gone.key] = moved(gone, affine_of(gone).affine, plan)
+            if not gone.is_made and gone.key in self.ended:
+                self.ended[gone.key] = moved(gone, affine_of(gone).affine, plan, self.idioms)
         if any(gone.op == NORMALIZATION for gone in plan.gone):
             self.normalized.update(edit.node for edit in plan.move.edits)
         absorbers = tuple(dict.fromkeys(edit.node.label for edit in plan.move.edits))
         self.absorbers.update(dict.fromkeys((n.label for n in plan.move.removed), absorbers))
         self.clamped |= {e.node.label for e in plan.move.edits if e.clamp is not None and not e.clamp.is_uniform}
+        edited = [
+            (edit.node, i, edit.node.inputs[i]) for edit in plan.move.edits for i in edit.constants if edit.node.has(i)
+        ]
         commit(plan)
+        self.copied |= {node.inputs[i]: old for node, i, old in edited if node.inputs[i] != old}
         return True
 
 

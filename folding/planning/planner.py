@@ -10,17 +10,19 @@ import numpy as np
 
 from folding.graph import constants
 from folding.graph.node import Edge
-from folding.graph.sites import MULTIDIRECTIONAL, NORMALIZATION, OPERATORS, affine_of, value_type
-from folding.planning.makers import require_makers
+from folding.graph.sites import NORMALIZATION, OPERATORS, affine_of
+from folding.planning.noise import require_digits
 from folding.planning.plan import Move, Plan
+from folding.planning.soundness import require_sound
 from folding.refusal import Refused, require
-from folding.rules import RULES, Edit, OperatorRule, Passage, asked, constant, quantized
+from folding.rules import RULES, Edit, OperatorRule, Passage, asked, constant, normalization, quantized
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from folding.algebra.affine import Affine
-    from folding.graph.index import Graph, Scope
+    from folding.graph.idioms import Occurrence
+    from folding.graph.index import Scope
     from folding.graph.node import Node
     from folding.graph.sites import Site
     from folding.options import Options
@@ -37,12 +39,14 @@ class Planner:
     """Plans folds of single sites; changes nothing.
 
     `merge` lets an affine operator absorb another one. That is the last resort, because an affine map that
-    moves into a weight leaves no operator. `blocked` holds the reasons why sites must stay, by node key.
+    moves into a weight leaves no operator. `blocked` holds the reasons why sites must stay, by node key; `idioms` the
+    idioms by each of their operators.
     """
 
     options: Options
     merge: bool = False
     blocked: Mapping[str, Refused] = field(default_factory=dict)
+    idioms: Mapping[Node, Occurrence] = field(default_factory=dict)
     _visits: int = 0
 
     def plan(self, site: Site) -> Plan | tuple[Refused, Refused]:
@@ -57,7 +61,7 @@ class Planner:
             self._visits = 0
             try:
                 move = Move(removed=(node,)) + self._move(site, direction)
-                self._require_sound(site, move)
+                require_sound(self.options, site, move)
             except Refused as refusal:
                 ways.append(refusal)
             else:
@@ -76,8 +80,9 @@ class Planner:
             self._visits = 0
             part = replace(site, affine=moved)
             try:
+                require_digits(site)  # the half that stays could move forward afterwards
                 move = Move(edits=(Edit(site.node, become=left),)) + self._move(part, direction)
-                self._require_sound(site, move)
+                require_sound(self.options, site, move)
             except Refused:
                 continue
             return Plan(site.node, site.affine, direction, move)
@@ -86,6 +91,7 @@ class Planner:
     def _move(self, site: Site, direction: Direction) -> Move:
         if direction == "backward":
             return self._backward(Edge(site.node, site.data), site.affine, 0)
+        require_digits(site)
         return self._forward(site.node, site.affine, 0)
 
     def _can_vanish(self, site: Site) -> bool:
@@ -95,29 +101,6 @@ class Planner:
         except Refused:
             return False
         return True
-
-    def _require_sound(self, site: Site, move: Move) -> None:
-        """Require that each operator has one part in the move, and that the move makes the graph smaller.
-
-        Removing a BatchNormalization may add one cheaper operator, because no fold adds a BatchNormalization.
-        So (normalizations, operators) decreases with every commit, and planning ends.
-        """
-        parts = [*(edit.node for edit in move.edits if not edit.passed), *move.path, *move.removed]
-        for node in move.removed:
-            require_makers(self.options, node, range(len(node.inputs)))
-        for edit in move.edits:
-            changed = edit.constants if edit.become is None else range(len(edit.node.inputs))
-            require_makers(self.options, edit.node, changed)
-            if edit.become is not None or edit.leftover is not None:
-                _require_operators(site.node.scope.graph)
-                require(value_type(edit.node), "unknown-type", "the type of the value is unknown", edit.node.label)
-        twice = next((node for node in parts if parts.count(node) > 1), None)
-        require(twice is None, "reconvergent", "two ways of the move meet here", twice.label if twice else "")
-        gain = len(move.removed) - move.added
-        gone = [*move.removed, *(edit.node for edit in move.edits if edit.become is not None)]
-        normalizes = any(node.op == NORMALIZATION for node in gone)
-        gains = gain > 0 or (gain == 0 and normalizes)
-        require(gains, "no-gain", "the operators it would leave are as many as it removes", site.node.label)
 
     # --- backward ---------------------------------------------------------------------------------------
 
@@ -156,6 +139,11 @@ class Planner:
         return None
 
     def _through_rule(self, producer: Node, a: Affine, depth: int) -> Move:
+        idiom = self.idioms.get(producer)
+        if idiom is not None and not idiom.is_bias:
+            require(producer is idiom.last, "idiom", f"it is part of {idiom.idiom.name}", producer.label)
+            edits = normalization.idiom_absorb_backward(idiom, a)
+            return sum((self._landed(edit, depth) for edit in edits), Move())
         rule = self._rule(producer)
         refusal = _barrier(producer)
         if rule.absorb_backward is not None:
@@ -232,8 +220,14 @@ class Planner:
         node = edge.node
         self._require_changeable(node)
         site = self._companion(node)
+        idiom = self.idioms.get(node)
+        if idiom is not None:
+            if site is not None and a.is_shift:
+                return Move(edits=(Edit(node, become=site.affine.after(a)),))  # one bias with another
+            raise Refused("idiom", f"it is part of {idiom.idiom.name}", node.label)
         if site is not None and site.data == edge.index:
             try:
+                require_digits(site)
                 return Move(removed=(node,)) + self._forward(node, site.affine.after(a), depth + 1)
             except Refused:
                 if not self.merge:
@@ -283,6 +277,8 @@ class Planner:
         """The node as an affine operator that may move too, None if it is none or must stay."""
         if node.op not in OPERATORS or node.key in self.blocked or not self.options.selects(node.label):
             return None
+        if node in self.idioms and not self.idioms[node].is_bias:
+            return None
         try:
             return affine_of(node)
         except Refused:
@@ -305,12 +301,6 @@ class Planner:
 
     def _require_changeable(self, node: Node) -> None:
         require(not self.options.keeps(node.label), "kept-by-option", "an option keeps it", node.label)
-
-
-def _require_operators(graph: Graph) -> None:
-    """Require that Mul and Add have their standard meaning, including broadcasting."""
-    require(graph.opset >= MULTIDIRECTIONAL, "old-opset", "Mul and Add broadcast by attributes before opset 7")
-    require(not graph.overridden & {"Add", "Mul"}, "custom-domain", "a function gives Add or Mul another meaning")
 
 
 def _halves(a: Affine) -> Iterator[tuple[Direction, Affine, Affine]]:

@@ -12,10 +12,10 @@ from folding.graph.functions import count_nodes, count_normalizations, inline_wh
 from folding.graph.sites import NORMALIZATION, OPERATORS, affine_of, is_candidate
 from folding.graph.values import indexed
 from folding.graph.writeback import write_back
-from folding.planning import leftover
+from folding.planning import constant_maps, leftover
 from folding.planning.branches import Branches
 from folding.planning.commit import commit, merge
-from folding.planning.outcomes import UNKNOWN, kept, merged_away, moved, out_of_reach
+from folding.planning.outcomes import UNKNOWN, evaluated, kept, merged_away, moved, out_of_reach
 from folding.planning.plan import Plan
 from folding.planning.planner import Planner
 from folding.refusal import Refused
@@ -130,6 +130,7 @@ class _Run:
         # Normalizations come first: one may absorb the Mul and Add beside it, which could not fold alone.
         self.sites.sort(key=lambda node: node.op != NORMALIZATION)
         self.ended = dict.fromkeys((node.key for node in self.sites), UNKNOWN)
+        self._evaluate([node for node in chosen if node.key not in self.blocked])
         self._until_nothing_folds(progress)
         planner = Planner(self.options, merge=True, blocked=self.blocked)
         left = [node for node in self.sites if not node.is_made]
@@ -144,6 +145,13 @@ class _Run:
             absorbing = tuple(operators.get(label, "") for label in present)
             self.ended[key] = replace(end, absorbed_by=present, operators=end.operators + absorbing)
         self._add_notes()
+
+    def _evaluate(self, nodes: list[Node]) -> None:
+        """Replace normalizations of constants by what they compute."""
+        gone = constant_maps.evaluate(nodes, self.options)
+        self.ended.update({node.key: evaluated(node) for node in gone})
+        self.sites = [node for node in self.sites if not node.removed]
+        self.changed |= bool(gone)
 
     def _present(self, labels: Iterable[str]) -> dict[str, None]:
         """The operators of the current graph that hold what these absorbed, in order."""

@@ -50,7 +50,8 @@ class Planner:
         node = site.node
         if node.key in self.blocked:
             return self.blocked[node.key], self.blocked[node.key]
-        if site.affine.is_identity and self._can_vanish(site):
+        is_unread = not node.scope.readers(node.output)
+        if (site.affine.is_identity or is_unread) and self._can_vanish(site):
             return Plan(node, site.affine, "forward", Move(removed=(node,)))
         ways: list[Refused] = []
         for direction in ("backward", "forward"):
@@ -89,7 +90,7 @@ class Planner:
         return self._forward(site.node, site.affine, 0)
 
     def _can_vanish(self, site: Site) -> bool:
-        """Whether an identity can be removed: its readers then read its input, which a graph output cannot do."""
+        """Whether an identity, or a map whose values nothing reads, can be removed: its readers then read its input."""
         try:
             self._require_unobserved(site.node.scope, site.node.output, site.node)
         except Refused:

@@ -240,7 +240,11 @@ LAYOUT: list[Row] = [
 
 SAFETY: list[Row] = [
     ("graph input", lambda m: out(m, m.bn(m.x(2, 4, 5, 6))), Kept("graph-input", "barrier")),
-    ("dead", lambda m: (m.bn(start(m)), out(m, m.x(2, 3)))[1], Kept("barrier", "unused")),
+    ("dead", lambda m: (m.bn(start(m)), out(m, m.x(2, 3)))[1], into(status="removed", left=2)),
+    ("read for its shape alone", lambda m: out(m, m.op("Cast", m.op("Shape", m.bn(start(m))), to=11)), into(status="removed")),
+    ("behind it only what nothing reads", lambda m: (m.op("Identity", m.bn(start(m))), out(m, m.x(2, 3)))[1], Kept("barrier", "unused")),
+    ("of a constant, read nowhere", lambda m: (m.bn(m.constant((2, 4, 5, 6))), out(m, m.x(2, 3)))[1], into(status="removed", left=1)),
+    ("of a constant", lambda m: out(m, m.op("Add", m.x(2, 4, 5, 6), m.bn(m.constant((2, 4, 5, 6))))), into(status="removed", left=2)),
     ("another reader", two_readers, Kept("other-consumer", "barrier")),
     ("a reader of the shape", shape_reader, into("Conv")),
     ("shared weight", shared_weight, into("Conv")),

@@ -75,7 +75,8 @@ def fold_graph(
     options.require_matches(node.label for node in graph.nodes())
     notes = []
     if graph.model.functions:
-        kept = {node.scope.prefix[:-1] for node in graph.nodes() if options.keeps(node.label)}
+        staying = [node for node in graph.nodes() if options.keeps(node.label)]
+        kept = {name for node in staying for name in (node.scope.prefix[:-1], node.proto.op_type)}
         file.model, inlined = inline_where_needed(file.model, kept, partial(_fold_variant, file, options, blocked))
         if inlined:
             graph = indexed(file, freeze_initializers=options.freeze_initializers)

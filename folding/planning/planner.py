@@ -57,6 +57,9 @@ class Planner:
         for direction in ("backward", "forward"):
             self._visits = 0
             try:
+                require(
+                    not site.is_open or direction == "backward", "unknown-shape", "the rank of its value is unknown"
+                )
                 move = Move(removed=(node,)) + self._move(site, direction)
                 self._require_sound(site, move)
             except Refused as refusal:
@@ -233,7 +236,7 @@ class Planner:
         node = edge.node
         self._require_changeable(node)
         site = self._companion(node)
-        if site is not None and site.data == edge.index:
+        if site is not None and site.data == edge.index and not site.is_open:
             try:
                 return Move(removed=(node,)) + self._forward(node, site.affine.after(a), depth + 1)
             except Refused:

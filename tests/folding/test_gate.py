@@ -16,6 +16,7 @@ from folding.errors import OptionError
 from folding.rules import RULES
 from tests.support.models import NO_VERIFY, assert_same_function, fold
 from tests.support.strategies.graphs import STEPS, graphs, wrapped
+from tests.support.structures import in_inference_mode, operators
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200" if "MUTANT" in os.environ else "500"))
 FIXED = "FUZZ_EXAMPLES" not in os.environ  # continuous integration sees the same graphs every time
@@ -23,6 +24,7 @@ FIXED = "FUZZ_EXAMPLES" not in os.environ  # continuous integration sees the sam
 PHASES = [Phase.generate] if "MUTANT" in os.environ else list(Phase)
 DIGITS = 1e-9  # long chains of random weights reach large values in between and cancel
 OTHER = 1.25  # the factor of what a caller gives in place of an overridable initializer
+FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}
 folded: Counter[str] = Counter()
 folded_inside: Counter[str] = Counter()
 
@@ -49,26 +51,18 @@ def with_options(draw, models):
         freeze_initializers=draw(st.booleans()),
         freeze_training=draw(st.booleans()),
     )
-    names = sorted({node.name for node in _operators(before) if node.name})
+    names = sorted({node.name for node in operators(before) if node.name})
     pattern = st.sampled_from(["*bn*", *(f"*{name}" for name in names)])
     choice = draw(st.sampled_from(["", "", "", "keep", "only"]))
     if choice and any("bn" in name for name in names):
         options = replace(options, **{choice: (draw(pattern),)})
-    tensors = [t.name for t in before.graph.initializer if numpy_helper.to_array(t).dtype.kind == "f"]
+    scales = {name for node in operators(before) if node.op_type == "Resize" for name in node.input}
+    tensors = [t.name for t in before.graph.initializer if t.data_type in FLOATS and t.name not in scales]
     if tensors and draw(st.integers(0, 3)) == 0:
         before, others = _overridable(before, draw(st.lists(st.sampled_from(tensors), min_size=1, unique=True)))
         if not options.freeze_initializers:
             feeds = {**feeds, **others}
     return before, feeds, options
-
-
-def _operators(model):
-    """All operators of a model, nested ones and those of functions too."""
-    waiting = [*model.graph.node, *(node for function in model.functions for node in function.node)]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        waiting += [inner for attribute in node.attribute for inner in attribute.g.node]
 
 
 def _overridable(model, names):
@@ -81,23 +75,12 @@ def _overridable(model, names):
     return result, {name: np.asarray(numpy_helper.to_array(tensor) * OTHER) for name, tensor in chosen.items()}
 
 
-def _frozen(model, options):
-    """The model with the normalizations that `freeze_training` turns into inference mode turned so."""
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
-    for node in _operators(result):
-        if options.freeze_training and options.selects(node.name):
-            for attribute in node.attribute:
-                attribute.i = 0 if attribute.name == "training_mode" else attribute.i
-    return result
-
-
 def statuses(before, feeds, options):
     """What became of the affines of a model, once it is certain that it computes the same and folds no further."""
     after, report = fold(before, options)
     read = {name: value for name, value in feeds.items() if any(name == given.name for given in after.graph.input)}
     assert feeds.keys() - read.keys() <= {t.name for t in before.graph.initializer} or options.freeze_initializers
-    assert_same_function(_frozen(before, options), after, feeds, DIGITS)
+    assert_same_function(in_inference_mode(before, options), after, feeds, DIGITS)
     try:
         again, second = fold(after, options)
     except OptionError:  # all that `only` named is folded

@@ -6,18 +6,17 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from folding.graph import constants
 from folding.graph.node import Edge
 from folding.graph.sites import MULTIDIRECTIONAL, NORMALIZATION, OPERATORS, affine_of, value_type
+from folding.planning.halves import half_way, halves
 from folding.planning.makers import require_makers
 from folding.planning.plan import Move, Plan
 from folding.refusal import Refused, require
 from folding.rules import RULES, Edit, OperatorRule, Passage, asked, constant, quantized
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from folding.algebra.affine import Affine
     from folding.graph.index import Graph, Scope
@@ -37,13 +36,15 @@ class Planner:
     """Plans folds of single sites; changes nothing.
 
     `merge` lets an affine operator absorb another one. That is the last resort, because an affine map that
-    moves into a weight leaves no operator. `blocked` holds the reasons why sites must stay, by node key.
+    moves into a weight leaves no operator. `halve` lets one half of a map stay at an affine operator on the way, which
+    then has one constant for both of them. `blocked` holds the reasons why sites must stay, by node key.
     """
 
     options: Options
     merge: bool = False
+    halve: bool = False
     blocked: Mapping[str, Refused] = field(default_factory=dict)
-    _visits: int = 0
+    visits: int = 0
 
     def plan(self, site: Site) -> Plan | tuple[Refused, Refused]:
         """The first plan that works, backward before forward; both refusals if there is none."""
@@ -55,12 +56,12 @@ class Planner:
             return Plan(node, site.affine, "forward", Move(removed=(node,)))
         ways: list[Refused] = []
         for direction in ("backward", "forward"):
-            self._visits = 0
+            self.visits = 0
             try:
                 require(
                     not site.is_open or direction == "backward", "unknown-shape", "the rank of its value is unknown"
                 )
-                move = Move(removed=(node,)) + self._move(site, direction)
+                move = Move(removed=(node,)) + self.move(site, direction)
                 self._require_sound(site, move)
             except Refused as refusal:
                 ways.append(refusal)
@@ -71,26 +72,29 @@ class Planner:
     def plan_split(self, site: Site) -> Plan | None:
         """Move only the scale or only the shift of a normalization; one Add or one Mul is left of it.
 
-        ``scale * x + shift = (x + shift / scale) * scale``: either part may come first. The first part may move
-        backward, the last part forward.
+        Of two affine operators in a row, one is left. If the map is that of one of them, it goes as a whole.
         """
+        whole = replace(self, halve=True).plan(site)
+        if isinstance(whole, Plan):
+            return whole
         if site.node.op != NORMALIZATION or site.node.key in self.blocked:
             return None
-        for direction, moved, left in _halves(site.affine):
-            self._visits = 0
+        for direction, moved, left in halves(site.affine):
+            self.visits = 0
             part = replace(site, affine=moved)
             try:
-                move = Move(edits=(Edit(site.node, become=left),)) + self._move(part, direction)
+                move = Move(edits=(Edit(site.node, become=left),)) + self.move(part, direction)
                 self._require_sound(site, move)
             except Refused:
                 continue
             return Plan(site.node, site.affine, direction, move)
         return None
 
-    def _move(self, site: Site, direction: Direction) -> Move:
+    def move(self, site: Site, direction: Direction, depth: int = 0) -> Move:
+        """The move of a site's map in one direction; raises Refused if there is none."""
         if direction == "backward":
-            return self._backward(Edge(site.node, site.data), site.affine, 0)
-        return self._forward(site.node, site.affine, 0)
+            return self._backward(Edge(site.node, site.data), site.affine, depth)
+        return self._forward(site.node, site.affine, depth)
 
     def _can_vanish(self, site: Site) -> bool:
         """Whether an identity, or a map whose values nothing reads, can be removed: its readers then read its input."""
@@ -151,10 +155,12 @@ class Planner:
         site = self._companion(producer)
         if site is None:
             return None
+        both = a.after(site.affine)
         try:
-            moved = self._backward(Edge(producer, site.data), a.after(site.affine), depth + 1)
-            return Move(removed=(producer,)) + moved
+            return Move(removed=(producer,)) + self._backward(Edge(producer, site.data), both, depth + 1)
         except Refused:
+            if self.halve and (move := half_way(self, site, both, "backward", depth)) is not None:
+                return move
             if not self.merge:
                 raise
         return None
@@ -237,9 +243,12 @@ class Planner:
         self._require_changeable(node)
         site = self._companion(node)
         if site is not None and site.data == edge.index and not site.is_open:
+            both = site.affine.after(a)
             try:
-                return Move(removed=(node,)) + self._forward(node, site.affine.after(a), depth + 1)
+                return Move(removed=(node,)) + self._forward(node, both, depth + 1)
             except Refused:
+                if self.halve and (move := half_way(self, site, both, "forward", depth)) is not None:
+                    return move
                 if not self.merge:
                     raise
         rule = self._rule(node)
@@ -279,9 +288,9 @@ class Planner:
     # --- checks of every move ---------------------------------------------------------------------------
 
     def _count(self, depth: int, node: Node) -> None:
-        self._visits += 1
-        near = depth < DEPTH_LIMIT and self._visits < VISIT_LIMIT
-        require(near, "too-far", f"more than {self._visits} operators lie on the way", node.label)
+        self.visits += 1
+        near = depth < DEPTH_LIMIT and self.visits < VISIT_LIMIT
+        require(near, "too-far", f"more than {self.visits} operators lie on the way", node.label)
 
     def _companion(self, node: Node) -> Site | None:
         """The node as an affine operator that may move too, None if it is none or must stay."""
@@ -315,19 +324,6 @@ def _require_operators(graph: Graph) -> None:
     """Require that Mul and Add have their standard meaning, including broadcasting."""
     require(graph.opset >= MULTIDIRECTIONAL, "old-opset", "Mul and Add broadcast by attributes before opset 7")
     require(not graph.overridden & {"Add", "Mul"}, "custom-domain", "a function gives Add or Mul another meaning")
-
-
-def _halves(a: Affine) -> Iterator[tuple[Direction, Affine, Affine]]:
-    """The ways to move one half of a map: the direction, the half that moves, and the half that is left."""
-    scale, shift = a.linear_part(), a.shift_part()
-    yield "backward", scale, shift
-    yield "forward", shift, scale
-    if np.all(a.scale != 0):
-        with np.errstate(all="ignore"):
-            early = type(a).of(np.ones_like(a.scale), a.shift / a.scale)
-        if early.is_finite:
-            yield "forward", scale, early
-            yield "backward", early, scale
 
 
 def _barrier(node: Node) -> Refused:

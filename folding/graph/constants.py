@@ -12,6 +12,7 @@ from onnx import helper, numpy_helper
 from folding.algebra.quantization import DEQUANTIZE, QUANTIZE
 from folding.graph.evaluation import OPERATORS, array_of, evaluate
 from folding.graph.node import CAST_LIKE, LIKE, SHAPE_READERS
+from folding.graph.sites import NORMALIZATION
 from folding.graph.weights import FLOAT_TYPES, VALUES_LIMIT, Weight, dtype_of
 from folding.onnxfile import Span
 from folding.refusal import Refused, require
@@ -137,6 +138,8 @@ def _why_not_made(scope: Scope, name: str, depth: int) -> Refused | None:
         return None if known else Refused("weight-not-constant", f"{node.label!r} is a constant of another form")
     if node.op in SHAPE_READERS and _known_sizes(node) is not None:
         return None
+    if node.op == NORMALIZATION and name != node.output:
+        return Refused("weight-not-constant", f"{name!r} are statistics of a training")
     sources = node.inputs[:LIKE] if node.op == CAST_LIKE and node.has(LIKE) and node.dtype(LIKE) else node.inputs
     reasons = (_why_not(scope, source, depth - 1) for source in sources if source)
     return next((reason for reason in reasons if reason is not None), None)

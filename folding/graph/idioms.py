@@ -171,7 +171,8 @@ def _find_biases(scope: Scope, found: dict[Node, Occurrence]) -> None:
     for node in scope.nodes:
         if node.op == "MatMul" and not node.removed and node not in found and node.is_constant(1):
             shape = scope.values.shape(scope, node.output)
-            add = _parameter(node, "Add", frozenset({len(shape) - 1}), found) if shape else None
+            rank = None if shape is None else len(shape)
+            add = _parameter(node, "Add", rank, frozenset({-1 if rank is None else rank - 1}), found)
             if add is not None:
                 found[add] = Occurrence(BIAS, (add,), add, beta=add)
 
@@ -188,8 +189,9 @@ def _occurrence(idiom: Idiom, match: Match | None, found: Mapping[Node, Occurren
     free = _free_axes(idiom, match)
     if free is None:
         return None
-    gamma = _parameter(last, "Mul", free, found)
-    beta = _parameter(gamma, "Add", free, found) if gamma is not None else None
+    rank = len(last.output_shape)
+    gamma = _parameter(last, "Mul", rank, free, found)
+    beta = _parameter(gamma, "Add", rank, free, found) if gamma is not None else None
     tail = tuple(node for node in (gamma, beta) if node is not None)
     return Occurrence(idiom, match.nodes + tail, (last, *tail)[-1], gamma, beta, free)
 
@@ -226,8 +228,13 @@ def _reduced(node: Node, rank: int) -> frozenset[int]:
     return frozenset(axis % rank for axis in axes) if axes and keeps else frozenset()
 
 
-def _parameter(node: Node, op: str, free: frozenset[int], found: Mapping[Node, Occurrence]) -> Node | None:
-    """The only reader of a value, if it is this operator with a constant that varies along the free axes only."""
+def _parameter(
+    node: Node, op: str, rank: int | None, free: frozenset[int], found: Mapping[Node, Occurrence]
+) -> Node | None:
+    """The only reader of a value, if it is this operator with a constant that varies along the free axes only.
+
+    If the rank of the value is unknown, axes count from the end, and the constant has one axis.
+    """
     scope, name = node.scope, node.output
     readers = scope.uses.get(name, [])
     if is_seen(scope, name) or len(readers) != 1 or readers[0].node.op != op:
@@ -235,8 +242,9 @@ def _parameter(node: Node, op: str, free: frozenset[int], found: Mapping[Node, O
     reader, other = readers[0].node, 1 - readers[0].index
     if reader in found or not reader.is_constant(other) or reader.dtype(other) not in FLOAT_TYPES:
         return None
-    shape, rank = scope.values.shape(scope, reader.inputs[other]), reader.rank(readers[0].index)
-    if not shape or len(shape) > rank:
+    shape = scope.values.shape(scope, reader.inputs[other])
+    if not shape or len(shape) > (1 if rank is None else rank):
         return None
-    varying = {rank - len(shape) + axis for axis, length in enumerate(shape) if length != 1}
+    first = (0 if rank is None else rank) - len(shape)
+    varying = {first + axis for axis, length in enumerate(shape) if length != 1}
     return reader if varying <= free else None

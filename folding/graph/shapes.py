@@ -11,10 +11,11 @@ from folding.graph import constants, sizes
 from folding.graph.index import FIRST_IR_WITH_DEFAULTS
 from folding.graph.inference import InferenceError, inferred
 from folding.graph.node import bodies
+from folding.graph.sites import SCALER
 from folding.graph.uncertain import doubtful, hide_disputed, is_disputed, shape_of_disputed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from folding.algebra.shape import Dimension, Shape
     from folding.graph.index import Graph, Scope
@@ -54,9 +55,9 @@ def infer(graph: Graph) -> None:
         for value in proto.output:
             if value.name in doubts.get(scope.index, ()):
                 value.type.tensor_type.ClearField("shape")
-    for _ in range(ROUNDS):
-        if not (_infer(scopes, copy) and _declare(scopes, copy)):
-            break
+    _infer_all(scopes, copy)
+    if _declare_recorded(scopes, copy, doubts):
+        _infer_all(scopes, copy)  # if it contradicts an operator, all stays as it was
     for scope in scopes:
         shapes_found, types = dict(scope.shapes), dict(scope.types)
         _note(scope, scope.proto.value_info)
@@ -78,6 +79,12 @@ def _note_constants(scope: Scope) -> None:
                 scope.shapes[proto.output[0]] = tuple(attribute.t.dims)
 
 
+def _infer_all(scopes: list[Scope], copy: onnx.ModelProto) -> None:
+    for _ in range(ROUNDS):
+        if not (_infer(scopes, copy) and _declare(scopes, copy)):
+            break
+
+
 def _infer(scopes: list[Scope], copy: onnx.ModelProto) -> bool:
     """Record what onnx infers; return whether inference succeeded."""
     try:
@@ -97,6 +104,9 @@ def _declare(scopes: list[Scope], copy: onnx.ModelProto) -> bool:
             if is_disputed(node.proto, scope.graph.opset):
                 declared |= _declare_disputed(node, proto)
                 continue
+            if node.op == SCALER:
+                declared |= _declare_scaler(node, proto)
+                continue
             known = scope.shapes.get(node.output) if node.op == "Reshape" and node.output else ()
             if known == () or node.output in scope.outputs or (known is not None and not _is_open(known)):
                 continue
@@ -106,6 +116,21 @@ def _declare(scopes: list[Scope], copy: onnx.ModelProto) -> bool:
             scope.shapes[node.output] = shape
             if kind := scope.types.get(node.output):  # inference rejects a value without a type
                 proto.value_info.append(_value_info(node.output, kind, shape))
+                declared = True
+    return declared
+
+
+def _declare_recorded(scopes: list[Scope], copy: onnx.ModelProto, doubts: Mapping[int, set[str]]) -> bool:
+    """Declare what the file states of results for which nothing is inferred; return whether there are any.
+
+    These may be custom operators. An operator behind them then gets a shape.
+    """
+    declared = False
+    for scope, proto in zip(scopes, _graphs(copy.graph), strict=True):
+        made = {name for node in scope.nodes for name in node.outputs} - doubts.get(scope.index, set())
+        for value in scope.proto.value_info:
+            if value.name in made - scope.outputs - scope.shapes.keys() and value.type.tensor_type.HasField("shape"):
+                proto.value_info.append(value)
                 declared = True
     return declared
 
@@ -121,6 +146,18 @@ def _declare_disputed(node: Node, proto: onnx.GraphProto) -> bool:
         if name and name not in scope.outputs:
             proto.value_info.append(_value_info(name, code, shape))
     return True
+
+
+def _declare_scaler(node: Node, proto: onnx.GraphProto) -> bool:
+    """Declare the result of a Scaler, for which onnx infers nothing; return whether that is new."""
+    scope = node.scope
+    shape = scope.shapes.get(node.inputs[0]) if node.has(0) else None
+    if shape is None or scope.shapes.get(node.output) == shape:
+        return False
+    scope.shapes[node.output], scope.types[node.output] = shape, onnx.TensorProto.FLOAT
+    if node.output not in scope.outputs:
+        proto.value_info.append(_value_info(node.output, onnx.TensorProto.FLOAT, shape))
+    return node.output not in scope.outputs
 
 
 def _is_open(shape: Shape) -> bool:

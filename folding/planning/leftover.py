@@ -25,13 +25,16 @@ IMAGE_RANK = 3  # the minimum rank that a Conv accepts
 
 
 def freeze_training(nodes: Iterable[Node]) -> int:
-    """Turn training mode off where nothing reads the updated statistics; return the number of changed operators."""
+    """Turn training mode off where nothing reads the updated statistics; return the number of changed operators.
+
+    That of a constant stays: its statistics are those of the constant, a standardized weight, and no batch's.
+    """
     return sum(_freeze(node) for node in nodes if node.op == NORMALIZATION and _trains(node))
 
 
 def _trains(node: Node) -> bool:
     try:
-        return in_training_mode(node)
+        return in_training_mode(node) and not node.is_constant(0)
     except Refused:
         return False
 

@@ -62,6 +62,11 @@ def moved(node: Node, a: Affine, plan: Plan, idioms: Collection[Node]) -> Outcom
     )
 
 
+def evaluated(node: Node) -> Outcome:
+    """The outcome of a normalization of a constant: only the constant is left of it."""
+    return _outcome(node, None, status="removed")
+
+
 def merged_away(node: Node, plan: Merge) -> Outcome:
     """The outcome of an affine operator that is part of a sum of parallel branches."""
     return _outcome(

@@ -13,10 +13,10 @@ from folding.graph.functions import count_nodes, count_normalizations, inline_wh
 from folding.graph.sites import NORMALIZATION, OPERATORS, affine_of, is_candidate
 from folding.graph.values import indexed
 from folding.graph.writeback import write_back
-from folding.planning import growth, leftover
+from folding.planning import constant_maps, growth, leftover
 from folding.planning.branches import Branches
 from folding.planning.commit import commit, merge
-from folding.planning.outcomes import UNKNOWN, kept, merged_away, moved, out_of_reach
+from folding.planning.outcomes import UNKNOWN, evaluated, kept, merged_away, moved, out_of_reach
 from folding.planning.plan import Plan
 from folding.planning.planner import Planner
 from folding.refusal import Refused
@@ -76,7 +76,8 @@ def fold_graph(
     options.require_matches(node.label for node in graph.nodes())
     notes = []
     if graph.model.functions:
-        kept = {node.scope.prefix[:-1] for node in graph.nodes() if options.keeps(node.label)}
+        staying = [node for node in graph.nodes() if options.keeps(node.label)]
+        kept = {name for node in staying for name in (node.scope.prefix[:-1], node.proto.op_type)}
         file.model, inlined = inline_where_needed(file.model, kept, partial(_fold_variant, file, options, blocked))
         if inlined:
             graph = indexed(file, freeze_initializers=options.freeze_initializers)
@@ -134,6 +135,7 @@ class _Run:
         # Normalizations come first: one may absorb the Mul and Add beside it, which could not fold alone.
         self.sites.sort(key=lambda node: node.op != NORMALIZATION)
         self.ended = dict.fromkeys((node.key for node in self.sites), UNKNOWN)
+        self._evaluate([node for node in chosen if node.key not in self.blocked])
         self._until_nothing_folds(progress)
         planner = self._planner(merge=True)
         left = [node for node in self.sites if not node.is_made]
@@ -148,6 +150,13 @@ class _Run:
             absorbing = tuple(operators.get(label, "") for label in present)
             self.ended[key] = replace(end, absorbed_by=present, operators=end.operators + absorbing)
         self._add_notes()
+
+    def _evaluate(self, nodes: list[Node]) -> None:
+        """Replace normalizations of constants by what they compute."""
+        gone = constant_maps.evaluate(nodes, self.options)
+        self.ended.update({node.key: evaluated(node) for node in gone})
+        self.sites = [node for node in self.sites if not node.removed]
+        self.changed |= bool(gone)
 
     def _present(self, labels: Iterable[str]) -> dict[str, None]:
         """The operators of the current graph that hold what these absorbed, in order."""

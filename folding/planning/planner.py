@@ -6,11 +6,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from folding.graph import constants
 from folding.graph.node import Edge
 from folding.graph.sites import NORMALIZATION, OPERATORS, affine_of
+from folding.planning.halves import half_way, halves
 from folding.planning.noise import require_digits
 from folding.planning.plan import Move, Plan
 from folding.planning.soundness import require_sound
@@ -18,7 +17,7 @@ from folding.refusal import Refused, require
 from folding.rules import RULES, Edit, OperatorRule, Passage, asked, constant, normalization, quantized
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from folding.algebra.affine import Affine
     from folding.graph.idioms import Occurrence
@@ -39,28 +38,34 @@ class Planner:
     """Plans folds of single sites; changes nothing.
 
     `merge` lets an affine operator absorb another one. That is the last resort, because an affine map that
-    moves into a weight leaves no operator. `blocked` holds the reasons why sites must stay, by node key; `idioms` the
+    moves into a weight leaves no operator. `halve` lets one half of a map stay at an affine operator on the way, which
+    then has one constant for both of them. `blocked` holds the reasons why sites must stay, by node key; `idioms` the
     idioms by each of their operators.
     """
 
     options: Options
     merge: bool = False
+    halve: bool = False
     blocked: Mapping[str, Refused] = field(default_factory=dict)
     idioms: Mapping[Node, Occurrence] = field(default_factory=dict)
-    _visits: int = 0
+    visits: int = 0
 
     def plan(self, site: Site) -> Plan | tuple[Refused, Refused]:
         """The first plan that works, backward before forward; both refusals if there is none."""
         node = site.node
         if node.key in self.blocked:
             return self.blocked[node.key], self.blocked[node.key]
-        if site.affine.is_identity and self._can_vanish(site):
+        is_unread = not node.scope.readers(node.output)
+        if (site.affine.is_identity or is_unread) and self._can_vanish(site):
             return Plan(node, site.affine, "forward", Move(removed=(node,)))
         ways: list[Refused] = []
         for direction in ("backward", "forward"):
-            self._visits = 0
+            self.visits = 0
             try:
-                move = Move(removed=(node,)) + self._move(site, direction)
+                require(
+                    not site.is_open or direction == "backward", "unknown-shape", "the rank of its value is unknown"
+                )
+                move = Move(removed=(node,)) + self.move(site, direction)
                 require_sound(self.options, site, move)
             except Refused as refusal:
                 ways.append(refusal)
@@ -71,31 +76,34 @@ class Planner:
     def plan_split(self, site: Site) -> Plan | None:
         """Move only the scale or only the shift of a normalization; one Add or one Mul is left of it.
 
-        ``scale * x + shift = (x + shift / scale) * scale``: either part may come first. The first part may move
-        backward, the last part forward.
+        Of two affine operators in a row, one is left. If the map is that of one of them, it goes as a whole.
         """
+        whole = replace(self, halve=True).plan(site)
+        if isinstance(whole, Plan):
+            return whole
         if site.node.op != NORMALIZATION or site.node.key in self.blocked:
             return None
-        for direction, moved, left in _halves(site.affine):
-            self._visits = 0
+        for direction, moved, left in halves(site.affine):
+            self.visits = 0
             part = replace(site, affine=moved)
             try:
                 require_digits(site)  # the half that stays could move forward afterwards
-                move = Move(edits=(Edit(site.node, become=left),)) + self._move(part, direction)
+                move = Move(edits=(Edit(site.node, become=left),)) + self.move(part, direction)
                 require_sound(self.options, site, move)
             except Refused:
                 continue
             return Plan(site.node, site.affine, direction, move)
         return None
 
-    def _move(self, site: Site, direction: Direction) -> Move:
+    def move(self, site: Site, direction: Direction, depth: int = 0) -> Move:
+        """The move of a site's map in one direction; raises Refused if there is none."""
         if direction == "backward":
-            return self._backward(Edge(site.node, site.data), site.affine, 0)
+            return self._backward(Edge(site.node, site.data), site.affine, depth)
         require_digits(site)
-        return self._forward(site.node, site.affine, 0)
+        return self._forward(site.node, site.affine, depth)
 
     def _can_vanish(self, site: Site) -> bool:
-        """Whether an identity can be removed: its readers then read its input, which a graph output cannot do."""
+        """Whether an identity, or a map whose values nothing reads, can be removed: its readers then read its input."""
         try:
             self._require_unobserved(site.node.scope, site.node.output, site.node)
         except Refused:
@@ -130,13 +138,22 @@ class Planner:
         site = self._companion(producer)
         if site is None:
             return None
+        both = a.after(site.affine)
         try:
-            moved = self._backward(Edge(producer, site.data), a.after(site.affine), depth + 1)
-            return Move(removed=(producer,)) + moved
+            return Move(removed=(producer,)) + self._backward(Edge(producer, site.data), both, depth + 1)
         except Refused:
+            if self.halve and (move := self._half_way(site, both, "backward", depth)) is not None:
+                return move
             if not self.merge:
                 raise
         return None
+
+    def _half_way(self, site: Site, both: Affine, direction: Direction, depth: int) -> Move | None:
+        onward = replace(self, halve=False)
+        try:
+            return half_way(site, both, direction, lambda part: onward.move(part, direction, depth + 1))
+        finally:
+            self.visits = onward.visits
 
     def _through_rule(self, producer: Node, a: Affine, depth: int) -> Move:
         idiom = self.idioms.get(producer)
@@ -220,16 +237,16 @@ class Planner:
         node = edge.node
         self._require_changeable(node)
         site = self._companion(node)
-        idiom = self.idioms.get(node)
-        if idiom is not None:
-            if site is not None and a.is_shift:
-                return Move(edits=(Edit(node, become=site.affine.after(a)),))  # one bias with another
-            raise Refused("idiom", f"it is part of {idiom.idiom.name}", node.label)
-        if site is not None and site.data == edge.index:
+        if node in self.idioms:
+            return self._into_idiom(node, site, a)
+        if site is not None and site.data == edge.index and not site.is_open:
+            both = site.affine.after(a)
             try:
                 require_digits(site)
-                return Move(removed=(node,)) + self._forward(node, site.affine.after(a), depth + 1)
+                return Move(removed=(node,)) + self._forward(node, both, depth + 1)
             except Refused:
+                if self.halve and (move := self._half_way(site, both, "forward", depth)) is not None:
+                    return move
                 if not self.merge:
                     raise
         rule = self._rule(node)
@@ -251,6 +268,12 @@ class Planner:
         branches = (self._forward(node, part, depth + 1, output) for output, part in read.items())
         return sum(branches, self._passing(node, edit))
 
+    def _into_idiom(self, node: Node, site: Site | None, a: Affine) -> Move:
+        """Add a shift to a lone bias; other idioms take no preceding map."""
+        if site is not None and a.is_shift and not site.is_open:
+            return Move(edits=(Edit(node, become=site.affine.after(a)),))
+        raise Refused("idiom", f"it is part of {self.idioms[node].idiom.name}", node.label)
+
     def _is_read(self, node: Node, output: int) -> bool:
         """Whether anything can read this output."""
         scope, name = node.scope, node.outputs[output]
@@ -269,9 +292,9 @@ class Planner:
     # --- checks of every move ---------------------------------------------------------------------------
 
     def _count(self, depth: int, node: Node) -> None:
-        self._visits += 1
-        near = depth < DEPTH_LIMIT and self._visits < VISIT_LIMIT
-        require(near, "too-far", f"more than {self._visits} operators lie on the way", node.label)
+        self.visits += 1
+        near = depth < DEPTH_LIMIT and self.visits < VISIT_LIMIT
+        require(near, "too-far", f"more than {self.visits} operators lie on the way", node.label)
 
     def _companion(self, node: Node) -> Site | None:
         """The node as an affine operator that may move too, None if it is none or must stay."""
@@ -301,19 +324,6 @@ class Planner:
 
     def _require_changeable(self, node: Node) -> None:
         require(not self.options.keeps(node.label), "kept-by-option", "an option keeps it", node.label)
-
-
-def _halves(a: Affine) -> Iterator[tuple[Direction, Affine, Affine]]:
-    """The ways to move one half of a map: the direction, the half that moves, and the half that is left."""
-    scale, shift = a.linear_part(), a.shift_part()
-    yield "backward", scale, shift
-    yield "forward", shift, scale
-    if np.all(a.scale != 0):
-        with np.errstate(all="ignore"):
-            early = type(a).of(np.ones_like(a.scale), a.shift / a.scale)
-        if early.is_finite:
-            yield "forward", scale, early
-            yield "backward", early, scale
 
 
 def _barrier(node: Node) -> Refused:

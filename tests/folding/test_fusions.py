@@ -8,9 +8,9 @@ import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from benchmarks.fusions import optimized, worse
 from tests.fetch_models import FOLDER, fetch
 from tests.folding.test_models import LIGHT, STRUCTURES, TRAINED
-from tests.support.fusions import optimized, worse
 from tests.support.models import fold
 from tests.support.strategies.stacks import stacks
 

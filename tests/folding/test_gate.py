@@ -56,8 +56,9 @@ def with_options(draw, models):
     choice = draw(st.sampled_from(["", "", "", "keep", "only"]))
     if choice and any("bn" in name for name in names):
         options = replace(options, **{choice: (draw(pattern),)})
-    scales = {name for node in operators(before) if node.op_type == "Resize" for name in node.input}
-    tensors = [t.name for t in before.graph.initializer if t.data_type in FLOATS and t.name not in scales]
+    # Other scales change shapes, and other exponents leave the real numbers.
+    fixed = {name for node in operators(before) if node.op_type in {"Pow", "Resize"} for name in node.input}
+    tensors = [t.name for t in before.graph.initializer if t.data_type in FLOATS and t.name not in fixed]
     if tensors and draw(st.integers(0, 3)) == 0:
         before, others = _overridable(before, draw(st.lists(st.sampled_from(tensors), min_size=1, unique=True)))
         if not options.freeze_initializers:

@@ -38,11 +38,13 @@ def _types(graph: onnx.GraphProto) -> list[str]:
     return [*(node.op_type for node in graph.node), *inner]
 
 
-def worse(before: Counter[str], after: Counter[str]) -> list[str]:
-    """What folding cost the runtime: more operators in all, or fused ones that are gone; empty if nothing.
+def total(graph: Counter[str]) -> int:
+    """The operators of a graph but its Transposes: the runtime moves, adds and removes them by an estimate of cost."""
+    return graph.total() - graph["Transpose"]
 
-    Transposes are not counted: the runtime moves, adds and removes them by an estimate of their cost of its own.
-    """
-    count, left = (graph.total() - graph["Transpose"] for graph in (before, after))
+
+def worse(before: Counter[str], after: Counter[str]) -> list[str]:
+    """What folding cost the runtime: more operators in all, or fused ones that are gone; empty if nothing."""
+    count, left = total(before), total(after)
     found = [f"{count} -> {left} operators"] if left > count else []
     return found + [f"{before[op]} -> {after[op]} {op}" for op in sorted(FUSED) if after[op] < before[op]]

@@ -97,7 +97,7 @@ def fold_model(model: onnx.ModelProto, options: Options = DEFAULTS) -> tuple[onn
                 continue
             report = _report(folded, file, "model", "model", len(result), started)
         verdict = _verify_in_memory(data, result, options, folded) if folded.changed else _same(options)
-        report = _judged(replace(report, verification=verdict), options)
+        report = _judged(_verified(report, verdict), options)
         return onnxfile.parsed(result), report
 
 
@@ -139,13 +139,21 @@ def _fold_once(
         if progress is not None:
             progress("verifying", 0, 1)
         verdicts.append(_verify_files(source, staged, options, folded))
-        _judged(replace(report, verification=verdicts[0], seconds=time.perf_counter() - started), options)
+        _judged(replace(_verified(report, verdicts[0]), seconds=time.perf_counter() - started), options)
 
     try:
         written = onnxfile.write(file, target, progress=_stage(progress, "writing"), before_commit=judge)
     except UnrepresentableError:
         raise _Unrepresentable(unrepresentable(folded, blocked)) from None
-    return replace(report, verification=verdicts[0], bytes_after=written, seconds=time.perf_counter() - started)
+    report = _verified(report, verdicts[0])
+    return replace(report, bytes_after=written, seconds=time.perf_counter() - started)
+
+
+def _verified(report: Report, verdict: Verification) -> Report:
+    """The report with the verdict, and with a note on what turning training mode off did to the results."""
+    changes = (f'"{one.name}" by up to {one.max_absolute:.3g} ({one.max_relative:.2%})' for one in verdict.frozen)
+    note = f"without training mode the results differ from the original's: {', '.join(changes)}, on the samples"
+    return replace(report, verification=verdict, notes=(*report.notes, *([note] if verdict.frozen else [])))
 
 
 def _judged(report: Report, options: Options) -> Report:
@@ -183,7 +191,9 @@ def _verify_files(before: Path, after: Path, options: Options, folded: Folded) -
     with onnxfile.read(before) as file:
         freeze_only(file, options)
         onnxfile.write(file, frozen)
-    return verify(frozen, after, inputs=options.inputs, timeout=options.verify_timeout)
+    verdict = verify(frozen, after, inputs=options.inputs, timeout=options.verify_timeout)
+    change = verify(before, frozen, inputs=options.inputs, timeout=options.verify_timeout)
+    return replace(verdict, frozen=change.outputs)
 
 
 def _verify_in_memory(before: bytes, after: bytes, options: Options, folded: Folded) -> Verification:

@@ -78,6 +78,8 @@ def fold_graph(
     if graph.model.functions:
         staying = [node for node in graph.nodes() if options.keeps(node.label)]
         kept = {name for node in staying for name in (node.scope.prefix[:-1], node.proto.op_type)}
+        if options.freeze_training == "samples":  # what trains in a function keeps its mode
+            kept |= {node.scope.prefix[:-1] for node in graph.nodes() if leftover.trains(node)}
         file.model, inlined = inline_where_needed(file.model, kept, partial(_fold_variant, file, options, blocked))
         if inlined:
             graph = indexed(file, freeze_initializers=options.freeze_initializers)
@@ -102,8 +104,10 @@ def _fold_variant(file: OnnxFile, options: Options, blocked: Mapping[str, Refuse
 
 def freeze_only(file: OnnxFile, options: Options) -> None:
     """Turn training mode off as `fold_graph` does with these options, and fold nothing."""
-    graph = indexed(file)
-    leftover.freeze_training(node for node in graph.nodes() if options.selects(node.label))
+    graph = indexed(file, freeze_initializers=options.freeze_initializers)
+    shapes.infer(graph)
+    leftover.freeze_training((node for node in graph.nodes() if options.selects(node.label)), options)
+    write_back(graph)
 
 
 class _Run:
@@ -127,9 +131,11 @@ class _Run:
         """Fold until nothing changes, then record why the rest stays and write it in the form that the options set."""
         shapes.infer(self.graph)
         chosen = [node for node in self.graph.nodes() if self.options.selects(node.label)]
-        if self.options.freeze_training and (frozen := leftover.freeze_training(chosen)):
+        if self.options.freezes and (frozen := leftover.freeze_training(chosen, self.options)):
             self.changed, self.frozen = True, frozen
-            self.notes.append(f"training mode was turned off in {frozen} BatchNormalization, then the model was folded")
+            whose = "of the samples" if self.options.freeze_training == "samples" else "that it stores"
+            how = f"with the statistics {whose}, then the model was folded"
+            self.notes.append(f"training mode was turned off in {frozen} BatchNormalization, {how}")
         self.idioms.update(idioms.find(self.graph))
         self.sites = [node for node in self.graph.nodes() if node not in self.idioms and is_candidate(node)]
         # Normalizations come first: one may absorb the Mul and Add beside it, which could not fold alone.

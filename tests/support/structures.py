@@ -114,7 +114,7 @@ def in_inference_mode(model: onnx.ModelProto, options: Options) -> onnx.ModelPro
     result = onnx.ModelProto()
     result.CopyFrom(model)
     for node in operators(result):
-        if options.freeze_training and options.selects(node.name):
+        if options.freezes and options.selects(node.name):
             for attribute in node.attribute:
                 attribute.i = 0 if attribute.name == "training_mode" else attribute.i
     return result

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +19,7 @@ from folding.refusal import Refused, require
 from folding.rules import RULES, Edit, OperatorRule, Passage, asked, constant, quantized
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from folding.algebra.affine import Affine
     from folding.graph.index import Graph, Scope
@@ -111,7 +113,7 @@ class Planner:
             if edit.become is not None or edit.leftover is not None:
                 _require_operators(site.node.scope.graph)
                 require(value_type(edit.node), "unknown-type", "the type of the value is unknown", edit.node.label)
-        twice = next((node for node in parts if parts.count(node) > 1), None)
+        twice = _repeated(parts)
         require(twice is None, "reconvergent", "two ways of the move meet here", twice.label if twice else "")
         gain = len(move.removed) - move.added
         gone = [*move.removed, *(edit.node for edit in move.edits if edit.become is not None)]
@@ -135,8 +137,8 @@ class Planner:
                 f"{name!r} is an input of the graph" if inside else f"{name!r} comes from an enclosing graph",
             )
         self._require_unobserved(scope, name, producer)
-        others = [reader.node.label for reader in scope.readers(name) if reader != edge]
-        require(not others, "other-consumer", f"{', '.join(map(repr, others[:3]))} reads {name!r} too", producer.label)
+        others = list(islice((reader.node.label for reader in scope.readers(name) if reader != edge), 3))
+        require(not others, "other-consumer", f"{', '.join(map(repr, others))} reads {name!r} too", producer.label)
         self._require_changeable(producer)
         if name != producer.output:
             return self._through_part(producer, producer.outputs.index(name), a, depth)
@@ -222,9 +224,9 @@ class Planner:
         self._count(depth, producer)
         scope, name = producer.scope, producer.outputs[output]
         self._require_unobserved(scope, name, producer)
-        readers = scope.readers(name)
+        readers = list(scope.readers(name))
         require(readers, "unused", f"nothing reads {name!r}")
-        repeated = next((edge.node for edge in readers if sum(e.node is edge.node for e in readers) > 1), None)
+        repeated = _repeated(edge.node for edge in readers)
         require(repeated is None, "reconvergent", f"it reads {name!r} twice", repeated.label if repeated else "")
         return sum((self._into(edge, a, depth) for edge in readers), Move())
 
@@ -260,7 +262,7 @@ class Planner:
     def _is_read(self, node: Node, output: int) -> bool:
         """Whether anything can read this output."""
         scope, name = node.scope, node.outputs[output]
-        return bool(name) and (bool(scope.readers(name)) or name in scope.outputs | scope.captured | scope.pinned)
+        return bool(name) and (any(scope.readers(name)) or scope.is_seen(name))
 
     def _with_leftover(self, edit: Edit, depth: int) -> Move:
         """Move what an absorber could not absorb further forward if possible; otherwise it stays after the absorber."""
@@ -305,6 +307,11 @@ class Planner:
 
     def _require_changeable(self, node: Node) -> None:
         require(not self.options.keeps(node.label), "kept-by-option", "an option keeps it", node.label)
+
+
+def _repeated(nodes: Iterable[Node]) -> Node | None:
+    """The first operator that is there more than once."""
+    return next((node for node, times in Counter(nodes).items() if times > 1), None)
 
 
 def _require_operators(graph: Graph) -> None:

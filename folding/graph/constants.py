@@ -165,12 +165,13 @@ def _evaluate(scope: Scope, name: str) -> Weight | Array:
         return owner.weights[name]
     if name not in owner.evaluated:
         if name in owner.initializers:
-            owner.evaluated[name] = of_tensor(owner, owner.initializers[name])
+            owner.graph.hold(owner, name, of_tensor(owner, owner.initializers[name]))
         elif name in owner.sparse:
-            owner.evaluated[name] = _of_sparse(owner, owner.sparse[name])
+            owner.graph.hold(owner, name, _of_sparse(owner, owner.sparse[name]))
         else:
             node = owner.producers[name]
-            owner.evaluated |= zip(node.outputs, _of_node(node), strict=False)
+            for output, found in zip(node.outputs, _of_node(node), strict=False):
+                owner.graph.hold(owner, output, found)
     return owner.evaluated[name]
 
 

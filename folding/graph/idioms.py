@@ -199,12 +199,7 @@ def _occurrence(idiom: Idiom, match: Match | None, found: Mapping[Node, Occurren
 def _is_inner(node: Node, nodes: tuple[Node, ...]) -> bool:
     """Whether only these operators read a value."""
     scope, name = node.scope, node.output
-    return not is_seen(scope, name) and all(edge.node in nodes for edge in scope.readers(name))
-
-
-def is_seen(scope: Scope, name: str) -> bool:
-    """Whether anything but the operators of its graph can see a value."""
-    return name in scope.outputs or name in scope.captured or name in scope.pinned or name in scope.annotated
+    return not (scope.is_seen(name) or name in scope.annotated) and all(edge.node in nodes for edge in scope.readers(name))
 
 
 def _free_axes(idiom: Idiom, match: Match) -> frozenset[int] | None:
@@ -236,10 +231,11 @@ def _parameter(
     If the rank of the value is unknown, axes count from the end, and the constant has one axis.
     """
     scope, name = node.scope, node.output
-    readers = scope.uses.get(name, [])
-    if is_seen(scope, name) or len(readers) != 1 or readers[0].node.op != op:
+    readers = scope.uses.get(name, ())
+    edge = next(iter(readers), None)
+    if edge is None or scope.is_seen(name) or name in scope.annotated or len(readers) != 1 or edge.node.op != op:
         return None
-    reader, other = readers[0].node, 1 - readers[0].index
+    reader, other = edge.node, 1 - edge.index
     if reader in found or not reader.is_constant(other) or reader.dtype(other) not in FLOAT_TYPES:
         return None
     shape = scope.values.shape(scope, reader.inputs[other])

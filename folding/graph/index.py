@@ -15,7 +15,7 @@ from folding.graph.weights import dtype_of
 from folding.refusal import Refused, require
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import numpy as np
     from numpy.typing import NDArray
@@ -56,6 +56,28 @@ class Values(Protocol):
         ...
 
 
+class Nodes:
+    """The operators of a scope in order. Inserting one takes constant time; the next reader puts the list together."""
+
+    def __init__(self, nodes: Iterable[Node]) -> None:
+        self._nodes = list(nodes)
+        self._behind: dict[Node, list[Node]] = {}  # what was inserted directly behind each, the last one first
+
+    def insert_behind(self, node: Node, new: Node) -> None:
+        """Insert an operator directly behind another one."""
+        self._behind.setdefault(node, []).append(new)
+
+    def __iter__(self) -> Iterator[Node]:
+        if self._behind:
+            waiting = self._nodes[::-1]
+            self._nodes = []
+            while waiting:
+                node = waiting.pop()
+                self._nodes.append(node)
+                waiting += self._behind.pop(node, ())
+        return iter(self._nodes)
+
+
 class Scope:
     """A graph (the main one, a body of If, Loop, Scan) or a function, with the producers and readers of its names."""
 
@@ -84,16 +106,16 @@ class Scope:
         self.restructured = False  # whether operators were added or removed
         self.shapes: dict[str, Shape] = {name: tuple(sparse.dims) for name, sparse in self.sparse.items()}
         self.types: dict[str, int] = {name: sparse.values.data_type for name, sparse in self.sparse.items()}
-        self.nodes = [Node(node, self) for node in proto.node]
+        self.nodes = Nodes(Node(node, self) for node in proto.node)
         self.producers = {name: node for node in self.nodes for name in node.outputs if name}
         if parent is not None:
             own = {*self.producers, *self.inputs, *self.initializers, *self.sparse}
             self.shadowing = {name for name in own if parent.owner(name) is not None}
-        self.uses: dict[str, list[Edge]] = defaultdict(list)
+        self.uses: dict[str, dict[Edge, None]] = defaultdict(dict)  # a dict is a set in order
         for node in self.nodes:
             for index, name in enumerate(node.inputs):
                 if name:
-                    self.uses[name].append(Edge(node, index))
+                    self.uses[name][Edge(node, index)] = None
         for node in self.nodes:
             for body in bodies(node.proto):
                 self._capture(Scope(graph, body, self))
@@ -121,9 +143,13 @@ class Scope:
             return False
         return self.parent is not None or self.graph.model.ir_version >= FIRST_IR_WITH_DEFAULTS
 
-    def readers(self, name: str) -> list[Edge]:
+    def readers(self, name: str) -> Iterator[Edge]:
         """The uses of a value that read its elements."""
-        return [edge for edge in self.uses.get(name, ()) if edge.reads_values]
+        return (edge for edge in self.uses.get(name, ()) if edge.reads_values)
+
+    def is_seen(self, name: str) -> bool:
+        """Whether more than the operators here reads a value: a caller, a nested graph or training information."""
+        return name in self.outputs or name in self.captured or name in self.pinned
 
     def known_shape(self, name: str) -> Shape:
         """The shape of a value, None for unknown dimensions.
@@ -163,6 +189,8 @@ class Graph:
         self.opset = versions.pop() if versions else 1
         self.overridden = {f.name for f in self.model.functions if f.domain in STANDARD_DOMAINS}
         self.scopes: list[Scope] = []
+        self._held: list[tuple[Scope, str]] = []  # large constants that were evaluated since the last release
+        self._numbers: dict[str, int] = {}  # of the last fresh name for each wish
         self._schemas: dict[str, defs.OpSchema] = {}
         self._context = checker.C.CheckerContext()
         self._context.ir_version = self.model.ir_version
@@ -216,18 +244,25 @@ class Graph:
         """All operators of all scopes that were not removed, outer scopes first."""
         return (node for scope in self.scopes for node in scope.nodes if not node.removed)
 
+    def hold(self, scope: Scope, name: str, found: Weight | NDArray[Any]) -> None:
+        """Keep a constant that was evaluated: a small one for good, a large one until the next release."""
+        scope.evaluated[name] = found
+        if found.nbytes > KEPT_BYTES:
+            self._held.append((scope, name))
+
     def release(self) -> None:
         """Release large constants that were evaluated while planning; few are needed twice."""
-        for scope in self.scopes:
-            for name in [name for name, found in scope.evaluated.items() if found.nbytes > KEPT_BYTES]:
-                del scope.evaluated[name]
+        for scope, name in self._held:
+            scope.evaluated.pop(name, None)
+        self._held.clear()
 
     def fresh_name(self, wish: str) -> str:
         """A new unique name, as close to `wish` as possible; it is reserved from now on."""
-        name, number = wish, 1
+        name, number = wish, self._numbers.get(wish, 1)
         while name in self.names:
             number += 1
             name = f"{wish}_{number}"
+        self._numbers[wish] = number
         self.names.add(name)
         return name
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import onnx
 from onnx import defs, helper
@@ -26,12 +25,11 @@ SHAPE_READERS = frozenset({"Shape", "Size"})  # they read no values, so a change
 CAST_LIKE, LIKE = "CastLike", 1  # it reads the type of this input, and no values of it
 
 
-@dataclass(frozen=True)
-class Edge:
+class Edge(NamedTuple):
     """The input with number `index` of `node`."""
 
     node: Node
-    index: int
+    index: int  # type: ignore[assignment]  # instead of the method of tuples
 
     @property
     def reads_values(self) -> bool:
@@ -113,7 +111,7 @@ class Node:
         self.known_site = None
         for name in self.outputs:
             if self.scope.evaluated.pop(name, None) is not None:
-                for edge in self.scope.uses[name]:
+                for edge in list(self.scope.uses[name]):
                     edge.node.changed()
 
     def has(self, index: int) -> bool:

@@ -148,8 +148,7 @@ def in_training_mode(node: Node) -> bool:
 def read_outputs(node: Node) -> list[str]:
     """The outputs after the first that anything can read."""
     scope = node.scope
-    seen = scope.outputs | scope.captured | scope.pinned
-    return [name for name in node.outputs[1:] if name and (scope.uses.get(name) or name in seen)]
+    return [name for name in node.outputs[1:] if name and (scope.uses.get(name) or scope.is_seen(name))]
 
 
 def _of_normalization(node: Node) -> Affine:

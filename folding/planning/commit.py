@@ -92,9 +92,9 @@ def _bypass(node: Node, *, keep_output: bool) -> None:
         scope.dropped.discard(output)
     else:
         old, new = output, value
-    for edge in list(scope.uses.pop(old, ())):
+    for edge in scope.uses.pop(old, ()):
         edge.node.inputs[edge.index] = edge.node.proto.input[edge.index] = new
-        scope.uses[new].append(edge)
+        scope.uses[new][edge] = None
 
 
 # --- what operators become ---------------------------------------------------------------------------------

@@ -168,12 +168,12 @@ class _Run:
         """The operators of the current graph that hold what these absorbed, in order."""
         found: dict[str, None] = {}
         seen: set[str] = set()
-        waiting = list(labels)
+        waiting = list(labels)[::-1]
         while waiting:
-            label = waiting.pop(0)
+            label = waiting.pop()
             if label in self.absorbers and label not in seen:  # two operators may have the same name
                 seen.add(label)
-                waiting = [*self.absorbers[label], *waiting]
+                waiting += self.absorbers[label][::-1]
             else:
                 found[self.labels.get(label, label)] = None
         return found
@@ -198,7 +198,8 @@ class _Run:
         """Write the normalizations that stay in the requested form; return whether there were any."""
         chosen = [n for n in left if self.options.selects(n.label) and n.key not in self.blocked]
         rewritten = [node for node in chosen if leftover.rewrite(node, self.options)]
-        self.sites += [node for node in self.graph.nodes() if node.is_made and node not in self.sites]
+        known = set(self.sites)
+        self.sites += [node for node in self.graph.nodes() if node.is_made and node not in known]
         if rewritten:
             self.changed = True
             form = {"affine": "Mul + Add", "conv": "a depthwise Conv"}[self.options.leftover]
@@ -234,7 +235,7 @@ class _Run:
                 self.graph.release()
         left = [node for node in self.sites if not node.removed]
         made = [node for node in self.graph.nodes() if node.is_made] if folded else []
-        self.sites = [*left, *(node for node in made if node not in left)]
+        self.sites = list(dict.fromkeys([*left, *made]))
         if folded:
             self._leave_idioms()
         return folded

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from folding.graph import constants
@@ -12,7 +13,7 @@ from folding.graph.sites import NORMALIZATION, OPERATORS, affine_of
 from folding.planning.halves import half_way, halves
 from folding.planning.noise import require_digits
 from folding.planning.plan import Move, Plan
-from folding.planning.soundness import require_sound
+from folding.planning.soundness import repeated, require_sound
 from folding.refusal import Refused, require
 from folding.rules import RULES, Edit, OperatorRule, Passage, asked, constant, normalization, quantized
 
@@ -55,7 +56,7 @@ class Planner:
         node = site.node
         if node.key in self.blocked:
             return self.blocked[node.key], self.blocked[node.key]
-        is_unread = not node.scope.readers(node.output)
+        is_unread = not any(node.scope.readers(node.output))
         if (site.affine.is_identity or is_unread) and self._can_vanish(site):
             return Plan(node, site.affine, "forward", Move(removed=(node,)))
         ways: list[Refused] = []
@@ -126,8 +127,8 @@ class Planner:
                 f"{name!r} is an input of the graph" if inside else f"{name!r} comes from an enclosing graph",
             )
         self._require_unobserved(scope, name, producer)
-        others = [reader.node.label for reader in scope.readers(name) if reader != edge]
-        require(not others, "other-consumer", f"{', '.join(map(repr, others[:3]))} reads {name!r} too", producer.label)
+        others = list(islice((reader.node.label for reader in scope.readers(name) if reader != edge), 3))
+        require(not others, "other-consumer", f"{', '.join(map(repr, others))} reads {name!r} too", producer.label)
         self._require_changeable(producer)
         if name != producer.output:
             return self._through_part(producer, producer.outputs.index(name), a, depth)
@@ -227,10 +228,10 @@ class Planner:
         self._count(depth, producer)
         scope, name = producer.scope, producer.outputs[output]
         self._require_unobserved(scope, name, producer)
-        readers = scope.readers(name)
+        readers = list(scope.readers(name))
         require(readers, "unused", f"nothing reads {name!r}")
-        repeated = next((edge.node for edge in readers if sum(e.node is edge.node for e in readers) > 1), None)
-        require(repeated is None, "reconvergent", f"it reads {name!r} twice", repeated.label if repeated else "")
+        twice = repeated(edge.node for edge in readers)
+        require(twice is None, "reconvergent", f"it reads {name!r} twice", twice.label if twice else "")
         return sum((self._into(edge, a, depth) for edge in readers), Move())
 
     def _into(self, edge: Edge, a: Affine, depth: int) -> Move:
@@ -277,7 +278,7 @@ class Planner:
     def _is_read(self, node: Node, output: int) -> bool:
         """Whether anything can read this output."""
         scope, name = node.scope, node.outputs[output]
-        return bool(name) and (bool(scope.readers(name)) or name in scope.outputs | scope.captured | scope.pinned)
+        return bool(name) and (any(scope.readers(name)) or scope.is_seen(name))
 
     def _with_leftover(self, edit: Edit, depth: int) -> Move:
         """Move what an absorber could not absorb further forward if possible; otherwise it stays after the absorber."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from folding.graph.sites import MULTIDIRECTIONAL, NORMALIZATION, value_type
@@ -10,7 +11,10 @@ from folding.planning.makers import require_makers
 from folding.refusal import require
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from folding.graph.index import Graph
+    from folding.graph.node import Node
     from folding.graph.sites import Site
     from folding.options import Options
     from folding.planning.plan import Move
@@ -31,7 +35,7 @@ def require_sound(options: Options, site: Site, move: Move) -> None:
         if edit.become is not None or edit.leftover is not None:
             _require_operators(site.node.scope.graph)
             require(value_type(edit.node), "unknown-type", "the type of the value is unknown", edit.node.label)
-    twice = next((node for node in parts if parts.count(node) > 1), None)
+    twice = repeated(parts)
     require(twice is None, "reconvergent", "two ways of the move meet here", twice.label if twice else "")
     gain = len(move.removed) - move.added
     gone = [*move.removed, *(edit.node for edit in move.edits if edit.become is not None)]
@@ -39,6 +43,11 @@ def require_sound(options: Options, site: Site, move: Move) -> None:
     gains = gain > 0 or (gain == 0 and normalizes)
     require(gains, "no-gain", "the operators it would leave are as many as it removes", site.node.label)
     require_small(move, normalizes=normalizes)
+
+
+def repeated(nodes: Iterable[Node]) -> Node | None:
+    """The first operator that is there more than once."""
+    return next((node for node, times in Counter(nodes).items() if times > 1), None)
 
 
 def _require_operators(graph: Graph) -> None:

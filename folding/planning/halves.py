@@ -13,12 +13,13 @@ from folding.refusal import Refused
 from folding.rules import Edit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from folding.algebra.affine import Affine
     from folding.graph.sites import Site
     from folding.planning.plan import Direction
-    from folding.planning.planner import Planner
+
+    Mover = Callable[[Site, Direction, int], Move]  # raises Refused
 
 
 def halves(a: Affine) -> Iterator[tuple[Direction, Affine, Affine]]:
@@ -38,21 +39,18 @@ def halves(a: Affine) -> Iterator[tuple[Direction, Affine, Affine]]:
             yield "backward", early, scale
 
 
-def half_way(planner: Planner, site: Site, both: Affine, direction: Direction, depth: int) -> Move | None:
+def half_way(onward: Mover, site: Site, both: Affine, direction: Direction, depth: int) -> Move | None:
     """Let an operator on the way hold one half of its own map and the moving one, and move the other half on.
 
     ``both`` is the composition of the two. None if neither half moves.
     """
     if site.node.op == NORMALIZATION or site.is_open:
         return None
-    onward = replace(planner, halve=False)
     for way, moved, left in halves(both):
         if way == direction and not moved.is_identity:
             try:
-                move = onward.move(replace(site, affine=moved), direction, depth + 1)
+                move = onward(replace(site, affine=moved), direction, depth + 1)
             except Refused:
                 continue
-            finally:
-                planner.visits = onward.visits
             return Move(path=(site.node,), edits=(Edit(site.node, become=left, passed=True),)) + move
     return None

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from folding.graph import constants
 from folding.graph.node import Edge
-from folding.graph.sites import MULTIDIRECTIONAL, NORMALIZATION, OPERATORS, affine_of, value_type
+from folding.graph.sites import NORMALIZATION, OPERATORS, affine_of, value_type
 from folding.planning.halves import half_way, halves
-from folding.planning.makers import require_makers
+from folding.planning.makers import require_makers, require_operators
 from folding.planning.plan import Move, Plan
 from folding.refusal import Refused, require
 from folding.rules import RULES, Edit, OperatorRule, Passage, asked, constant, quantized
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from folding.algebra.affine import Affine
-    from folding.graph.index import Graph, Scope
+    from folding.graph.index import Scope
     from folding.graph.node import Node
     from folding.graph.sites import Site
     from folding.options import Options
@@ -44,7 +44,7 @@ class Planner:
     merge: bool = False
     halve: bool = False
     blocked: Mapping[str, Refused] = field(default_factory=dict)
-    visits: int = 0
+    _visits: list[int] = field(default_factory=lambda: [0])  # of the move that is planned, one number
 
     def plan(self, site: Site) -> Plan | tuple[Refused, Refused]:
         """The first plan that works, backward before forward; both refusals if there is none."""
@@ -56,7 +56,7 @@ class Planner:
             return Plan(node, site.affine, "forward", Move(removed=(node,)))
         ways: list[Refused] = []
         for direction in ("backward", "forward"):
-            self.visits = 0
+            self._visits[0] = 0
             try:
                 require(
                     not site.is_open or direction == "backward", "unknown-shape", "the rank of its value is unknown"
@@ -80,7 +80,7 @@ class Planner:
         if site.node.op != NORMALIZATION or site.node.key in self.blocked:
             return None
         for direction, moved, left in halves(site.affine):
-            self.visits = 0
+            self._visits[0] = 0
             part = replace(site, affine=moved)
             try:
                 move = Move(edits=(Edit(site.node, become=left),)) + self.move(part, direction)
@@ -117,7 +117,7 @@ class Planner:
             changed = edit.constants if edit.become is None else range(len(edit.node.inputs))
             require_makers(self.options, edit.node, changed)
             if edit.become is not None or edit.leftover is not None:
-                _require_operators(site.node.scope.graph)
+                require_operators(site.node.scope.graph)
                 require(value_type(edit.node), "unknown-type", "the type of the value is unknown", edit.node.label)
         twice = next((node for node in parts if parts.count(node) > 1), None)
         require(twice is None, "reconvergent", "two ways of the move meet here", twice.label if twice else "")
@@ -159,7 +159,10 @@ class Planner:
         try:
             return Move(removed=(producer,)) + self._backward(Edge(producer, site.data), both, depth + 1)
         except Refused:
-            if self.halve and (move := half_way(self, site, both, "backward", depth)) is not None:
+            if (
+                self.halve
+                and (move := half_way(replace(self, halve=False).move, site, both, "backward", depth)) is not None
+            ):
                 return move
             if not self.merge:
                 raise
@@ -247,7 +250,10 @@ class Planner:
             try:
                 return Move(removed=(node,)) + self._forward(node, both, depth + 1)
             except Refused:
-                if self.halve and (move := half_way(self, site, both, "forward", depth)) is not None:
+                if (
+                    self.halve
+                    and (move := half_way(replace(self, halve=False).move, site, both, "forward", depth)) is not None
+                ):
                     return move
                 if not self.merge:
                     raise
@@ -288,9 +294,9 @@ class Planner:
     # --- checks of every move ---------------------------------------------------------------------------
 
     def _count(self, depth: int, node: Node) -> None:
-        self.visits += 1
-        near = depth < DEPTH_LIMIT and self.visits < VISIT_LIMIT
-        require(near, "too-far", f"more than {self.visits} operators lie on the way", node.label)
+        self._visits[0] += 1
+        near = depth < DEPTH_LIMIT and self._visits[0] < VISIT_LIMIT
+        require(near, "too-far", f"more than {self._visits[0]} operators lie on the way", node.label)
 
     def _companion(self, node: Node) -> Site | None:
         """The node as an affine operator that may move too, None if it is none or must stay."""
@@ -318,12 +324,6 @@ class Planner:
 
     def _require_changeable(self, node: Node) -> None:
         require(not self.options.keeps(node.label), "kept-by-option", "an option keeps it", node.label)
-
-
-def _require_operators(graph: Graph) -> None:
-    """Require that Mul and Add have their standard meaning, including broadcasting."""
-    require(graph.opset >= MULTIDIRECTIONAL, "old-opset", "Mul and Add broadcast by attributes before opset 7")
-    require(not graph.overridden & {"Add", "Mul"}, "custom-domain", "a function gives Add or Mul another meaning")
 
 
 def _barrier(node: Node) -> Refused:

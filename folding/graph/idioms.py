@@ -199,7 +199,8 @@ def _occurrence(idiom: Idiom, match: Match | None, found: Mapping[Node, Occurren
 def _is_inner(node: Node, nodes: tuple[Node, ...]) -> bool:
     """Whether only these operators read a value."""
     scope, name = node.scope, node.output
-    return not (scope.is_seen(name) or name in scope.annotated) and all(edge.node in nodes for edge in scope.readers(name))
+    seen = scope.is_seen(name) or name in scope.annotated
+    return not seen and all(edge.node in nodes for edge in scope.readers(name))
 
 
 def _free_axes(idiom: Idiom, match: Match) -> frozenset[int] | None:

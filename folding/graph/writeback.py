@@ -12,8 +12,11 @@ from folding.graph.surgery import replace
 from folding.graph.weights import FLOAT_TYPES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from folding.graph.index import Graph, Scope
     from folding.graph.weights import Weight
+    from folding.onnxfile import OnnxFile
 
 # What of a TensorProto goes when it holds other values.
 VALUES = (
@@ -36,6 +39,15 @@ def write_back(graph: Graph) -> None:
         gone = {name for name in scope.dropped if name not in scope.producers} | set(scope.weights)
         if any(value.name in gone for value in scope.proto.value_info):
             replace(scope.proto.value_info, [value for value in scope.proto.value_info if value.name not in gone])
+
+
+def with_outputs(graph: Graph, names: Iterable[str]) -> OnnxFile:
+    """A variant of the file, as it is in memory, with these values of the main graph among its outputs or inputs."""
+    model = onnx.ModelProto()
+    model.CopyFrom(graph.model)
+    known = {value.name for value in (*model.graph.input, *model.graph.output)}
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
+    return graph.file.variant(model)
 
 
 def _write_constants(scope: Scope) -> None:

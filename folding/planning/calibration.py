@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 
 from folding import onnxfile
 from folding.graph.surgery import set_constant
 from folding.graph.weights import FLOAT_TYPES, Weight, rounded
+from folding.graph.writeback import with_outputs
 from folding.verification.parent import available_memory
 from folding.verification.statistics import collect
 
@@ -37,14 +37,10 @@ def calibrate(nodes: list[Node], options: Options) -> list[Node]:
         return []
     graph = settled[0].scope.graph
     values = list(dict.fromkeys(node.inputs[0] for node in settled))
-    model = onnx.ModelProto()
-    model.CopyFrom(graph.model)
-    known = {value.name for value in (*model.graph.input, *model.graph.output)}
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in values if name not in known)
     assert options.inputs is not None  # noqa: S101  the options require it
     with tempfile.TemporaryDirectory(prefix="bnfold-calibrate-") as folder:
         path = Path(folder, "model.onnx")
-        onnxfile.write(graph.file.variant(model), path)
+        onnxfile.write(with_outputs(graph, values), path)
         found = collect(path, values, str(options.inputs), options.verify_timeout, available_memory())
     return [node for node in settled if _set(node, found[node.inputs[0]])]
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from folding.graph.sites import Site
     from folding.planning.plan import Direction
 
+    Mover = Callable[[Site, Direction, int], Move]  # raises Refused
+
 
 def halves(a: Affine) -> Iterator[tuple[Direction, Affine, Affine]]:
     """The ways to move one half of a map: the direction, the half that moves, and the half that is left.
@@ -37,17 +39,17 @@ def halves(a: Affine) -> Iterator[tuple[Direction, Affine, Affine]]:
             yield "backward", early, scale
 
 
-def half_way(site: Site, both: Affine, direction: Direction, onward: Callable[[Site], Move]) -> Move | None:
+def half_way(onward: Mover, site: Site, both: Affine, direction: Direction, depth: int) -> Move | None:
     """Let an operator on the way hold one half of its own map and the moving one, and move the other half on.
 
-    ``both`` is the composition of the two, `onward` moves a map on. None if neither half moves.
+    ``both`` is the composition of the two. None if neither half moves.
     """
     if site.node.op == NORMALIZATION or site.is_open:
         return None
     for way, moved, left in halves(both):
         if way == direction and not moved.is_identity:
             try:
-                move = onward(replace(site, affine=moved))
+                move = onward(replace(site, affine=moved), direction, depth + 1)
             except Refused:
                 continue
             return Move(path=(site.node,), edits=(Edit(site.node, become=left, passed=True),)) + move

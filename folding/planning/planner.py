@@ -49,7 +49,7 @@ class Planner:
     halve: bool = False
     blocked: Mapping[str, Refused] = field(default_factory=dict)
     idioms: Mapping[Node, Occurrence] = field(default_factory=dict)
-    visits: int = 0
+    _visits: list[int] = field(default_factory=lambda: [0])  # of the move that is planned, one number
 
     def plan(self, site: Site) -> Plan | tuple[Refused, Refused]:
         """The first plan that works, backward before forward; both refusals if there is none."""
@@ -61,7 +61,7 @@ class Planner:
             return Plan(node, site.affine, "forward", Move(removed=(node,)))
         ways: list[Refused] = []
         for direction in ("backward", "forward"):
-            self.visits = 0
+            self._visits[0] = 0
             try:
                 require(
                     not site.is_open or direction == "backward", "unknown-shape", "the rank of its value is unknown"
@@ -85,7 +85,7 @@ class Planner:
         if site.node.op != NORMALIZATION or site.node.key in self.blocked:
             return None
         for direction, moved, left in halves(site.affine):
-            self.visits = 0
+            self._visits[0] = 0
             part = replace(site, affine=moved)
             try:
                 require_digits(site)  # the half that stays could move forward afterwards
@@ -143,18 +143,14 @@ class Planner:
         try:
             return Move(removed=(producer,)) + self._backward(Edge(producer, site.data), both, depth + 1)
         except Refused:
-            if self.halve and (move := self._half_way(site, both, "backward", depth)) is not None:
+            if (move := self._half_way(site, both, "backward", depth)) is not None:
                 return move
             if not self.merge:
                 raise
         return None
 
     def _half_way(self, site: Site, both: Affine, direction: Direction, depth: int) -> Move | None:
-        onward = replace(self, halve=False)
-        try:
-            return half_way(site, both, direction, lambda part: onward.move(part, direction, depth + 1))
-        finally:
-            self.visits = onward.visits
+        return half_way(replace(self, halve=False).move, site, both, direction, depth) if self.halve else None
 
     def _through_rule(self, producer: Node, a: Affine, depth: int) -> Move:
         idiom = self.idioms.get(producer)
@@ -246,7 +242,7 @@ class Planner:
                 require_digits(site)
                 return Move(removed=(node,)) + self._forward(node, both, depth + 1)
             except Refused:
-                if self.halve and (move := self._half_way(site, both, "forward", depth)) is not None:
+                if (move := self._half_way(site, both, "forward", depth)) is not None:
                     return move
                 if not self.merge:
                     raise
@@ -293,9 +289,9 @@ class Planner:
     # --- checks of every move ---------------------------------------------------------------------------
 
     def _count(self, depth: int, node: Node) -> None:
-        self.visits += 1
-        near = depth < DEPTH_LIMIT and self.visits < VISIT_LIMIT
-        require(near, "too-far", f"more than {self.visits} operators lie on the way", node.label)
+        self._visits[0] += 1
+        near = depth < DEPTH_LIMIT and self._visits[0] < VISIT_LIMIT
+        require(near, "too-far", f"more than {self._visits[0]} operators lie on the way", node.label)
 
     def _companion(self, node: Node) -> Site | None:
         """The node as an affine operator that may move too, None if it is none or must stay."""

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from folding.graph.sites import MULTIDIRECTIONAL, NORMALIZATION, value_type
+from folding.graph.sites import NORMALIZATION, value_type
 from folding.planning.growth import require_small
-from folding.planning.makers import require_makers
+from folding.planning.makers import require_makers, require_operators
 from folding.refusal import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from folding.graph.index import Graph
     from folding.graph.node import Node
     from folding.graph.sites import Site
     from folding.options import Options
@@ -33,7 +32,7 @@ def require_sound(options: Options, site: Site, move: Move) -> None:
         changed = edit.constants if edit.become is None else range(len(edit.node.inputs))
         require_makers(options, edit.node, changed)
         if edit.become is not None or edit.leftover is not None:
-            _require_operators(site.node.scope.graph)
+            require_operators(site.node.scope.graph)
             require(value_type(edit.node), "unknown-type", "the type of the value is unknown", edit.node.label)
     twice = repeated(parts)
     require(twice is None, "reconvergent", "two ways of the move meet here", twice.label if twice else "")
@@ -48,9 +47,3 @@ def require_sound(options: Options, site: Site, move: Move) -> None:
 def repeated(nodes: Iterable[Node]) -> Node | None:
     """The first operator that is there more than once."""
     return next((node for node, times in Counter(nodes).items() if times > 1), None)
-
-
-def _require_operators(graph: Graph) -> None:
-    """Require that Mul and Add have their standard meaning, including broadcasting."""
-    require(graph.opset >= MULTIDIRECTIONAL, "old-opset", "Mul and Add broadcast by attributes before opset 7")
-    require(not graph.overridden & {"Add", "Mul"}, "custom-domain", "a function gives Add or Mul another meaning")

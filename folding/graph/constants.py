@@ -33,6 +33,13 @@ PLAIN_FIELDS = {
     onnx.TensorProto.DESCRIPTOR.fields_by_name["float_data"].number: np.dtype(np.float32),
     onnx.TensorProto.DESCRIPTOR.fields_by_name["double_data"].number: np.dtype(np.float64),
 }
+# Types whose raw_data NumPy reads as it is.
+RAW_TYPES: dict[int, type[np.generic]] = {
+    onnx.TensorProto.FLOAT: np.float32,
+    onnx.TensorProto.DOUBLE: np.float64,
+    onnx.TensorProto.FLOAT16: np.float16,
+    onnx.TensorProto.INT64: np.int64,
+}
 # The attributes of a Constant node that are not tensors (operator Constant, opset 13), and their types.
 LISTS = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
 FORMS = {"value", "sparse_value", *LISTS}
@@ -73,7 +80,8 @@ def weight(scope: Scope, name: str) -> Weight:
         Refused: "weight-not-constant", "overridable", "not-float", "too-large".
     """
     found = recipe(scope, name)
-    require(found.dtype in FLOAT_TYPES, "not-float", f"{name!r} has the type {found.dtype}")
+    if found.dtype not in FLOAT_TYPES:  # a dtype's name takes longer than all else here
+        raise Refused("not-float", f"{name!r} has the type {found.dtype}")
     return found
 
 
@@ -200,7 +208,7 @@ def of_tensor(scope: Scope, tensor: onnx.TensorProto) -> Weight | Array:
     payload = scope.graph.file.payload(tensor)
     require(dtype_of(tensor.data_type) is not None, "not-float", f"{tensor.name!r} has the type {tensor.data_type}")
     if payload is None:
-        return numpy_helper.to_array(tensor)
+        return _inline(tensor)
     assert isinstance(payload, Span), "folds attach their payloads at the very end"  # noqa: S101
     dtype, shape = helper.tensor_dtype_to_np_dtype(tensor.data_type), tuple(tensor.dims)
     plain = payload.field in {RAW_FIELD, EXTERNAL_FIELD} or PLAIN_FIELDS.get(payload.field) == dtype
@@ -213,6 +221,14 @@ def of_tensor(scope: Scope, tensor: onnx.TensorProto) -> Weight | Array:
     else:
         whole.MergeFromString(payload.as_field())
     return numpy_helper.to_array(whole)
+
+
+def _inline(tensor: onnx.TensorProto) -> Array:
+    """The values of a tensor that lie in the message."""
+    dtype = RAW_TYPES.get(tensor.data_type)
+    if dtype is None or not tensor.HasField("raw_data"):
+        return numpy_helper.to_array(tensor)
+    return np.frombuffer(tensor.raw_data, dtype).reshape(tuple(tensor.dims))  # the same in a tenth of the time
 
 
 def _of_sparse(scope: Scope, sparse: onnx.SparseTensorProto) -> Array:

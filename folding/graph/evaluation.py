@@ -180,6 +180,8 @@ def _dequantize(node: Node, given: list[Weight | Array]) -> Weight | Array:
     integers, scale = array_of(given[0]), given[1]
     to = dtype_of(node.attribute("output_dtype") or 0) or scale.dtype
     grid = grid_of(node, integers.shape, _wide(scale), _wide(given[2]) if len(given) > 2 else None)
+    if not grid.zero_point.any():  # then the integers are the differences, in a quarter of the memory
+        return Weight(to, integers.shape, integers).scaled(*grid.factor())
     exact = np.float32 if integers.dtype.itemsize < EXACT_INTEGER else np.float64
     differences = np.asarray(integers.astype(exact) - grid.zeros.astype(exact))
     return Weight(to, integers.shape, differences).scaled(*grid.factor())

@@ -158,7 +158,11 @@ def _of_normalization(node: Node) -> Affine:
     require(not extra, "extra-outputs", f"its output {extra[0]!r} is read" if extra else "")
     weights = [node.weight(index) for index in range(1, 5)]
     shape = node.shape(0)
-    gamma, beta, mean, var = (_parameter(node, weight, shape) for weight in weights)
+    for weight in weights:
+        if weight is weights[0] or weight.shape != weights[0].shape:
+            _require_parameter(node, weight, weights[0].shape, shape)
+    place = (1, *weights[0].shape, *(1,) * (len(shape) - 1 - len(weights[0].shape)))
+    gamma, beta, mean, var = (weight.values().reshape(place) for weight in weights)
     variance = var + float(node.attribute("epsilon"))
     require(np.all(variance > 0) and np.isfinite(variance).all(), "non-finite", "var + epsilon is not positive")
     with np.errstate(all="ignore"):
@@ -168,20 +172,20 @@ def _of_normalization(node: Node) -> Affine:
     return affine
 
 
-def _parameter(node: Node, weight: Weight, shape: Shape) -> Float64:
-    """A parameter of BatchNormalization as an array of the value's rank.
+def _require_parameter(node: Node, weight: Weight, common: Shape, shape: Shape) -> None:
+    """Require that a parameter of BatchNormalization has the shape `common` of all, and fits the value's shape.
 
-    Its shape is (C,). Before opset 9 with the attribute spatial = 0 it is (C, D1, ...), one value per position.
+    That is (C,). Before opset 9 with the attribute spatial = 0 it is (C, D1, ...), one value per position.
     """
-    rank, reason = len(shape), f"a parameter has the shape {list(weight.shape)}, the input {_shown(shape)}"
+    rank = len(shape)
     require(rank >= 2, "parameters", f"its input has rank {rank}, so there is no channel axis")
     per_position = node.attribute("spatial") == 0 and rank > 2
-    require(weight.size > 0 and len(weight.shape) == (rank - 1 if per_position else 1), "parameters", reason)
+    fits = weight.size > 0 and len(weight.shape) == (rank - 1 if per_position else 1)
     known = [pair for pair in zip(weight.shape, shape[1:], strict=False) if isinstance(pair[1], int)]
-    require(all(length == dimension for length, dimension in known), "parameters", reason)
-    require(weight.shape == node.weight(1).shape, "parameters", "its parameters differ in shape")
+    if not fits or any(length != dimension for length, dimension in known):
+        raise Refused("parameters", f"a parameter has the shape {list(weight.shape)}, the input {_shown(shape)}")
+    require(weight.shape == common, "parameters", "its parameters differ in shape")
     require(weight.size <= AFFINE_LIMIT, "too-large", f"its parameters have {weight.size:,} elements")
-    return weight.values().reshape(1, *weight.shape, *(1,) * (rank - 1 - len(weight.shape)))
 
 
 def _data_input(node: Node) -> int | None:
@@ -221,16 +225,10 @@ def _operand(node: Node, data: int, shape: Shape) -> Float64:
     require(len(weight.shape) <= rank, "broadcast", f"its constant has rank {len(weight.shape)}, the value {rank}")
     aligned = _aligned(node, data, weight.shape, rank)
     for length, dimension in zip(aligned, shape, strict=True):
-        require(
-            length == 1 or isinstance(dimension, int),
-            "unknown-shape",
-            f"its constant has the shape {list(weight.shape)}, the value {_shown(shape)}",
-        )
-        require(
-            length in (1, dimension),
-            "broadcast",
-            f"its constant of shape {list(weight.shape)} broadcasts the value of shape {_shown(shape)}",
-        )
+        if length not in (1, dimension):
+            own, value = list(weight.shape), _shown(shape)
+            require(isinstance(dimension, int), "unknown-shape", f"its constant has the shape {own}, the value {value}")
+            raise Refused("broadcast", f"its constant of shape {own} broadcasts the value of shape {value}")
     return weight.values().reshape(aligned)
 
 

@@ -28,9 +28,9 @@ NO_ATTRIBUTES: Mapping[str, Attribute] = {}
 def set_constant(node: Node, index: int, weight: Weight, site: str) -> None:
     """Let an input read a new constant. It replaces an old one without other readers; equal constants are shared."""
     scope = _home(node.scope)
+    digest = weight.digest()  # before `absorbing`, which takes it over
     weight = weight.absorbing(site, old_constant(node, index))
     old = node.inputs[index] if node.has(index) else ""
-    digest = weight.digest()
     name = scope.made.get(digest, "")
     if name not in scope.weights or scope.weights[name].digest() != digest:
         name = old if _is_private(scope, old) else scope.graph.fresh_name(_wish(node, index, old))

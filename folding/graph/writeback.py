@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import onnx
@@ -9,7 +10,8 @@ from onnx import helper, numpy_helper
 
 from folding.graph.index import FIRST_IR_WITH_DEFAULTS
 from folding.graph.surgery import replace
-from folding.graph.weights import FLOAT_TYPES
+from folding.graph.weights import FLOAT_TYPES, UnrepresentableError
+from folding.onnxfile import INLINE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from folding.graph.weights import Weight
     from folding.onnxfile import OnnxFile
 
+SINGLE_BYTES = 1 << 30  # a model of less stays one file, whatever the folds copy
 # What of a TensorProto goes when it holds other values.
 VALUES = (
     *("dims", "data_type", "segment", "data_location", "external_data", "raw_data", "string_data"),
@@ -102,8 +105,19 @@ def _tensor(scope: Scope, name: str, weight: Weight, old: onnx.TensorProto | Non
     tensor.name, tensor.data_type = name, helper.np_dtype_to_tensor_dtype(weight.dtype)
     tensor.dims.extend(weight.shape)
     floating = weight.dtype in FLOAT_TYPES
-    tensor.raw_data = scope.graph.file.attach(weight) if floating else _packed(weight)
+    tensor.raw_data = _floats(scope.graph.file, weight) if floating else _packed(weight)
     return tensor
+
+
+def _floats(file: OnnxFile, weight: Weight) -> bytes:
+    """Floating-point values if they are few and stay in the model file, else the marker of a payload.
+
+    One that cannot be represented is found when the model is written, as that of a payload.
+    """
+    if weight.nbytes <= INLINE_BYTES and file.nbytes < SINGLE_BYTES and not file.external_locations:
+        with suppress(UnrepresentableError):
+            return b"".join(weight.evaluate(start, stop) for start, stop in weight.blocks())
+    return file.attach(weight)
 
 
 def _packed(integers: Weight) -> bytes:

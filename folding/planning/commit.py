@@ -72,7 +72,7 @@ def _apply(edit: Edit, site: str) -> None:
         rewrite_as_clamp(node, edit.clamp, site)
     for index, weight in edit.constants.items():
         old = old_constant(node, index)
-        if old is None or old.digest() != weight.digest():
+        if old is None or not old.equals(weight):
             set_constant(node, index, weight, site)
     if edit.attributes:
         set_attributes(node, edit.attributes)

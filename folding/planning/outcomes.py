@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,8 @@ from folding.report.model import SCALES_SHOWN, Outcome, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
+
+    from numpy.typing import NDArray
 
     from folding.algebra.affine import Affine
     from folding.graph.index import Graph
@@ -84,15 +87,21 @@ def _outcome(node: Node, a: Affine | None, **facts: object) -> Outcome:
     figures: dict[str, object] = {}
     if a is not None:
         scales = np.sort(np.abs(a.scale).reshape(-1))
-        shown = scales[np.linspace(0, scales.size - 1, min(scales.size, SCALES_SHOWN)).astype(int)]
+        shown = scales[_places(scales.size)]
         figures = {
             "channels": int(scales.size),
-            "scales": tuple(float(s) for s in shown),
+            "scales": tuple(shown.tolist()),
             "scale_min": float(scales[0]),
             "scale_max": float(scales[-1]),
             "shift_max": float(np.abs(a.shift).max()),
         }
     return Outcome(**{"node": node.label, "operator": node.op, "status": "kept", **figures, **facts})  # type: ignore[arg-type]
+
+
+@cache
+def _places(size: int) -> NDArray[np.int64]:
+    """The places of the scales to show, spread evenly over `size` sorted ones."""
+    return np.linspace(0, size - 1, min(size, SCALES_SHOWN)).astype(int)
 
 
 def _refusal(refused: Refused) -> Refusal:

@@ -13,7 +13,7 @@ from folding.graph.functions import count_nodes, count_normalizations, inline_wh
 from folding.graph.sites import NORMALIZATION, OPERATORS, affine_of, is_candidate
 from folding.graph.values import indexed
 from folding.graph.writeback import write_back
-from folding.planning import constant_maps, growth, leftover
+from folding.planning import constant_maps, copies, leftover
 from folding.planning.branches import Branches
 from folding.planning.commit import commit, merge
 from folding.planning.outcomes import UNKNOWN, evaluated, kept, merged_away, moved, out_of_reach
@@ -180,7 +180,7 @@ class _Run:
 
     def _add_notes(self) -> None:
         """Add the notes of this run for the user."""
-        if why := growth.explained(self.graph, self.copied):
+        if why := copies.explained(self.graph, self.copied):
             self.notes.insert(0, why)
         found = {*self.idioms.values()}
         whole = Counter(o.idiom.name for o in found if not o.is_bias and any(map(is_candidate, o.nodes)))

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from folding.graph.sites import NORMALIZATION, value_type
-from folding.planning.growth import require_small
+from folding.planning.copies import require_small
 from folding.planning.makers import require_makers, require_operators
 from folding.refusal import require
 

@@ -2,11 +2,12 @@
 
 plan (what will be done, as data), planner (moves), makers (what options keep), branches (parallel branches as one
 convolution), commit (applies a plan), leftover (normalizations that stay, in the requested form), outcomes (what the
-report says of each operator), pipeline (one model, until nothing changes).
+report says of each operator), pipeline (one model, until nothing changes), offers (what more folds with other options).
 
 May import: `folding.rules` and all below it, and `folding.report` for the outcomes.
 """
 
+from folding.planning.offers import offers
 from folding.planning.pipeline import Folded, fold_graph, freeze_only, unrepresentable
 
-__all__ = ["Folded", "fold_graph", "freeze_only", "unrepresentable"]
+__all__ = ["Folded", "fold_graph", "freeze_only", "offers", "unrepresentable"]

@@ -170,9 +170,20 @@ def headline(report: Report) -> str:
         return "Nothing to fold: the model holds no BatchNormalization and no other per-channel map"
     verb = "can be folded" if report.target is None else "folded"
     lost = ", but the result is wrong and was thrown away" if report.verification.status == "failed" else ""
+    rest = lost or offered(report)
     if not bn.total:
-        return f"No BatchNormalization; {other.sentence(OTHER, verb)}{lost}"
-    return bn.sentence("BatchNormalization" if bn.total == 1 else "BatchNormalizations", verb) + lost
+        return f"No BatchNormalization; {other.sentence(OTHER, verb)}{rest}"
+    return bn.sentence("BatchNormalization" if bn.total == 1 else "BatchNormalizations", verb) + rest
+
+
+def offered(report: Report) -> str:
+    """What more folds with other options: ``; 40 fold with --freeze-initializers, 12 more with --clamp always``."""
+    has_more, said = tally(report.outcomes, bn=any(map(is_bn, report.outcomes))).whole > 0, ""
+    for offer in report.offers:
+        verb = "" if said else " folds" if offer.more == 1 else " fold"
+        said += f"{', ' if said else '; '}{offer.more:,}{' more' if has_more else ''}{verb} with {offer.option}"
+        has_more = True
+    return said
 
 
 def worst_output(outputs: Sequence[OutputError]) -> OutputError:

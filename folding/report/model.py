@@ -122,6 +122,19 @@ class Verification:
         return replace(self, reason=as_flags(self.reason))
 
 
+@dataclass(frozen=True)
+class Offer:
+    """What more folds with another option: found out by planning again, with it and those of the offers before it.
+
+    Attributes:
+        option: the option, as Python writes it: ``clamp="always"``.
+        more: how many more BatchNormalizations fold, none of them only in part; other maps, where the model has none.
+    """
+
+    option: str
+    more: int
+
+
 @dataclass(frozen=True, repr=False)
 class Report:
     """The report of one fold; `as_dict` is the JSON form and its keys are stable.
@@ -141,6 +154,7 @@ class Report:
         verification: the comparison of both models.
         seconds: how long it took, in seconds.
         notes: what else a user should know, a sentence each.
+        offers: what more folds with other options; each adds to those before it.
     """
 
     version: str
@@ -157,6 +171,7 @@ class Report:
     verification: Verification
     seconds: float = 0.0
     notes: tuple[str, ...] = field(default=())
+    offers: tuple[Offer, ...] = ()
 
     def __repr__(self) -> str:
         return forms.line(self)
@@ -198,13 +213,15 @@ class Report:
         return report
 
     def with_flags(self) -> Report:
-        """The same report for a command line: hints, notes and reasons name flags, not Python's options."""
+        """The same report for a command line: hints, notes, offers and reasons name flags, not Python's options."""
         outcomes = tuple(
             replace(outcome, backward=_with_flags(outcome.backward), forward=_with_flags(outcome.forward))
             for outcome in self.outcomes
         )
         notes = tuple(map(as_flags, self.notes))
-        return replace(self, outcomes=outcomes, verification=self.verification.with_flags(), notes=notes)
+        offers = tuple(replace(offer, option=as_flags(offer.option)) for offer in self.offers)
+        verification = self.verification.with_flags()
+        return replace(self, outcomes=outcomes, verification=verification, notes=notes, offers=offers)
 
 
 def _with_flags(refusal: Refusal | None) -> Refusal | None:

@@ -51,8 +51,20 @@ export function headline(report) {
   }
   const verb = report.target === null ? "can be folded" : "folded";
   const lost = report.verification.status === "failed" ? ", but the result is wrong and was thrown away" : "";
-  if (!bn.total) return `No BatchNormalization; ${told(other, OTHER, verb)}${lost}`;
-  return told(bn, bn.total === 1 ? "BatchNormalization" : "BatchNormalizations", verb) + lost;
+  const rest = lost || offered(report);
+  if (!bn.total) return `No BatchNormalization; ${told(other, OTHER, verb)}${rest}`;
+  return told(bn, bn.total === 1 ? "BatchNormalization" : "BatchNormalizations", verb) + rest;
+}
+
+/** What more folds with other options: `; 40 more fold with --freeze-initializers, 12 more with --clamp always`. */
+function offered({ outcomes, offers = [] }) {
+  let hasMore = tally(outcomes, outcomes.some(isBn)).whole > 0;
+  return offers.reduce((said, { option, more }) => {
+    const verb = said ? "" : more === 1 ? " folds" : " fold";
+    const next = `${said ? ", " : "; "}${grouped(more)}${hasMore ? " more" : ""}${verb} with ${option}`;
+    hasMore = true;
+    return said + next;
+  }, "");
 }
 
 /** The smallest and largest |scale|, or the one value they share; "" if the outcome has no channels. */

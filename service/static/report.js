@@ -34,7 +34,7 @@ function header(report, name, buttons, level) {
     "header",
     { class: "card" },
     h("p", { class: "soft" }, code(name), time),
-    h(level, { id: "report-title" }, headline(report)),
+    h(level, { id: "report-title" }, labelled(headline(report))),
     h("p", { class: `verdict ${status.replace(" ", "-")}` }, h("span", { "aria-hidden": "true" }, `${MARKS[status] ?? ""} `), labelled(printable(verdict(report.verification)))),
     h("div", { class: "buttons" }, buttons),
   );

@@ -98,7 +98,8 @@ def test_the_page_says_of_a_report_what_the_library_says(visit: Visit, told):
     scales = [scale for outcome in bn for scale in outcome.scales if 0 < scale < float("inf")]
     bins = visit.module("pictures", "x.scales.map((s) => m.binOf(x.axis, s))", {"axis": drawn, "scales": scales})
     assert bins == [axis.bin(scale) for scale in scales]
-    assert headline(told) in visit.module("report", SHOWN, plain)
+    shown = visit.module("words", "m.labelled(x)", headline(told))
+    assert shown in visit.module("report", SHOWN, plain)
     assert visit.page.locator("#job :is(script, img, iframe, [style], [onclick])").count() == 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from folding.report.model import Outcome, OutputError, Refusal, Report, Verification
+from folding.report.model import Offer, Outcome, OutputError, Refusal, Report, Verification
 
 HOSTILE = (
     "</title></style><script>alert(1)</script>\x1b[31m\x1b]0;t\x07\x9b2J|`a|b`*_[x](http://evil) \\| & \u202e\n# h\"'"
@@ -78,6 +78,7 @@ HOSTILE_REPORT = report(
     notes=(HOSTILE,),
 )
 
+FREEZE, CLAMP = Offer("--freeze-initializers", 2), Offer("--clamp always", 1)
 EMPTY = report(verification=Verification("not verified", "nothing was changed"))
 EVERY = {
     "varied": VARIED,
@@ -86,6 +87,7 @@ EVERY = {
     "failed": report(bn(), verification=FAILED),
     "not verified": report(bn(), verification=NOT_VERIFIED),
     "dry run": report(bn(), kept(), verification=NOT_VERIFIED, target=None),
+    "offers": report(kept("bn1"), kept("bn2"), kept("bn3"), offers=(FREEZE, CLAMP)),
     "odd scales": report(
         bn("dead", scales=(0.0, 0.0, 1.0)),
         bn("all dead", scales=(0.0,), channels=1),

@@ -2,7 +2,8 @@
 
 plan (what will be done, as data), planner (moves), makers (what options keep), branches (parallel branches as one
 convolution), commit (applies a plan), leftover (normalizations that stay, in the requested form), outcomes (what the
-report says of each operator), pipeline (one model, until nothing changes), offers (what more folds with other options).
+report says of each operator), remains (what is left of maps that fold in part), pipeline (one model, until nothing
+changes), offers (what more folds with other options).
 
 May import: `folding.rules` and all below it, and `folding.report` for the outcomes.
 """

@@ -18,6 +18,7 @@ from folding.planning.commit import commit, merge
 from folding.planning.outcomes import UNKNOWN, kept, merged_away, moved, out_of_reach
 from folding.planning.plan import Plan
 from folding.planning.planner import Planner
+from folding.planning.remains import Remains
 from folding.refusal import Refused
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ class _Run:
         self.absorbers: dict[str, tuple[str, ...]] = {}  # by label of a removed operator
         self.clamped: set[str] = set()  # labels of clamps that got a bound per channel
         self.labels: dict[str, str] = {}
+        self.remains = Remains()
         self.branches = 0  # sums that became one convolution
 
     def everything(self, progress: Callable[[int, int], None] | None) -> None:
@@ -138,6 +140,8 @@ class _Run:
             self._until_nothing_folds(progress)
         # An operator without a name is identified by its output, which a fold may have renamed.
         self.labels = {n.label: n.scope.prefix + n.output for n in self.graph.nodes() if not n.proto.name and n.output}
+        why = partial(kept, planner=planner, options=self.options)
+        self.ended.update(self.remains.settled(self.ended, why, self.labels))
         operators = {self.labels.get(node.label, node.label): node.op for node in self.graph.nodes()}
         for key, end in self.ended.items():
             present = tuple(self._present(end.absorbed_by))
@@ -254,7 +258,8 @@ class _Run:
         absorbers = tuple(dict.fromkeys(edit.node.label for edit in plan.move.edits))
         self.absorbers.update(dict.fromkeys((n.label for n in plan.move.removed), absorbers))
         self.clamped |= {e.node.label for e in plan.move.edits if e.clamp is not None and not e.clamp.is_uniform}
-        commit(plan)
+        account = self.remains.account(plan)
+        self.remains.note(account, plan, commit(plan))
         return True
 
 

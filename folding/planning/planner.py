@@ -117,7 +117,9 @@ class Planner:
         gone = [*move.removed, *(edit.node for edit in move.edits if edit.become is not None)]
         normalizes = any(node.op == NORMALIZATION for node in gone)
         gains = gain > 0 or (gain == 0 and normalizes)
-        require(gains, "no-gain", "the operators it would leave are as many as it removes", site.node.label)
+        full = next((edit.node for edit in move.edits if edit.leftover is not None), site.node)
+        why = "it gains nothing" if full is site.node else f"{full.op} has no place for it"
+        require(gains, "no-gain", f"{why}: as many operators would be left as there are", full.label)
 
     # --- backward ---------------------------------------------------------------------------------------
 

@@ -70,7 +70,7 @@ function affineRow(outcome, axis, anchors, prefix, i) {
     "tr",
     {},
     h("th", { scope: "row" }, code(outcome.node), isBn(outcome) ? null : soft(printable(outcome.operator))),
-    h("td", { class: "outcome" }, isKept ? why(outcome, anchors.get(outcome)) : gone(outcome), isKept ? null : toggle(outcome, place)),
+    h("td", { class: "outcome" }, isKept ? why(outcome, anchors.get(outcome)) : gone(outcome, anchors.get(outcome)), isKept ? null : toggle(outcome, place)),
     h("td", { class: "to" }, isKept ? [soft("backward: ", outcome.backward?.code), soft("forward: ", outcome.forward?.code)] : destination(outcome)),
     h("td", { class: "number", "data-label": "|scale|" }, scaleRange(outcome), outcome.channels ? soft(counted(outcome.channels, "channel")) : null),
     h("td", { class: "picture" }, histogram(outcome, axis)),
@@ -80,11 +80,14 @@ function affineRow(outcome, axis, anchors, prefix, i) {
 
 /** The button that leads to the reasons. A link would change the URL's fragment, which selects the job. */
 function why(outcome, id) {
-  const spoken = h("span", { class: "hidden" }, `, why ${printable(outcome.node)} stays`);
-  return h("button", { type: "button", class: "chip stays", onclick: () => goTo(byId(id)) }, STATUS_WORDS.kept, spoken);
+  const spoken = h("span", { class: "hidden" }, `, why ${printable(outcome.node)} stays${outcome.left?.length ? " in part" : ""}`);
+  const isAmber = isBn(outcome) && outcome.status === "kept";
+  const kind = isAmber ? "chip reasons stays" : "chip reasons";
+  return h("button", { type: "button", class: kind, onclick: () => goTo(byId(id)) }, STATUS_WORDS[outcome.status], spoken);
 }
 
-function gone(outcome) {
+function gone(outcome, id) {
+  if (id) return [why(outcome, id), ` ${outcome.direction}`];
   const good = outcome.status === "split" ? "" : "good";
   return [h("span", { class: `chip ${good}`.trim() }, STATUS_WORDS[outcome.status] ?? printable(outcome.status)), ` ${outcome.direction}`];
 }

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.strategies import sampled_from
 
 from folding.rules import RULES
-from tests.support.models import NO_VERIFY, assert_same_function, fold
+from tests.support.models import NO_VERIFY, assert_left, assert_same_function, fold
 from tests.support.strategies.graphs import STEPS, graphs, wrapped
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200" if "MUTANT" in os.environ else "500"))
@@ -37,6 +37,7 @@ def statuses(before, feeds, options):
     """What became of the affines of a model, once it is certain that it computes the same and folds no further."""
     after, report = fold(before, options)
     assert_same_function(before, after, feeds, DIGITS)
+    assert_left(after, report)
     again, second = fold(after, options)
     assert again == after
     assert not second.changed

@@ -292,9 +292,15 @@ def test_text_says_first_things_first() -> None:
         "1 x both ways  it was exported in training mode [training-mode]",
         "what to do call eval()",
         "nodes      bn_untold",
-        "Other per-channel maps (Mul, Add, ...): 1 of 2 folded",
+        "What is left of those folded in part, and why: 1",
+        "1 x both ways  Asinh passes nothing, at asinh [barrier]",
+        "what to do nothing",
+        "nodes      Add matmul.add behind matmul",
+        "Other per-channel maps (Mul, Add, ...): 2 of 3 folded",
         "mul1 -> conv7",
-        "Stay: 1 [other-consumer | zero-padding]",
+        "1 x Add kept; backward: another operator reads the value [other-consumer]; forward: a",
+        "what to do: pad explicitly",
+        "1 x Add left; both ways: Asinh passes nothing [barrier]; what to do: nothing",
         "Note: Two nodes are read by nobody.",
     ]
     places = [text.find(part) for part in ordered]

@@ -15,6 +15,7 @@ import uvicorn
 from limits import parse
 from pydantic import ValidationError
 
+from folding.command.parser import Parser
 from service.http.app import create_app
 from service.http.connections import patient, room
 from service.keys import SCOPES, new_key
@@ -39,7 +40,7 @@ KEEP_ALIVE_SECONDS = 15
 
 def main(argv: Sequence[str]) -> int:
     """Run one of the two commands and return its exit code; usage errors leave through `SystemExit` with code 2."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parsed(argv)
     given = {name: value for name, value in vars(arguments).items() if name in Settings.model_fields}
     try:
         settings = Settings(**given)
@@ -52,32 +53,30 @@ def main(argv: Sequence[str]) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("bnfold", allow_abbrev=False)
+def _parser() -> Parser:
+    parser = Parser("bnfold")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     about = "Serve folds over HTTP. All other settings are environment variables: BNFOLD_WORKERS, BNFOLD_TTL_SECONDS..."
-    serve = commands.add_parser("serve", description=about, allow_abbrev=False)
+    serve = commands.add_parser("serve", description=about)
     _add_settings(serve, "host", "port", "data")
     serve.set_defaults(run=_serve)
-    keys = commands.add_parser("keys", description="The API keys of a data folder.", allow_abbrev=False)
+    keys = commands.add_parser("keys", description="The API keys of a data folder.")
     actions = keys.add_subparsers(required=True, metavar="ACTION")
     _add_actions(actions)
     return parser
 
 
-def _add_actions(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    add = actions.add_parser("add", help="make a key and print it; it is not shown again", allow_abbrev=False)
+def _add_actions(actions: argparse._SubParsersAction[Parser]) -> None:
+    add = actions.add_parser("add", help="make a key and print it; it is not shown again")
     add.add_argument("name", help="whose it is, or what for")
     add.add_argument("--scope", action="append", choices=SCOPES, help="what it may do (repeatable; default: all)")
     add.add_argument("--rate", metavar="60/minute", help="requests in a time (default: any)")
     add.add_argument("--open-jobs", type=_positive, metavar="N", help="jobs that have not ended (default: any)")
     add.add_argument("--bytes", type=_positive, metavar="N", help="bytes that are kept for it (default: any)")
-    listing = actions.add_parser("list", help="show the keys, without their secrets", allow_abbrev=False)
-    revoke = actions.add_parser("revoke", help="refuse a key from now on", allow_abbrev=False)
+    listing = actions.add_parser("list", help="show the keys, without their secrets")
+    revoke = actions.add_parser("revoke", help="refuse a key from now on")
     revoke.add_argument("id", help="the middle part of the key, as `list` shows it")
-    webhook = actions.add_parser(
-        "webhook", help="print the secret that signs the webhooks of a key", allow_abbrev=False
-    )
+    webhook = actions.add_parser("webhook", help="print the secret that signs the webhooks of a key")
     webhook.add_argument("id", nargs="?", default=NOBODY, help="as `list` shows it (default: requests without a key)")
     for parser, run in ((add, _add), (listing, _list), (revoke, _revoke), (webhook, _webhook)):
         _add_settings(parser, "data")

@@ -170,6 +170,8 @@ def _declare_sparse(copy: onnx.ModelProto) -> None:
 
 def _declare_channels(main: Scope, copy: onnx.ModelProto) -> None:
     """Declare the open channels of graph inputs that the weights or parameters of their consumers determine."""
+    if main.graph.opset > onnx.defs.onnx_opset_version():
+        return  # what their consumers mean is unknown
     for value in copy.graph.input:
         tensor = value.type.tensor_type
         if value.type.WhichOneof("value") == "tensor_type" and len(tensor.shape.dim) > CHANNEL_AXIS:

@@ -5,6 +5,7 @@ The page is built as a tree, not as text, so a name from a model can never becom
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from xml.etree.ElementTree import tostring
 
@@ -32,7 +33,7 @@ from folding.report.digest import (
     verdict,
     worst_output,
 )
-from folding.report.model import Leftover
+from folding.report.model import BATCH_NORMALIZATION, Leftover
 from folding.report.pictures import Axis, histogram, ruler, share, tag
 from folding.report.style import STYLE
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from folding.report.pictures import Child
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+FLAG = re.compile(r"(--[a-z-]+)")
 NAMES_OPEN = 12  # longer lists of names are closed at first
 ROWS_OPEN = 40  # a longer table of decomposed affine maps is closed too, because readers rarely need it
 REASONS_SHOWN = 3
@@ -103,9 +105,15 @@ def _header(report: Report) -> Element:
     return tag(
         "header",
         tag("p", tag("code", printable(deed(report))), class_="soft"),
-        tag("h1", headline(report)),
+        tag("h1", _flagged(headline(report))),
         tag("p", text, class_=f"verdict {status.replace(' ', '-')}"),
     )
+
+
+def _flagged(text: str) -> list[Child]:
+    """The text, in which no flag of the command line is broken into two lines."""
+    parts = FLAG.split(text)
+    return [tag("span", part, class_="flag") if FLAG.fullmatch(part) else part for part in parts if part]
 
 
 def _tiles(report: Report) -> Element:
@@ -174,7 +182,8 @@ def _verification(report: Report) -> Iterator[Element]:
 def _output(output: OutputError) -> Element:
     figures = (output.max_absolute, output.max_relative, output.tolerance, output.noise)
     chip = tag("span", "ok" if output.ok else "failed", class_=f"chip {'good' if output.ok else 'wrong'}")
-    numbers = [tag("td", figure(number), class_="number") for number in figures]
+    labelled = zip(NUMBER_COLUMNS, figures, strict=False)
+    numbers = [tag("td", figure(number), class_="number", data_label=label) for label, number in labelled]
     return tag("tr", tag("th", _code(output.name), scope="row"), numbers, tag("td", chip))
 
 
@@ -212,8 +221,8 @@ def _affine(outcome: Outcome, axis: Axis, anchors: Mapping[int, str]) -> Element
         "tr",
         tag("th", _code(outcome.node), operator, scope="row"),
         tag("td", _outcome(outcome, anchors), class_="outcome"),
-        tag("td", _destination(outcome)),
-        tag("td", scale_range(outcome), channels, class_="number"),
+        tag("td", _destination(outcome), class_="to"),
+        tag("td", scale_range(outcome), channels, class_="number", data_label="|scale|"),
         tag("td", histogram(outcome, axis)),
     )
 
@@ -237,9 +246,10 @@ def _outcome(outcome: Outcome, anchors: Mapping[int, str]) -> list[Child]:
 
 
 def _code(name: str) -> Element:
-    """The name as code, with possible line breaks before each scope."""
-    first, *scopes = printable(name).split("/")
-    return tag("code", first, [part for scope in scopes for part in (tag("wbr"), f"/{scope}")])
+    """The name as code, with possible line breaks before each scope but the first."""
+    shown = printable(name)
+    first, *scopes = shown[1:].split("/")
+    return tag("code", shown[:1] + first, [part for scope in scopes for part in (tag("wbr"), f"/{scope}")])
 
 
 def _codes(names: Iterable[str]) -> list[Child]:
@@ -262,7 +272,15 @@ def _stay(group: KeptGroup, anchor: str) -> Element:
             tag("dd", printable(reasons(refusals, REASONS_SHOWN)), " ", tag("code", refusals[0].code, class_="code")),
         )
     ]
-    todo = [part for hint in group.hints for part in (tag("dt", "What to do"), _hint(hint))]
+    is_amber = group.operators == BATCH_NORMALIZATION
+    todo = [
+        part
+        for hint in group.hints
+        for part in (
+            tag("dt", "What to do"),
+            tag("dd", printable(hint), class_="todo" if is_amber and hint != NOTHING else ""),
+        )
+    ]
     names = _names(group)
     return tag(
         "article",
@@ -271,10 +289,6 @@ def _stay(group: KeptGroup, anchor: str) -> Element:
         _closable(names, len(group.outcomes), is_open=len(group.outcomes) <= NAMES_OPEN),
         id=anchor,
     )
-
-
-def _hint(hint: str) -> Element:
-    return tag("dd", printable(hint), class_="" if hint == NOTHING else "todo")
 
 
 def _names(group: KeptGroup) -> Element:

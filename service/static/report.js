@@ -121,7 +121,8 @@ function stay(group, id) {
     h("dt", {}, way.charAt(0).toUpperCase() + way.slice(1)),
     h("dd", {}, printable(reasons(refusals, REASONS_SHOWN)), " ", h("code", { class: "code" }, refusals[0].code)),
   ]);
-  const advice = (hint) => h("dd", { class: hint === NOTHING ? null : "todo" }, sentence(labelled(printable(hint))));
+  const isAmber = group.every(isBn);
+  const advice = (hint) => h("dd", { class: isAmber && hint !== NOTHING ? "todo" : null }, sentence(labelled(printable(hint))));
   const todo = hintsOf(group).flatMap((hint) => [h("dt", {}, "What to do"), advice(hint)]);
   return h(
     "article",

@@ -11,10 +11,11 @@ const FILTER_FROM = 16; // tables with at least so many rows have a field to fin
 const COLUMNS = 5;
 const NUMBERS = new Set(["|scale|", "Largest error", "Tolerated", "Relative to the output", "Rounding noise"]); // columns
 
-/** A name as code, with possible line breaks before its scopes. */
+/** A name as code, with possible line breaks before its scopes but the first. */
 export function code(name) {
-  const [first, ...scopes] = printable(name).split("/");
-  return h("code", {}, first, scopes.flatMap((scope) => [h("wbr"), `/${scope}`]));
+  const shown = printable(name);
+  const [first, ...scopes] = shown.slice(1).split("/");
+  return h("code", {}, shown.slice(0, 1) + first, scopes.flatMap((scope) => [h("wbr"), `/${scope}`]));
 }
 
 /** The table of one kind of affines; `anchors` has the places of the reasons for those that stay. */

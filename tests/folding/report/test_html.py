@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
@@ -125,7 +126,7 @@ def test_html_says_what_is_left_of_a_map_where_and_why() -> None:
     [
         (report(bn(), kept()), {"chip stays", "todo"}),
         (report(bn(), bn("add", "kept", operator="Add", backward=SHARED, forward=PADDED)), set()),
-        (report(bn(), bn("split", "split", left=(LEFT,))), set()),
+        (report(bn(), bn("split", "split", left=(LEFT, replace(LEFT, forward=PADDED)))), set()),
         (report(bn(), target=None, verification=NOT_VERIFIED), set()),
         (report(bn(), verification=NOT_VERIFIED), {"verdict not-verified"}),
     ],

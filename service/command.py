@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import socket
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -14,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from limits import parse
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from folding.command.parser import Parser
+from service.checks import invalid_settings, mistyped, require_startable, unreadable_settings
 from service.http.app import create_app
 from service.http.connections import patient, room
 from service.keys import SCOPES, new_key
@@ -24,9 +25,9 @@ from service.ledger.sql import open_ledger
 from service.logs import log_to_stderr
 from service.secret import webhook_secret
 from service.settings import Settings
-from service.state import lock
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Sequence
     from types import FrameType
 
@@ -46,8 +47,9 @@ def main(argv: Sequence[str]) -> int:
         settings = Settings(**given)
         code: int = arguments.run(settings, arguments)
     except ValidationError as error:
-        said = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors())
-        return _complain(said)
+        return _complain(f"{arguments.command}: {invalid_settings(error)}")
+    except SettingsError as error:
+        return _complain(f"{arguments.command}: {unreadable_settings(error)}")
     except (RuntimeError, OSError, ValueError) as error:
         return _complain(str(error))
     return code
@@ -111,8 +113,12 @@ class Server(uvicorn.Server):
 
 
 def _serve(settings: Settings, _: argparse.Namespace) -> int:
-    _require_keys(settings)
-    _require_free(settings)
+    for sentence in mistyped(os.environ):
+        print(f"bnfold: warning: {sentence}", file=sys.stderr)
+    try:
+        require_startable(settings)
+    except (RuntimeError, ValueError) as error:
+        raise RuntimeError(f"serve: {error}") from None
     log_to_stderr()
     config = uvicorn.Config(
         create_app(settings),
@@ -135,30 +141,6 @@ def _serve(settings: Settings, _: argparse.Namespace) -> int:
     except SystemExit:  # uvicorn's way to say that it could not start: its codes mean something else here
         return BAD_INPUT
     return DONE if server.started else BAD_INPUT
-
-
-def _require_free(settings: Settings) -> None:
-    """Fail with one sentence where the server would fail with many."""
-    os.close(lock(settings.data))
-    kind = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        with socket.create_server((settings.host, settings.port), family=kind):
-            pass
-    except OSError as error:
-        said = f"{settings.host} port {settings.port}: {error.strerror or error}"
-        raise RuntimeError(f"serve: {said}; choose another with --host and --port") from None
-
-
-def _require_keys(settings: Settings) -> None:
-    if not settings.asks_for_keys:
-        return
-    ledger = open_ledger(settings.data)
-    try:
-        if not any(key.revoked is None for key in ledger.all_keys()):
-            where = f"{settings.host} can be reached from elsewhere, so API keys are needed, and there are none"
-            raise RuntimeError(f"serve: {where}; make one: bnfold keys add NAME --data {settings.data}")
-    finally:
-        ledger.close()
 
 
 def _add(settings: Settings, arguments: argparse.Namespace) -> int:

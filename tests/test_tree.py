@@ -44,7 +44,7 @@ FLOORS = {
         {"keys", "storage"},
         {"engine", "webhook"},
         {"openapi", "state"},
-        {"http"},
+        {"checks", "http"},
         {"command"},
     ],
 }

@@ -82,8 +82,9 @@ def _infer(scopes: list[Scope], copy: onnx.ModelProto) -> bool:
     """Record what onnx infers; return whether inference succeeded."""
     try:
         found = inferred(copy).graph
-    except InferenceError:
+    except InferenceError as error:
         found = copy.graph  # only the declared inputs and the weights are known
+        scopes[0].graph.inference_failure = str(error)
     for scope, graph in zip(scopes, _graphs(found), strict=True):
         _note(scope, (*graph.output, *graph.value_info, *graph.input))
     return found is not copy.graph

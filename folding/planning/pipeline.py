@@ -15,7 +15,7 @@ from folding.graph.writeback import write_back
 from folding.planning import leftover
 from folding.planning.branches import Branches
 from folding.planning.commit import commit, merge
-from folding.planning.outcomes import UNKNOWN, kept, merged_away, moved, out_of_reach
+from folding.planning.outcomes import UNKNOWN, Reasons, merged_away, moved, out_of_reach
 from folding.planning.plan import Plan
 from folding.planning.planner import Planner
 from folding.planning.remains import Remains
@@ -135,13 +135,14 @@ class _Run:
         self._until_nothing_folds(progress)
         planner = Planner(self.options, merge=True, blocked=self.blocked)
         left = [node for node in self.sites if not node.is_made]
-        self.ended.update({node.key: kept(node, planner, self.options) for node in left})
+        reasons = Reasons(self.graph, planner, self.options)
+        self.ended.update({node.key: reasons.kept(node) for node in left})
         if self.options.leftover != "keep" and self._rewrite([node for node in left if node.op == NORMALIZATION]):
             self._until_nothing_folds(progress)
         # An operator without a name is identified by its output, which a fold may have renamed.
         self.labels = {n.label: n.scope.prefix + n.output for n in self.graph.nodes() if not n.proto.name and n.output}
-        why = partial(kept, planner=planner, options=self.options)
-        self.ended.update(self.remains.settled(self.ended, why, self.labels))
+        reasons = Reasons(self.graph, planner, self.options)
+        self.ended.update(self.remains.settled(self.ended, reasons.kept, self.labels))
         operators = {self.labels.get(node.label, node.label): node.op for node in self.graph.nodes()}
         for key, end in self.ended.items():
             present = tuple(self._present(end.absorbed_by))

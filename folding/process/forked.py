@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 STATM = Path("/proc/self/statm")  # in pages
 DONE = 0
+ALMOST = 0.9  # of the seconds: the system's two accounts of processor time differ
 
 
 def forked(work: Callable[[], bytes], doing: str, seconds: int, memory: int) -> bytes:
@@ -39,8 +40,11 @@ def forked(work: Callable[[], bytes], doing: str, seconds: int, memory: int) -> 
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         result = pipe.read()
-    if os.waitpid(child, 0)[1] != DONE:
-        raise RuntimeError(result.decode() or f"the process that {doing} died")
+    _, status, used = os.wait4(child, 0)
+    if status != DONE:
+        ran_out = os.WIFSIGNALED(status) and used.ru_utime + used.ru_stime > ALMOST * seconds
+        end = f"used its {seconds} s of processor time" if ran_out else "died"
+        raise RuntimeError(result.decode() or f"the process that {doing} {end}")
     return result
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 STATM = Path("/proc/self/statm")  # in pages
 DONE = 0
-ALMOST = 0.9  # of the seconds: the system's two accounts of processor time differ
 
 
 def forked(work: Callable[[], bytes], doing: str, seconds: int, memory: int) -> bytes:
@@ -40,9 +40,9 @@ def forked(work: Callable[[], bytes], doing: str, seconds: int, memory: int) -> 
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         result = pipe.read()
-    _, status, used = os.wait4(child, 0)
+    status = os.waitpid(child, 0)[1]
     if status != DONE:
-        ran_out = os.WIFSIGNALED(status) and used.ru_utime + used.ru_stime > ALMOST * seconds
+        ran_out = os.waitstatus_to_exitcode(status) == -getattr(signal, "SIGXCPU", 0)
         end = f"used its {seconds} s of processor time" if ran_out else "died"
         raise RuntimeError(result.decode() or f"the process that {doing} {end}")
     return result

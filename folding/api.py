@@ -54,7 +54,7 @@ def fold(
     "verifying"), how much of it is done, and how much there is: in steps, in bytes, and of 1.
 
     Raises:
-        ModelError: `source` is missing, corrupt or unsafe.
+        ModelError: `source` is missing, corrupt or unsafe, or ONNX Runtime refuses its types.
         VerificationError: the result differs from the original; nothing was written.
         NothingToFoldError: `options.require_change`, and nothing folds; nothing was written.
         OptionError: the samples in `options.inputs` do not fit the model; a pattern matches nothing; an argument is of

@@ -15,6 +15,7 @@ import os
 import sys
 from dataclasses import asdict
 from importlib import import_module
+from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,6 @@ from folding.report.text import render_text, render_verification
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from folding.report.model import Report, Verification
 
@@ -286,8 +286,10 @@ def sentence(error: Exception, arguments: argparse.Namespace) -> str:
         return f"{error.filename or model}: {_cause(error)}".removeprefix(": ")
     text, files = str(error), [named[key] for key in ("model", "output") if named.get(key)]
     is_own = isinstance(error, OptionError) or (isinstance(error, ServiceError) and error.is_unavailable)
-    is_told = is_own or not files or text.startswith(tuple(files))
-    return text if is_told else f"{model}: {text}"
+    if is_own or not files or text.startswith(tuple(files)):
+        return text
+    file = next((file for file in files if text.startswith(f"{Path(file).name} ")), None)
+    return f"{model}: {text}" if file is None else file + text.removeprefix(Path(file).name)
 
 
 def _cause(error: OSError) -> str:

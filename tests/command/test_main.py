@@ -87,6 +87,8 @@ def exit_code(argv: list[str]) -> int:
         (FOLD, PermissionError("the folder is read-only"), (2, "bnfold: in.onnx: the folder is read-only\n")),
         (FOLD, ModelError("the file ends early"), (2, "bnfold: in.onnx: the file ends early\n")),
         (FOLD, ModelError("in.onnx: the file ends early"), (2, "bnfold: in.onnx: the file ends early\n")),
+        (["inspect", "a/in.pt"], ModelError("in.pt is a pickle"), (2, "bnfold: a/in.pt is a pickle\n")),
+        (["inspect", "a/in.pt"], ModelError("input x is odd"), (2, "bnfold: a/in.pt: input x is odd\n")),
         (FOLD, ModelError("out.onnx: no such folder"), (2, "bnfold: out.onnx: no such folder\n")),
         (["verify", "a", "b"], ModelError("a: too short"), (2, "bnfold: a: too short\n")),
         (FOLD, ModelError("bad \x1b[31m name"), (2, "bnfold: in.onnx: bad \\x1b[31m name\n")),

@@ -6,6 +6,7 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from folding.errors import OptionError
 from folding.graph.weights import UnrepresentableError
 from folding.onnxfile import Limits
 from folding.options import Options, require_options
-from folding.planning import fold_graph, freeze_only, unrepresentable
+from folding.planning import fold_graph, freeze_only, offers, unrepresentable
 from folding.report.errors import NothingToFoldError, VerificationError
 from folding.report.model import Report, Verification
 from folding.verification.parent import verify
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from folding.onnxfile import OnnxFile
     from folding.planning import Folded
     from folding.refusal import Refused
+    from folding.report.model import Outcome
 
     Progress = Callable[[str, int, int], None]  # stage ("folding", "writing", "verifying"), done, total
 
@@ -52,7 +54,7 @@ def fold(
     "verifying"), how much of it is done, and how much there is: in steps, in bytes, and of 1.
 
     Raises:
-        ModelError: `source` is missing, corrupt or unsafe.
+        ModelError: `source` is missing, corrupt or unsafe, or ONNX Runtime refuses its types.
         VerificationError: the result differs from the original; nothing was written.
         NothingToFoldError: `options.require_change`, and nothing folds; nothing was written.
         OptionError: the samples in `options.inputs` do not fit the model; a pattern matches nothing; an argument is of
@@ -63,11 +65,12 @@ def fold(
         raise OptionError(f"limits is of type {type(limits).__name__}; give a folding.Limits")
     _require_samples(options)
     blocked: dict[str, Refused] = {}
+    again = partial(onnxfile.read, source, limits)
     with prepared(wanted=options.verify and target is not None):
         while True:
-            with onnxfile.read(source, limits) as file:
+            with again() as file:
                 try:
-                    return _fold_once(file, Path(source), target, options, blocked, progress)
+                    return _fold_once(file, Path(source), target, options, blocked, progress, again)
                 except _Unrepresentable as error:
                     blocked |= _new(error.refusals, blocked)
 
@@ -96,6 +99,7 @@ def fold_model(model: onnx.ModelProto, options: Options = DEFAULTS) -> tuple[onn
                 blocked |= _new(unrepresentable(folded, blocked), blocked)
                 continue
             report = _report(folded, file, "model", "model", len(result), started)
+            report = _with_offers(report, options, partial(onnxfile.from_bytes, data))
         verdict = _verify_in_memory(data, result, options, folded) if folded.changed else _same(options)
         report = _judged(_verified(report, verdict), options)
         return onnxfile.parsed(result), report
@@ -120,6 +124,7 @@ def _fold_once(
     options: Options,
     blocked: dict[str, Refused],
     progress: Progress | None,
+    again: Callable[[], OnnxFile],
 ) -> Report:
     started = time.perf_counter()
     folded = fold_graph(file, options, blocked, _stage(progress, "folding"))
@@ -128,25 +133,26 @@ def _fold_once(
         if refusals := unrepresentable(folded, blocked):
             raise _Unrepresentable(refusals)
         report = replace(report, verification=Verification("not verified", "nothing was written"))
-        return _judged(report, options)
+        return _judged(_with_offers(report, options, again), options)
     if not folded.changed:
-        _judged(report, options)
+        report = _judged(_with_offers(report, options, again), options)
         onnxfile.copy(file, target, progress=_stage(progress, "writing"))
         return replace(report, verification=_same(options), seconds=time.perf_counter() - started)
-    verdicts: list[Verification] = []
+    verified: list[Report] = []
 
     def judge(staged: Path) -> None:
         if progress is not None:
             progress("verifying", 0, 1)
-        verdicts.append(_verify_files(source, staged, options, folded))
-        _judged(replace(_verified(report, verdicts[0]), seconds=time.perf_counter() - started), options)
+        verdict = _verify_files(source, staged, options, folded)
+        seconds = time.perf_counter() - started
+        sure = _judged(replace(_verified(report, verdict), seconds=seconds), options)
+        verified.append(_with_offers(sure, options, again))  # now, since the target may replace the source
 
     try:
         written = onnxfile.write(file, target, progress=_stage(progress, "writing"), before_commit=judge)
     except UnrepresentableError:
         raise _Unrepresentable(unrepresentable(folded, blocked)) from None
-    report = _verified(report, verdicts[0])
-    return replace(report, bytes_after=written, seconds=time.perf_counter() - started)
+    return replace(verified[0], bytes_after=written, seconds=time.perf_counter() - started)
 
 
 def _verified(report: Report, verdict: Verification) -> Report:
@@ -154,6 +160,21 @@ def _verified(report: Report, verdict: Verification) -> Report:
     changes = (f'"{one.name}" by up to {one.max_absolute:.3g} ({one.max_relative:.2%})' for one in verdict.frozen)
     note = f"without training mode the results differ from the original's: {', '.join(changes)}, on the samples"
     return replace(report, verification=verdict, notes=(*report.notes, *([note] if verdict.frozen else [])))
+
+
+def _with_offers(report: Report, options: Options, again: Callable[[], OnnxFile]) -> Report:
+    """The report with what more folds with other options; `again` opens the model anew."""
+
+    def planned(chosen: Options) -> tuple[Outcome, ...]:
+        blocked: dict[str, Refused] = {}
+        while True:
+            with again() as file:
+                folded = fold_graph(file, chosen, blocked)
+                if not (refusals := unrepresentable(folded, blocked)):
+                    return folded.outcomes
+            blocked |= _new(refusals, blocked)
+
+    return replace(report, offers=tuple(offers(report.outcomes, options, planned)))
 
 
 def _judged(report: Report, options: Options) -> Report:

@@ -12,7 +12,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from folding.errors import OptionError
+from folding.errors import ModelError, OptionError
 from folding.process.bounds import die_with, lower
 from folding.verification.compare import Comparison
 from folding.verification.job import JOB, RESULT, Job
@@ -33,6 +33,8 @@ def main(folder: Path) -> None:
         answer = job.answer(folder) if isinstance(job, Calibration) else asdict(Comparison(job, folder).verdict())
     except OptionError as error:
         answer = {"option_error": str(error)}
+    except ModelError as error:
+        answer = {"model_error": str(error)}
     draft = folder / f"{RESULT}.draft"
     draft.write_text(json.dumps(answer, allow_nan=False))
     draft.rename(folder / RESULT)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from folding.errors import ModelError
 from folding.report.model import Verification
 from folding.verification import judge, samples
 from folding.verification.job import ACTIVITY
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from folding.verification.samples import Feeds
 
 RUNS = 5  # per sample: the original as it is, rounded, rounded more, optimised; the folded model
+# What ONNX Runtime says of a model that breaks the standard (not of one that it is too old for).
+TYPE_ERROR = "Type Error: "
 DRIFT = 0.5  # for the inputs rounded more: each moves up or not at all, so on average all move up by half
 SHARE_OF_TIME = 0.5  # for the samples after the first; runs differ in speed
 SHARE_OF_TIME_GUESSING = 0.25  # for the search for shapes that run
@@ -53,7 +56,7 @@ class Comparison:
         self._description = ""
 
     def verdict(self) -> Verification:
-        """Return the verification. Every failure becomes a verdict, except OptionError, which is raised."""
+        """Return the verification. Every failure becomes a verdict; an OptionError or ModelError is raised."""
         try:
             return self._compared()
         except FailedError as error:
@@ -91,6 +94,8 @@ class Comparison:
         try:
             return Runner(self._before, optimised=optimised)
         except RuntimeRefusalError as error:
+            if TYPE_ERROR in str(error):
+                raise ModelError(f"ONNX Runtime refuses the types of the original model: {error}") from None
             raise UnverifiableError(f"ONNX Runtime cannot load the original: {error}") from None
 
     def _references(self, original: Runner, rounding: Rounding) -> list[Sample]:

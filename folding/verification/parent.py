@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from folding.errors import OptionError
+from folding.errors import ModelError, OptionError
 from folding.onnxfile import read_facts
 from folding.report.model import OutputError, Verification
 from folding.verification.job import ACTIVITY, JOB, RESULT, Job
@@ -56,7 +56,8 @@ def verify(
     address space (default: a share of what is free), or crashed.
 
     Raises:
-        ModelError: one of the models is missing, corrupt or unsafe. Nothing that they do when they run raises.
+        ModelError: one of the models is missing, corrupt or unsafe, or ONNX Runtime refuses the types of the original.
+            Nothing that they do when they run raises.
         OptionError: `inputs` is no .npz file or does not hold what the model wants; a model is given as something else
             than a path.
     """
@@ -159,6 +160,8 @@ def _cause(status: int) -> str:
 def _parsed(answer: dict[str, Any]) -> Verification:
     if "option_error" in answer:
         raise OptionError(answer["option_error"])
+    if "model_error" in answer:
+        raise ModelError(answer["model_error"])
     outputs, frozen = (tuple(OutputError(**output) for output in answer.pop(name)) for name in ("outputs", "frozen"))
     return Verification(outputs=outputs, frozen=frozen, **answer)
 

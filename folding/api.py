@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,22 +15,22 @@ from folding.errors import OptionError
 from folding.graph.weights import UnrepresentableError
 from folding.onnxfile import Limits
 from folding.options import Options, require_options
-from folding.planning import fold_graph, freeze_only, unrepresentable
+from folding.planning import Attempts, before, freeze_only
 from folding.report.errors import NothingToFoldError, VerificationError
 from folding.report.model import Report, Verification
 from folding.verification.parent import verify
 from folding.verification.standby import prepared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     import onnx
 
     from folding.onnxfile import OnnxFile
     from folding.planning import Folded
-    from folding.refusal import Refused
 
     Progress = Callable[[str, int, int], None]  # stage ("folding", "writing", "verifying"), done, total
+    Stage = Callable[[int, int], None] | None
 
 DEFAULTS = Options()
 LIMITS = Limits()
@@ -49,11 +49,15 @@ def fold(
     `target` appears whole or not at all, and may be `source`. Where nothing folds it is a copy of `source`.
 
     `limits` bounds what `source` may ask of this machine. `progress` is called with the stage ("folding", "writing",
-    "verifying"), how much of it is done, and how much there is: in steps, in bytes, and of 1.
+    "verifying"), how much of it is done, and how much there is: in bytes while writing, else in steps.
+
+    Where verification finds an error, the folds that caused it are found and taken back, as the report lists;
+    with `options.strict` that is an error.
 
     Raises:
         ModelError: `source` is missing, corrupt or unsafe.
-        VerificationError: the result differs from the original; nothing was written.
+        VerificationError: the result differs from the original, and no fold remains without which it does not, or
+            `options.strict`; nothing was written.
         NothingToFoldError: `options.require_change`, and nothing folds; nothing was written.
         OptionError: the samples in `options.inputs` do not fit the model; a pattern matches nothing; an argument is of
             another type.
@@ -62,14 +66,17 @@ def fold(
     if not isinstance(limits, Limits):
         raise OptionError(f"limits is of type {type(limits).__name__}; give a folding.Limits")
     _require_samples(options)
-    blocked: dict[str, Refused] = {}
+
+    def once(attempts: Attempts) -> Report:
+        with onnxfile.read(source, limits) as file:
+            return _fold_once(file, Path(source), target, attempts)
+
+    def upstream(values: Collection[str]) -> set[str]:
+        with onnxfile.read(source, limits) as file:
+            return before(file, values)
+
     with prepared(wanted=options.verify and target is not None):
-        while True:
-            with onnxfile.read(source, limits) as file:
-                try:
-                    return _fold_once(file, Path(source), target, options, blocked, progress)
-                except _Unrepresentable as error:
-                    blocked |= _new(error.refusals, blocked)
+        return Attempts(options, progress).settle(once, upstream)
 
 
 def inspect(source: str | os.PathLike[str], options: Options = DEFAULTS, *, limits: Limits = LIMITS) -> Report:
@@ -85,66 +92,54 @@ def fold_model(model: onnx.ModelProto, options: Options = DEFAULTS) -> tuple[onn
     """
     data = onnxfile.serialized(model)
     _require_samples(options)
-    started = time.perf_counter()
-    blocked: dict[str, Refused] = {}
-    while True:
+    results: list[bytes] = []
+
+    def once(attempts: Attempts) -> Report:
+        started = time.perf_counter()
         with onnxfile.from_bytes(data) as file:
-            folded = fold_graph(file, options, blocked)
+            folded = attempts.plan(file)
             try:
-                result = onnxfile.to_bytes(file) if folded.changed else data
+                results.append(onnxfile.to_bytes(file) if folded.changed else data)
             except UnrepresentableError:
-                blocked |= _new(unrepresentable(folded, blocked), blocked)
-                continue
-            report = _report(folded, file, "model", "model", len(result), started)
-        verdict = _verify_in_memory(data, result, options, folded) if folded.changed else _same(options)
-        report = _judged(replace(report, verification=verdict), options)
-        return onnxfile.parsed(result), report
+                attempts.require_representable(folded)
+                raise
+            report = _report(folded, file, "model", "model", len(results[-1]), started)
+        if not folded.changed:
+            return _judged(replace(report, verification=_same(options)), options)
+        verdict = attempts.verdict(partial(_verify_in_memory, data, results[-1], folded))
+        return _judged(replace(report, verification=verdict), options)
+
+    def upstream(values: Collection[str]) -> set[str]:
+        with onnxfile.from_bytes(data) as file:
+            return before(file, values)
+
+    report = Attempts(options).settle(once, upstream)
+    return onnxfile.parsed(results[-1]), report
 
 
-def _new(found: dict[str, Refused], known: dict[str, Refused]) -> dict[str, Refused]:
-    """The refusals, of which one at least must be new: or planning again would not end."""
-    assert found.keys() - known.keys(), "a blocked site does not fold again"  # noqa: S101  the loops rest on it
-    return found
-
-
-class _Unrepresentable(Exception):  # noqa: N818  not an error: the sites that must stay
-    def __init__(self, refusals: dict[str, Refused]) -> None:
-        super().__init__()
-        self.refusals = refusals
-
-
-def _fold_once(
-    file: OnnxFile,
-    source: Path,
-    target: str | os.PathLike[str] | None,
-    options: Options,
-    blocked: dict[str, Refused],
-    progress: Progress | None,
-) -> Report:
-    started = time.perf_counter()
-    folded = fold_graph(file, options, blocked, _stage(progress, "folding"))
+def _fold_once(file: OnnxFile, source: Path, target: str | os.PathLike[str] | None, attempts: Attempts) -> Report:
+    started, options = time.perf_counter(), attempts.options
+    folded = attempts.plan(file)
     report = _report(folded, file, str(source), None if target is None else str(target), file.nbytes, started)
     if target is None:
-        if refusals := unrepresentable(folded, blocked):
-            raise _Unrepresentable(refusals)
+        attempts.require_representable(folded)
         report = replace(report, verification=Verification("not verified", "nothing was written"))
         return _judged(report, options)
     if not folded.changed:
         _judged(report, options)
-        onnxfile.copy(file, target, progress=_stage(progress, "writing"))
+        onnxfile.copy(file, target, progress=attempts.stage("writing"))
         return replace(report, verification=_same(options), seconds=time.perf_counter() - started)
     verdicts: list[Verification] = []
 
     def judge(staged: Path) -> None:
-        if progress is not None:
-            progress("verifying", 0, 1)
-        verdicts.append(_verify_files(source, staged, options, folded))
+        verdicts.append(attempts.verdict(partial(_verify_files, source, staged, folded)))
         _judged(replace(report, verification=verdicts[0], seconds=time.perf_counter() - started), options)
 
     try:
-        written = onnxfile.write(file, target, progress=_stage(progress, "writing"), before_commit=judge)
+        written = onnxfile.write(file, target, progress=attempts.stage("writing"), before_commit=judge)
     except UnrepresentableError:
-        raise _Unrepresentable(unrepresentable(folded, blocked)) from None
+        attempts.require_representable(folded)
+        raise
     return replace(report, verification=verdicts[0], bytes_after=written, seconds=time.perf_counter() - started)
 
 
@@ -173,27 +168,28 @@ def _require_samples(options: Options) -> None:
         raise OptionError(f"inputs: there is no file {options.inputs!r}")
 
 
-def _verify_files(before: Path, after: Path, options: Options, folded: Folded) -> Verification:
+def _verify_files(before: Path, after: Path, folded: Folded, options: Options, progress: Stage) -> Verification:
     if not options.verify:
         return Verification("not verified", "verification was turned off (verify=False)")
+    compare = partial(verify, inputs=options.inputs, timeout=options.verify_timeout, progress=progress)
     if not folded.frozen:
-        return verify(before, after, inputs=options.inputs, timeout=options.verify_timeout)
+        return compare(before, after)
     # In training mode the original computes something else; what the fold must equal is the original in inference.
     frozen = after.with_name("inference.onnx" if after.name != "inference.onnx" else "original.onnx")
     with onnxfile.read(before) as file:
         freeze_only(file, options)
         onnxfile.write(file, frozen)
-    return verify(frozen, after, inputs=options.inputs, timeout=options.verify_timeout)
+    return compare(frozen, after)
 
 
-def _verify_in_memory(before: bytes, after: bytes, options: Options, folded: Folded) -> Verification:
+def _verify_in_memory(before: bytes, after: bytes, folded: Folded, options: Options, progress: Stage) -> Verification:
     import tempfile  # noqa: PLC0415  only models in memory need it, and start-up time counts
 
     with tempfile.TemporaryDirectory() as folder:
         paths = Path(folder, "before.onnx"), Path(folder, "after.onnx")
         for path, data in zip(paths, (before, after), strict=True):
             path.write_bytes(data)
-        return _verify_files(*paths, options, folded)
+        return _verify_files(*paths, folded, options, progress)
 
 
 def _same(options: Options) -> Verification:
@@ -219,14 +215,3 @@ def _report(folded: Folded, file: OnnxFile, source: str, target: str | None, aft
         seconds=time.perf_counter() - started,
         notes=tuple(folded.notes),
     )
-
-
-def _stage(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
-    if progress is None:
-        return None
-
-    def report(done: int, total: int) -> None:
-        with suppress(ZeroDivisionError):
-            progress(name, done, total)
-
-    return report

@@ -2,11 +2,14 @@
 
 plan (what will be done, as data), planner (moves), makers (what options keep), branches (parallel branches as one
 convolution), commit (applies a plan), leftover (normalizations that stay, in the requested form), outcomes (what the
-report says of each operator), pipeline (one model, until nothing changes).
+report says of each operator), pipeline (one model, until nothing changes), attempts (at one fold,
+until its result is right), takeback (which folds to leave out where it is wrong).
 
 May import: `folding.rules` and all below it, and `folding.report` for the outcomes.
 """
 
-from folding.planning.pipeline import Folded, fold_graph, freeze_only, unrepresentable
+from folding.planning.attempts import Attempts
+from folding.planning.pipeline import Folded, freeze_only
+from folding.planning.takeback import before
 
-__all__ = ["Folded", "fold_graph", "freeze_only", "unrepresentable"]
+__all__ = ["Attempts", "Folded", "before", "freeze_only"]

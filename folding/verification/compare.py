@@ -11,7 +11,7 @@ import numpy as np
 
 from folding.report.model import Verification
 from folding.verification import judge, samples
-from folding.verification.job import ACTIVITY
+from folding.verification.job import ACTIVITY, PROGRESS, STEPS
 from folding.verification.judge import Reference, Rounding
 from folding.verification.runtime import Runner, RuntimeRefusalError
 from folding.verification.samples import UnverifiableError
@@ -65,23 +65,25 @@ class Comparison:
 
     def _compared(self) -> Verification:
         rounding = Rounding(self._job.epsilon, self._job.quantizes)
-        self._now("loading the original")
+        self._now("loading the original", 0)
         original = self._original(optimised=False)
         promised = original.inputs, original.outputs
-        self._now("running the original")
+        self._now("running the original", 0.1)
         references = self._references(original, rounding)
         del original  # one model at a time in memory
-        self._now("running the original with the runtime's optimisations")
+        self._now("running the original with the runtime's optimisations", 0.5)
         self._widen_optimised(references)
-        self._now("loading the folded model")
+        self._now("loading the folded model", 0.7)
         folded = self._folded(*promised)
-        self._now("running the folded model")
+        self._now("running the folded model", 0.8)
         findings = [finding for sample in references for finding in self._findings(folded, sample, rounding)]
         return self._summary(findings, len(references))
 
-    def _now(self, activity: str) -> None:
+    def _now(self, activity: str, share: float) -> None:
+        """Record what is done now, and the share of the whole that is done."""
         self._activity = activity
         (self._folder / ACTIVITY).write_text(activity)
+        (self._folder / PROGRESS).write_text(str(int(share * STEPS)))
 
     def _passed(self) -> float:
         """The share of the time limit that has passed."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-ACTIVITY, JOB, RESULT = "activity.txt", "job.json", "result.json"  # in the folder shared with the child
+# In the folder shared with the child. The progress is a number of steps: those that are done, of STEPS.
+ACTIVITY, PROGRESS, JOB, RESULT = "activity.txt", "progress.txt", "job.json", "result.json"
+STEPS = 100
 
 
 @dataclass(frozen=True)

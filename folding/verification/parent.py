@@ -17,11 +17,11 @@ import numpy as np
 from folding.errors import OptionError
 from folding.onnxfile import read_facts
 from folding.report.model import OutputError, Verification
-from folding.verification.job import ACTIVITY, JOB, RESULT, Job
+from folding.verification.job import ACTIVITY, JOB, PROGRESS, RESULT, STEPS, Job
 from folding.verification.standby import standby
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from folding.onnxfile import Facts
     from folding.verification.standby import Standby
@@ -44,6 +44,7 @@ def verify(
     inputs: str | os.PathLike[str] | Mapping[str, np.ndarray[Any, Any]] | None = None,
     timeout: float = 300.0,
     memory: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Verification:
     """Whether the folded model computes what the original computes.
 
@@ -53,7 +54,8 @@ def verify(
     `folding.verification.judge`. The result is "failed" when an output is off by more than noise explains, or the
     folded model does not load or run where the original does; "not verified", with the reason, when nothing can be
     said: the original does not run, yields NaN, or the child took more than `timeout` seconds or `memory` bytes of
-    address space (default: a share of what is free), or crashed.
+    address space (default: a share of what is free), or crashed. `progress` is called with the steps that are done, and
+    how many there are.
 
     Raises:
         ModelError: one of the models is missing, corrupt or unsafe. Nothing that they do when they run raises.
@@ -64,6 +66,8 @@ def verify(
         if not isinstance(model, (str, os.PathLike)):
             raise OptionError(f"{name} is of type {type(model).__name__}; give the path of an ONNX file")
     began = time.monotonic()
+    if progress is not None:
+        progress(0, STEPS)
     with standby() as process:
         known = read_facts(before), read_facts(after)
         given, label = _samples(inputs, process.folder)
@@ -75,7 +79,7 @@ def verify(
         job = Job(
             *paths, given, label, timeout, limit, epsilon, quantizes, defaults, dict(known[0].channels), os.getpid()
         )
-        verdict = _too_large(needed, limit) or _run(process, job)
+        verdict = _too_large(needed, limit) or _run(process, job, progress)
     return replace(verdict, seconds=time.monotonic() - began)
 
 
@@ -87,10 +91,16 @@ def _too_large(needed: int, limit: int | None) -> Verification | None:
     return Verification("not verified", f"the model needs {sizes}")
 
 
-def _run(process: Standby, job: Job) -> Verification:
+def _run(process: Standby, job: Job, progress: Callable[[int, int], None] | None) -> Verification:
     """The verdict of a child process, or how the process ended."""
+
+    def watch() -> None:
+        if progress is not None:
+            with suppress(OSError, ValueError):  # it is being written
+                progress(int((process.folder / PROGRESS).read_text()), STEPS)
+
     (process.folder / JOB).write_text(json.dumps(asdict(job)))
-    return _verdict(process.folder, process.run(job.seconds), job.seconds)
+    return _verdict(process.folder, process.run(job.seconds, watch), job.seconds)
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:

@@ -87,6 +87,9 @@ class OutputError:
         noise: the largest absolute difference between two legitimate executions of the original.
         tolerance: the absolute error that is still accepted.
         ok: whether the error is within the tolerance.
+        sensitivity: the smallest change of folded weights, relative to themselves, that verification notices in this
+            output: 0.001, 0.01 or 0.1; 1 where not even a change by 0.1 is noticed, 0 where it was not measured.
+        bias_sensitivity: the same of folded biases.
     """
 
     name: str
@@ -95,6 +98,8 @@ class OutputError:
     noise: float
     tolerance: float
     ok: bool
+    sensitivity: float = 0.0
+    bias_sensitivity: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,7 @@ class Verification:
         inputs: where the samples came from and the shapes chosen: "generated: input float32 1x3x224x224".
         outputs: the error of every graph output.
         seconds: how long it took, in seconds.
+        notes: what else a user should know of it, a sentence each.
     """
 
     status: VerificationStatus
@@ -116,6 +122,7 @@ class Verification:
     inputs: str = ""
     outputs: tuple[OutputError, ...] = ()
     seconds: float = 0.0
+    notes: tuple[str, ...] = ()
 
     def with_flags(self) -> Verification:
         """The same verdict for a command line: its reason names flags, not Python's options."""

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from folding.errors import OptionError
-from folding.onnxfile import read_facts
+from folding.onnxfile import outputs_fragment, read_facts
 from folding.report.model import OutputError, Verification
-from folding.verification.job import ACTIVITY, JOB, PROGRESS, RESULT, STEPS, Job
+from folding.verification.job import ACTIVITY, AFTER_TAPS, BEFORE_TAPS, JOB, PROGRESS, RESULT, STEPS, Job
 from folding.verification.standby import standby
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ MEMORY_SHARE = 0.75
 MEMORY_OVERHEAD = GIB
 MEMINFO, MEMINFO_UNIT = Path("/proc/meminfo"), 1024
 CGROUP_LIMIT, CGROUP_USED = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+TAPPED_BYTES = 1 << 28  # of a model that is loaded from memory, so that values in it become outputs
 GIVEN = "given"  # what the report calls arrays that were passed in memory
 
 
@@ -77,7 +78,19 @@ def verify(
         paths = _absolute(before), _absolute(after)
         defaults = _defaults(*known, process.folder)
         job = Job(
-            *paths, given, label, timeout, limit, epsilon, quantizes, defaults, dict(known[0].channels), os.getpid()
+            *paths,
+            given,
+            label,
+            timeout,
+            limit,
+            epsilon,
+            quantizes,
+            defaults,
+            dict(known[0].channels),
+            _taps(*known, process.folder),
+            known[0].traps,
+            _folded(known[1], process.folder),
+            os.getpid(),
         )
         verdict = _too_large(needed, limit) or _run(process, job, progress)
     return replace(verdict, seconds=time.monotonic() - began)
@@ -133,6 +146,26 @@ def _defaults(before: Facts, after: Facts, folder: Path) -> str | None:
     return str(path)
 
 
+def _taps(before: Facts, after: Facts, folder: Path) -> tuple[tuple[str, str, str, str], ...]:
+    """What goes into the last operators of the outputs, where they are the same in both models and not too large."""
+    if max(before.nbytes, after.nbytes) > TAPPED_BYTES:
+        return ()
+    both = [name for name, tap in before.taps.items() if name in after.taps and after.taps[name][1] == tap.operator]
+    for path, facts in ((BEFORE_TAPS, before), (AFTER_TAPS, after)):
+        values = list(dict.fromkeys(facts.taps[name].value for name in both))
+        (folder / path).write_bytes(outputs_fragment(values))
+    return tuple((name, before.taps[name].operator, before.taps[name].value, after.taps[name].value) for name in both)
+
+
+def _folded(after: Facts, folder: Path) -> str | None:
+    """The .npz file of constants to spoil."""
+    if not after.folded:
+        return None
+    path = folder / "folded.npz"
+    _save(path, after.folded)
+    return str(path)
+
+
 def _save(path: Path, arrays: Mapping[str, Any]) -> None:
     """`numpy.savez` for any names: it takes none called "file", and pickles objects."""
     with zipfile.ZipFile(path, "w") as archive:
@@ -170,7 +203,8 @@ def _parsed(answer: dict[str, Any]) -> Verification:
     if "option_error" in answer:
         raise OptionError(answer["option_error"])
     outputs = tuple(OutputError(**output) for output in answer.pop("outputs"))
-    return Verification(outputs=outputs, **answer)
+    notes = tuple(answer.pop("notes"))
+    return Verification(outputs=outputs, notes=notes, **answer)
 
 
 def _default_memory() -> int | None:

@@ -34,7 +34,7 @@ class Interpreter:
     """A model that NumPy computes; `outputs` and the feeds have the types of the model if it is not `wide`.
 
     `wide`: every floating-point number, constants included, is a float64. `moved` changes each number of a constant by
-    up to this fraction of itself, as one more rounding would.
+    this fraction of itself, as one more rounding would, except single numbers: exponents and the like.
 
     Raises:
         InterpreterError: it cannot be read or holds an operator that onnx does not implement.
@@ -148,6 +148,6 @@ def _widen_attribute(node: NodeProto, attribute: AttributeProto, random: np.rand
 def _widen_tensor(tensor: TensorProto, random: np.random.Generator, moved: float) -> None:
     if tensor.data_type in NARROW:
         name, values = tensor.name, numpy_helper.to_array(tensor).astype(np.float64)
-        if moved:
+        if moved and values.size > 1:
             values = values * (1 + moved * random.choice((-1.0, 1.0), values.shape))
         tensor.CopyFrom(numpy_helper.from_array(np.asarray(values), name))

@@ -25,6 +25,6 @@ class Job:
     defaults: str | None = None  # an .npz file of initializers of both models that a caller may override
     channels: dict[str, int] | None = None  # the lengths of axis 1 of inputs, where weights determine them
     taps: tuple[tuple[str, str, str, str], ...] = ()  # an output, its last operator, what that reads in both models
-    traps: tuple[str, ...] = ()  # what the runtime is known to compute wrongly in the original
+    traps: tuple[str, ...] = ()  # what the runtime is known to compute wrongly in either model
     folded: str | None = None  # an .npz file of constants that the fold changed, as they are in the folded model
     parent: int = 0  # the process that waits for the verdict; 0: none

@@ -40,7 +40,7 @@ QUIET_ELEMENTS = 16
 # When rounding alone moves an output by more than this share of its magnitude, no comparison is meaningful.
 TELLING = 0.25
 # An error is gross if this share of the elements is off by so many tolerances.
-GROSS, GROSS_SHARE = 100, 0.1
+GROSS, GROSS_SHARE = 30, 0.1
 # ONNX Runtime's sigmoid is a rational approximation plus one half, so its values are multiples of a quarter epsilon.
 SIGMOID_STEPS = 4
 

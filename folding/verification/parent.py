@@ -88,7 +88,7 @@ def verify(
             defaults,
             dict(known[0].channels),
             _taps(*known, process.folder),
-            known[0].traps,
+            tuple(dict.fromkeys(known[0].traps + known[1].traps)),
             _folded(known[1], process.folder),
             os.getpid(),
         )

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from folding.verification.originals import Sample
     from folding.verification.runtime import Taps
 
-CHANGES = (0.1, 0.01, 0.001)  # of every element of a constant, relative to itself
+CHANGES = (0.001, 0.01, 0.1)  # of every element of a constant, relative to itself
+FAR = 1000.0  # a change that shows in every output that depends on the constant
 UNNOTICED = 1.0  # where not even the largest change is noticed
 
 
@@ -55,16 +56,22 @@ class Measurement:
         self, name: str, values: Array, outputs: Sequence[str], still: Mapping[str, tuple[float, bool]]
     ) -> dict[str, float]:
         smallest: dict[str, float] = {}
-        for change in CHANGES:
-            spoiled = np.asarray(values * values.dtype.type(1 + change))
-            errors = self._errors({name: spoiled}, outputs)
-            if change == CHANGES[0]:
-                smallest = {output: UNNOTICED for output in errors if errors[output][0] != still[output][0]}
-            noticed = {output for output in smallest if errors[output][1]}
-            smallest.update(dict.fromkeys(noticed, change))
-            if not noticed:
+        waiting = set(outputs)
+        for number, change in enumerate(CHANGES):
+            errors = self._changed(name, values, change, outputs)
+            smallest.update({output: change for output in waiting if errors[output][1]})
+            waiting -= smallest.keys()
+            if waiting and not number:  # which of them depend on the constant at all
+                errors = self._changed(name, values, FAR, outputs)
+                waiting = {output for output in waiting if errors[output][0] != still[output][0]}
+            if not waiting:
                 break
-        return smallest
+        return smallest | dict.fromkeys(waiting, UNNOTICED)
+
+    def _changed(
+        self, name: str, values: Array, change: float, outputs: Sequence[str]
+    ) -> dict[str, tuple[float, bool]]:
+        return self._errors({name: np.asarray(values * values.dtype.type(1 + change))}, outputs)
 
     def _errors(self, constants: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, tuple[float, bool]]:
         """The largest error of each output (or of what goes into its last operator), and whether it counts as wrong."""

@@ -12,7 +12,7 @@ from folding.onnxfile.graphs import function_key
 from folding.onnxfile.interpreter import Interpreter, InterpreterError
 from folding.onnxfile.limits import Limits
 from folding.onnxfile.messages import parsed, serialized
-from folding.onnxfile.probes import Tap, outputs_fragment
+from folding.onnxfile.probes import outputs_fragment
 from folding.onnxfile.reader import OnnxFile, external_locations, from_bytes, read
 from folding.onnxfile.sources import FileSource, Span
 from folding.onnxfile.staging import resolve
@@ -27,7 +27,6 @@ __all__ = [
     "Limits",
     "OnnxFile",
     "Span",
-    "Tap",
     "copy",
     "external_locations",
     "from_bytes",

@@ -46,7 +46,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="another folder of models")
     given = parser.parse_args()
     folders = [FOLDER, *([given.folder] if given.folder else [])]
-    models = given.models or sorted(path for folder in folders for path in folder.glob("*.onnx"))
+    found = {path.read_bytes(): path for folder in folders for path in sorted(folder.glob("*.onnx"))}  # each once
+    models = given.models or list(found.values())
     head = HEAD.format(trials=TRIALS, onnxruntime=version("onnxruntime"))
     rows = []
     for model in models:

@@ -48,7 +48,8 @@ class Facts:
     external data. `defaults` are the small initializers that a caller may override, because they are graph inputs too
     (IR version 4 on). `channels` are the lengths of axis 1 of the graph inputs that a convolution or a normalization
     reads. `taps` are the values before a last saturating operator, by output; `traps` what ONNX Runtime is known to
-    compute wrongly; `folded` some constants that a fold changed.
+    compute wrongly; `folded` some constants that a fold changed, `behind` the outputs that
+    depend on each.
     """
 
     epsilon: float
@@ -59,6 +60,7 @@ class Facts:
     taps: Mapping[str, Tap]
     traps: tuple[str, ...]
     folded: Mapping[str, NDArray[Any]]
+    behind: Mapping[str, tuple[str, ...]]
 
 
 def read_facts(path: str | os.PathLike[str]) -> Facts:
@@ -73,6 +75,7 @@ def read_facts(path: str | os.PathLike[str]) -> Facts:
             named = {kind for body in bodies for kind in _types(body)}
             epsilon = max((EPSILON[kind] for kind in named & EPSILON.keys()), default=EPSILON[TensorProto.FLOAT])
             quantizes = any(_quantizes(node.op_type) for body in bodies for node in body.node) or _steps(file.model)
+            folded = probes.folded_constants(file)
             return Facts(
                 epsilon,
                 quantizes,
@@ -81,7 +84,8 @@ def read_facts(path: str | os.PathLike[str]) -> Facts:
                 dict(_channels(file.model)),
                 probes.taps(file.model),
                 tuple(f"{trap.what} ({trap.reference})" for trap in probes.traps(file.model)),
-                probes.folded_constants(file),
+                folded,
+                probes.outputs_behind(file.model, folded),
             )
     except ModelError as error:
         text = str(error)

@@ -11,7 +11,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from folding.onnxfile.sources import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
     from onnx import NodeProto
@@ -27,7 +27,7 @@ SATURATING = frozenset(
 MOVING = frozenset("Cast Flatten Gather Identity Reshape Slice Squeeze Transpose Unsqueeze".split())  # noqa: SIM905
 PACKED_VARINTS = 5  # the field int32_data of TensorProto, whose entries have no fixed length
 ABSORBED = "bnfold.absorbed"  # the key in an operator's metadata_props that a fold leaves, see planning.commit
-SPOILED = 3  # weights and as many biases whose change is measured: the first, the last and one between them
+SPOILED = 2  # weights and as many biases whose change is measured: the first and the last
 SPOILED_BYTES = 1 << 24  # of one of them
 STORED: dict[int, np.dtype[Any]] = {
     TensorProto.FLOAT: np.dtype("<f4"),
@@ -110,6 +110,34 @@ def folded_constants(file: OnnxFile) -> dict[str, NDArray[Any]]:
             if values is not None and values.any():
                 chosen[names[place]] = values
     return chosen
+
+
+def outputs_behind(model: ModelProto, constants: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The graph outputs that depend on each of some constants."""
+    readers: dict[str, list[NodeProto]] = {}
+    for node in model.graph.node:
+        for name in _read(node):
+            readers.setdefault(name, []).append(node)
+    found = {}
+    for constant in constants:
+        seen, waiting = {constant}, [constant]
+        while waiting:
+            made = {name for node in readers.get(waiting.pop(), ()) for name in node.output} - seen
+            seen |= made
+            waiting += made
+        found[constant] = tuple(value.name for value in model.graph.output if value.name in seen)
+    return found
+
+
+def _read(node: NodeProto) -> set[str]:
+    """The names that an operator reads, and that the graphs in it read."""
+    names = set(node.input)
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            names.update(value.name for value in graph.output)
+            for inner in graph.node:
+                names |= _read(inner)
+    return names
 
 
 def _absorbing(model: ModelProto) -> Iterator[str]:

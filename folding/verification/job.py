@@ -27,4 +27,5 @@ class Job:
     taps: tuple[tuple[str, str, str, str], ...] = ()  # an output, its last operator, what that reads in both models
     traps: tuple[str, ...] = ()  # what the runtime is known to compute wrongly in either model
     folded: str | None = None  # an .npz file of constants that the fold changed, as they are in the folded model
+    behind: dict[str, tuple[str, ...]] | None = None  # the outputs that depend on each of them
     parent: int = 0  # the process that waits for the verdict; 0: none

@@ -90,6 +90,7 @@ def verify(
             _taps(*known, process.folder),
             tuple(dict.fromkeys(known[0].traps + known[1].traps)),
             _folded(known[1], process.folder),
+            dict(known[1].behind),
             os.getpid(),
         )
         verdict = _too_large(needed, limit) or _run(process, job, progress)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from folding.verification.runtime import Taps
 
 CHANGES = (0.001, 0.01, 0.1)  # of every element of a constant, relative to itself
-FAR = 1000.0  # a change that shows in every output that depends on the constant
 UNNOTICED = 1.0  # where not even the largest change is noticed
 
 
@@ -31,66 +29,47 @@ class Measurement:
 
     def __init__(self, job: Job, taps: Taps, references: Sequence[Sample], rounding: Rounding) -> None:
         assert job.folded is not None  # noqa: S101  the caller asked
-        self._after, self._constants = Path(job.after), samples.load(Path(job.folded))
+        self._after, self._constants, self._behind = Path(job.after), samples.load(Path(job.folded)), job.behind or {}
         self._taps, self._references, self._rounding = taps, references, rounding
 
     def measure(self, outputs: Sequence[str], deadline: float) -> tuple[dict[str, float], dict[str, float], int]:
         """The smallest change of a weight, and of a bias, that each output shows, and how many constants time allowed.
 
         A constant counts for the outputs that depend on it: the least visible one decides. UNNOTICED where a change is
-        not noticed; an output on which no constant acts is absent.
+        not noticed; an output that depends on none is absent.
         """
         found: tuple[dict[str, float], dict[str, float]] = ({}, {})
-        still = self._errors({}, outputs)
         count = 0
         for name, values in _alternating(self._constants):
             if time.monotonic() > deadline:
                 break
             kind = found[not is_weight(values)]
-            for output, change in self._smallest(name, values, outputs, still).items():
-                kind[output] = max(kind.get(output, 0.0), change)
+            waiting = set(self._behind.get(name, ()))
+            for change in CHANGES:
+                noticed = self._noticed(name, values, change, outputs) & waiting if waiting else set()
+                kind.update({output: max(kind.get(output, 0.0), change) for output in noticed})
+                waiting -= noticed
+            kind.update(dict.fromkeys(waiting, UNNOTICED))
             count += 1
         return *found, count
 
-    def _smallest(
-        self, name: str, values: Array, outputs: Sequence[str], still: Mapping[str, tuple[float, bool]]
-    ) -> dict[str, float]:
-        smallest: dict[str, float] = {}
-        waiting = set(outputs)
-        for number, change in enumerate(CHANGES):
-            errors = self._changed(name, values, change, outputs)
-            smallest.update({output: change for output in waiting if errors[output][1]})
-            waiting -= smallest.keys()
-            if waiting and not number:  # which of them depend on the constant at all
-                errors = self._changed(name, values, FAR, outputs)
-                waiting = {output for output in waiting if errors[output][0] != still[output][0]}
-            if not waiting:
-                break
-        return smallest | dict.fromkeys(waiting, UNNOTICED)
-
-    def _changed(
-        self, name: str, values: Array, change: float, outputs: Sequence[str]
-    ) -> dict[str, tuple[float, bool]]:
-        return self._errors({name: np.asarray(values * values.dtype.type(1 + change))}, outputs)
-
-    def _errors(self, constants: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, tuple[float, bool]]:
-        """The largest error of each output (or of what goes into its last operator), and whether it counts as wrong."""
-        errors: dict[str, tuple[float, bool]] = defaultdict(lambda: (0.0, False))
+    def _noticed(self, name: str, values: Array, change: float, outputs: Sequence[str]) -> set[str]:
+        """The outputs that are called wrong when a constant is changed; those that do not depend on it are not."""
+        noticed: set[str] = set()
+        constants = {name: np.asarray(values * values.dtype.type(1 + change))}
         try:
             model = Runner(self._after, UNOPTIMISED, self._taps if self._taps.labels else None, constants)
             for sample in self._references:
-                values = model.run(sample.feeds)
-                for label in sample.outputs.keys() & values.keys():
-                    finding = judge.judge(sample.outputs[label], values[label], self._rounding)
-                    name = output_of(label, outputs)
-                    largest, noticed = errors[name]
-                    errors[name] = (
-                        max(largest, finding.error.max_absolute),
-                        noticed or finding.judgement == "bad",
-                    )
+                found = model.run(sample.feeds)
+                for label in sample.outputs.keys() & found.keys():
+                    finding = judge.judge(sample.outputs[label], found[label], self._rounding)
+                    if finding.judgement == "bad":
+                        noticed.add(output_of(label, outputs))
+                if noticed >= set(self._behind[name]):
+                    break
         except RuntimeRefusalError:
-            return dict.fromkeys(outputs, (0.0, True))  # the model that does not run any more is noticed
-        return errors
+            return set(outputs)  # a model that does not run any more is noticed
+        return noticed
 
 
 def is_weight(values: Array) -> bool:

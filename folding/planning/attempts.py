@@ -74,7 +74,7 @@ class Attempts:
         taken = self._search(once, before, wrong.report.verification)
         if not taken:
             raise wrong
-        self._taken = [self._folds[key] for key in taken]
+        self._taken = [label for key, label in self._folds.items() if key in taken]
         return self._represented(once)
 
     def plan(self, file: OnnxFile) -> Folded:

@@ -33,7 +33,8 @@ Written by `python -m benchmarks.detection`. Each model is folded; then one of i
 {trials} of each, evenly sampled) is multiplied by 1.001, 1.01 or 1.1, and the result is verified against the original:
 how many of the trials were called wrong. `fold` is the verdict on the fold itself, and `said` the sensitivity that it
 reports: the smallest change that every sampled weight, and every sampled bias, would show. What the network itself
-cancels shows nowhere (the one "bias" of basic_pitch_nmp is a factor before a min-max normalization). onnxruntime {onnxruntime}.
+cancels shows nowhere (the one "bias" of basic_pitch_nmp is a factor before a min-max normalization).
+onnxruntime {onnxruntime}.
 
 | model | fold | said, weights | said, biases | weights, 0.1 % | 1 % | 10 % | biases, 0.1 % | 1 % | 10 % |
 |---|---|--:|--:|--:|--:|--:|--:|--:|--:|

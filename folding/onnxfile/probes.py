@@ -11,7 +11,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from folding.onnxfile.sources import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from numpy.typing import NDArray
     from onnx import NodeProto
@@ -112,10 +112,10 @@ def folded_constants(file: OnnxFile) -> dict[str, NDArray[Any]]:
     return chosen
 
 
-def outputs_behind(model: ModelProto, constants: Iterable[str]) -> dict[str, tuple[str, ...]]:
+def outputs_behind(model: ModelProto, constants: Collection[str]) -> dict[str, tuple[str, ...]]:
     """The graph outputs that depend on each of some constants."""
     readers: dict[str, list[NodeProto]] = {}
-    for node in model.graph.node:
+    for node in model.graph.node if constants else ():
         for name in _read(node):
             readers.setdefault(name, []).append(node)
     found = {}
@@ -133,7 +133,7 @@ def _read(node: NodeProto) -> set[str]:
     """The names that an operator reads, and that the graphs in it read."""
     names = set(node.input)
     for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
+        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
             names.update(value.name for value in graph.output)
             for inner in graph.node:
                 names |= _read(inner)

@@ -9,7 +9,8 @@ import pytest
 import folding
 from folding import Options, VerificationError
 from folding.graph import sites
-from folding.planning.takeback import attempts, halving
+from folding.onnxfile import from_bytes
+from folding.planning.takeback import attempts, before, halving
 from tests.support.models import Model
 
 CODE = "taken-back"
@@ -149,3 +150,15 @@ def test_more_wrong_folds_than_are_looked_for_are_taken_back_with_others():
 def test_groups_are_tried_in_turn():
     assert found(8, {"3"}, ["1", "3"])[0] == {"3"}
     assert found(8, {"3"}, ["1", "2"], [])[0] == {"3"}
+
+
+def test_suspects_lie_before_the_wrong_value_and_in_nested_graphs():
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+        agraph (float[2] x, bool c) => (float[2] y, float[2] z) {
+            a = Neg(x)  b = Abs(x)  unread = Exp(x)  z = Sqrt(b)
+            y = If(c) <then_branch = t () => (float[2] p) { p = Log(a) },
+                       else_branch = e () => (float[2] q) { q = Sin(x) }> }"""
+    with from_bytes(onnx.parser.parse_model(text).SerializeToString()) as file:
+        assert {key.split(":")[1] for key in before(file, {"y"})} == {"a", "y", "p", "q"}
+        assert {key.split(":")[1] for key in before(file, {"z"})} == {"b", "z", "p", "q"}
+        assert {key.split(":")[1] for key in before(file, {"y[0]"})} == {"a", "b", "unread", "y", "z", "p", "q"}

@@ -107,7 +107,7 @@ def fold_model(model: onnx.ModelProto, options: Options = DEFAULTS) -> tuple[onn
         if not folded.changed:
             return _judged(replace(report, verification=_same(options)), options)
         verdict = attempts.verdict(partial(_verify_in_memory, data, results[-1], folded))
-        return _judged(replace(report, verification=verdict), options)
+        return _judged(_verified(report, verdict), options)
 
     def upstream(values: Collection[str]) -> set[str]:
         with onnxfile.from_bytes(data) as file:
@@ -133,14 +133,22 @@ def _fold_once(file: OnnxFile, source: Path, target: str | os.PathLike[str] | No
 
     def judge(staged: Path) -> None:
         verdicts.append(attempts.verdict(partial(_verify_files, source, staged, folded)))
-        _judged(replace(report, verification=verdicts[0], seconds=time.perf_counter() - started), options)
+        _judged(replace(_verified(report, verdicts[0]), seconds=time.perf_counter() - started), options)
 
     try:
         written = onnxfile.write(file, target, progress=attempts.stage("writing"), before_commit=judge)
     except UnrepresentableError:
         attempts.require_representable(folded)
         raise
-    return replace(report, verification=verdicts[0], bytes_after=written, seconds=time.perf_counter() - started)
+    report = _verified(report, verdicts[0])
+    return replace(report, bytes_after=written, seconds=time.perf_counter() - started)
+
+
+def _verified(report: Report, verdict: Verification) -> Report:
+    """The report with the verdict, and with a note on what turning training mode off did to the results."""
+    changes = (f'"{one.name}" by up to {one.max_absolute:.3g} ({one.max_relative:.2%})' for one in verdict.frozen)
+    note = f"without training mode the results differ from the original's: {', '.join(changes)}, on the samples"
+    return replace(report, verification=verdict, notes=(*report.notes, *([note] if verdict.frozen else [])))
 
 
 def _judged(report: Report, options: Options) -> Report:
@@ -179,7 +187,8 @@ def _verify_files(before: Path, after: Path, folded: Folded, options: Options, p
     with onnxfile.read(before) as file:
         freeze_only(file, options)
         onnxfile.write(file, frozen)
-    return compare(frozen, after)
+    change = compare(before, frozen)
+    return replace(compare(frozen, after), frozen=change.outputs)
 
 
 def _verify_in_memory(before: bytes, after: bytes, folded: Folded, options: Options, progress: Stage) -> Verification:

@@ -1,9 +1,10 @@
 """Planning: decide what moves where, all or nothing, then commit. Only this room checks uses, outputs and sharing.
 
-plan (what will be done, as data), planner (moves), makers (what options keep), branches (parallel branches as one
-convolution), commit (applies a plan), leftover (normalizations that stay, in the requested form), outcomes (what the
-report says of each operator), pipeline (one model, until nothing changes), attempts (at one fold,
-until its result is right), takeback (which folds to leave out where it is wrong).
+plan (what will be done, as data), planner (moves), halves (half a move), makers (what options keep), branches (parallel
+branches as one convolution), commit (applies a plan), constant_maps (normalizations of constants), calibration
+(statistics of samples), leftover (normalizations that stay, in the requested form), outcomes (what the report says of
+each operator), pipeline (one model, until nothing changes), attempts (at one fold, until its result is right), takeback
+(which folds to leave out where it is wrong).
 
 May import: `folding.rules` and all below it, and `folding.report` for the outcomes.
 """

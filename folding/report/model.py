@@ -114,6 +114,8 @@ class Verification:
         outputs: the error of every graph output.
         seconds: how long it took, in seconds.
         notes: what else a user should know of it, a sentence each.
+        frozen: by how much every graph output changed because training mode was turned off, over the same samples; that
+            depends on the batch, and is no error of the fold.
     """
 
     status: VerificationStatus
@@ -123,6 +125,7 @@ class Verification:
     outputs: tuple[OutputError, ...] = ()
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    frozen: tuple[OutputError, ...] = ()
 
     def with_flags(self) -> Verification:
         """The same verdict for a command line: its reason names flags, not Python's options."""

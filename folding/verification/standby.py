@@ -46,7 +46,7 @@ class Standby:
             env=environment,
         )
 
-    def run(self, seconds: float, watch: Callable[[], None]) -> int | None:
+    def run(self, seconds: float, watch: Callable[[], None] = lambda: None) -> int | None:
         """Run the job in the folder; return the exit status (negative for a signal), or None if the time ran out.
 
         `watch` is called while it runs.

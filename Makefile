@@ -8,7 +8,7 @@ MODELS := .cache/models/.fetched
 INSTALLING = @echo 'Making a virtual environment in $(VENV), and installing into it from PyPI'
 export ORT_DISABLE_TELEMETRY = 1
 
-.PHONY: test lint types unit packages models fuzz mutate nightly patterns bench runtime survey hostile serve chaos clean
+.PHONY: test lint types unit packages models fuzz mutate nightly patterns bench runtime survey hostile detection serve chaos clean
 
 ## test: install what the tests need, then lint, types, and the suite with branch coverage
 # BNFOLD_NO_PACKAGES=1 installs no packages of the system: the tests that need them are skipped.
@@ -68,6 +68,10 @@ survey: $(VENV)/.survey-installed
 ## hostile: every hostile upload to a server, with a neighbour; writes benchmarks/results/hostile.md
 hostile: $(STAMP)
 	$(BIN)/python -m benchmarks.hostile
+
+## detection: spoil weights and biases of real models; writes benchmarks/results/detection.md
+detection: $(STAMP) $(MODELS)
+	$(BIN)/python -m benchmarks.detection
 
 ## serve: install the service and start it on loopback: PORT, DATA
 PORT ?= 8000

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -16,23 +15,22 @@ from folding.errors import OptionError
 from folding.graph.weights import UnrepresentableError
 from folding.onnxfile import Limits
 from folding.options import Options, require_options
-from folding.planning import fold_graph, freeze_only, offers, unrepresentable
+from folding.planning import Attempts, before, freeze_only, with_offers
 from folding.report.errors import NothingToFoldError, VerificationError
 from folding.report.model import Report, Verification
 from folding.verification.parent import verify
 from folding.verification.standby import prepared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     import onnx
 
     from folding.onnxfile import OnnxFile
     from folding.planning import Folded
-    from folding.refusal import Refused
-    from folding.report.model import Outcome
 
     Progress = Callable[[str, int, int], None]  # stage ("folding", "writing", "verifying"), done, total
+    Stage = Callable[[int, int], None] | None
 
 DEFAULTS = Options()
 LIMITS = Limits()
@@ -51,11 +49,15 @@ def fold(
     `target` appears whole or not at all, and may be `source`. Where nothing folds it is a copy of `source`.
 
     `limits` bounds what `source` may ask of this machine. `progress` is called with the stage ("folding", "writing",
-    "verifying"), how much of it is done, and how much there is: in steps, in bytes, and of 1.
+    "verifying"), how much of it is done, and how much there is: in bytes while writing, else in steps.
+
+    Where verification finds an error, the folds that caused it are found and taken back, as the report lists;
+    with `options.strict` that is an error.
 
     Raises:
         ModelError: `source` is missing, corrupt or unsafe, or ONNX Runtime refuses its types.
-        VerificationError: the result differs from the original; nothing was written.
+        VerificationError: the result differs from the original, and no fold remains without which it does not, or
+            `options.strict`; nothing was written.
         NothingToFoldError: `options.require_change`, and nothing folds; nothing was written.
         OptionError: the samples in `options.inputs` do not fit the model; a pattern matches nothing; an argument is of
             another type.
@@ -64,15 +66,18 @@ def fold(
     if not isinstance(limits, Limits):
         raise OptionError(f"limits is of type {type(limits).__name__}; give a folding.Limits")
     _require_samples(options)
-    blocked: dict[str, Refused] = {}
     again = partial(onnxfile.read, source, limits)
+
+    def once(attempts: Attempts) -> Report:
+        with again() as file:
+            return _fold_once(file, Path(source), target, attempts, again)
+
+    def upstream(values: Collection[str]) -> set[str]:
+        with again() as file:
+            return before(file, values)
+
     with prepared(wanted=options.verify and target is not None):
-        while True:
-            with again() as file:
-                try:
-                    return _fold_once(file, Path(source), target, options, blocked, progress, again)
-                except _Unrepresentable as error:
-                    blocked |= _new(error.refusals, blocked)
+        return Attempts(options, progress).settle(once, upstream)
 
 
 def inspect(source: str | os.PathLike[str], options: Options = DEFAULTS, *, limits: Limits = LIMITS) -> Report:
@@ -88,70 +93,62 @@ def fold_model(model: onnx.ModelProto, options: Options = DEFAULTS) -> tuple[onn
     """
     data = onnxfile.serialized(model)
     _require_samples(options)
-    started = time.perf_counter()
-    blocked: dict[str, Refused] = {}
-    while True:
-        with onnxfile.from_bytes(data) as file:
-            folded = fold_graph(file, options, blocked)
+    results: list[bytes] = []
+    again = partial(onnxfile.from_bytes, data)
+
+    def once(attempts: Attempts) -> Report:
+        started = time.perf_counter()
+        with again() as file:
+            folded = attempts.plan(file)
             try:
-                result = onnxfile.to_bytes(file) if folded.changed else data
+                results.append(onnxfile.to_bytes(file) if folded.changed else data)
             except UnrepresentableError:
-                blocked |= _new(unrepresentable(folded, blocked), blocked)
-                continue
-            report = _report(folded, file, "model", "model", len(result), started)
-            report = _with_offers(report, options, partial(onnxfile.from_bytes, data))
-        verdict = _verify_in_memory(data, result, options, folded) if folded.changed else _same(options)
-        report = _judged(_verified(report, verdict), options)
-        return onnxfile.parsed(result), report
+                attempts.require_representable(folded)
+                raise
+            report = _report(folded, file, "model", "model", len(results[-1]), started)
+        if not folded.changed:
+            return with_offers(_judged(replace(report, verification=_same(options)), options), options, again)
+        verdict = attempts.verdict(partial(_verify_in_memory, data, results[-1], folded))
+        return with_offers(_judged(_verified(report, verdict), options), options, again)
 
+    def upstream(values: Collection[str]) -> set[str]:
+        with again() as file:
+            return before(file, values)
 
-def _new(found: dict[str, Refused], known: dict[str, Refused]) -> dict[str, Refused]:
-    """The refusals, of which one at least must be new: or planning again would not end."""
-    assert found.keys() - known.keys(), "a blocked site does not fold again"  # noqa: S101  the loops rest on it
-    return found
-
-
-class _Unrepresentable(Exception):  # noqa: N818  not an error: the sites that must stay
-    def __init__(self, refusals: dict[str, Refused]) -> None:
-        super().__init__()
-        self.refusals = refusals
+    report = Attempts(options).settle(once, upstream)
+    return onnxfile.parsed(results[-1]), report
 
 
 def _fold_once(
     file: OnnxFile,
     source: Path,
     target: str | os.PathLike[str] | None,
-    options: Options,
-    blocked: dict[str, Refused],
-    progress: Progress | None,
+    attempts: Attempts,
     again: Callable[[], OnnxFile],
 ) -> Report:
-    started = time.perf_counter()
-    folded = fold_graph(file, options, blocked, _stage(progress, "folding"))
+    started, options = time.perf_counter(), attempts.options
+    folded = attempts.plan(file)
     report = _report(folded, file, str(source), None if target is None else str(target), file.nbytes, started)
     if target is None:
-        if refusals := unrepresentable(folded, blocked):
-            raise _Unrepresentable(refusals)
+        attempts.require_representable(folded)
         report = replace(report, verification=Verification("not verified", "nothing was written"))
-        return _judged(_with_offers(report, options, again), options)
+        return _judged(with_offers(report, options, again), options)
     if not folded.changed:
-        report = _judged(_with_offers(report, options, again), options)
-        onnxfile.copy(file, target, progress=_stage(progress, "writing"))
+        report = _judged(with_offers(report, options, again), options)
+        onnxfile.copy(file, target, progress=attempts.stage("writing"))
         return replace(report, verification=_same(options), seconds=time.perf_counter() - started)
     verified: list[Report] = []
 
     def judge(staged: Path) -> None:
-        if progress is not None:
-            progress("verifying", 0, 1)
-        verdict = _verify_files(source, staged, options, folded)
-        seconds = time.perf_counter() - started
-        sure = _judged(replace(_verified(report, verdict), seconds=seconds), options)
-        verified.append(_with_offers(sure, options, again))  # now, since the target may replace the source
+        verdict = attempts.verdict(partial(_verify_files, source, staged, folded))
+        sure = _judged(replace(_verified(report, verdict), seconds=time.perf_counter() - started), options)
+        verified.append(with_offers(sure, options, again))  # now, since the target may replace the source
 
     try:
-        written = onnxfile.write(file, target, progress=_stage(progress, "writing"), before_commit=judge)
+        written = onnxfile.write(file, target, progress=attempts.stage("writing"), before_commit=judge)
     except UnrepresentableError:
-        raise _Unrepresentable(unrepresentable(folded, blocked)) from None
+        attempts.require_representable(folded)
+        raise
     return replace(verified[0], bytes_after=written, seconds=time.perf_counter() - started)
 
 
@@ -160,21 +157,6 @@ def _verified(report: Report, verdict: Verification) -> Report:
     changes = (f'"{one.name}" by up to {one.max_absolute:.3g} ({one.max_relative:.2%})' for one in verdict.frozen)
     note = f"without training mode the results differ from the original's: {', '.join(changes)}, on the samples"
     return replace(report, verification=verdict, notes=(*report.notes, *([note] if verdict.frozen else [])))
-
-
-def _with_offers(report: Report, options: Options, again: Callable[[], OnnxFile]) -> Report:
-    """The report with what more folds with other options; `again` opens the model anew."""
-
-    def planned(chosen: Options) -> tuple[Outcome, ...]:
-        blocked: dict[str, Refused] = {}
-        while True:
-            with again() as file:
-                folded = fold_graph(file, chosen, blocked)
-                if not (refusals := unrepresentable(folded, blocked)):
-                    return folded.outcomes
-            blocked |= _new(refusals, blocked)
-
-    return replace(report, offers=tuple(offers(report.outcomes, options, planned)))
 
 
 def _judged(report: Report, options: Options) -> Report:
@@ -202,29 +184,29 @@ def _require_samples(options: Options) -> None:
         raise OptionError(f"inputs: there is no file {options.inputs!r}")
 
 
-def _verify_files(before: Path, after: Path, options: Options, folded: Folded) -> Verification:
+def _verify_files(before: Path, after: Path, folded: Folded, options: Options, progress: Stage) -> Verification:
     if not options.verify:
         return Verification("not verified", "verification was turned off (verify=False)")
+    compare = partial(verify, inputs=options.inputs, timeout=options.verify_timeout, progress=progress)
     if not folded.frozen:
-        return verify(before, after, inputs=options.inputs, timeout=options.verify_timeout)
+        return compare(before, after)
     # In training mode the original computes something else; what the fold must equal is the original in inference.
     frozen = after.with_name("inference.onnx" if after.name != "inference.onnx" else "original.onnx")
     with onnxfile.read(before) as file:
         freeze_only(file, options)
         onnxfile.write(file, frozen)
-    verdict = verify(frozen, after, inputs=options.inputs, timeout=options.verify_timeout)
-    change = verify(before, frozen, inputs=options.inputs, timeout=options.verify_timeout)
-    return replace(verdict, frozen=change.outputs)
+    change = compare(before, frozen)
+    return replace(compare(frozen, after), frozen=change.outputs)
 
 
-def _verify_in_memory(before: bytes, after: bytes, options: Options, folded: Folded) -> Verification:
+def _verify_in_memory(before: bytes, after: bytes, folded: Folded, options: Options, progress: Stage) -> Verification:
     import tempfile  # noqa: PLC0415  only models in memory need it, and start-up time counts
 
     with tempfile.TemporaryDirectory() as folder:
         paths = Path(folder, "before.onnx"), Path(folder, "after.onnx")
         for path, data in zip(paths, (before, after), strict=True):
             path.write_bytes(data)
-        return _verify_files(*paths, options, folded)
+        return _verify_files(*paths, folded, options, progress)
 
 
 def _same(options: Options) -> Verification:
@@ -250,14 +232,3 @@ def _report(folded: Folded, file: OnnxFile, source: str, target: str | None, aft
         seconds=time.perf_counter() - started,
         notes=tuple(folded.notes),
     )
-
-
-def _stage(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
-    if progress is None:
-        return None
-
-    def report(done: int, total: int) -> None:
-        with suppress(ZeroDivisionError):
-            progress(name, done, total)
-
-    return report

@@ -65,6 +65,9 @@ class Options:
         None, "samples to verify with, an .npz with one array per graph input (default: generated)", metavar="FILE.npz"
     )
     verify_timeout: float = option(300.0, "seconds after which verification gives up and says so", metavar="SECONDS")
+    strict: bool = option(
+        False, "write nothing (exit 3) when the result differs, rather than take back the folds that did it"
+    )
     require_change: bool = option(False, "fail (exit 4) when nothing could be folded")
 
     def __post_init__(self) -> None:

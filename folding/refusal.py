@@ -94,6 +94,10 @@ CODES: dict[str, Code] = {
         "an attribute is a parameter of the function, each call may give another value",
         "inline the functions of the model first",
     ),
+    "taken-back": Code(
+        "verification found a wrong result with this fold, so it was taken back",
+        "please report it, with the model if you can: it is a fault of bnfold or of the runtime",
+    ),
     "kept-by-option": Code("an option keeps a node that would have to change", "drop the `keep` or `only` pattern"),
 }
 

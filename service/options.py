@@ -55,6 +55,7 @@ class FoldQuery(BaseModel):
     merge_branches: bool = _option("merge_branches")
     verify: bool = _option("verify")
     verify_timeout: float = _option("verify_timeout", gt=0, allow_inf_nan=False)
+    strict: bool = _option("strict")
     require_change: bool = _option("require_change")
     name: str = Field(
         "model.onnx",

@@ -239,5 +239,5 @@ def _report_progress(job: Json, progress: Progress | None) -> None:
         progress("waiting", 0, 1)
         return
     size = sent.get("bytes") if isinstance(sent, dict) else None
-    total = {"writing": size if isinstance(size, int) else 100, "verifying": 1}.get(stage, 100)
-    progress(stage, int(done * total) if total > 1 else 0, total)
+    total = size if stage == "writing" and isinstance(size, int) else 100
+    progress(stage, int(done * total), total)

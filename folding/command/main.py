@@ -14,6 +14,7 @@ import json
 import os
 import sys
 from dataclasses import asdict
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from shutil import get_terminal_size
@@ -248,8 +249,14 @@ def _verify(arguments: argparse.Namespace) -> int:
     from folding.verification.parent import verify
 
     end_cleanly_when_told_to()
-    verification = verify(arguments.before, arguments.after, inputs=options.inputs, timeout=options.verify_timeout)
-    verification = verification.with_flags()
+    with Bars(enabled=sys.stderr.isatty() and not arguments.json) as bars:
+        verification = verify(
+            arguments.before,
+            arguments.after,
+            inputs=options.inputs,
+            timeout=options.verify_timeout,
+            progress=partial(bars, "verifying"),
+        ).with_flags()
     if arguments.json:
         show(json.dumps(json_ready(asdict(verification)), indent=2) + "\n")
     else:

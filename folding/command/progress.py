@@ -19,7 +19,7 @@ class Bars:
     """
 
     def __init__(self, *, enabled: bool) -> None:
-        self._enabled, self._stage, self._since = enabled, "", 0.0
+        self._enabled, self._stage, self._since, self._total = enabled, "", 0.0, 0
         self._bar: tqdm[Any] | None = None
 
     def __enter__(self) -> Self:
@@ -33,6 +33,9 @@ class Bars:
         if stage != self._stage:
             self._close()
             self._stage, self._since = stage, time.monotonic()
+        if total != self._total:  # there is more to do than it seemed
+            self._close()
+            self._total = total
         lasts = total == 1 or time.monotonic() - self._since >= BAR_AFTER_SECONDS
         if self._bar is None and self._enabled and done < total and lasts:
             self._bar = _drawn(stage, total)

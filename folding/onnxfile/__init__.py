@@ -1,15 +1,18 @@
 """Onnxfile: read a model without its weights and write it with them: wire format, external data, limits, atomicity.
 
 reader (`OnnxFile`), skeleton, sources (where payloads lie), wire, tensors, graphs, scopes (checks), external, limits;
-writer, layout, stream, staging (a file appears complete or not at all); facts (what verification needs to know).
+writer, layout, stream, staging (a file appears complete or not at all); facts and probes (what verification needs to
+know), interpreter and kernels (a model computed in NumPy, in float64 if need be).
 
 Only this room and `graph` use protobuf. May import: `folding.errors`.
 """
 
 from folding.onnxfile.facts import Facts, read_facts
 from folding.onnxfile.graphs import function_key
+from folding.onnxfile.interpreter import Interpreter, InterpreterError
 from folding.onnxfile.limits import Limits
 from folding.onnxfile.messages import parsed, serialized
+from folding.onnxfile.probes import outputs_fragment
 from folding.onnxfile.reader import OnnxFile, external_locations, from_bytes, read
 from folding.onnxfile.skeleton import INLINE_BYTES
 from folding.onnxfile.sources import FileSource, Span
@@ -21,6 +24,8 @@ __all__ = [
     "INLINE_BYTES",
     "Facts",
     "FileSource",
+    "Interpreter",
+    "InterpreterError",
     "Limits",
     "OnnxFile",
     "Span",
@@ -28,6 +33,7 @@ __all__ = [
     "external_locations",
     "from_bytes",
     "function_key",
+    "outputs_fragment",
     "parsed",
     "read",
     "read_facts",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from onnx import GraphProto, TensorProto, numpy_helper
 
 from folding.errors import ModelError
+from folding.onnxfile import probes
 from folding.onnxfile.reader import read
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import AttributeProto, FunctionProto, ModelProto
 
+    from folding.onnxfile.probes import Tap
     from folding.onnxfile.reader import OnnxFile
 
 # The distance from 1 to the next larger number of a type: 2 ** -(bits of its fraction).
@@ -45,7 +47,9 @@ class Facts:
     `quantizes`: activations, not only weights, are rounded to a few bits or to whole numbers. `nbytes` includes
     external data. `defaults` are the small initializers that a caller may override, because they are graph inputs too
     (IR version 4 on). `channels` are the lengths of axis 1 of the graph inputs that a convolution or a normalization
-    reads.
+    reads. `taps` are the values before a last saturating operator, by output; `traps` what ONNX Runtime is known to
+    compute wrongly; `folded` some constants that a fold changed, `behind` the outputs that
+    depend on each.
     """
 
     epsilon: float
@@ -53,6 +57,10 @@ class Facts:
     nbytes: int
     defaults: Mapping[str, NDArray[Any]]
     channels: Mapping[str, int]
+    taps: Mapping[str, Tap]
+    traps: tuple[str, ...]
+    folded: Mapping[str, NDArray[Any]]
+    behind: Mapping[str, tuple[str, ...]]
 
 
 def read_facts(path: str | os.PathLike[str]) -> Facts:
@@ -67,7 +75,18 @@ def read_facts(path: str | os.PathLike[str]) -> Facts:
             named = {kind for body in bodies for kind in _types(body)}
             epsilon = max((EPSILON[kind] for kind in named & EPSILON.keys()), default=EPSILON[TensorProto.FLOAT])
             quantizes = any(_quantizes(node.op_type) for body in bodies for node in body.node) or _steps(file.model)
-            return Facts(epsilon, quantizes, file.nbytes, dict(_defaults(file)), dict(_channels(file.model)))
+            folded = probes.folded_constants(file)
+            return Facts(
+                epsilon,
+                quantizes,
+                file.nbytes,
+                dict(_defaults(file)),
+                dict(_channels(file.model)),
+                probes.taps(file.model),
+                tuple(f"{trap.what} ({trap.reference})" for trap in probes.traps(file.model)),
+                folded,
+                probes.outputs_behind(file.model, folded),
+            )
     except ModelError as error:
         text = str(error)
         raise type(error)(text if text.startswith(str(path)) else f"{path}: {text}") from error

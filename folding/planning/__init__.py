@@ -5,12 +5,15 @@ every move must keep), noise (digits that a shift would lose), copies (bytes tha
 branches as one convolution), commit (applies a plan), constant_maps (normalizations of constants), calibration
 (statistics of samples), leftover (normalizations that stay, in the requested form), outcomes (what the report says of
 each operator), remains (what is left of maps that fold in part), pipeline (one model, until nothing changes), offers
-(what more folds with other options).
+(what more folds with other options), attempts (at one fold, until its result is right), takeback (which folds to leave
+out where it is wrong).
 
 May import: `folding.rules` and all below it, and `folding.report` for the outcomes.
 """
 
-from folding.planning.offers import offers
-from folding.planning.pipeline import Folded, fold_graph, freeze_only, unrepresentable
+from folding.planning.attempts import Attempts
+from folding.planning.offers import with_offers
+from folding.planning.pipeline import Folded, freeze_only
+from folding.planning.takeback import before
 
-__all__ = ["Folded", "fold_graph", "freeze_only", "offers", "unrepresentable"]
+__all__ = ["Attempts", "Folded", "before", "freeze_only", "with_offers"]

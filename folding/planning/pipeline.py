@@ -50,6 +50,8 @@ class Folded:
     nodes_before: int
     notes: list[str] = field(default_factory=list)
     frozen: int = 0  # normalizations whose training mode was turned off
+    folds: dict[str, str] = field(default_factory=dict)  # what changed, by the keys that `blocked` takes; and labels
+    clamped: frozenset[str] = frozenset()  # the folds that gave a clamp a bound per channel
 
     @property
     def bn_after(self) -> int:
@@ -93,7 +95,8 @@ def fold_graph(
     if run.changed:
         write_back(graph)
     outcomes = (*run.ended.values(), *out_of_reach(graph))
-    return Folded(graph, outcomes, run.changed, *before, run.notes, run.frozen)
+    folds = {key: end.node for key, end in run.ended.items() if end.status != "kept"} | run.others
+    return Folded(graph, outcomes, run.changed, *before, run.notes, run.frozen, folds, frozenset(run.clamping))
 
 
 def _fold_variant(file: OnnxFile, options: Options, blocked: Mapping[str, Refused], model: onnx.ModelProto) -> None:
@@ -125,6 +128,8 @@ class _Run:
         self.normalized: set[Node] = set()  # operators that absorbed a normalization
         self.absorbers: dict[str, tuple[str, ...]] = {}  # by label of a removed operator
         self.clamped: set[str] = set()  # labels of clamps that got a bound per channel
+        self.clamping: set[str] = set()  # keys of the operators that needed them
+        self.others: dict[str, str] = {}  # keys and labels of sums that were merged and of normalizations rewritten
         self.labels: dict[str, str] = {}
         self.remains = Remains()
         self.branches = 0  # sums that became one convolution
@@ -164,7 +169,7 @@ class _Run:
 
     def _evaluate(self, nodes: list[Node]) -> None:
         """Replace normalizations of constants by what they compute."""
-        gone = constant_maps.evaluate(nodes, self.options)
+        gone = constant_maps.evaluate((node for node in nodes if node.key not in self.blocked), self.options)
         self.ended.update({node.key: evaluated(node) for node in gone})
         self.sites = [node for node in self.sites if not node.removed]
         self.changed |= bool(gone)
@@ -207,6 +212,7 @@ class _Run:
         self.sites += [node for node in self.graph.nodes() if node.is_made and node not in known]
         if rewritten:
             self.changed = True
+            self.others.update({node.key: node.label for node in rewritten})
             form = {"affine": "Mul + Add", "conv": "a depthwise Conv"}[self.options.leftover]
             self.notes.append(f"{len(rewritten)} BatchNormalization that stay were written as {form}")
         return bool(rewritten)
@@ -301,7 +307,9 @@ class _Run:
             self.normalized.update(edit.node for edit in plan.move.edits)
         absorbers = tuple(dict.fromkeys(edit.node.label for edit in plan.move.edits))
         self.absorbers.update(dict.fromkeys((n.label for n in plan.move.removed), absorbers))
-        self.clamped |= {e.node.label for e in plan.move.edits if e.clamp is not None and not e.clamp.is_uniform}
+        clamped = {e.node.label for e in plan.move.edits if e.clamp is not None and not e.clamp.is_uniform}
+        self.clamped |= clamped
+        self.clamping |= {gone.key for gone in plan.gone if clamped}
         edited = [
             (edit.node, i, edit.node.inputs[i]) for edit in plan.move.edits for i in edit.constants if edit.node.has(i)
         ]

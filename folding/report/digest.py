@@ -213,6 +213,18 @@ def verdict(verification: Verification) -> str:
     return f"Verified: the largest error is {error} ({counted(len(verification.outputs), 'output')}, {ran})"
 
 
+def sensitivity(verification: Verification) -> str:
+    """What the samples would show of an error, in one sentence; "" where that was not measured."""
+    shown = []
+    for noun, name in (("weight", "sensitivity"), ("bias", "bias_sensitivity")):
+        measured = [(getattr(output, name), output.name) for output in verification.outputs if getattr(output, name)]
+        if measured:
+            change, output = max(measured)
+            blind = f'not even a change of 10 % of a folded {noun} (output "{output}")'
+            shown.append(f"a change of {change * 100:g} % of a folded {noun}" if change < 1 else blind)
+    return f"The samples show {' and '.join(shown)}" if shown else ""
+
+
 @dataclass(frozen=True)
 class FoldGroup:
     """Affine maps that were folded in the same way."""

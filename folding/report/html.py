@@ -28,6 +28,7 @@ from folding.report.digest import (
     printable,
     reasons,
     scale_range,
+    sensitivity,
     sizes,
     tally,
     verdict,
@@ -176,7 +177,9 @@ def _verification(report: Report) -> Iterator[Element]:
     caption = f"Absolute differences over {counted(report.verification.samples, 'sample')}"
     where = f" ({printable(report.verification.inputs)})" if report.verification.inputs else ""
     noise = "; noise is how far two ways to run the original differ."
-    yield _section("Verification", "verification", _table(caption + where + noise, heads, rows))
+    texts = filter(None, (sensitivity(report.verification), *report.verification.notes))
+    remarks = [tag("p", printable(f"{text}.")) for text in texts]
+    yield _section("Verification", "verification", _table(caption + where + noise, heads, rows), *remarks)
 
 
 def _output(output: OutputError) -> Element:

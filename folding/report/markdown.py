@@ -19,6 +19,7 @@ from folding.report.digest import (
     printable,
     reasons,
     scale_range,
+    sensitivity,
     sizes,
     verdict,
 )
@@ -45,6 +46,7 @@ def render_markdown(report: Report) -> str:
         f"{VERDICT_MARKS[report.verification.status]} {prose(verdict(report.verification))}",
         "\n".join(_figures(report)),
         *_outputs(report.verification.outputs),
+        *(prose(text) for text in (sensitivity(report.verification), *report.verification.notes) if text),
         *_kind("BatchNormalization", [o for o in report.outcomes if is_bn(o)]),
         *_kind(OTHER.capitalize(), [o for o in report.outcomes if not is_bn(o)]),
         *(["## Notes", "\n".join(f"- {prose(note)}" for note in report.notes)] if report.notes else ()),

@@ -109,6 +109,9 @@ class OutputError:
         noise: the largest absolute difference between two legitimate executions of the original.
         tolerance: the absolute error that is still accepted.
         ok: whether the error is within the tolerance.
+        sensitivity: the smallest change of folded weights, relative to themselves, that verification notices in this
+            output: 0.001, 0.01 or 0.1; 1 where not even a change by 0.1 is noticed, 0 where it was not measured.
+        bias_sensitivity: the same of folded biases.
     """
 
     name: str
@@ -117,6 +120,8 @@ class OutputError:
     noise: float
     tolerance: float
     ok: bool
+    sensitivity: float = 0.0
+    bias_sensitivity: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,7 @@ class Verification:
         inputs: where the samples came from and the shapes chosen: "generated: input float32 1x3x224x224".
         outputs: the error of every graph output.
         seconds: how long it took, in seconds.
+        notes: what else a user should know of it, a sentence each.
         frozen: by how much every graph output changed because training mode was turned off, over the same samples; that
             depends on the batch, and is no error of the fold.
     """
@@ -140,6 +146,7 @@ class Verification:
     inputs: str = ""
     outputs: tuple[OutputError, ...] = ()
     seconds: float = 0.0
+    notes: tuple[str, ...] = ()
     frozen: tuple[OutputError, ...] = ()
 
     def with_flags(self) -> Verification:

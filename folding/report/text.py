@@ -25,6 +25,7 @@ from folding.report.digest import (
     printable,
     reasons,
     scale_range,
+    sensitivity,
     short_name,
     shorten,
     sizes,
@@ -92,7 +93,7 @@ def render_text(report: Report, *, width: int = DEFAULT_WIDTH, colour: bool = Fa
 def render_verification(verification: Verification, *, width: int = DEFAULT_WIDTH, colour: bool = False) -> str:
     """The verdict with the error of every output, for ``bnfold verify``."""
     page = Page(width, colour)
-    lines = [*_verdict(verification, page), *_outputs(verification.outputs, page)]
+    lines = [*_verdict(verification, page), *_remarks(verification, page), *_outputs(verification.outputs, page)]
     if verification.inputs:
         lines += page.wrap("inputs: ", verification.inputs)
     return "\n".join(lines) + "\n"
@@ -104,6 +105,7 @@ def _opening(report: Report, page: Page) -> list[str]:
     expected = report.target is not None and report.changed
     if expected:
         lines += _verdict(report.verification, page)
+        lines += _remarks(report.verification, page)
     elif report.target is not None or report.verification.status == "failed":  # a dry run has nothing to verify
         lines += page.wrap("", verdict(report.verification), "dim")
     if report.verification.status == "failed":
@@ -124,6 +126,11 @@ def _figures(report: Report) -> Iterator[str]:
 
 def _verdict(verification: Verification, page: Page) -> list[str]:
     return page.wrap("", verdict(verification), VERDICT_STYLES[verification.status])
+
+
+def _remarks(verification: Verification, page: Page) -> Iterator[str]:
+    for text in filter(None, (sensitivity(verification), *verification.notes)):
+        yield from page.wrap("", text, "dim")
 
 
 def _outputs(outputs: Sequence[OutputError], page: Page) -> Iterator[str]:

@@ -11,6 +11,7 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from folding.errors import ModelError, OptionError
 from folding.process.bounds import die_with, lower
@@ -30,14 +31,21 @@ def main(folder: Path) -> None:
     die_with(job.parent)
     _limit(job)
     try:
-        answer = job.answer(folder) if isinstance(job, Calibration) else asdict(Comparison(job, folder).verdict())
+        if isinstance(job, Calibration):
+            answer = job.answer(folder)
+        else:
+            answer = asdict(Comparison(job, folder, lambda verdict: _keep(folder, asdict(verdict))).verdict())
+        _keep(folder, answer)
     except OptionError as error:
-        answer = {"option_error": str(error)}
+        _keep(folder, {"option_error": str(error)})
     except ModelError as error:
-        answer = {"model_error": str(error)}
+        _keep(folder, {"model_error": str(error)})
+
+
+def _keep(folder: Path, answer: dict[str, Any]) -> None:
     draft = folder / f"{RESULT}.draft"
     draft.write_text(json.dumps(answer, allow_nan=False))
-    draft.rename(folder / RESULT)
+    draft.replace(folder / RESULT)
 
 
 def _limit(job: Job | Calibration) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-ACTIVITY, JOB, RESULT = "activity.txt", "job.json", "result.json"  # in the folder shared with the child
+# In the folder shared with the child. The progress is a number of steps: those that are done, of STEPS.
+ACTIVITY, PROGRESS, JOB, RESULT = "activity.txt", "progress.txt", "job.json", "result.json"
+BEFORE_TAPS, AFTER_TAPS = "before.taps", "after.taps"  # bytes that make values outputs, see `probes`
+STEPS = 100
 
 
 @dataclass(frozen=True)
@@ -21,4 +24,8 @@ class Job:
     quantizes: bool  # whether either rounds activations to a few bits
     defaults: str | None = None  # an .npz file of initializers of both models that a caller may override
     channels: dict[str, int] | None = None  # the lengths of axis 1 of inputs, where weights determine them
+    taps: tuple[tuple[str, str, str, str], ...] = ()  # an output, its last operator, what that reads in both models
+    traps: tuple[str, ...] = ()  # what the runtime is known to compute wrongly in either model
+    folded: str | None = None  # an .npz file of constants that the fold changed, as they are in the folded model
+    behind: dict[str, tuple[str, ...]] | None = None  # the outputs that depend on each of them
     parent: int = 0  # the process that waits for the verdict; 0: none

@@ -39,6 +39,8 @@ NOISES = 8
 QUIET_ELEMENTS = 16
 # When rounding alone moves an output by more than this share of its magnitude, no comparison is meaningful.
 TELLING = 0.25
+# An error is gross if this share of the elements is off by so many tolerances.
+GROSS, GROSS_SHARE = 30, 0.1
 # ONNX Runtime's sigmoid is a rational approximation plus one half, so its values are multiples of a quarter epsilon.
 SIGMOID_STEPS = 4
 
@@ -98,6 +100,7 @@ class Finding:
     judgement: Judgement
     reason: str
     error: OutputError
+    is_gross: bool = False  # no rounding explains it, whatever it is
 
 
 def is_float(value: Array) -> bool:
@@ -170,7 +173,8 @@ def _floats(reference: Reference, folded: Array, rounding: Rounding) -> Finding:
         tolerance=min(float(tolerance[place]), sys.float_info.max),
         ok=judgement == "ok",
     )
-    return Finding(judgement, reason, figures)
+    gross = np.count_nonzero(~(apart <= GROSS * tolerance)) > GROSS_SHARE * apart.size
+    return Finding(judgement, reason, figures, bool(gross))
 
 
 def _is_within(value: Array, errors: Array, noise: Array) -> bool:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from folding.errors import ModelError, OptionError
-from folding.onnxfile import read_facts
+from folding.onnxfile import outputs_fragment, read_facts
 from folding.report.model import OutputError, Verification
-from folding.verification.job import ACTIVITY, JOB, RESULT, Job
+from folding.verification.job import ACTIVITY, AFTER_TAPS, BEFORE_TAPS, JOB, PROGRESS, RESULT, STEPS, Job
 from folding.verification.standby import standby
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from folding.onnxfile import Facts
     from folding.verification.standby import Standby
@@ -34,6 +34,7 @@ MEMORY_SHARE = 0.75
 MEMORY_OVERHEAD = GIB
 MEMINFO, MEMINFO_UNIT = Path("/proc/meminfo"), 1024
 CGROUP_LIMIT, CGROUP_USED = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+TAPPED_BYTES = 1 << 28  # of a model that is loaded from memory, so that values in it become outputs
 GIVEN = "given"  # what the report calls arrays that were passed in memory
 
 
@@ -44,6 +45,7 @@ def verify(
     inputs: str | os.PathLike[str] | Mapping[str, np.ndarray[Any, Any]] | None = None,
     timeout: float = 300.0,
     memory: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Verification:
     """Whether the folded model computes what the original computes.
 
@@ -53,7 +55,8 @@ def verify(
     `folding.verification.judge`. The result is "failed" when an output is off by more than noise explains, or the
     folded model does not load or run where the original does; "not verified", with the reason, when nothing can be
     said: the original does not run, yields NaN, or the child took more than `timeout` seconds or `memory` bytes of
-    address space (default: a share of what is free), or crashed.
+    address space (default: a share of what is free), or crashed. `progress` is called with the steps that are done, and
+    how many there are.
 
     Raises:
         ModelError: one of the models is missing, corrupt or unsafe, or ONNX Runtime refuses the types of the original.
@@ -65,6 +68,8 @@ def verify(
         if not isinstance(model, (str, os.PathLike)):
             raise OptionError(f"{name} is of type {type(model).__name__}; give the path of an ONNX file")
     began = time.monotonic()
+    if progress is not None:
+        progress(0, STEPS)
     with standby() as process:
         known = read_facts(before), read_facts(after)
         given, label = _samples(inputs, process.folder)
@@ -74,9 +79,22 @@ def verify(
         paths = _absolute(before), _absolute(after)
         defaults = _defaults(*known, process.folder)
         job = Job(
-            *paths, given, label, timeout, limit, epsilon, quantizes, defaults, dict(known[0].channels), os.getpid()
+            *paths,
+            given,
+            label,
+            timeout,
+            limit,
+            epsilon,
+            quantizes,
+            defaults,
+            dict(known[0].channels),
+            _taps(*known, process.folder),
+            tuple(dict.fromkeys(known[0].traps + known[1].traps)),
+            _folded(known[1], process.folder),
+            dict(known[1].behind),
+            os.getpid(),
         )
-        verdict = _too_large(needed, limit) or _run(process, job)
+        verdict = _too_large(needed, limit) or _run(process, job, progress)
     return replace(verdict, seconds=time.monotonic() - began)
 
 
@@ -88,10 +106,16 @@ def _too_large(needed: int, limit: int | None) -> Verification | None:
     return Verification("not verified", f"the model needs {sizes}")
 
 
-def _run(process: Standby, job: Job) -> Verification:
+def _run(process: Standby, job: Job, progress: Callable[[int, int], None] | None) -> Verification:
     """The verdict of a child process, or how the process ended."""
+
+    def watch() -> None:
+        if progress is not None:
+            with suppress(OSError, ValueError):  # it is being written
+                progress(int((process.folder / PROGRESS).read_text()), STEPS)
+
     (process.folder / JOB).write_text(json.dumps(asdict(job)))
-    return _verdict(process.folder, process.run(job.seconds), job.seconds)
+    return _verdict(process.folder, process.run(job.seconds, watch), job.seconds)
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:
@@ -121,6 +145,26 @@ def _defaults(before: Facts, after: Facts, folder: Path) -> str | None:
         return None
     path = folder / "defaults.npz"
     _save(path, both)
+    return str(path)
+
+
+def _taps(before: Facts, after: Facts, folder: Path) -> tuple[tuple[str, str, str, str], ...]:
+    """What goes into the last operators of the outputs, where they are the same in both models and not too large."""
+    if max(before.nbytes, after.nbytes) > TAPPED_BYTES:
+        return ()
+    both = [name for name, tap in before.taps.items() if name in after.taps and after.taps[name][1] == tap.operator]
+    for path, facts in ((BEFORE_TAPS, before), (AFTER_TAPS, after)):
+        values = list(dict.fromkeys(facts.taps[name].value for name in both))
+        (folder / path).write_bytes(outputs_fragment(values))
+    return tuple((name, before.taps[name].operator, before.taps[name].value, after.taps[name].value) for name in both)
+
+
+def _folded(after: Facts, folder: Path) -> str | None:
+    """The .npz file of constants to spoil."""
+    if not after.folded:
+        return None
+    path = folder / "folded.npz"
+    _save(path, after.folded)
     return str(path)
 
 
@@ -163,7 +207,7 @@ def _parsed(answer: dict[str, Any]) -> Verification:
     if "model_error" in answer:
         raise ModelError(answer["model_error"])
     outputs, frozen = (tuple(OutputError(**output) for output in answer.pop(name)) for name in ("outputs", "frozen"))
-    return Verification(outputs=outputs, frozen=frozen, **answer)
+    return Verification(outputs=outputs, frozen=frozen, notes=tuple(answer.pop("notes")), **answer)
 
 
 def available_memory() -> int | None:

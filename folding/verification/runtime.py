@@ -6,6 +6,7 @@ import ctypes
 import os
 import re
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import onnxruntime as ort
 from folding.verification.samples import NAMED_FLOATS, Feeds, Spec, UnverifiableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from folding.verification.judge import Array
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 THREADS = 8  # more gain little on one sample, and each reserves address space
 SILENT = 4  # log severity: fatal only; errors arrive as exceptions
 QUOTED = 300  # characters of the runtime's message in a reason
+UNOPTIMISED, OPTIMISED = "ORT_DISABLE_ALL", "ORT_ENABLE_ALL"
+BETWEEN = ("ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED")
+EXTERNAL_DATA = "session.model_external_initializers_file_folder_path"  # of a model that is loaded from memory
 BFLOAT16 = 16  # TensorProto.DataType
 # The prefix of a message: codes, and a path that may lie in a temporary folder.
 PREAMBLE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .*? failed:)?")
@@ -47,27 +51,50 @@ def _refusals() -> Iterator[None]:
         raise RuntimeRefusalError(text[:QUOTED]) from None
 
 
+@dataclass(frozen=True)
+class Taps:
+    """Values inside a model that are outputs for a comparison: the bytes that make them so, and what to call them."""
+
+    fragment: bytes
+    labels: Mapping[str, str]
+
+
 class Runner:
-    """One loaded model.
+    """One loaded model. `constants` replace initializers of these names.
 
     Raises:
         RuntimeRefusalError: the runtime cannot load it, or (`run`) does not run it on these feeds.
         UnverifiableError: memory ran out.
     """
 
-    def __init__(self, path: Path, *, optimised: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        level: str = UNOPTIMISED,
+        taps: Taps | None = None,
+        constants: Mapping[str, Array] | None = None,
+    ) -> None:
         options = ort.SessionOptions()
         options.log_severity_level = SILENT
         options.intra_op_num_threads = min(THREADS, _cores())
         options.enable_cpu_mem_arena = False  # it reserves up to twice what is needed, which counts against the limit
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        levels = ort.GraphOptimizationLevel
-        options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimised else levels.ORT_DISABLE_ALL
+        options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
+        self._constants = {name: _to_runtime(value) for name, value in (constants or {}).items()}  # it keeps no copy
+        for name, value in self._constants.items():
+            options.add_initializer(name, value)
+        model: Path | bytes = path
+        if taps is not None:
+            model = path.read_bytes() + taps.fragment
+            options.add_session_config_entry(EXTERNAL_DATA, str(path.parent))
         with _refusals():
-            self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        labels = {} if taps is None else taps.labels
         self.inputs = [(i.name, i.type, tuple(i.shape)) for i in self._session.get_inputs()]
-        self.outputs = [(o.name, o.type) for o in self._session.get_outputs()]
-        kinds = [kind for _, kind, _ in self.inputs] + [kind for _, kind in self.outputs]
+        found = [(o.name, o.type) for o in self._session.get_outputs()]
+        self.outputs = [(name, kind) for name, kind in found if name not in labels]
+        self._all = [(labels.get(name, name), kind) for name, kind in found]
+        kinds = [kind for _, kind, _ in self.inputs] + [kind for _, kind in self._all]
         self._numpy_suffices = not any(f"tensor({name})" in kind for name in NAMED_FLOATS for kind in kinds)
 
     @property
@@ -76,17 +103,52 @@ class Runner:
         return [Spec.of(*described) for described in self.inputs]
 
     def run(self, feeds: Feeds) -> dict[str, Array]:
-        """Every output by name; members of sequences and maps as "name[0]"."""
+        """Every output by name, and what was tapped by its label; members of sequences and maps as "name[0]"."""
         with _refusals():
             if self._numpy_suffices:
                 values = self._session.run(None, feeds)
             else:
                 fed = {name: _to_runtime(value) for name, value in feeds.items()}
                 values = [_to_numpy(value) for value in self._session.run_with_ort_values(None, fed)]
-        leaves: dict[str, Array] = {}
-        for (name, _), value in zip(self.outputs, values, strict=True):
-            leaves.update(_leaves(name, value))
-        return leaves
+        return leaves(self._all, values)
+
+
+class Interpreted:
+    """The same for a model that NumPy computes, because the runtime has no kernel for it; slow, for small inputs.
+
+    Raises:
+        RuntimeRefusalError: as `Runner`.
+    """
+
+    def __init__(self, path: Path, seconds: float) -> None:
+        from folding.onnxfile import Interpreter, InterpreterError  # noqa: PLC0415  few models need it
+
+        self._seconds, self._error = seconds, InterpreterError
+        try:
+            self._model = Interpreter(path)
+        except InterpreterError as error:
+            raise RuntimeRefusalError(str(error)[:QUOTED]) from None
+        self.inputs, self.outputs = self._model.inputs, self._model.outputs
+
+    @property
+    def specs(self) -> list[Spec]:
+        """What the inputs require; raises UnverifiableError if no array can satisfy it."""
+        return [Spec.of(*described) for described in self.inputs]
+
+    def run(self, feeds: Feeds) -> dict[str, Array]:
+        """Every output by name, as `Runner.run`."""
+        try:
+            return leaves(self.outputs, self._model.run(feeds, self._seconds))
+        except self._error as error:
+            raise RuntimeRefusalError(str(error)[:QUOTED]) from None
+
+
+def leaves(outputs: list[tuple[str, str]], values: list[Any]) -> dict[str, Array]:
+    """Every output by name; members of sequences and maps as "name[0]"."""
+    found: dict[str, Array] = {}
+    for (name, _), value in zip(outputs, values, strict=True):
+        found.update(_leaves(name, value))
+    return found
 
 
 def _cores() -> int:

@@ -25,6 +25,7 @@ Feeds = dict[str, Array]
 SEED = 20150211  # fixed, so that a verdict can be repeated; any number works
 SAMPLES = 3  # two normal, one uniform; more samples found no further error
 UNIFORM_SAMPLE = 2  # its values are in [0, 1), like those of images
+AMPLITUDES = (0.1, 10.0, 0.01, 100.0)  # of further samples, where an output does not depend on the first ones
 LARGER = 1.25  # the factor of overridden numbers
 OVERRIDES = 32  # lengths to try, one at a time: a shape has a few
 INPUT_BYTES = 1 << 30  # of one sample; ten times a batch of 32 images of 224 x 224 in float64
@@ -159,8 +160,8 @@ def _roles(specs: Iterable[Spec]) -> dict[Key, str]:
     return roles
 
 
-def generate(specs: Iterable[Spec], guess: Guess, number: int) -> Feeds:
-    """Sample `number` of a model: the same values for the same specs, guess and number.
+def generate(specs: Iterable[Spec], guess: Guess, number: int, amplitude: float = 1.0) -> Feeds:
+    """Sample `number` of a model: the same values for the same arguments. `amplitude` multiplies floating-point ones.
 
     Raises:
         UnverifiableError: the sample would be larger than INPUT_BYTES; nothing was allocated.
@@ -172,12 +173,15 @@ def generate(specs: Iterable[Spec], guess: Guess, number: int) -> Feeds:
     if total > INPUT_BYTES:
         wanted = ", ".join(f"{spec.name} {shown(shapes[spec.name])}" for spec in specs)
         raise UnverifiableError(f"one sample of the inputs ({wanted}) takes {total:,} bytes, more than {INPUT_BYTES:,}")
-    return {spec.name: np.asarray(_values(spec, shapes[spec.name], guess, number, rng)) for spec in specs}
+    feeds = {spec.name: np.asarray(_values(spec, shapes[spec.name], guess, number, rng)) for spec in specs}
+    if amplitude == 1:
+        return feeds
+    return {name: np.asarray(v * amplitude, v.dtype) if is_float(v) else v for name, v in feeds.items()}
 
 
 def _values(spec: Spec, shape: tuple[int, ...], guess: Guess, number: int, rng: np.random.Generator) -> Array:
     if spec.dtype == object:
-        return np.full(shape, "a", object)
+        return np.full(shape, chr(ord("a") + number), object)
     if spec.dtype == np.bool_:  # a single one selects a branch: every second sample selects the other
         return np.full(shape, number % 2 == 0) if math.prod(shape) == 1 else rng.integers(0, 2, shape).astype(np.bool_)
     if np.issubdtype(spec.dtype, np.integer):

@@ -10,13 +10,15 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+WATCH_EVERY = 0.2  # seconds
 GO = b"\n"  # if its input ends without this byte, the process is not needed and exits
 _ready: list[Standby] = []  # one at most, for the next verification
 
@@ -44,16 +46,21 @@ class Standby:
             env=environment,
         )
 
-    def run(self, seconds: float) -> int | None:
-        """Run the job in the folder; return the exit status (negative for a signal), or None if the time ran out."""
+    def run(self, seconds: float, watch: Callable[[], None] = lambda: None) -> int | None:
+        """Run the job in the folder; return the exit status (negative for a signal), or None if the time ran out.
+
+        `watch` is called while it runs.
+        """
         assert self._child.stdin is not None  # noqa: S101  the pipe was requested
         with suppress(BrokenPipeError):  # it has died, and its exit status shows that
             self._child.stdin.write(GO)
             self._child.stdin.flush()
-        try:
-            return self._child.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return None
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            with suppress(subprocess.TimeoutExpired):
+                return self._child.wait(min(left, WATCH_EVERY))
+            watch()
+        return None
 
     def close(self) -> None:
         """End the process if it still runs, and remove the folder."""

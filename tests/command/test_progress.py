@@ -63,3 +63,10 @@ def test_bars_are_for_work_that_lasts(
             bars(stage, done, 1 if stage == "verifying" else 10)
     assert [(bar.form["desc"], bar.form["unit"], bar.n) for bar in Bar.drawn] == drawn
     assert all(bar.closed for bar in Bar.drawn)
+
+
+def test_a_stage_that_turns_out_to_be_longer_gets_a_bar_of_its_length(clock: Clock) -> None:
+    with progress.Bars(enabled=True) as bars:
+        for done, total, clock.now in ((0, 100, 0.0), (90, 100, 1.0), (90, 700, 2.0)):
+            bars("verifying", done, total)
+    assert [(bar.form["total"], bar.n) for bar in Bar.drawn] == [(100, 90), (700, 90)]

@@ -8,9 +8,10 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from folding import ModelError, Options, api, fold_model
+from folding import ModelError, Options, fold_model
 from folding.graph import weights
 from folding.graph.weights import Weight, rounded
+from folding.planning import attempts
 from tests.support import structures
 from tests.support.models import DIGITS, NO_VERIFY, SITE, Model, assert_same_function, fold
 from tests.support.rows.row import Kept, into, judge, out, start
@@ -385,8 +386,8 @@ def test_many_straws_are_refused_together():
     out(m, x)
     plans = []
     with pytest.MonkeyPatch.context() as patch:
-        honest = api.fold_graph
-        patch.setattr("folding.api.fold_graph", lambda *given: plans.append(1) or honest(*given))
+        honest = attempts.fold_graph
+        patch.setattr("folding.planning.attempts.fold_graph", lambda *given: plans.append(1) or honest(*given))
         fold(m.build(), Options(verify=False))
     assert len(plans) < 22  # 25 one by one
 

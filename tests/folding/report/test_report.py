@@ -18,6 +18,7 @@ from folding.report.digest import (
     listed,
     printable,
     scale_range,
+    sensitivity,
     short_name,
     shorten,
     size_change,
@@ -45,6 +46,7 @@ from tests.support.reports import (
 
 VOID = {"meta", "wbr"}
 WIDTHS = (40, 80, 120)
+UNSEEN = 'not even a change of 10 % of a folded bias (output "1")'
 NARROWEST_TABLE = 56  # the figures of an output beside a name of eight letters: what no layout can narrow
 ANSI = re.compile(r"\x1b\[\d+m")
 
@@ -135,6 +137,36 @@ def test_duration(seconds: float, said: str) -> None:
 )
 def test_verdict(verification: Verification, said: str) -> None:
     assert verdict(verification) == said
+
+
+@pytest.mark.parametrize(
+    ("measured", "said"),
+    [
+        ([(0.0, 0.0)], ""),
+        ([(0.001, 0.0), (0.01, 0.0)], "The samples show a change of 1 % of a folded weight"),
+        (
+            [(0.001, 0.1), (0.001, 1.0)],
+            f"The samples show a change of 0.1 % of a folded weight and {UNSEEN}",
+        ),
+    ],
+)
+def test_what_the_samples_show_is_said_in_every_form(measured: list[tuple[float, float]], said: str) -> None:
+    outputs = tuple(
+        OutputError(str(i), 0.0, 0.0, 0.0, 1.0, ok=True, sensitivity=weights, bias_sensitivity=biases)
+        for i, (weights, biases) in enumerate(measured)
+    )
+    verification = Verification("verified", outputs=outputs, notes=("something else",))
+    assert sensitivity(verification) == said
+    whole = report(bn(), verification=verification)
+    for text in (
+        whole.to_text(200),
+        whole.to_markdown(),
+        whole.to_html(),
+        render_verification(verification, width=200),
+    ):
+        assert "something else" in text
+        assert ("The samples show" in text) == bool(said)
+    assert whole.as_dict()["verification"]["outputs"][0]["sensitivity"] == measured[0][0]
 
 
 @pytest.mark.parametrize(

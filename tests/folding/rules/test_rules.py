@@ -86,6 +86,7 @@ ELSEWHERE = {
     "in-function": "test_functions.py",
     "attribute-reference": "test_functions.py",
     "kept-by-option": "test_safety.py",
+    "taken-back": "test_taken_back.py",
 }
 
 

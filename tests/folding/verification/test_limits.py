@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from folding.verification import compare
+from folding.verification import compare, originals
 from folding.verification.job import ACTIVITY, Job
 from folding.verification.parent import available_memory, verify
 from folding.verification.samples import UnverifiableError
@@ -52,12 +52,12 @@ def _job(folder: Path) -> Job:
     return Job(before, after, inputs=None, label="", seconds=100.0, memory=None, epsilon=2.0**-23, quantizes=False)
 
 
-@pytest.mark.parametrize(("runs", "samples"), [(compare.RUNS, 3), (10**9, 1)])
+@pytest.mark.parametrize(("runs", "samples"), [(originals.RUNS, 3), (10**9, 1)])
 def test_a_slow_model_gets_fewer_samples(
     runs: int, samples: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compare, "RUNS", runs)
-    verdict = compare.Comparison(_job(tmp_path), tmp_path).verdict()
+    monkeypatch.setattr(originals, "RUNS", runs)
+    verdict = compare.Comparison(_job(tmp_path), tmp_path, lambda _: None).verdict()
     assert (verdict.status, verdict.samples) == ("verified", samples)
 
 
@@ -68,9 +68,9 @@ def test_guessing_ends_when_its_share_of_the_time_is_over(tmp_path: Path, monkey
         tried.append(arguments)
         raise UnverifiableError("too large")
 
-    monkeypatch.setattr(compare, "SHARE_OF_TIME_GUESSING", 0.0)
+    monkeypatch.setattr(originals, "SHARE_OF_TIME_GUESSING", 0.0)
     monkeypatch.setattr("folding.verification.samples.generate", refused)
-    assert compare.Comparison(_job(tmp_path), tmp_path).verdict().status == "not verified"
+    assert compare.Comparison(_job(tmp_path), tmp_path, lambda _: None).verdict().status == "not verified"
     assert len(tried) == 1
 
 

@@ -50,7 +50,7 @@ ROUND = "(float[20000] x) => (int64[20000] y) <float k = {%s}> { z = Mul(x, k) r
     "chain",
     [
         pytest.param(Chain(), id="one layer"),
-        pytest.param(Chain(layers=100), id="100 layers"),
+        pytest.param(Chain(layers=10), id="10 layers"),
         pytest.param(Chain(dtype="float16", result="float16"), id="float16"),
         pytest.param(Chain(layers=10, dtype="float16", result="float16"), id="float16, 10 layers"),
         pytest.param(Chain(layers=3, tail=SIGMOID), id="saturated sigmoid"),

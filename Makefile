@@ -8,7 +8,7 @@ MODELS := .cache/models/.fetched
 INSTALLING = @echo 'Making a virtual environment in $(VENV), and installing into it from PyPI'
 export ORT_DISABLE_TELEMETRY = 1
 
-.PHONY: test lint types unit packages models fuzz mutate nightly patterns bench survey hostile serve chaos clean
+.PHONY: test lint types unit packages models fuzz mutate nightly patterns bench runtime survey hostile serve chaos clean
 
 ## test: install what the tests need, then lint, types, and the suite with branch coverage
 # BNFOLD_NO_PACKAGES=1 installs no packages of the system: the tests that need them are skipped.
@@ -56,6 +56,10 @@ patterns: $(STAMP)
 ## bench: side by side with cp, onnx, onnxsim, onnxslim, onnxscript and ONNX Runtime
 bench: $(VENV)/.bench-installed
 	$(BIN)/python -m benchmarks
+
+## runtime: what ONNX Runtime makes of models before and after a fold, and how long they run; writes benchmarks/results/runtime.md
+runtime: $(MODELS)
+	$(BIN)/python -m benchmarks.runtime $(FILES)
 
 ## survey: export some 60 families of networks from PyTorch, fold them, report what stays and why
 survey: $(VENV)/.survey-installed

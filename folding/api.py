@@ -101,7 +101,7 @@ def fold_model(model: onnx.ModelProto, options: Options = DEFAULTS) -> tuple[onn
             report = _report(folded, file, "model", "model", len(result), started)
             report = _with_offers(report, options, partial(onnxfile.from_bytes, data))
         verdict = _verify_in_memory(data, result, options, folded) if folded.changed else _same(options)
-        report = _judged(replace(report, verification=verdict), options)
+        report = _judged(_verified(report, verdict), options)
         return onnxfile.parsed(result), report
 
 
@@ -144,7 +144,7 @@ def _fold_once(
         if progress is not None:
             progress("verifying", 0, 1)
         verdict = _verify_files(source, staged, options, folded)
-        sure = _judged(replace(report, verification=verdict, seconds=time.perf_counter() - started), options)
+        sure = _judged(replace(_verified(report, verdict), seconds=time.perf_counter() - started), options)
         verified.append(_with_offers(sure, options, again))  # now, since the target may replace the source
 
     try:
@@ -167,6 +167,13 @@ def _with_offers(report: Report, options: Options, again: Callable[[], OnnxFile]
             blocked |= _new(refusals, blocked)
 
     return replace(report, offers=tuple(offers(report.outcomes, options, planned)))
+
+
+def _verified(report: Report, verdict: Verification) -> Report:
+    """The report with the verdict, and with a note on what turning training mode off did to the results."""
+    changes = (f'"{one.name}" by up to {one.max_absolute:.3g} ({one.max_relative:.2%})' for one in verdict.frozen)
+    note = f"without training mode the results differ from the original's: {', '.join(changes)}, on the samples"
+    return replace(report, verification=verdict, notes=(*report.notes, *([note] if verdict.frozen else [])))
 
 
 def _judged(report: Report, options: Options) -> Report:
@@ -204,7 +211,9 @@ def _verify_files(before: Path, after: Path, options: Options, folded: Folded) -
     with onnxfile.read(before) as file:
         freeze_only(file, options)
         onnxfile.write(file, frozen)
-    return verify(frozen, after, inputs=options.inputs, timeout=options.verify_timeout)
+    verdict = verify(frozen, after, inputs=options.inputs, timeout=options.verify_timeout)
+    change = verify(before, frozen, inputs=options.inputs, timeout=options.verify_timeout)
+    return replace(verdict, frozen=change.outputs)
 
 
 def _verify_in_memory(before: bytes, after: bytes, options: Options, folded: Folded) -> Verification:

@@ -17,6 +17,7 @@ from folding.errors import OptionError
 _Kind = TypeVar("_Kind")
 Leftover = Literal["keep", "affine", "conv"]
 Clamps = Literal["never", "always"]
+Freezing = Literal["no", "stored", "samples"]
 
 
 def option(default: Any, explanation: str, **extra: Any) -> Any:
@@ -45,7 +46,11 @@ class Options:
     freeze_initializers: bool = option(
         False, "treat initializers that are also graph inputs as constants (callers can no longer override them)"
     )
-    freeze_training: bool = option(False, "turn BatchNormalization in training mode into inference first")
+    freeze_training: Freezing | bool = option(
+        "no",
+        "turn BatchNormalization in training mode into inference first, with the statistics that it stores (True means "
+        "that, too), or with those of the samples in `inputs`",
+    )
     leftover: Leftover = option(
         "keep", "what becomes of a BatchNormalization that stays: as it is, Mul + Add, or a depthwise Conv"
     )
@@ -63,6 +68,8 @@ class Options:
     require_change: bool = option(False, "fail (exit 4) when nothing could be folded")
 
     def __post_init__(self) -> None:
+        if isinstance(self.freeze_training, bool):
+            object.__setattr__(self, "freeze_training", "stored" if self.freeze_training else "no")
         for declared in fields(self):
             name, value = declared.name, getattr(self, declared.name)
             fits, advice = _KINDS[str(declared.type)]
@@ -74,10 +81,17 @@ class Options:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.inputs is not None:
             object.__setattr__(self, "inputs", os.fspath(self.inputs))
+        if self.freeze_training == "samples" and self.inputs is None:
+            raise OptionError('freeze_training is "samples"; give these samples (inputs="FILE.npz")')
 
     def __repr__(self) -> str:
         chosen = {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != one.default}
         return f"Options({', '.join(f'{name}={value!r}' for name, value in chosen.items())})"
+
+    @property
+    def freezes(self) -> bool:
+        """Whether training mode is turned off."""
+        return self.freeze_training not in ("no", False)
 
     def keeps(self, name: str) -> bool:
         """Whether `keep` leaves a node of this name alone."""
@@ -119,6 +133,10 @@ _KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
     "str | os.PathLike[str] | None": (lambda value: isinstance(value, (str, os.PathLike, NoneType)), "give a path"),
     "tuple[str, ...]": (_is_names, 'give a list of names, e.g. ["head.*"]'),
     "Leftover": (lambda value: value in get_args(Leftover), f"choose one of {', '.join(get_args(Leftover))}"),
+    "Freezing | bool": (
+        lambda value: value in get_args(Freezing),
+        f"choose one of {', '.join(get_args(Freezing))}, or True or False",
+    ),
     "Clamps": (lambda value: value in get_args(Clamps), f"choose one of {', '.join(get_args(Clamps))}"),
 }
 

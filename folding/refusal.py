@@ -14,6 +14,7 @@ class Code(NamedTuple):
 
 CODES: dict[str, Code] = {
     "barrier": Code("an operator on the way neither absorbs nor passes a scale and shift", ""),
+    "idiom": Code("runtimes recognize these operators by their exact form and compute them as one", ""),
     "no-gain": Code("the fold would leave as many nodes as it removes", ""),
     "axis": Code("the map varies along an axis along which the operator cannot take it", ""),
     "broadcast": Code("the value is broadcast, so the map would change its shape", ""),
@@ -28,6 +29,10 @@ CODES: dict[str, Code] = {
     ),
     "shift-left": Code("a shift has no place in the operator", ""),
     "scale-left": Code("a scale cannot pass only one input of a sum", ""),
+    "cancellation": Code(
+        "the shift is so large against the values that a fold would lose more than half of their digits",
+        "subtract the mean before the model, or keep this operator",
+    ),
     "sign": Code("a negative scale turns the operator around", ""),
     "epsilon": Code("a scale would change what a normalization's epsilon is added to", ""),
     "weight-not-constant": Code("a weight is computed at run time", "run constant folding on the model first"),

@@ -6,13 +6,14 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
 
+from benchmarks import fusions
 from folding.planning.pipeline import count_normalizations
 from folding.report.model import BATCH_NORMALIZATION
 
@@ -46,6 +47,8 @@ class Fold:
     verdict: str = ""
     error: float = 0.0  # of the output closest to its tolerance; both are absolute
     tolerance: float = 0.0
+    runtime: tuple[int, int] = (0, 0)  # operators of ONNX Runtime's optimized graph, before and after
+    cost: Sequence[str] = ()  # what of that graph got worse
     failure: str = ""
 
 
@@ -104,11 +107,13 @@ class Survey:
         try:
             report = self._run("-m", "folding", "fold", str(path), "-o", str(folded), "--json", *options)
             operators = _operators(folded if folded.exists() else path)
+            graphs = fusions.optimized(path), fusions.optimized(folded if folded.exists() else path)
         except ProcessError as error:
             return Fold(failure=str(error))
         finally:
             folded.unlink(missing_ok=True)
-        return read(report, operators)
+        before, after = map(fusions.total, graphs)
+        return replace(read(report, operators), runtime=(before, after), cost=fusions.worse(*graphs))
 
     def _run(self, *arguments: str) -> dict[str, Any]:
         """The JSON that a process of this Python prints, whatever its exit code.

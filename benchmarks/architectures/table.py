@@ -20,7 +20,7 @@ NAME = "architectures"
 PACKAGES = ("torch", "onnxscript", "timm", "pytorchcv", "onnx", "onnxruntime", "bnfold")
 COLUMNS = (
     "family", "network", "exporter", "in the module", "in the file", "left", "gone", "left, clamps",
-    "what stays, and why (backward / forward)", "verdict", "verdict, clamps",
+    "ONNX Runtime's operators", "what stays, and why (backward / forward)", "verdict", "verdict, clamps",
 )  # fmt: skip
 NUMBERS = frozenset(COLUMNS[3:6]) | {"left, clamps"}
 PAIRS_SHOWN = 25  # of the reasons of all rows; one line sums up the rest
@@ -35,7 +35,9 @@ fold is verified: both models run in ONNX Runtime on generated inputs, and the e
 derived from the original's own rounding noise. Input shapes are fixed.
 
 "left" counts BatchNormalizations; "gone" says what became of the others: folded into weights, split (a fold that \
-leaves an Add or a Mul), merged into another one, or removed. A reason is the code of `docs/codes.md` and the \
+leaves an Add or a Mul), merged into another one, or removed. "ONNX Runtime's operators" are those of its own \
+optimized graph (extended level, Transposes not counted), before and after a fold by default: it is worse if they \
+are more, or fused ones (Gelu, LayerNormalization, ...) fewer. A reason is the code of `docs/codes.md` and the \
 operator that refused."""
 
 
@@ -86,6 +88,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         "" if fold.failure else str(fold.left),
         ", ".join(f"{count} {status}" for status, count in fold.gone.items()),
         "" if clamps.failure else str(clamps.left),
+        _runtime(fold),
         "; ".join(f"{stay.count} {stay.backward} / {stay.forward}" for stay in fold.stays),
         _verdict(fold),
         _verdict(clamps),
@@ -98,6 +101,13 @@ def _verdict(fold: Fold) -> str:
     if not fold.gone:
         return f"{fold.verdict}, unchanged"
     return f"{fold.verdict}, {_figure(fold.error)} of {_figure(fold.tolerance)}"
+
+
+def _runtime(fold: Fold) -> str:
+    if fold.failure:
+        return ""
+    before, after = fold.runtime
+    return f"{before} -> {after}" + (f" (worse: {', '.join(fold.cost)})" if fold.cost else "")
 
 
 def _figure(value: float | None) -> str:
@@ -117,7 +127,8 @@ def total(rows: Sequence[Row], exporter: str) -> str:
         f"{_percent(with_clamps, in_file)} with clamps"
     )
     failed = [row for row in good if "failed" in {row.default.verdict, row.clamps.verdict}]
-    return f"{sentence}; {len(failed)} failed verification."
+    worse = [row for row in good if row.default.cost]
+    return f"{sentence}; {len(failed)} failed verification; in {len(worse)} ONNX Runtime's own graph got worse."
 
 
 def _percent(part: int, whole: int) -> str:

@@ -29,12 +29,14 @@ class Affine:
     @staticmethod
     def of(scale: ArrayLike, shift: ArrayLike) -> Affine:
         """Build a map from these arrays, broadcast to one shape; axes along which it does not vary get length 1."""
-        pair = np.stack(np.broadcast_arrays(np.asarray(scale, np.float64), np.asarray(shift, np.float64)))
+        scale, shift = np.asarray(scale, np.float64), np.asarray(shift, np.float64)
+        pair = np.empty((2, *np.broadcast(scale, shift).shape))
+        pair[0], pair[1] = scale, shift
         for axis in range(1, pair.ndim):
-            first = pair[(slice(None),) * axis + (slice(0, 1),)]
-            if pair.shape[axis] > 1 and np.array_equal(pair, np.broadcast_to(first, pair.shape)):
-                pair = first
-        pair = pair.copy()
+            if pair.shape[axis] > 1:
+                first = pair[(slice(None),) * axis + (slice(0, 1),)]
+                if (pair == first).all():
+                    pair = first.copy()
         pair.setflags(write=False)
         return Affine(pair[0], pair[1])
 

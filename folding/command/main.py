@@ -20,7 +20,7 @@ from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 from folding.command.handover import SERVICE_COMMANDS, run_service
-from folding.command.options import add_options, chosen_options
+from folding.command.options import add_options, chosen_options, spelled_out
 from folding.command.parser import Parser
 from folding.command.progress import Bars
 from folding.command.remote import Service, add_server
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a name may hold what the terminal's encoding lacks
-    given = sys.argv[1:] if argv is None else list(argv)
+    given = spelled_out(sys.argv[1:] if argv is None else argv)
     if given[:1] == ["help"]:
         given = [*given[1:2], "--help"]
     if given and given[0] in SERVICE_COMMANDS:

@@ -15,6 +15,7 @@ from folding.algebra.quantization import DEQUANTIZE, QUANTIZE, is_integer
 from folding.graph.grids import grid_of
 from folding.graph.inference import InferenceError, inferred
 from folding.graph.node import CAST_LIKE, LIKE
+from folding.graph.sites import NORMALIZATION, in_training_mode
 from folding.graph.weights import FLOAT_TYPES, VALUES_LIMIT, Weight, dtype_of
 from folding.refusal import Refused, require
 
@@ -179,6 +180,8 @@ def _dequantize(node: Node, given: list[Weight | Array]) -> Weight | Array:
     integers, scale = array_of(given[0]), given[1]
     to = dtype_of(node.attribute("output_dtype") or 0) or scale.dtype
     grid = grid_of(node, integers.shape, _wide(scale), _wide(given[2]) if len(given) > 2 else None)
+    if not grid.zero_point.any():  # then the integers are the differences, in a quarter of the memory
+        return Weight(to, integers.shape, integers).scaled(*grid.factor())
     exact = np.float32 if integers.dtype.itemsize < EXACT_INTEGER else np.float64
     differences = np.asarray(integers.astype(exact) - grid.zeros.astype(exact))
     return Weight(to, integers.shape, differences).scaled(*grid.factor())
@@ -195,6 +198,21 @@ def _quantize(node: Node, given: list[Weight | Array]) -> Weight | Array:
     assert dtype is not None  # noqa: S101  narrowed for the type checker
     grid = grid_of(node, values.shape, _wide(scale), _wide(given[2]) if len(given) > 2 else None)
     return grid.quantized(values, dtype)
+
+
+def _normalize(node: Node, given: list[Weight | Array]) -> Weight | Array:
+    """The first output of BatchNormalization: of standardized weights, exporters leave one in training mode."""
+    x, gamma, beta, mean, variance = (_wide(one) for one in given)
+    fits = x.ndim > 1 and x.size > 0 and node.attribute("spatial") != 0
+    require(fits, "parameters", f"{node.label!r} normalizes a constant of shape {list(x.shape)}")
+    if in_training_mode(node):
+        others = tuple(axis for axis in range(x.ndim) if axis != 1)
+        mean, variance = x.mean(others), x.var(others)
+    variance = variance + float(node.attribute("epsilon"))
+    require(np.all(variance > 0), "non-finite", f"of {node.label!r}, var + epsilon is not positive")
+    scale, shift, mean = (one.reshape(1, -1, *(1,) * (x.ndim - 2)) for one in (gamma / np.sqrt(variance), beta, mean))
+    with np.errstate(all="ignore"):
+        return np.asarray((scale * (x - mean) + shift).astype(given[0].dtype))
 
 
 def _wide(found: Weight | Array) -> Array:
@@ -214,6 +232,7 @@ OWN: dict[str, Callable[[Node, list[Weight | Array]], Weight | Array]] = {
     "ConstantOfShape": _constant_of_shape,
     DEQUANTIZE: _dequantize,
     QUANTIZE: _quantize,
+    NORMALIZATION: _normalize,
     "Add": _arithmetic(np.add),
     "Sub": _arithmetic(np.subtract),
     "Mul": _arithmetic(np.multiply),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import inliner
 
+from folding.graph.node import bodies
 from folding.graph.sites import NORMALIZATION
 from folding.onnxfile import function_key
 
@@ -128,4 +129,5 @@ def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     while waiting:
         node = waiting.pop()
         yield node
-        waiting += [inner for a in node.attribute for body in (a.g, *a.graphs) for inner in body.node]
+        for body in bodies(node):
+            waiting += body.node

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import defaultdict, deque
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import onnx
-from onnx import checker, defs
+from onnx import checker, defs, helper
 
 from folding.errors import ModelError
 from folding.graph.node import STANDARD_DOMAINS, Edge, Node, bodies
-from folding.graph.weights import dtype_of
+from folding.graph.weights import Weight, dtype_of
 from folding.refusal import Refused, require
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from folding.algebra.shape import Shape
-    from folding.graph.weights import Weight
     from folding.onnxfile import OnnxFile
 
 # The first opset in which an operator broadcasts as in NumPy; no other operator here has an operand to broadcast
@@ -29,7 +28,8 @@ BROADCASTS = {"Add": 7, "Mul": 7, "Max": 8, "Min": 8}
 # The first opset in which ONNX Runtime's CPU provider (1.32) computes an operator in a type; inf means never
 COMPUTED = {("Clip", "float64"): 12, ("Conv", "float64"): math.inf}
 FIRST_IR_WITH_DEFAULTS = 4  # before it, an initializer had to be a graph input and was not a default value
-KEPT_BYTES = 1 << 24  # of an evaluated constant; constants of affine operators are always smaller
+KEPT_BYTES = 1 << 16  # of an evaluated constant; smaller ones are kept for good
+HELD_BYTES = 1 << 28  # of all larger ones together
 
 
 class Values(Protocol):
@@ -54,6 +54,28 @@ class Values(Protocol):
     def shape(self, scope: Scope, name: str) -> Shape | None:
         """The shape of a value, None for unknown dimensions; None if its rank is unknown."""
         ...
+
+
+class Nodes:
+    """The operators of a scope in order. Inserting one takes constant time; the next reader puts the list together."""
+
+    def __init__(self, nodes: Iterable[Node]) -> None:
+        self._nodes = list(nodes)
+        self._behind: dict[Node, list[Node]] = {}  # what was inserted directly behind each, the last one first
+
+    def insert_behind(self, node: Node, new: Node) -> None:
+        """Insert an operator directly behind another one."""
+        self._behind.setdefault(node, []).append(new)
+
+    def __iter__(self) -> Iterator[Node]:
+        if self._behind:
+            waiting = self._nodes[::-1]
+            self._nodes = []
+            while waiting:
+                node = waiting.pop()
+                self._nodes.append(node)
+                waiting += self._behind.pop(node, ())
+        return iter(self._nodes)
 
 
 class Scope:
@@ -84,16 +106,16 @@ class Scope:
         self.restructured = False  # whether operators were added or removed
         self.shapes: dict[str, Shape] = {name: tuple(sparse.dims) for name, sparse in self.sparse.items()}
         self.types: dict[str, int] = {name: sparse.values.data_type for name, sparse in self.sparse.items()}
-        self.nodes = [Node(node, self) for node in proto.node]
+        self.nodes = Nodes(Node(node, self) for node in proto.node)
         self.producers = {name: node for node in self.nodes for name in node.outputs if name}
         if parent is not None:
             own = {*self.producers, *self.inputs, *self.initializers, *self.sparse}
             self.shadowing = {name for name in own if parent.owner(name) is not None}
-        self.uses: dict[str, list[Edge]] = defaultdict(list)
+        self.uses: dict[str, dict[Edge, None]] = defaultdict(dict)  # a dict is a set in order
         for node in self.nodes:
             for index, name in enumerate(node.inputs):
                 if name:
-                    self.uses[name].append(Edge(node, index))
+                    self.uses[name][Edge(node, index)] = None
         for node in self.nodes:
             for body in bodies(node.proto):
                 self._capture(Scope(graph, body, self))
@@ -121,9 +143,13 @@ class Scope:
             return False
         return self.parent is not None or self.graph.model.ir_version >= FIRST_IR_WITH_DEFAULTS
 
-    def readers(self, name: str) -> list[Edge]:
+    def readers(self, name: str) -> Iterator[Edge]:
         """The uses of a value that read its elements."""
-        return [edge for edge in self.uses.get(name, ()) if edge.reads_values]
+        return (edge for edge in self.uses.get(name, ()) if edge.reads_values)
+
+    def is_seen(self, name: str) -> bool:
+        """Whether more than the operators here reads a value: a caller, a nested graph or training information."""
+        return name in self.outputs or name in self.captured or name in self.pinned
 
     def known_shape(self, name: str) -> Shape:
         """The shape of a value, None for unknown dimensions.
@@ -164,7 +190,12 @@ class Graph:
         self.inference_failure = ""  # why shape inference of the whole model ended early
         self.overridden = {f.name for f in self.model.functions if f.domain in STANDARD_DOMAINS}
         self.scopes: list[Scope] = []
+        self._held: deque[tuple[Scope, str, int]] = deque()  # large constants that were evaluated, with their bytes
+        self._held_bytes = 0
+        self._numbers: dict[str, int] = {}  # of the last fresh name for each wish
         self._schemas: dict[str, defs.OpSchema] = {}
+        self._defaults: dict[tuple[str, str], Any] = {}  # of attributes, by operator and name
+        self._sound: set[tuple[object, ...]] = set()  # what is alike in operators that fit their schema, see `check`
         self._context = checker.C.CheckerContext()
         self._context.ir_version = self.model.ir_version
         self._context.opset_imports = {"": self.opset, "ai.onnx": self.opset}
@@ -194,6 +225,14 @@ class Graph:
                 raise Refused("custom-domain", f"{op} is not an operator of opset {self.opset}") from None
         return self._schemas[op]
 
+    def default(self, op: str, name: str) -> Any:
+        """The default of an operator's attribute, None if it has none; raises as `schema` does."""
+        if (op, name) not in self._defaults:
+            known = self.schema(op).attributes.get(name)
+            default = None if known is None else known.default_value
+            self._defaults[op, name] = helper.get_attribute_value(default) if default and default.type else None
+        return self._defaults[op, name]
+
     def computes(self, op: str, dtype: np.dtype[Any]) -> bool:
         """Whether the model's operator set has the operator for this type, with NumPy's broadcasting."""
         since = max(BROADCASTS.get(op, 1), COMPUTED.get((op, dtype.name), 1))
@@ -204,11 +243,16 @@ class Graph:
 
     def check(self, node: Node) -> None:
         """Refuse a node whose inputs, outputs or attributes do not fit its schema."""
+        given = tuple(map(bool, node.inputs)), tuple(map(bool, node.outputs))  # all that a schema says about names
+        alike = (node.op, *given, *(attribute.SerializeToString() for attribute in node.proto.attribute))
+        if alike in self._sound:
+            return
         proto = onnx.NodeProto()
         proto.CopyFrom(node.proto)
         proto.domain = ""  # the checker does not know the spelling "ai.onnx"
         try:
             checker.check_node(proto, self._context)
+            self._sound.add(alike)
         except checker.ValidationError as error:
             reason = str(error).strip().splitlines()[0]
             raise Refused("parameters", f"the operator is malformed: {reason}", node.label) from None
@@ -217,18 +261,28 @@ class Graph:
         """All operators of all scopes that were not removed, outer scopes first."""
         return (node for scope in self.scopes for node in scope.nodes if not node.removed)
 
+    def hold(self, scope: Scope, name: str, found: Weight | NDArray[Any]) -> None:
+        """Keep a constant that was evaluated: a small one for good, a large one as long as `release` lets it."""
+        scope.evaluated[name] = found
+        values = found.base if isinstance(found, Weight) else found  # a span of the file takes no memory
+        if isinstance(values, np.ndarray) and values.nbytes > KEPT_BYTES:
+            self._held.append((scope, name, values.nbytes))
+            self._held_bytes += values.nbytes
+
     def release(self) -> None:
-        """Release large constants that were evaluated while planning; few are needed twice."""
-        for scope in self.scopes:
-            for name in [name for name, found in scope.evaluated.items() if found.nbytes > KEPT_BYTES]:
-                del scope.evaluated[name]
+        """Release the oldest of the large constants that were evaluated while planning, down to HELD_BYTES."""
+        while self._held_bytes > HELD_BYTES:
+            scope, name, nbytes = self._held.popleft()
+            scope.evaluated.pop(name, None)
+            self._held_bytes -= nbytes
 
     def fresh_name(self, wish: str) -> str:
         """A new unique name, as close to `wish` as possible; it is reserved from now on."""
-        name, number = wish, 1
+        name, number = wish, self._numbers.get(wish, 1)
         while name in self.names:
             number += 1
             name = f"{wish}_{number}"
+        self._numbers[wish] = number
         self.names.add(name)
         return name
 

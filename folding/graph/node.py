@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import onnx
 from onnx import defs, helper
@@ -26,12 +25,11 @@ SHAPE_READERS = frozenset({"Shape", "Size"})  # they read no values, so a change
 CAST_LIKE, LIKE = "CastLike", 1  # it reads the type of this input, and no values of it
 
 
-@dataclass(frozen=True)
-class Edge:
+class Edge(NamedTuple):
     """The input with number `index` of `node`."""
 
     node: Node
-    index: int
+    index: int  # type: ignore[assignment]  # instead of the method of tuples
 
     @property
     def reads_values(self) -> bool:
@@ -49,12 +47,12 @@ class Node:
         self.label = scope.prefix + _first(proto.name, *self.outputs, proto.op_type)
         self.key = f"{scope.index}:{_first(*self.outputs, self.label)}"
         self.removed = False
+        self.op = self._operator()
         self.is_made = False  # whether a fold made it, so that it is not part of the user's model
         self._is_checked = False  # against its schema
         self.known_site: object = None  # the result of `sites.affine_of`; see `changed`
 
-    @property
-    def op(self) -> str:
+    def _operator(self) -> str:
         """The standard operator's name; domain and name joined by "::" for everything else."""
         if self.proto.domain in STANDARD_DOMAINS and self.proto.op_type not in self.scope.graph.overridden:
             return str(self.proto.op_type)
@@ -98,10 +96,8 @@ class Node:
             reference = given.ref_attr_name
             require(not reference, "attribute-reference", f"{name} is the function's {reference}", self.label)
             return helper.get_attribute_value(given)
-        known = self.schema.attributes.get(name)
-        if known is None or not known.default_value.type:
-            return None
-        return helper.get_attribute_value(known.default_value)
+        _ = self.schema  # raises for a malformed operator
+        return self.scope.graph.default(self.op, name)
 
     def attribute_proto(self, name: str) -> onnx.AttributeProto | None:
         """The attribute's message, which holds its payload."""
@@ -110,10 +106,11 @@ class Node:
     def changed(self) -> None:
         """Call this after the operator type, attributes or constants changed; it drops the values derived from them."""
         self.__dict__.pop("_attributes", None)
+        self.op = self._operator()
         self.known_site = None
         for name in self.outputs:
             if self.scope.evaluated.pop(name, None) is not None:
-                for edge in self.scope.uses[name]:
+                for edge in list(self.scope.uses[name]):
                     edge.node.changed()
 
     def has(self, index: int) -> bool:
@@ -182,4 +179,5 @@ def bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     for attribute in node.attribute:
         if attribute.HasField("g"):
             yield attribute.g
-        yield from attribute.graphs
+        if attribute.graphs:
+            yield from attribute.graphs

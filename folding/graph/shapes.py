@@ -11,10 +11,11 @@ from folding.graph import constants, sizes
 from folding.graph.index import FIRST_IR_WITH_DEFAULTS
 from folding.graph.inference import InferenceError, inferred
 from folding.graph.node import bodies
+from folding.graph.sites import SCALER
 from folding.graph.uncertain import doubtful, hide_disputed, is_disputed, shape_of_disputed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from folding.algebra.shape import Dimension, Shape
     from folding.graph.index import Graph, Scope
@@ -40,23 +41,24 @@ def infer(graph: Graph) -> None:
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(graph.model)
-    for proto in _graphs(copy.graph):
+    copies = list(_graphs(copy.graph))
+    for proto in copies:
         del proto.value_info[:]
     _settle_initializers(graph, copy)
-    _declare_sparse(copy)
+    _declare_sparse(copy, copies)
     _declare_channels(graph.main, copy)
     hide_disputed(copy, graph.opset)
     doubts = doubtful(graph)
     for scope in graph.scopes:
         _note_constants(scope)
     scopes = [scope for scope in graph.scopes if not scope.prefix]  # in functions onnx infers only what a call needs
-    for scope, proto in zip(scopes, _graphs(copy.graph), strict=True):
+    for scope, proto in zip(scopes, copies, strict=True):
         for value in proto.output:
             if value.name in doubts.get(scope.index, ()):
                 value.type.tensor_type.ClearField("shape")
-    for _ in range(ROUNDS):
-        if not (_infer(scopes, copy) and _declare(scopes, copy)):
-            break
+    _infer_all(scopes, copy, copies)
+    if _declare_recorded(scopes, copies, doubts):
+        _infer_all(scopes, copy, copies)  # if it contradicts an operator, all stays as it was
     for scope in scopes:
         shapes_found, types = dict(scope.shapes), dict(scope.types)
         _note(scope, scope.proto.value_info)
@@ -71,11 +73,17 @@ def infer(graph: Graph) -> None:
 
 def _note_constants(scope: Scope) -> None:
     """Record the types and shapes of Constant nodes; in a function nothing else is known."""
-    for proto in scope.proto.node:
+    for proto in (node.proto for node in scope.nodes if node.proto.op_type == "Constant"):
         for attribute in proto.attribute:
-            if proto.op_type == "Constant" and attribute.name == "value" and len(proto.output) == 1:
+            if attribute.name == "value" and len(proto.output) == 1:
                 scope.types[proto.output[0]] = attribute.t.data_type
                 scope.shapes[proto.output[0]] = tuple(attribute.t.dims)
+
+
+def _infer_all(scopes: list[Scope], copy: onnx.ModelProto, copies: list[onnx.GraphProto]) -> None:
+    for _ in range(ROUNDS):
+        if not (_infer(scopes, copy) and _declare(scopes, copies)):
+            break
 
 
 def _infer(scopes: list[Scope], copy: onnx.ModelProto) -> bool:
@@ -85,18 +93,21 @@ def _infer(scopes: list[Scope], copy: onnx.ModelProto) -> bool:
     except InferenceError as error:
         found = copy.graph  # only the declared inputs and the weights are known
         scopes[0].graph.inference_failure = str(error)
-    for scope, graph in zip(scopes, _graphs(found), strict=True):
+    for scope, graph in zip(scopes, _graphs(found) if len(scopes) > 1 else [found], strict=True):
         _note(scope, (*graph.output, *graph.value_info, *graph.input))
     return found is not copy.graph
 
 
-def _declare(scopes: list[Scope], copy: onnx.ModelProto) -> bool:
+def _declare(scopes: list[Scope], copies: list[onnx.GraphProto]) -> bool:
     """Declare in the copy the shapes that onnx cannot or must not infer; return whether there are any."""
     declared = False
-    for scope, proto in zip(scopes, _graphs(copy.graph), strict=True):
+    for scope, proto in zip(scopes, copies, strict=True):
         for node in scope.nodes:
             if is_disputed(node.proto, scope.graph.opset):
                 declared |= _declare_disputed(node, proto)
+                continue
+            if node.op == SCALER:
+                declared |= _declare_scaler(node, proto)
                 continue
             known = scope.shapes.get(node.output) if node.op == "Reshape" and node.output else ()
             if known == () or node.output in scope.outputs or (known is not None and not _is_open(known)):
@@ -107,6 +118,22 @@ def _declare(scopes: list[Scope], copy: onnx.ModelProto) -> bool:
             scope.shapes[node.output] = shape
             if kind := scope.types.get(node.output):  # inference rejects a value without a type
                 proto.value_info.append(_value_info(node.output, kind, shape))
+                declared = True
+    return declared
+
+
+def _declare_recorded(scopes: list[Scope], copies: list[onnx.GraphProto], doubts: Mapping[int, set[str]]) -> bool:
+    """Declare what the file states of results for which nothing is inferred; return whether there are any.
+
+    These may be custom operators. An operator behind them then gets a shape.
+    """
+    declared = False
+    for scope, proto in zip(scopes, copies, strict=True):
+        made = {name for node in scope.nodes for name in node.outputs} - doubts.get(scope.index, set())
+        unknown = made - scope.outputs - scope.shapes.keys()
+        for value in scope.proto.value_info:
+            if value.name in unknown and value.type.tensor_type.HasField("shape"):
+                proto.value_info.append(value)
                 declared = True
     return declared
 
@@ -122,6 +149,18 @@ def _declare_disputed(node: Node, proto: onnx.GraphProto) -> bool:
         if name and name not in scope.outputs:
             proto.value_info.append(_value_info(name, code, shape))
     return True
+
+
+def _declare_scaler(node: Node, proto: onnx.GraphProto) -> bool:
+    """Declare the result of a Scaler, for which onnx infers nothing; return whether that is new."""
+    scope = node.scope
+    shape = scope.shapes.get(node.inputs[0]) if node.has(0) else None
+    if shape is None or scope.shapes.get(node.output) == shape:
+        return False
+    scope.shapes[node.output], scope.types[node.output] = shape, onnx.TensorProto.FLOAT
+    if node.output not in scope.outputs:
+        proto.value_info.append(_value_info(node.output, onnx.TensorProto.FLOAT, shape))
+    return node.output not in scope.outputs
 
 
 def _is_open(shape: Shape) -> bool:
@@ -157,10 +196,10 @@ def _settle_initializers(graph: Graph, copy: onnx.ModelProto) -> None:
         copy.graph.input.extend(settled)
 
 
-def _declare_sparse(copy: onnx.ModelProto) -> None:
+def _declare_sparse(copy: onnx.ModelProto, copies: list[onnx.GraphProto]) -> None:
     """Declare sparse initializers as inputs, through which inference passes as it does not through sparse ones."""
     known = {value.name for value in copy.graph.input}
-    for proto in _graphs(copy.graph):
+    for proto in copies:
         for sparse in proto.sparse_initializer:
             if sparse.values.name not in known:
                 known.add(sparse.values.name)
@@ -250,14 +289,26 @@ def _merged(one: Shape | None, other: Shape | None) -> Shape | None:
 
 
 def _note(scope: Scope, values: Iterable[onnx.ValueInfoProto]) -> None:
+    known: dict[bytes, tuple[int, Shape | None] | None] = {}  # most values of a model share a few types
     for value in values:
-        tensor = value.type.tensor_type
-        if value.type.WhichOneof("value") != "tensor_type":
+        kind = value.type.SerializeToString()
+        if kind not in known:
+            known[kind] = _type_of(value.type)
+        if (found := known[kind]) is None:
             continue
-        if tensor.elem_type:
-            scope.types[value.name] = tensor.elem_type
-        if tensor.HasField("shape"):
-            scope.shapes[value.name] = tuple(_dimension(d) for d in tensor.shape.dim)
+        code, shape = found
+        if code:
+            scope.types[value.name] = code
+        if shape is not None:
+            scope.shapes[value.name] = shape
+
+
+def _type_of(proto: onnx.TypeProto) -> tuple[int, Shape | None] | None:
+    """The element type of a tensor, 0 if it is unknown, and its shape; None if it is no tensor."""
+    if proto.WhichOneof("value") != "tensor_type":
+        return None
+    tensor = proto.tensor_type
+    return tensor.elem_type, tuple(map(_dimension, tensor.shape.dim)) if tensor.HasField("shape") else None
 
 
 def _dimension(proto: onnx.TensorShapeProto.Dimension) -> Dimension:

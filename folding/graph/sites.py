@@ -1,4 +1,4 @@
-"""Find affine maps: BatchNormalization in inference mode, and Mul, Add, Sub, Div, Neg with one constant operand."""
+"""Find affine maps: BatchNormalization in inference mode, Mul, Add, Sub, Div, Neg with one constant operand, Scaler."""
 
 from __future__ import annotations
 
@@ -19,22 +19,29 @@ if TYPE_CHECKING:
 
 NORMALIZATION = "BatchNormalization"
 ELEMENTWISE = frozenset({"Add", "Div", "Mul", "Neg", "Sub"})
-OPERATORS = ELEMENTWISE | {NORMALIZATION}
+SCALER = "ai.onnx.ml::Scaler"
+OPERATORS = ELEMENTWISE | {NORMALIZATION, SCALER}
 
 AFFINE_LIMIT = 1 << 20  # elements of a constant operand; one per channel has thousands, a larger one is data
 MODE_AS_ATTRIBUTE = 7  # before BatchNormalization-7 (and Dropout-7) the attribute is_test set the mode, 0 by default
 TYPES_APART = 15  # before BatchNormalization-15 gamma and beta had the type of the data
 ONE_TYPE = OPERATORS | {"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"}  # all their inputs have the same type
+MATRIX = 2  # rank
 MULTIDIRECTIONAL = 7  # NumPy's broadcasting since opset 7; before it, the attributes `broadcast` and `axis`
 
 
 @dataclass(frozen=True)
 class Site:
-    """An operator that computes ``affine`` of its input number `data`."""
+    """An operator that computes ``affine`` of its input number `data`.
+
+    `is_open`: the rank of the value is unknown, and the map has rank 1: it lies along the last axis, which is the last
+    one of a constant matrix. Only that product can absorb it.
+    """
 
     node: Node
     data: int
     affine: Affine
+    is_open: bool = False
 
 
 def value_type(node: Node) -> np.dtype[Any] | None:
@@ -48,7 +55,7 @@ def value_type(node: Node) -> np.dtype[Any] | None:
 
 def is_candidate(node: Node) -> bool:
     """Whether the report lists this operator: every BatchNormalization, and others with a float constant."""
-    return node.op == NORMALIZATION or (node.op in ELEMENTWISE and _data_input(node) is not None)
+    return node.op in (NORMALIZATION, SCALER) or (node.op in ELEMENTWISE and _data_input(node) is not None)
 
 
 def data_input(node: Node) -> int:
@@ -78,6 +85,8 @@ def affine_of(node: Node) -> Site:
 
 
 def _affine_of(node: Node) -> Site:
+    if node.op == SCALER:
+        return Site(node, 0, _of_scaler(node))
     if node.op in OPERATORS:
         _ = node.schema  # raises for an operator set whose meaning is unknown
         require(not node.is_constant(data_input(node)), "constant-input", "it computes a constant")
@@ -86,7 +95,47 @@ def _affine_of(node: Node) -> Site:
     data = _data_input(node) if node.op in ELEMENTWISE else None
     require(data is not None, "barrier", f"{node.op} has no constant operand")
     assert data is not None  # noqa: S101  narrowed for the type checker
-    return Site(node, data, _of_elementwise(node, data))
+    columns = _columns(node, data)
+    if columns is None:
+        return Site(node, data, _of_elementwise(node, data, node.shape(data)))
+    return Site(node, data, _of_elementwise(node, data, (columns,)), is_open=True)
+
+
+def _columns(node: Node, data: int) -> int | None:
+    """The last length of a value of unknown rank, if it is a product with a constant matrix, or maps of it."""
+    scope, name = node.scope, node.inputs[data]
+    producer = scope.producers.get(name)
+    if producer is None or scope.values.shape(scope, name) is not None:
+        return None
+    if producer.op == "MatMul" and producer.is_constant(1):
+        shape = producer.weight(1).shape
+        return shape[-1] if len(shape) == MATRIX else None
+    try:
+        site = affine_of(producer) if producer.op in ELEMENTWISE else None
+    except Refused:
+        return None
+    return _columns(producer, site.data) if site is not None and site.is_open else None
+
+
+def _of_scaler(node: Node) -> Affine:
+    """``(x - offset) * scale`` (operator Scaler of ai.onnx.ml), one pair for all or one for each feature, on axis 1.
+
+    Its result is float32, whatever it reads.
+    """
+    graph, parts = node.scope.graph, [node.attribute_proto(name) for name in ("offset", "scale")]
+    custom = any(f.domain == node.proto.domain and f.name == node.proto.op_type for f in graph.model.functions)
+    require(not custom, "custom-domain", "a function gives Scaler another meaning")
+    require(len(node.inputs) == len(node.outputs) == 1 and all(parts), "parameters", "it has no offset or no scale")
+    offset, scale = (np.array(part.floats if part is not None else (), np.float64) for part in parts)
+    require(node.dtype(0) == np.float32, "not-float", f"it makes float32 of {node.dtype(0)}")
+    shape = node.shape(0)
+    features = shape[-1] if shape else None
+    fits = scale.size == offset.size and (scale.size == 1 or (len(shape) <= MATRIX and features == scale.size))
+    require(fits, "parameters", f"{offset.size} offsets and {scale.size} scales do not fit the shape {_shown(shape)}")
+    form = (*(1,) * (len(shape) - 1), scale.size) if shape else ()
+    affine = Affine.of(scale.reshape(form), (-scale * offset).reshape(form))
+    require(affine.is_finite, "non-finite", "an offset or a scale is not finite")
+    return affine
 
 
 def in_training_mode(node: Node) -> bool:
@@ -99,8 +148,7 @@ def in_training_mode(node: Node) -> bool:
 def read_outputs(node: Node) -> list[str]:
     """The outputs after the first that anything can read."""
     scope = node.scope
-    seen = scope.outputs | scope.captured | scope.pinned
-    return [name for name in node.outputs[1:] if name and (scope.uses.get(name) or name in seen)]
+    return [name for name in node.outputs[1:] if name and (scope.uses.get(name) or scope.is_seen(name))]
 
 
 def _of_normalization(node: Node) -> Affine:
@@ -110,7 +158,11 @@ def _of_normalization(node: Node) -> Affine:
     require(not extra, "extra-outputs", f"its output {extra[0]!r} is read" if extra else "")
     weights = [node.weight(index) for index in range(1, 5)]
     shape = node.shape(0)
-    gamma, beta, mean, var = (_parameter(node, weight, shape) for weight in weights)
+    for weight in weights:
+        if weight is weights[0] or weight.shape != weights[0].shape:
+            _require_parameter(node, weight, weights[0].shape, shape)
+    place = (1, *weights[0].shape, *(1,) * (len(shape) - 1 - len(weights[0].shape)))
+    gamma, beta, mean, var = (weight.values().reshape(place) for weight in weights)
     variance = var + float(node.attribute("epsilon"))
     require(np.all(variance > 0) and np.isfinite(variance).all(), "non-finite", "var + epsilon is not positive")
     with np.errstate(all="ignore"):
@@ -120,20 +172,20 @@ def _of_normalization(node: Node) -> Affine:
     return affine
 
 
-def _parameter(node: Node, weight: Weight, shape: Shape) -> Float64:
-    """A parameter of BatchNormalization as an array of the value's rank.
+def _require_parameter(node: Node, weight: Weight, common: Shape, shape: Shape) -> None:
+    """Require that a parameter of BatchNormalization has the shape `common` of all, and fits the value's shape.
 
-    Its shape is (C,). Before opset 9 with the attribute spatial = 0 it is (C, D1, ...), one value per position.
+    That is (C,). Before opset 9 with the attribute spatial = 0 it is (C, D1, ...), one value per position.
     """
-    rank, reason = len(shape), f"a parameter has the shape {list(weight.shape)}, the input {_shown(shape)}"
+    rank = len(shape)
     require(rank >= 2, "parameters", f"its input has rank {rank}, so there is no channel axis")
     per_position = node.attribute("spatial") == 0 and rank > 2
-    require(weight.size > 0 and len(weight.shape) == (rank - 1 if per_position else 1), "parameters", reason)
+    fits = weight.size > 0 and len(weight.shape) == (rank - 1 if per_position else 1)
     known = [pair for pair in zip(weight.shape, shape[1:], strict=False) if isinstance(pair[1], int)]
-    require(all(length == dimension for length, dimension in known), "parameters", reason)
-    require(weight.shape == node.weight(1).shape, "parameters", "its parameters differ in shape")
+    if not fits or any(length != dimension for length, dimension in known):
+        raise Refused("parameters", f"a parameter has the shape {list(weight.shape)}, the input {_shown(shape)}")
+    require(weight.shape == common, "parameters", "its parameters differ in shape")
     require(weight.size <= AFFINE_LIMIT, "too-large", f"its parameters have {weight.size:,} elements")
-    return weight.values().reshape(1, *weight.shape, *(1,) * (rank - 1 - len(weight.shape)))
 
 
 def _data_input(node: Node) -> int | None:
@@ -148,10 +200,10 @@ def _data_input(node: Node) -> int | None:
     return constant.index(False) if node.dtype(constant.index(True)) in FLOAT_TYPES else None
 
 
-def _of_elementwise(node: Node, data: int) -> Affine:
+def _of_elementwise(node: Node, data: int, shape: Shape) -> Affine:
     if node.op == "Neg":
-        return Affine.of(np.full((1,) * node.rank(0), -1.0), 0.0)
-    operand = _operand(node, data)
+        return Affine.of(np.full((1,) * len(shape), -1.0), 0.0)
+    operand = _operand(node, data, shape)
     one, zero = np.ones_like(operand), np.zeros_like(operand)
     with np.errstate(all="ignore"):
         affine = {
@@ -164,25 +216,19 @@ def _of_elementwise(node: Node, data: int) -> Affine:
     return affine
 
 
-def _operand(node: Node, data: int) -> Float64:
+def _operand(node: Node, data: int, shape: Shape) -> Float64:
     """The constant operand as an array of the value's rank that does not change the value's shape."""
-    weight, shape = node.weight(1 - data), node.shape(data)
+    weight = node.weight(1 - data)
     rank = len(shape)
     require(weight.size <= AFFINE_LIMIT, "too-large", f"its constant has {weight.size:,} elements")
     require(weight.size > 0, "parameters", "its constant is empty")
     require(len(weight.shape) <= rank, "broadcast", f"its constant has rank {len(weight.shape)}, the value {rank}")
     aligned = _aligned(node, data, weight.shape, rank)
     for length, dimension in zip(aligned, shape, strict=True):
-        require(
-            length == 1 or isinstance(dimension, int),
-            "unknown-shape",
-            f"its constant has the shape {list(weight.shape)}, the value {_shown(shape)}",
-        )
-        require(
-            length in (1, dimension),
-            "broadcast",
-            f"its constant of shape {list(weight.shape)} broadcasts the value of shape {_shown(shape)}",
-        )
+        if length not in (1, dimension):
+            own, value = list(weight.shape), _shown(shape)
+            require(isinstance(dimension, int), "unknown-shape", f"its constant has the shape {own}, the value {value}")
+            raise Refused("broadcast", f"its constant of shape {own} broadcasts the value of shape {value}")
     return weight.values().reshape(aligned)
 
 

@@ -28,9 +28,9 @@ NO_ATTRIBUTES: Mapping[str, Attribute] = {}
 def set_constant(node: Node, index: int, weight: Weight, site: str) -> None:
     """Let an input read a new constant. It replaces an old one without other readers; equal constants are shared."""
     scope = _home(node.scope)
+    digest = weight.digest()  # before `absorbing`, which takes it over
     weight = weight.absorbing(site, old_constant(node, index))
     old = node.inputs[index] if node.has(index) else ""
-    digest = weight.digest()
     name = scope.made.get(digest, "")
     if name not in scope.weights or scope.weights[name].digest() != digest:
         name = old if _is_private(scope, old) else scope.graph.fresh_name(_wish(node, index, old))
@@ -61,8 +61,7 @@ def _is_private(scope: Scope, name: str) -> bool:
     """Whether the name is an initializer of this scope that only one input reads and nothing else can see."""
     if name not in scope.initializers and name not in scope.weights:
         return False
-    seen = scope.outputs | scope.captured | scope.pinned | scope.annotated
-    return len(scope.uses[name]) == 1 and name not in seen
+    return len(scope.uses[name]) == 1 and not scope.is_seen(name) and name not in scope.annotated
 
 
 def drop_if_unread(scope: Scope, name: str) -> None:
@@ -70,14 +69,18 @@ def drop_if_unread(scope: Scope, name: str) -> None:
     owner = scope.owner(name) if constants.is_constant(scope, name) else None
     if owner is not None and name in owner.captured and not _is_read_elsewhere(owner, name):
         owner.captured.discard(name)
-    if owner is None or owner.uses.get(name) or name in owner.outputs | owner.captured | owner.pinned | owner.annotated:
+    if owner is None or _is_needed(owner, name):
         return
     owner.weights.pop(name, None)
     owner.dropped.add(name)
     node = owner.producers.get(name)
-    seen = owner.outputs | owner.captured | owner.pinned | owner.annotated
-    if node is not None and not node.removed and not any(o in seen or owner.uses.get(o) for o in node.outputs):
+    if node is not None and not node.removed and not any(_is_needed(owner, output) for output in node.outputs):
         remove(node)
+
+
+def _is_needed(owner: Scope, name: str) -> bool:
+    """Whether an operator or anything else refers to a name."""
+    return bool(owner.uses.get(name)) or owner.is_seen(name) or name in owner.annotated
 
 
 def _is_read_elsewhere(owner: Scope, name: str) -> bool:
@@ -97,7 +100,7 @@ def append_operator(node: Node, op: str) -> Node:
     set_output(node, 0, inner)
     new = Node(onnx.NodeProto(op_type=op, output=[final], name=label), scope)
     new.is_made = True
-    scope.nodes.insert(scope.nodes.index(node) + 1, new)
+    scope.nodes.insert_behind(node, new)
     scope.producers[final] = new
     scope.restructured = True
     connect(new, 0, inner)
@@ -173,14 +176,14 @@ def connect(node: Node, index: int, name: str) -> None:
         node.proto.input.append("")
     _disconnect(node, index)
     node.inputs[index] = node.proto.input[index] = name
-    node.scope.uses[name].append(Edge(node, index))
+    node.scope.uses[name][Edge(node, index)] = None
     node.changed()
 
 
 def _disconnect(node: Node, index: int) -> None:
     uses = node.scope.uses.get(node.inputs[index])
-    if uses is not None and Edge(node, index) in uses:
-        uses.remove(Edge(node, index))
+    if uses is not None:
+        uses.pop(Edge(node, index), None)
 
 
 def set_output(node: Node, index: int, name: str) -> None:

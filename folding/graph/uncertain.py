@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from folding.graph.node import Node
 
 POOLS = frozenset({"AveragePool", "LpPool", "MaxPool"})
+DISPUTED = POOLS | {"ConvTranspose"}
 RESAMPLING = frozenset({"Resize", "Upsample"})  # their scales are floating-point numbers, and give lengths
 CEIL_MODE_SETTLED = 22  # opset
 UNKNOWN_DOMAIN = "bnfold.unknown"  # no operator of it has a schema, so inference infers nothing
@@ -36,7 +37,7 @@ UNKNOWN_DOMAIN = "bnfold.unknown"  # no operator of it has a schema, so inferenc
 
 def is_disputed(proto: onnx.NodeProto, opset: int) -> bool:
     """Whether onnx's inference and the runtimes may differ in the lengths of the operator's result."""
-    if proto.domain not in STANDARD_DOMAINS or proto.op_type not in POOLS | {"ConvTranspose"}:
+    if proto.op_type not in DISPUTED or proto.domain not in STANDARD_DOMAINS:
         return False
     given = {a.name: helper.get_attribute_value(a) for a in proto.attribute if not a.ref_attr_name}
     same = given.get("auto_pad", b"")
@@ -110,7 +111,7 @@ def _reached(scope: Scope, *, inside: bool, called: bool) -> set[str]:
     while before < len(reached):  # more than twice only if operators are not in order
         before = len(reached)
         for node in scope.nodes:
-            nested = next(bodies(node.proto), None) is not None and (inside or not reached.isdisjoint(scope.captured))
+            nested = (inside or not reached.isdisjoint(scope.captured)) and next(bodies(node.proto), None) is not None
             call = called and node.proto.domain not in STANDARD_DOMAINS
             if nested or call or is_disputed(node.proto, scope.graph.opset) or not reached.isdisjoint(node.inputs):
                 reached.update(filter(None, node.outputs))

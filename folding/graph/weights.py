@@ -74,6 +74,7 @@ class Weight:
     onto: Weight | None = None
     is_scale: bool = False
     _judged: dict[str, bool] = field(default_factory=dict, repr=False)  # result of the check, once per weight
+    _digest: list[bytes] = field(default_factory=list, init=False, repr=False)  # of the values, once it was asked for
 
     @staticmethod
     def of(values: Float64, like: np.dtype[Any], *, is_scale: bool = False) -> Weight:
@@ -92,7 +93,9 @@ class Weight:
 
     def absorbing(self, site: str, onto: Weight | None) -> Weight:
         """The same weight with a record of the affine map that it absorbed last and of the weight before."""
-        return replace(self, site=site, onto=onto)
+        same = Weight(self.dtype, self.shape, self.base, self.factors, site, onto, self.is_scale, self._judged)
+        same._digest.extend(self._digest)
+        return same
 
     def straws(self) -> Iterator[tuple[str, UnrepresentableError]]:
         """The absorbed affine maps after which the weight is unrepresentable, with the error, oldest first."""
@@ -110,7 +113,10 @@ class Weight:
         """This weight, read as an array of shape `view`, times float64 `values` that broadcast against `view`."""
         factor = Factor(tuple(view), np.ascontiguousarray(np.asarray(values, np.float64)))
         assert math.prod(view) == self.size, "a view regroups the axes, it keeps the elements"  # noqa: S101  algebra
-        return self if np.all(factor.values == 1) else replace(self, factors=(*self.factors, factor), _judged={})
+        if (factor.values == 1).all():
+            return self
+        factors = (*self.factors, factor)
+        return Weight(self.dtype, self.shape, self.base, factors, self.site, self.onto, self.is_scale)
 
     def settled(self) -> Weight | None:
         """The same weight with values rounded to its dtype; None if they are rounded already or do not fit it."""
@@ -131,6 +137,8 @@ class Weight:
             Refused: "too-large" over `VALUES_LIMIT` elements.
         """
         require(self.size <= VALUES_LIMIT, "too-large", f"a constant of {self.size:,} elements is not evaluated here")
+        if not self.factors and isinstance(self.base, np.ndarray):
+            return np.array(self.base, np.float64, order="C").reshape(self.shape)
         result = np.empty(self.size)
         for start, stop in self._ranges():
             result[start:stop] = self._product(start, stop)
@@ -198,13 +206,23 @@ class Weight:
             raise UnrepresentableError(self, "overflow")
         return rounded.view(np.uint8).data
 
+    def equals(self, other: Weight) -> bool:
+        """Whether both will be written as the same bytes."""
+        alike = self.dtype == other.dtype and self.shape == other.shape and len(self.factors) == len(other.factors)
+        return alike and self.digest() == other.digest()
+
     def digest(self) -> bytes:
         """A digest that is equal for weights that will be written as the same bytes."""
-        state = hashlib.blake2b(repr((self.dtype.name, self.shape)).encode(), digest_size=16)
+        if not self._digest:
+            self._digest.append(self._hashed())
+        return self._digest[0]
+
+    def _hashed(self) -> bytes:
+        state = hashlib.blake2b(repr((self.dtype.num, self.shape)).encode(), digest_size=16)
         if isinstance(self.base, np.ndarray):
             uniform = not any(self.base.strides)  # one repeated value, made by ConstantOfShape: hash it once
-            values = self.base.reshape(-1)[:1] if uniform else np.ascontiguousarray(self.base)
-            state.update(repr((self.base.dtype.name, uniform)).encode() + values.tobytes())
+            values = self.base.reshape(-1)[:1] if uniform else self.base
+            state.update(repr((self.base.dtype.num, uniform)).encode() + values.tobytes())
         else:
             state.update(repr((id(self.base.source), self.base.offset, self.base.length)).encode())
         for factor in self.factors:

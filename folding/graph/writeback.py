@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import onnx
@@ -9,12 +10,17 @@ from onnx import helper, numpy_helper
 
 from folding.graph.index import FIRST_IR_WITH_DEFAULTS
 from folding.graph.surgery import replace
-from folding.graph.weights import FLOAT_TYPES
+from folding.graph.weights import FLOAT_TYPES, UnrepresentableError
+from folding.onnxfile import INLINE_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from folding.graph.index import Graph, Scope
     from folding.graph.weights import Weight
+    from folding.onnxfile import OnnxFile
 
+SINGLE_BYTES = 1 << 30  # a model of less stays one file, whatever the folds copy
 # What of a TensorProto goes when it holds other values.
 VALUES = (
     *("dims", "data_type", "segment", "data_location", "external_data", "raw_data", "string_data"),
@@ -36,6 +42,15 @@ def write_back(graph: Graph) -> None:
         gone = {name for name in scope.dropped if name not in scope.producers} | set(scope.weights)
         if any(value.name in gone for value in scope.proto.value_info):
             replace(scope.proto.value_info, [value for value in scope.proto.value_info if value.name not in gone])
+
+
+def with_outputs(graph: Graph, names: Iterable[str]) -> OnnxFile:
+    """A variant of the file, as it is in memory, with these values of the main graph among its outputs or inputs."""
+    model = onnx.ModelProto()
+    model.CopyFrom(graph.model)
+    known = {value.name for value in (*model.graph.input, *model.graph.output)}
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
+    return graph.file.variant(model)
 
 
 def _write_constants(scope: Scope) -> None:
@@ -90,8 +105,19 @@ def _tensor(scope: Scope, name: str, weight: Weight, old: onnx.TensorProto | Non
     tensor.name, tensor.data_type = name, helper.np_dtype_to_tensor_dtype(weight.dtype)
     tensor.dims.extend(weight.shape)
     floating = weight.dtype in FLOAT_TYPES
-    tensor.raw_data = scope.graph.file.attach(weight) if floating else _packed(weight)
+    tensor.raw_data = _floats(scope.graph.file, weight) if floating else _packed(weight)
     return tensor
+
+
+def _floats(file: OnnxFile, weight: Weight) -> bytes:
+    """Floating-point values if they are few and stay in the model file, else the marker of a payload.
+
+    One that cannot be represented is found when the model is written, as that of a payload.
+    """
+    if weight.nbytes <= INLINE_BYTES and file.nbytes < SINGLE_BYTES and not file.external_locations:
+        with suppress(UnrepresentableError):
+            return b"".join(weight.evaluate(start, stop) for start, stop in weight.blocks())
+    return file.attach(weight)
 
 
 def _packed(integers: Weight) -> bytes:

@@ -11,12 +11,14 @@ from folding.onnxfile.graphs import function_key
 from folding.onnxfile.limits import Limits
 from folding.onnxfile.messages import parsed, serialized
 from folding.onnxfile.reader import OnnxFile, external_locations, from_bytes, read
+from folding.onnxfile.skeleton import INLINE_BYTES
 from folding.onnxfile.sources import FileSource, Span
 from folding.onnxfile.staging import resolve
 from folding.onnxfile.writer import DATA_SUFFIX, copy, to_bytes, write
 
 __all__ = [
     "DATA_SUFFIX",
+    "INLINE_BYTES",
     "Facts",
     "FileSource",
     "Limits",

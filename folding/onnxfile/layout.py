@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from folding.onnxfile.sources import Payload
 
 MODEL_BYTES_MAX = 2**31 - 1  # protobuf cannot parse a larger message
-ALIGNMENT = 64 * 1024  # of large payloads in a data file: Windows maps files in such units (onnx.proto requires 4,096)
-SMALL_ALIGNMENT = 4096  # of payloads smaller than ALIGNMENT, to avoid large gaps
+# The alignment of a payload in a data file, by its size: large ones can be mapped (Windows maps in units of 64 KiB, and
+# onnx.proto recommends 4,096), small ones are read anyway, and gaps would take more bytes than they do.
+ALIGNMENTS = ((64 * 1024, 64 * 1024), (32 * 1024, 4096), (0, 64))
 # Fields whose packed bytes equal those of raw_data, by type: 4 float_data, 10 double_data
 _SAME_AS_RAW = {
     (4, TensorProto.FLOAT),
@@ -70,7 +71,7 @@ class DataFile:
         """Add a payload and return its offset; a range that was added before keeps its offset."""
         key = payload if isinstance(payload, Span) else id(payload)
         if key not in self._offsets:
-            unit = ALIGNMENT if payload.nbytes >= ALIGNMENT else SMALL_ALIGNMENT
+            unit = next(unit for nbytes, unit in ALIGNMENTS if payload.nbytes >= nbytes)
             offset = -(-self.nbytes // unit) * unit
             self._offsets[key] = offset
             self.segments.append(Segment(offset, payload.nbytes, payload))

@@ -136,8 +136,8 @@ class Branches:
 
     def _is_inner(self, scope: Scope, name: str, node: Node) -> bool:
         """Whether only the sum reads the value, and the operator may be removed."""
-        seen = scope.outputs | scope.shadowing | scope.captured | scope.pinned | scope.annotated
-        alone = len(scope.uses[name]) == 1 and name == node.output and name not in seen
+        seen = scope.is_seen(name) or name in scope.shadowing or name in scope.annotated
+        alone = len(scope.uses[name]) == 1 and name == node.output and not seen
         return alone and not self.options.keeps(node.label)
 
 

@@ -75,7 +75,7 @@ def _apply(edit: Edit, site: str) -> list[Node]:
         rewrite_as_clamp(node, edit.clamp, site)
     for index, weight in edit.constants.items():
         old = old_constant(node, index)
-        if old is None or old.digest() != weight.digest():
+        if old is None or not old.equals(weight):
             set_constant(node, index, weight, site)
     if edit.attributes:
         set_attributes(node, edit.attributes)
@@ -94,9 +94,9 @@ def _bypass(node: Node, *, keep_output: bool) -> None:
         scope.dropped.discard(output)
     else:
         old, new = output, value
-    for edge in list(scope.uses.pop(old, ())):
+    for edge in scope.uses.pop(old, ()):
         edge.node.inputs[edge.index] = edge.node.proto.input[edge.index] = new
-        scope.uses[new].append(edge)
+        scope.uses[new][edge] = None
 
 
 # --- what operators become ---------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import numpy as np
 from folding.graph.sites import MODE_AS_ATTRIBUTE, NORMALIZATION, affine_of, in_training_mode, read_outputs, value_type
 from folding.graph.surgery import drop_attributes, drop_inputs, drop_outputs, retype, set_attributes, set_constant
 from folding.graph.weights import Weight
+from folding.planning.calibration import calibrate
 from folding.planning.commit import append_affine, rewrite_as_affine
 from folding.planning.makers import require_makers
 from folding.refusal import Refused
@@ -24,21 +25,32 @@ TRAINING_MODE_SINCE = 14  # BatchNormalization-14 has the attribute; before it, 
 IMAGE_RANK = 3  # the minimum rank that a Conv accepts
 
 
-def freeze_training(nodes: Iterable[Node]) -> int:
-    """Turn training mode off where nothing reads the updated statistics; return the number of changed operators."""
-    return sum(_freeze(node) for node in nodes if node.op == NORMALIZATION and _trains(node))
+def freeze_training(nodes: Iterable[Node], options: Options) -> int:
+    """Turn training mode off where nothing reads the updated statistics; return the number of changed operators.
+
+    That of a constant stays: its statistics are those of the constant, a standardized weight, and no batch's. With the
+    statistics of samples, normalizations in nested graphs and functions stay too: their values are no outputs.
+
+    Raises:
+        OptionError: the original does not run on the samples.
+    """
+    chosen = [node for node in nodes if trains(node) and not read_outputs(node)]
+    if options.freeze_training == "samples":
+        chosen = calibrate([node for node in chosen if node.scope is node.scope.graph.main], options)
+    for node in chosen:
+        _freeze(node)
+    return len(chosen)
 
 
-def _trains(node: Node) -> bool:
+def trains(node: Node) -> bool:
+    """Whether an operator normalizes by the statistics of a batch."""
     try:
-        return in_training_mode(node)
+        return node.op == NORMALIZATION and in_training_mode(node) and not node.is_constant(0)
     except Refused:
         return False
 
 
-def _freeze(node: Node) -> bool:
-    if read_outputs(node):
-        return False
+def _freeze(node: Node) -> None:
     name, value = ("is_test", 1) if node.version < MODE_AS_ATTRIBUTE else ("training_mode", 0)
     has_mode = node.version < MODE_AS_ATTRIBUTE or node.version >= TRAINING_MODE_SINCE
     drop_outputs(node, 1)
@@ -46,7 +58,6 @@ def _freeze(node: Node) -> bool:
         set_attributes(node, {name: value})
     else:
         drop_attributes(node, {name})
-    return True
 
 
 def rewrite(node: Node, options: Options) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,9 @@ from folding.refusal import Refused
 from folding.report.model import SCALES_SHOWN, Outcome, Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
+
+    from numpy.typing import NDArray
 
     from folding.algebra.affine import Affine
     from folding.graph.index import Graph
@@ -59,12 +62,15 @@ class Reasons:
         return Refused(refusal.code, f"{refusal}; {ended}" if ended else str(refusal), refusal.at)
 
 
-def moved(node: Node, a: Affine, plan: Plan) -> Outcome:
-    """The outcome of an affine operator that a plan removes, entirely or one half of it."""
+def moved(node: Node, a: Affine, plan: Plan, idioms: Collection[Node]) -> Outcome:
+    """The outcome of an affine operator that a plan removes, entirely or one half of it.
+
+    `idioms` are the operators of idioms: a map that goes into one is folded, and not merged with another map.
+    """
     move = plan.move
     absorbing = [edit.node for edit in move.edits if edit.node is not plan.site]
     passed = [node for node in move.path if node not in absorbing]  # a clamp with new bounds lets the map pass, too
-    merged = all(absorber.op in OPERATORS for absorber in absorbing)
+    merged = all(absorber.op in OPERATORS and absorber not in idioms for absorber in absorbing)
     split = plan.is_split or any(edit.leftover is not None for edit in move.edits)
     status = "removed" if not move.edits else "split" if split else "merged" if merged else "folded"
     return _outcome(
@@ -76,6 +82,11 @@ def moved(node: Node, a: Affine, plan: Plan) -> Outcome:
         operators=tuple(other.op for other in passed),
         absorbed_by=tuple(dict.fromkeys(absorber.label for absorber in absorbing)),
     )
+
+
+def evaluated(node: Node) -> Outcome:
+    """The outcome of a normalization of a constant: only the constant is left of it."""
+    return _outcome(node, None, status="removed")
 
 
 def merged_away(node: Node, plan: Merge) -> Outcome:
@@ -95,15 +106,21 @@ def _outcome(node: Node, a: Affine | None, **facts: object) -> Outcome:
     figures: dict[str, object] = {}
     if a is not None:
         scales = np.sort(np.abs(a.scale).reshape(-1))
-        shown = scales[np.linspace(0, scales.size - 1, min(scales.size, SCALES_SHOWN)).astype(int)]
+        shown = scales[_places(scales.size)]
         figures = {
             "channels": int(scales.size),
-            "scales": tuple(float(s) for s in shown),
+            "scales": tuple(shown.tolist()),
             "scale_min": float(scales[0]),
             "scale_max": float(scales[-1]),
             "shift_max": float(np.abs(a.shift).max()),
         }
     return Outcome(**{"node": node.label, "operator": node.op, "status": "kept", **figures, **facts})  # type: ignore[arg-type]
+
+
+@cache
+def _places(size: int) -> NDArray[np.int64]:
+    """The places of the scales to show, spread evenly over `size` sorted ones."""
+    return np.linspace(0, size - 1, min(size, SCALES_SHOWN)).astype(int)
 
 
 def _refusal(refused: Refused) -> Refusal:

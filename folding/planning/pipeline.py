@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from folding.graph import shapes
+from folding.graph import idioms, shapes
 from folding.graph.functions import count_nodes, count_normalizations, inline_where_needed
 from folding.graph.sites import NORMALIZATION, OPERATORS, affine_of, is_candidate
 from folding.graph.values import indexed
 from folding.graph.writeback import write_back
-from folding.planning import leftover
+from folding.planning import constant_maps, copies, leftover
 from folding.planning.branches import Branches
 from folding.planning.commit import commit, merge
-from folding.planning.outcomes import UNKNOWN, Reasons, merged_away, moved, out_of_reach
+from folding.planning.outcomes import UNKNOWN, Reasons, evaluated, merged_away, moved, out_of_reach
 from folding.planning.plan import Plan
 from folding.planning.planner import Planner
 from folding.planning.remains import Remains
@@ -76,7 +77,10 @@ def fold_graph(
     options.require_matches(node.label for node in graph.nodes())
     notes = []
     if graph.model.functions:
-        kept = {node.scope.prefix[:-1] for node in graph.nodes() if options.keeps(node.label)}
+        staying = [node for node in graph.nodes() if options.keeps(node.label)]
+        kept = {name for node in staying for name in (node.scope.prefix[:-1], node.proto.op_type)}
+        if options.freeze_training == "samples":  # what trains in a function keeps its mode
+            kept |= {node.scope.prefix[:-1] for node in graph.nodes() if leftover.trains(node)}
         file.model, inlined = inline_where_needed(file.model, kept, partial(_fold_variant, file, options, blocked))
         if inlined:
             graph = indexed(file, freeze_initializers=options.freeze_initializers)
@@ -101,8 +105,10 @@ def _fold_variant(file: OnnxFile, options: Options, blocked: Mapping[str, Refuse
 
 def freeze_only(file: OnnxFile, options: Options) -> None:
     """Turn training mode off as `fold_graph` does with these options, and fold nothing."""
-    graph = indexed(file)
-    leftover.freeze_training(node for node in graph.nodes() if options.selects(node.label))
+    graph = indexed(file, freeze_initializers=options.freeze_initializers)
+    shapes.infer(graph)
+    leftover.freeze_training((node for node in graph.nodes() if options.selects(node.label)), options)
+    write_back(graph)
 
 
 class _Run:
@@ -114,6 +120,8 @@ class _Run:
         self.notes: list[str] = []
         self.changed = False
         self.frozen = 0
+        self.copied: dict[str, str] = {}  # the constants that new ones replaced for one reader, by the new name
+        self.idioms: dict[Node, idioms.Occurrence] = {}  # by each of their operators
         self.normalized: set[Node] = set()  # operators that absorbed a normalization
         self.absorbers: dict[str, tuple[str, ...]] = {}  # by label of a removed operator
         self.clamped: set[str] = set()  # labels of clamps that got a bound per channel
@@ -125,15 +133,19 @@ class _Run:
         """Fold until nothing changes, then record why the rest stays and write it in the form that the options set."""
         shapes.infer(self.graph)
         chosen = [node for node in self.graph.nodes() if self.options.selects(node.label)]
-        if self.options.freeze_training and (frozen := leftover.freeze_training(chosen)):
+        if self.options.freezes and (frozen := leftover.freeze_training(chosen, self.options)):
             self.changed, self.frozen = True, frozen
-            self.notes.append(f"training mode was turned off in {frozen} BatchNormalization, then the model was folded")
-        self.sites = [node for node in self.graph.nodes() if is_candidate(node)]
+            whose = "of the samples" if self.options.freeze_training == "samples" else "that it stores"
+            how = f"with the statistics {whose}, then the model was folded"
+            self.notes.append(f"training mode was turned off in {frozen} BatchNormalization, {how}")
+        self.idioms.update(idioms.find(self.graph))
+        self.sites = [node for node in self.graph.nodes() if node not in self.idioms and is_candidate(node)]
         # Normalizations come first: one may absorb the Mul and Add beside it, which could not fold alone.
         self.sites.sort(key=lambda node: node.op != NORMALIZATION)
         self.ended = dict.fromkeys((node.key for node in self.sites), UNKNOWN)
+        self._evaluate([node for node in chosen if node.key not in self.blocked])
         self._until_nothing_folds(progress)
-        planner = Planner(self.options, merge=True, blocked=self.blocked)
+        planner = self._planner(merge=True)
         left = [node for node in self.sites if not node.is_made]
         reasons = Reasons(self.graph, planner, self.options)
         self.ended.update({node.key: reasons.kept(node) for node in left})
@@ -150,22 +162,36 @@ class _Run:
             self.ended[key] = replace(end, absorbed_by=present, operators=end.operators + absorbing)
         self._add_notes()
 
+    def _evaluate(self, nodes: list[Node]) -> None:
+        """Replace normalizations of constants by what they compute."""
+        gone = constant_maps.evaluate(nodes, self.options)
+        self.ended.update({node.key: evaluated(node) for node in gone})
+        self.sites = [node for node in self.sites if not node.removed]
+        self.changed |= bool(gone)
+
     def _present(self, labels: Iterable[str]) -> dict[str, None]:
         """The operators of the current graph that hold what these absorbed, in order."""
         found: dict[str, None] = {}
         seen: set[str] = set()
-        waiting = list(labels)
+        waiting = list(labels)[::-1]
         while waiting:
-            label = waiting.pop(0)
+            label = waiting.pop()
             if label in self.absorbers and label not in seen:  # two operators may have the same name
                 seen.add(label)
-                waiting = [*self.absorbers[label], *waiting]
+                waiting += self.absorbers[label][::-1]
             else:
                 found[self.labels.get(label, label)] = None
         return found
 
     def _add_notes(self) -> None:
         """Add the notes of this run for the user."""
+        if why := copies.explained(self.graph, self.copied):
+            self.notes.insert(0, why)
+        found = {*self.idioms.values()}
+        whole = Counter(o.idiom.name for o in found if not o.is_bias and any(map(is_candidate, o.nodes)))
+        if whole:
+            counted = ", ".join(f"{count} {name}" for name, count in sorted(whole.items()))
+            self.notes.append(f"left as they are, because runtimes compute each as one operator: {counted}")
         if self.clamped:
             self.notes.append(f"{len(self.clamped)} Relu or Clip became Max or Min, with a bound for every channel")
         if self.branches:
@@ -177,7 +203,8 @@ class _Run:
         """Write the normalizations that stay in the requested form; return whether there were any."""
         chosen = [n for n in left if self.options.selects(n.label) and n.key not in self.blocked]
         rewritten = [node for node in chosen if leftover.rewrite(node, self.options)]
-        self.sites += [node for node in self.graph.nodes() if node.is_made and node not in self.sites]
+        known = set(self.sites)
+        self.sites += [node for node in self.graph.nodes() if node.is_made and node not in known]
         if rewritten:
             self.changed = True
             form = {"affine": "Mul + Add", "conv": "a depthwise Conv"}[self.options.leftover]
@@ -189,7 +216,7 @@ class _Run:
 
         Then start again with the constants of the merges as they are stored.
         """
-        moving, merging = (Planner(self.options, merge=merge, blocked=self.blocked) for merge in (False, True))
+        moving, merging = (self._planner(merge=merge) for merge in (False, True))
         while (
             self._round(moving.plan, progress)
             or self._merge_branches()
@@ -198,6 +225,9 @@ class _Run:
             or self._settle()
         ):
             self.changed = True
+
+    def _planner(self, *, merge: bool) -> Planner:
+        return Planner(self.options, merge=merge, blocked=self.blocked, idioms=self.idioms)
 
     def _round(self, plan: _Planning, progress: Callable[[int, int], None] | None) -> bool:
         """Try every open site once; return whether any folded."""
@@ -210,8 +240,19 @@ class _Run:
                 self.graph.release()
         left = [node for node in self.sites if not node.removed]
         made = [node for node in self.graph.nodes() if node.is_made] if folded else []
-        self.sites = [*left, *(node for node in made if node not in left)]
+        self.sites = list(dict.fromkeys([*left, *made]))
+        if folded:
+            self._leave_idioms()
         return folded
+
+    def _leave_idioms(self) -> None:
+        """Find the idioms again, of which a fold may have made more; what is part of one is no site any more."""
+        self.idioms.clear()
+        self.idioms.update(idioms.find(self.graph))
+        for node in self.sites:
+            if node in self.idioms and self.ended.get(node.key) is UNKNOWN:
+                del self.ended[node.key]
+        self.sites = [node for node in self.sites if node not in self.idioms]
 
     def _merge_branches(self) -> bool:
         """Merge parallel branches into one convolution, the largest sums first; return whether there were any."""
@@ -229,6 +270,8 @@ class _Run:
                 merge(plan)
                 merged = True
         self.sites = [node for node in self.sites if not node.removed]
+        if merged:
+            self._leave_idioms()
         return merged
 
     def _settle(self) -> bool:
@@ -252,15 +295,19 @@ class _Run:
         if not isinstance(plan, Plan):
             return False
         for gone in plan.gone:
-            if not gone.is_made:
-                self.ended[gone.key] = moved(gone, affine_of(gone).affine, plan)
+            if not gone.is_made and gone.key in self.ended:
+                self.ended[gone.key] = moved(gone, affine_of(gone).affine, plan, self.idioms)
         if any(gone.op == NORMALIZATION for gone in plan.gone):
             self.normalized.update(edit.node for edit in plan.move.edits)
         absorbers = tuple(dict.fromkeys(edit.node.label for edit in plan.move.edits))
         self.absorbers.update(dict.fromkeys((n.label for n in plan.move.removed), absorbers))
         self.clamped |= {e.node.label for e in plan.move.edits if e.clamp is not None and not e.clamp.is_uniform}
+        edited = [
+            (edit.node, i, edit.node.inputs[i]) for edit in plan.move.edits for i in edit.constants if edit.node.has(i)
+        ]
         account = self.remains.account(plan)
         self.remains.note(account, plan, commit(plan))
+        self.copied |= {node.inputs[i]: old for node, i, old in edited if node.inputs[i] != old}
         return True
 
 

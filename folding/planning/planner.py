@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from folding.graph import constants
 from folding.graph.node import Edge
-from folding.graph.sites import MULTIDIRECTIONAL, NORMALIZATION, OPERATORS, affine_of, value_type
-from folding.planning.makers import require_makers
+from folding.graph.sites import NORMALIZATION, OPERATORS, affine_of
+from folding.planning.halves import half_way, halves
+from folding.planning.noise import require_digits
 from folding.planning.plan import Move, Plan
+from folding.planning.soundness import repeated, require_sound
 from folding.refusal import Refused, require
-from folding.rules import RULES, Edit, OperatorRule, Passage, asked, constant, quantized
+from folding.rules import RULES, Edit, OperatorRule, Passage, asked, constant, normalization, quantized
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from folding.algebra.affine import Affine
-    from folding.graph.index import Graph, Scope
+    from folding.graph.idioms import Occurrence
+    from folding.graph.index import Scope
     from folding.graph.node import Node
     from folding.graph.sites import Site
     from folding.options import Options
@@ -37,27 +39,35 @@ class Planner:
     """Plans folds of single sites; changes nothing.
 
     `merge` lets an affine operator absorb another one. That is the last resort, because an affine map that
-    moves into a weight leaves no operator. `blocked` holds the reasons why sites must stay, by node key.
+    moves into a weight leaves no operator. `halve` lets one half of a map stay at an affine operator on the way, which
+    then has one constant for both of them. `blocked` holds the reasons why sites must stay, by node key; `idioms` the
+    idioms by each of their operators.
     """
 
     options: Options
     merge: bool = False
+    halve: bool = False
     blocked: Mapping[str, Refused] = field(default_factory=dict)
-    _visits: int = 0
+    idioms: Mapping[Node, Occurrence] = field(default_factory=dict)
+    _visits: list[int] = field(default_factory=lambda: [0])  # of the move that is planned, one number
 
     def plan(self, site: Site) -> Plan | tuple[Refused, Refused]:
         """The first plan that works, backward before forward; both refusals if there is none."""
         node = site.node
         if node.key in self.blocked:
             return self.blocked[node.key], self.blocked[node.key]
-        if site.affine.is_identity and self._can_vanish(site):
+        is_unread = not any(node.scope.readers(node.output))
+        if (site.affine.is_identity or is_unread) and self._can_vanish(site):
             return Plan(node, site.affine, "forward", Move(removed=(node,)))
         ways: list[Refused] = []
         for direction in ("backward", "forward"):
-            self._visits = 0
+            self._visits[0] = 0
             try:
-                move = Move(removed=(node,)) + self._move(site, direction)
-                self._require_sound(site, move)
+                require(
+                    not site.is_open or direction == "backward", "unknown-shape", "the rank of its value is unknown"
+                )
+                move = Move(removed=(node,)) + self.move(site, direction)
+                require_sound(self.options, site, move)
             except Refused as refusal:
                 ways.append(refusal)
             else:
@@ -67,59 +77,39 @@ class Planner:
     def plan_split(self, site: Site) -> Plan | None:
         """Move only the scale or only the shift of a normalization; one Add or one Mul is left of it.
 
-        ``scale * x + shift = (x + shift / scale) * scale``: either part may come first. The first part may move
-        backward, the last part forward.
+        Of two affine operators in a row, one is left. If the map is that of one of them, it goes as a whole.
         """
+        whole = replace(self, halve=True).plan(site)
+        if isinstance(whole, Plan):
+            return whole
         if site.node.op != NORMALIZATION or site.node.key in self.blocked:
             return None
-        for direction, moved, left in _halves(site.affine):
-            self._visits = 0
+        for direction, moved, left in halves(site.affine):
+            self._visits[0] = 0
             part = replace(site, affine=moved)
             try:
-                move = Move(edits=(Edit(site.node, become=left),)) + self._move(part, direction)
-                self._require_sound(site, move)
+                require_digits(site)  # the half that stays could move forward afterwards
+                move = Move(edits=(Edit(site.node, become=left),)) + self.move(part, direction)
+                require_sound(self.options, site, move)
             except Refused:
                 continue
             return Plan(site.node, site.affine, direction, move)
         return None
 
-    def _move(self, site: Site, direction: Direction) -> Move:
+    def move(self, site: Site, direction: Direction, depth: int = 0) -> Move:
+        """The move of a site's map in one direction; raises Refused if there is none."""
         if direction == "backward":
-            return self._backward(Edge(site.node, site.data), site.affine, 0)
-        return self._forward(site.node, site.affine, 0)
+            return self._backward(Edge(site.node, site.data), site.affine, depth)
+        require_digits(site)
+        return self._forward(site.node, site.affine, depth)
 
     def _can_vanish(self, site: Site) -> bool:
-        """Whether an identity can be removed: its readers then read its input, which a graph output cannot do."""
+        """Whether an identity, or a map whose values nothing reads, can be removed: its readers then read its input."""
         try:
             self._require_unobserved(site.node.scope, site.node.output, site.node)
         except Refused:
             return False
         return True
-
-    def _require_sound(self, site: Site, move: Move) -> None:
-        """Require that each operator has one part in the move, and that the move makes the graph smaller.
-
-        Removing a BatchNormalization may add one cheaper operator, because no fold adds a BatchNormalization.
-        So (normalizations, operators) decreases with every commit, and planning ends.
-        """
-        parts = [*(edit.node for edit in move.edits if not edit.passed), *move.path, *move.removed]
-        for node in move.removed:
-            require_makers(self.options, node, range(len(node.inputs)))
-        for edit in move.edits:
-            changed = edit.constants if edit.become is None else range(len(edit.node.inputs))
-            require_makers(self.options, edit.node, changed)
-            if edit.become is not None or edit.leftover is not None:
-                _require_operators(site.node.scope.graph)
-                require(value_type(edit.node), "unknown-type", "the type of the value is unknown", edit.node.label)
-        twice = next((node for node in parts if parts.count(node) > 1), None)
-        require(twice is None, "reconvergent", "two ways of the move meet here", twice.label if twice else "")
-        gain = len(move.removed) - move.added
-        gone = [*move.removed, *(edit.node for edit in move.edits if edit.become is not None)]
-        normalizes = any(node.op == NORMALIZATION for node in gone)
-        gains = gain > 0 or (gain == 0 and normalizes)
-        full = next((edit.node for edit in move.edits if edit.leftover is not None), site.node)
-        why = "it gains nothing" if full is site.node else f"{full.op} has no place for it"
-        require(gains, "no-gain", f"{why}: as many operators would be left as there are", full.label)
 
     # --- backward ---------------------------------------------------------------------------------------
 
@@ -137,8 +127,8 @@ class Planner:
                 f"{name!r} is an input of the graph" if inside else f"{name!r} comes from an enclosing graph",
             )
         self._require_unobserved(scope, name, producer)
-        others = [reader.node.label for reader in scope.readers(name) if reader != edge]
-        require(not others, "other-consumer", f"{', '.join(map(repr, others[:3]))} reads {name!r} too", producer.label)
+        others = list(islice((reader.node.label for reader in scope.readers(name) if reader != edge), 3))
+        require(not others, "other-consumer", f"{', '.join(map(repr, others))} reads {name!r} too", producer.label)
         self._require_changeable(producer)
         if name != producer.output:
             return self._through_part(producer, producer.outputs.index(name), a, depth)
@@ -149,15 +139,25 @@ class Planner:
         site = self._companion(producer)
         if site is None:
             return None
+        both = a.after(site.affine)
         try:
-            moved = self._backward(Edge(producer, site.data), a.after(site.affine), depth + 1)
-            return Move(removed=(producer,)) + moved
+            return Move(removed=(producer,)) + self._backward(Edge(producer, site.data), both, depth + 1)
         except Refused:
+            if (move := self._half_way(site, both, "backward", depth)) is not None:
+                return move
             if not self.merge:
                 raise
         return None
 
+    def _half_way(self, site: Site, both: Affine, direction: Direction, depth: int) -> Move | None:
+        return half_way(replace(self, halve=False).move, site, both, direction, depth) if self.halve else None
+
     def _through_rule(self, producer: Node, a: Affine, depth: int) -> Move:
+        idiom = self.idioms.get(producer)
+        if idiom is not None and not idiom.is_bias:
+            require(producer is idiom.last, "idiom", f"it is part of {idiom.idiom.name}", producer.label)
+            edits = normalization.idiom_absorb_backward(idiom, a)
+            return sum((self._landed(edit, depth) for edit in edits), Move())
         rule = self._rule(producer)
         refusal = _barrier(producer)
         if rule.absorb_backward is not None:
@@ -224,20 +224,26 @@ class Planner:
         self._count(depth, producer)
         scope, name = producer.scope, producer.outputs[output]
         self._require_unobserved(scope, name, producer)
-        readers = scope.readers(name)
+        readers = list(scope.readers(name))
         require(readers, "unused", f"nothing reads {name!r}")
-        repeated = next((edge.node for edge in readers if sum(e.node is edge.node for e in readers) > 1), None)
-        require(repeated is None, "reconvergent", f"it reads {name!r} twice", repeated.label if repeated else "")
+        twice = repeated(edge.node for edge in readers)
+        require(twice is None, "reconvergent", f"it reads {name!r} twice", twice.label if twice else "")
         return sum((self._into(edge, a, depth) for edge in readers), Move())
 
     def _into(self, edge: Edge, a: Affine, depth: int) -> Move:
         node = edge.node
         self._require_changeable(node)
         site = self._companion(node)
-        if site is not None and site.data == edge.index:
+        if node in self.idioms:
+            return self._into_idiom(node, site, a)
+        if site is not None and site.data == edge.index and not site.is_open:
+            both = site.affine.after(a)
             try:
-                return Move(removed=(node,)) + self._forward(node, site.affine.after(a), depth + 1)
+                require_digits(site)
+                return Move(removed=(node,)) + self._forward(node, both, depth + 1)
             except Refused:
+                if (move := self._half_way(site, both, "forward", depth)) is not None:
+                    return move
                 if not self.merge:
                     raise
         rule = self._rule(node)
@@ -259,10 +265,16 @@ class Planner:
         branches = (self._forward(node, part, depth + 1, output) for output, part in read.items())
         return sum(branches, self._passing(node, edit))
 
+    def _into_idiom(self, node: Node, site: Site | None, a: Affine) -> Move:
+        """Add a shift to a lone bias; other idioms take no preceding map."""
+        if site is not None and a.is_shift and not site.is_open:
+            return Move(edits=(Edit(node, become=site.affine.after(a)),))
+        raise Refused("idiom", f"it is part of {self.idioms[node].idiom.name}", node.label)
+
     def _is_read(self, node: Node, output: int) -> bool:
         """Whether anything can read this output."""
         scope, name = node.scope, node.outputs[output]
-        return bool(name) and (bool(scope.readers(name)) or name in scope.outputs | scope.captured | scope.pinned)
+        return bool(name) and (any(scope.readers(name)) or scope.is_seen(name))
 
     def _with_leftover(self, edit: Edit, depth: int) -> Move:
         """Move what an absorber could not absorb further forward if possible; otherwise it stays after the absorber."""
@@ -277,13 +289,15 @@ class Planner:
     # --- checks of every move ---------------------------------------------------------------------------
 
     def _count(self, depth: int, node: Node) -> None:
-        self._visits += 1
-        near = depth < DEPTH_LIMIT and self._visits < VISIT_LIMIT
-        require(near, "too-far", f"more than {self._visits} operators lie on the way", node.label)
+        self._visits[0] += 1
+        near = depth < DEPTH_LIMIT and self._visits[0] < VISIT_LIMIT
+        require(near, "too-far", f"more than {self._visits[0]} operators lie on the way", node.label)
 
     def _companion(self, node: Node) -> Site | None:
         """The node as an affine operator that may move too, None if it is none or must stay."""
         if node.op not in OPERATORS or node.key in self.blocked or not self.options.selects(node.label):
+            return None
+        if node in self.idioms and not self.idioms[node].is_bias:
             return None
         try:
             return affine_of(node)
@@ -307,25 +321,6 @@ class Planner:
 
     def _require_changeable(self, node: Node) -> None:
         require(not self.options.keeps(node.label), "kept-by-option", "an option keeps it", node.label)
-
-
-def _require_operators(graph: Graph) -> None:
-    """Require that Mul and Add have their standard meaning, including broadcasting."""
-    require(graph.opset >= MULTIDIRECTIONAL, "old-opset", "Mul and Add broadcast by attributes before opset 7")
-    require(not graph.overridden & {"Add", "Mul"}, "custom-domain", "a function gives Add or Mul another meaning")
-
-
-def _halves(a: Affine) -> Iterator[tuple[Direction, Affine, Affine]]:
-    """The ways to move one half of a map: the direction, the half that moves, and the half that is left."""
-    scale, shift = a.linear_part(), a.shift_part()
-    yield "backward", scale, shift
-    yield "forward", shift, scale
-    if np.all(a.scale != 0):
-        with np.errstate(all="ignore"):
-            early = type(a).of(np.ones_like(a.scale), a.shift / a.scale)
-        if early.is_finite:
-            yield "forward", scale, early
-            yield "backward", early, scale
 
 
 def _barrier(node: Node) -> Refused:

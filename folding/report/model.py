@@ -130,6 +130,8 @@ class Verification:
         inputs: where the samples came from and the shapes chosen: "generated: input float32 1x3x224x224".
         outputs: the error of every graph output.
         seconds: how long it took, in seconds.
+        frozen: by how much every graph output changed because training mode was turned off, over the same samples; that
+            depends on the batch, and is no error of the fold.
     """
 
     status: VerificationStatus
@@ -138,6 +140,7 @@ class Verification:
     inputs: str = ""
     outputs: tuple[OutputError, ...] = ()
     seconds: float = 0.0
+    frozen: tuple[OutputError, ...] = ()
 
     def with_flags(self) -> Verification:
         """The same verdict for a command line: its reason names flags, not Python's options."""

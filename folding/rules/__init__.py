@@ -46,4 +46,15 @@ RULES: dict[str, OperatorRule] = {
     **selection.RULES,
 }
 
-__all__ = ["RULES", "Edit", "OperatorRule", "Passage", "Ways", "along", "asked", "constant", "quantized"]
+__all__ = [
+    "RULES",
+    "Edit",
+    "OperatorRule",
+    "Passage",
+    "Ways",
+    "along",
+    "asked",
+    "constant",
+    "normalization",
+    "quantized",
+]

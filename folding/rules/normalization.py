@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from folding.rules.rule import OperatorRule, along, bias_edit, data_only
 
 if TYPE_CHECKING:
     from folding.algebra.affine import Affine, Float64
+    from folding.graph.idioms import Occurrence
     from folding.graph.node import Node
 
 CHANNEL_AXIS = 1
@@ -160,6 +162,28 @@ def _grown(weight: Weight, a: Affine, *, is_scale: bool = False) -> Weight:
     values = a(weight.values())
     rank = max(len(weight.shape), a.rank - min(a.axes, default=a.rank))
     return Weight.of(values.reshape(values.shape[a.rank - rank :]), weight.dtype, is_scale=is_scale)
+
+
+# --- normalizations written out ------------------------------------------------------------------------------
+
+
+def idiom_absorb_backward(idiom: Occurrence, a: Affine) -> tuple[Edit, ...]:
+    """``scale * (gamma * n(x) + beta) + shift = (scale * gamma) * n(x) + (scale * beta + shift)``.
+
+    gamma and beta are the constants of the Mul and the Add at the end of the idiom. A missing Add is made.
+    """
+    gamma, beta = idiom.gamma, idiom.beta
+    where = f"it is part of {idiom.idiom.name}, and "
+    require(gamma is not None, "idiom", f"{where}its constants are fixed", idiom.last.label)
+    require(set(a.axes) <= idiom.free, "idiom", f"{where}the map varies along axes {list(a.axes)}", idiom.last.label)
+    assert gamma is not None  # noqa: S101  narrowed for the type checker
+    index = int(gamma.is_constant(1))
+    scaled = Edit(gamma, {index: _grown(gamma.weight(index), a.linear_part(), is_scale=True)})
+    if beta is None:
+        return (scaled if a.is_linear else replace(scaled, leftover=a.shift_part()),)
+    index = int(beta.is_constant(1))
+    shifted = Edit(beta, {index: _grown(beta.weight(index), a)})
+    return (shifted,) if a.is_shift else (scaled, shifted)
 
 
 RULES = {

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SPATIAL = 2  # the first pooled axis of data (N, C, D1, ...), in every pooling operator
 BATCH_AXIS = 0  # of data; the one that a caller may leave empty
+LONGEST = 1 << 16  # elements of an axis whose windows are looked at one by one
 INDICES = 1  # the output of MaxPool with the positions of the largest elements
 
 
@@ -60,13 +61,14 @@ def global_pool(check: Check) -> OperatorRule:
 def average_pool_keeps(node: Node, a: Affine) -> None:
     """Every output is the mean of a window: a scale always passes; a shift does not pass if padding zeros count.
 
-    Zeros count if ``count_include_pad`` is 1 (AveragePool-1 does not specify it) and a window crosses the border:
-    through padding, or through the last window that ceil_mode adds (for which runtimes disagree).
+    Zeros count if ``count_include_pad`` is 1 (AveragePool-1 never counts them: onnx's version converter makes of it a
+    later one that does not) and a window crosses the border: through padding, or through the last window that
+    ceil_mode adds (for which runtimes disagree).
     """
     _require_channels(a)
     if a.is_linear:
         return
-    counts = node.attribute("count_include_pad") != 0 and (_is_padded(node) or node.attribute("ceil_mode"))
+    counts = node.attribute("count_include_pad") and (_is_padded(node) or node.attribute("ceil_mode"))
     require(not counts, "zero-padding", "a shift does not pass an average that counts the padding")
     _require_filled_windows(node)
 
@@ -101,8 +103,25 @@ def _require_filled_windows(node: Node) -> None:
     kernel, pads = list(node.attribute("kernel_shape")), node.attribute("pads") or ()
     gaps = any(step != 1 for step in node.attribute("dilations") or ())
     beyond = any(pad >= size for pad, size in zip(pads, kernel * 2, strict=False))
-    filled = not _is_padded(node) or not (gaps or beyond)
+    filled = not _is_padded(node) or not (gaps or beyond) or _is_filled(node, kernel, list(pads))
     require(filled, "zero-padding", "a window may lie in the padding alone")
+
+
+def _is_filled(node: Node, kernel: list[int], pads: list[int]) -> bool:
+    """Whether every window of a pool with these pads, of both ends, holds an element; the lengths must be known."""
+    rank, lengths = len(kernel), node.shape(0)[SPATIAL:]
+    known = [n for n in lengths if is_size(n) and n <= LONGEST]
+    if len(pads) != 2 * rank or len(known) != rank:
+        return False
+    steps, strides = (list(node.attribute(name) or [1] * rank) for name in ("dilations", "strides"))
+    for n, taps, step, stride, before, after in zip(known, kernel, steps, strides, pads, pads[rank:], strict=False):
+        room = n + before + after - (taps - 1) * step - 1
+        starts = np.arange(0, max(room, 0) + stride, stride) - before  # ceil_mode may add the last one
+        places = starts[:, None] + np.arange(taps) * step
+        held = ((places >= 0) & (places < n)).any(axis=1)
+        if not held[: None if node.attribute("ceil_mode") else max(room, 0) // stride + 1].all():
+            return False
+    return True
 
 
 # --- reductions ------------------------------------------------------------------------------------------

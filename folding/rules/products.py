@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Labels = tuple[str | int, ...]  # one for every axis: a letter of the equation, a negative number within an ellipsis
 DOTS = "..."
+MATRIX = 2  # rank
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Product:
 def absorb_backward(node: Node, a: Affine) -> Edit:
     """``scale * sum(x * W) + shift = sum(x * (scale * W)) + shift``: scale along axes of W; the shift is left over."""
     side = 0 if node.is_constant(0) else 1
-    weight, product = _weight(node, side), _product(node)
+    weight = _weight(node, side)
+    product = _parsed("k,kj->j", (1, 2)) if _is_open(node) and a.rank == 1 else _product(node)
     scale = _held(weight, _relabelled(a.linear_part(), product.output, product.operands[side])).scale
     return Edit(node, {side: weight.scaled(weight.shape, scale)}, leftover=None if a.is_linear else a.shift_part())
 
@@ -80,6 +82,12 @@ def pass_forward(node: Node, index: int, a: Affine) -> Affine:
     product = _product(node)
     require(a.is_linear, "shift-left", "a shift of an operand is multiplied by the other one")
     return _relabelled(a, product.operands[index], product.output)
+
+
+def _is_open(node: Node) -> bool:
+    """Whether a product with a constant matrix reads a value of unknown rank: only its last axis is known then."""
+    is_matrix = node.op == "MatMul" and node.is_constant(1) and len(node.weight(1).shape) == MATRIX
+    return is_matrix and node.scope.values.shape(node.scope, node.inputs[0]) is None
 
 
 def _weight(node: Node, side: int) -> Weight:

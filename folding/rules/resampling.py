@@ -56,6 +56,17 @@ def _scales(node: Node) -> list[float]:
     return [float(scale) for scale in node.array(index).reshape(-1)]
 
 
+def grid_sample_keeps(node: Node, a: Affine) -> None:
+    """``a(sample(x, grid)) = sample(a(x), grid)``: every output is a weighted mean of elements of one channel.
+
+    The weights of all modes sum to 1. Outside the image lie elements of its border or its reflection, or zeros, which
+    let a scale pass alone.
+    """
+    zeros = node.attribute("padding_mode") == b"zeros"
+    require(a.is_linear or not zeros, "zero-padding", "a shift does not pass zeros outside the image")
+    require_uniform(a, range(SPACE[0], a.rank))
+
+
 # --- blocks ----------------------------------------------------------------------------------------------
 
 
@@ -120,6 +131,7 @@ def space_to_depth_pass_forward(node: Node, index: int, a: Affine) -> Affine:
 RULES = {
     "Resize": commuting(resize_keeps),
     "Upsample": commuting(resize_keeps),
+    "GridSample": commuting(grid_sample_keeps),
     "DepthToSpace": OperatorRule(pass_backward=depth_to_space_pass_backward, pass_forward=depth_to_space_pass_forward),
     "SpaceToDepth": OperatorRule(pass_backward=space_to_depth_pass_backward, pass_forward=space_to_depth_pass_forward),
 }

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from folding.rules.rule import Ways
 
 REPEATS_FOR_ALL_AXES = 6  # Tile: before it, repeats apply to one axis
+UPDATES = 2  # the input of ScatterElements and ScatterND
 SPLIT_AS_ATTRIBUTE = 2  # Split: before it, the sizes are an attribute or an input
 
 
@@ -191,6 +192,53 @@ def where_pass_backward(node: Node, a: Affine) -> Ways:
     return [{index: fits_input(node, index, a) for index in (1, 2)}]
 
 
+# --- ScatterElements, ScatterND --------------------------------------------------------------------------
+
+
+def scatter_pass_backward(node: Node, a: Affine) -> Ways:
+    """``a(scatter(x, u)) = scatter(a(x), a(u))``; of a sum x takes the shift, of a product it takes all of the map.
+
+    Where elements are replaced, or the larger or smaller ones taken, both get the map, which then keeps the order.
+    """
+    reduction = _reduction(node)
+    if reduction == b"mul":
+        require(a.is_linear, "shift-left", "a shift of a product is none of its factors")
+        return [{0: a}]
+    require(reduction not in (b"max", b"min") or np.all(a.scale >= 0), "sign", "a negative scale exchanges the larger")
+    return [{0: a, UPDATES: _of_updates(node, a.linear_part() if reduction == b"add" else a)}]
+
+
+def scatter_pass_forward(node: Node, index: int, a: Affine) -> Affine:
+    """``(x + shift) + u = (x + u) + shift``, and ``(scale * x) * u = scale * (x * u)``."""
+    data_only(index)
+    reduction = _reduction(node)
+    require(reduction in (b"add", b"mul"), "barrier", f"{node.op} replaces elements by others, which have no map")
+    if reduction == b"add":
+        require(a.is_shift, "scale-left", "a scale on one input of a sum does not pass it")
+    else:
+        require(a.is_linear, "shift-left", "a shift of a factor is multiplied by the others")
+    return a
+
+
+def _reduction(node: Node) -> bytes:
+    return node.attribute("reduction") or b"none"  # before operator set 16 there is none
+
+
+def _of_updates(node: Node, a: Affine) -> Affine:
+    """The map on the updates, if it does not vary along an axis along which the indices choose."""
+    if node.op == "ScatterElements":
+        axis = axes_of([node.attribute("axis")], a.rank)[0]
+        require_uniform(a, [axis])
+        for other in a.axes:
+            a = taken(a, other, range(length_of(node.shape(UPDATES), other)))
+        return a
+    chosen = length_of(node.shape(1), node.rank(1) - 1)  # so many axes of the data the indices count
+    require_uniform(a, range(chosen))
+    return a.reshape(((1,) * (node.rank(1) - 1)) + a.shape[chosen:])
+
+
+SCATTER = OperatorRule(pass_backward=scatter_pass_backward, pass_forward=scatter_pass_forward)
+
 RULES = {
     "Slice": OperatorRule(pass_backward=slice_pass_backward, pass_forward=slice_pass_forward),
     "Split": OperatorRule(part_backward=split_part_backward, pass_forward=split_pass_forward),
@@ -198,4 +246,6 @@ RULES = {
     "Expand": OperatorRule(pass_backward=expand_pass_backward, pass_forward=expand_pass_forward),
     "Tile": OperatorRule(pass_backward=tile_pass_backward, pass_forward=tile_pass_forward),
     "Where": OperatorRule(pass_backward=where_pass_backward),
+    "ScatterElements": SCATTER,
+    "ScatterND": SCATTER,
 }

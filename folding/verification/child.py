@@ -1,4 +1,4 @@
-"""The child process of `folding.verify`: it runs one job within limits and writes the verdict to a file.
+"""The child process of `folding.verify`: it runs one job within limits and writes the answer to a file.
 
 Its one argument is a folder, which holds job.json once a byte arrives on standard input. The verdict goes to
 result.json there. The current activity goes to activity.txt, so that the parent can report what this process was doing
@@ -17,6 +17,7 @@ from folding.process.bounds import die_with, lower
 from folding.verification.compare import Comparison
 from folding.verification.job import JOB, RESULT, Job
 from folding.verification.runtime import THREADS
+from folding.verification.statistics import KIND, Calibration
 
 if sys.platform != "win32":
     import resource
@@ -24,11 +25,12 @@ if sys.platform != "win32":
 
 def main(folder: Path) -> None:
     """Run the job in `folder` and write result.json there, complete or not at all."""
-    job = Job(**json.loads((folder / JOB).read_text()))
+    given = json.loads((folder / JOB).read_text())
+    job = Calibration(**given) if given.get("kind") == KIND else Job(**given)
     die_with(job.parent)
     _limit(job)
     try:
-        answer = asdict(Comparison(job, folder).verdict())
+        answer = job.answer(folder) if isinstance(job, Calibration) else asdict(Comparison(job, folder).verdict())
     except OptionError as error:
         answer = {"option_error": str(error)}
     except ModelError as error:
@@ -38,7 +40,7 @@ def main(folder: Path) -> None:
     draft.rename(folder / RESULT)
 
 
-def _limit(job: Job) -> None:
+def _limit(job: Job | Calibration) -> None:
     """Limit this process, including what it holds so far. The limit on processor time applies if the parent is gone."""
     if sys.platform != "win32":
         lower(resource.RLIMIT_CORE, 0)

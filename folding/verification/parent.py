@@ -68,7 +68,7 @@ def verify(
     with standby() as process:
         known = read_facts(before), read_facts(after)
         given, label = _samples(inputs, process.folder)
-        limit = _default_memory() if memory is None else memory
+        limit = available_memory() if memory is None else memory
         needed = COPIES * max(model.nbytes for model in known)
         epsilon, quantizes = max(model.epsilon for model in known), any(model.quantizes for model in known)
         paths = _absolute(before), _absolute(after)
@@ -162,11 +162,11 @@ def _parsed(answer: dict[str, Any]) -> Verification:
         raise OptionError(answer["option_error"])
     if "model_error" in answer:
         raise ModelError(answer["model_error"])
-    outputs = tuple(OutputError(**output) for output in answer.pop("outputs"))
-    return Verification(outputs=outputs, **answer)
+    outputs, frozen = (tuple(OutputError(**output) for output in answer.pop(name)) for name in ("outputs", "frozen"))
+    return Verification(outputs=outputs, frozen=frozen, **answer)
 
 
-def _default_memory() -> int | None:
+def available_memory() -> int | None:
     """A share of the memory that is free on this machine or in this container; None where neither is known."""
     free = [amount for amount in (_machine_free(), _container_free()) if amount is not None]
     return int(min(free) * MEMORY_SHARE) + MEMORY_OVERHEAD if free else None

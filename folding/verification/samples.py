@@ -223,7 +223,14 @@ def rounded(feeds: Feeds, relative: float, drift: float) -> Feeds:
 
 
 def read(path: Path, specs: Iterable[Spec], label: str) -> Feeds:
-    """One sample from an .npz file with one array per input; `label` is the user's name for the file.
+    """The first batch of an .npz file; as `batches`."""
+    return next(batches(path, specs, label))
+
+
+def batches(path: Path, specs: Iterable[Spec], label: str) -> Iterator[Feeds]:
+    """The batches of an .npz file with one array per input; `label` is the user's name for the file.
+
+    An array is one batch, or, where the model fixes the length of the first axis, several of that length in a row.
 
     Raises:
         OptionError: it is not an .npz file, or its arrays do not fit the model's inputs.
@@ -245,8 +252,32 @@ def read(path: Path, specs: Iterable[Spec], label: str) -> Feeds:
         raise OptionError(f"{label} has {', '.join(surplus)}, but {names}; leave out what the model does not have")
     if missing := sorted(wanted.keys() - feeds.keys()):
         raise OptionError(f"{label} lacks {', '.join(missing)}; {names}: add one array for each")
-    known: dict[Key, int] = {}
-    return {name: _fitted(spec, feeds[name], known, label) for name, spec in wanted.items()}
+    count = _batches(wanted.values(), feeds)
+    for number in range(count):
+        known: dict[Key, int] = {}
+        parts = {name: _part(values, number, count) for name, values in feeds.items()}
+        yield {name: _fitted(spec, parts[name], known, label) for name, spec in wanted.items()}
+
+
+def _batches(specs: Iterable[Spec], feeds: Feeds) -> int:
+    """How many batches the arrays hold: as many in each, if the model fixes the first lengths."""
+    counts = set()
+    for spec in specs:
+        length = spec.shape[0] if spec.shape else None
+        total = feeds[spec.name].shape[0] if feeds[spec.name].ndim == len(spec.shape) > 0 else 0
+        if isinstance(length, int) and length > 0 and total > 0 and total % length == 0:
+            counts.add(total // length)
+        else:
+            counts.add(1)
+    return counts.pop() if len(counts) == 1 else 1
+
+
+def _part(values: Array, number: int, count: int) -> Array:
+    """One of so many equal batches."""
+    if count == 1:
+        return values
+    length = values.shape[0] // count
+    return values[number * length : (number + 1) * length]
 
 
 def load(path: Path) -> Feeds:

@@ -165,6 +165,9 @@ def test_usage_errors_come_before_any_work(
         ([], Options()),
         (["--keep", "a.*", "--keep", "b"], Options(keep=("a.*", "b"))),
         (["--no-verify", "--freeze-training"], Options(verify=False, freeze_training=True)),
+        (["--freeze-training", "stored"], Options(freeze_training="stored")),
+        (["--freeze-training=no"], Options()),
+        (["--freeze-training", "samples", "--inputs", "s.npz"], Options(freeze_training="samples", inputs="s.npz")),
         (["--inputs", "s.npz", "--verify-timeout", "1.5"], Options(inputs="s.npz", verify_timeout=1.5)),
         (["--leftover", "conv"], Options(leftover="conv")),
     ],
@@ -173,6 +176,12 @@ def test_what_the_library_is_asked(library: Library, flags: list[str], options: 
     assert exit_code([*FOLD, *flags]) == 0
     assert exit_code([*FOLD, "--dry-run", *flags]) == 0
     assert library.calls == [("in.onnx", "out.onnx", options), ("in.onnx", None, options)]
+
+
+def test_freeze_training_may_stand_alone_before_the_model(library: Library) -> None:
+    """It was a flag once, and is one in scripts."""
+    assert exit_code(["inspect", "--freeze-training", "in.onnx"]) == 0
+    assert library.calls == [("in.onnx", Options(freeze_training="stored"))]
 
 
 def test_inspect_takes_the_options_of_a_fold(library: Library) -> None:

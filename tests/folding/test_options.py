@@ -20,7 +20,8 @@ from folding.report.model import OutputError
     ("given", "sentence"),
     [
         ({"verify": "no"}, "verify is 'no'; give True or False"),
-        ({"freeze_training": 1}, "freeze_training is 1; give True or False"),
+        ({"freeze_training": 1}, "freeze_training is 1; choose one of no, stored, samples, or True or False"),
+        ({"freeze_training": "samples"}, 'freeze_training is "samples"; give these samples (inputs="FILE.npz")'),
         ({"keep": 5}, 'keep is 5; give a list of names, e.g. ["head.*"]'),
         ({"only": [5]}, 'only is [5]; give a list of names, e.g. ["head.*"]'),
         ({"keep": "bn"}, "keep is a string; give a list of names, e.g. keep=['bn']"),
@@ -36,6 +37,13 @@ def test_a_value_of_another_type_is_refused(given: dict[str, Any], sentence: str
     with pytest.raises(OptionError) as error:
         Options(**given)
     assert str(error.value) == sentence
+
+
+@pytest.mark.parametrize(("given", "stored"), [(True, "stored"), (False, "no"), ("stored", "stored")])
+def test_freeze_training_was_a_boolean(given: bool | str, stored: str) -> None:
+    options = Options(freeze_training=given)  # type: ignore[arg-type]
+    assert options.freeze_training == stored
+    assert options.freezes == (stored != "no")
 
 
 def test_names_become_a_tuple_and_a_path_becomes_text() -> None:
@@ -66,6 +74,7 @@ OTHERS = "keep only what `other` says: xclamp=True, clamps=True, a--b"
         ('use clamp="always" if', "use --clamp always if"),
         ("(verify=False)", "(--no-verify)"),
         ("use freeze_training=True", "use --freeze-training"),
+        ('use freeze_training="samples"', "use --freeze-training samples"),
         ("drop the `keep` or `only` pattern", "drop the --keep or --only pattern"),
         ('(inputs="FILE.npz")', "(--inputs FILE.npz)"),
         ("allow more (`verify_timeout`)", "allow more (--verify-timeout)"),

@@ -26,6 +26,7 @@ def test_names_and_defaults_are_the_librarys():
     [
         {"keeep": ["a"]},
         {"leftover": "gone"},
+        {"freeze_training": "samples"},
         {"verify_timeout": 0},
         {"verify_timeout": "nan"},
         {"verify_timeout": "inf"},
@@ -36,6 +37,13 @@ def test_names_and_defaults_are_the_librarys():
 def test_impossible_values_are_refused(given):
     with pytest.raises(ValidationError):
         FoldQuery(**given)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("true", "stored"), ("on", "stored"), (False, "no"), ("stored", "stored")]
+)
+def test_freeze_training_was_a_boolean(given, meant):
+    assert FoldQuery(freeze_training=given).options(300).freeze_training == meant
 
 
 def test_what_this_server_does_not_give_is_refused_where_it_was_asked_for():

@@ -9,7 +9,9 @@ import onnx
 from onnx import helper, numpy_helper
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
+
+    from folding import Options
 
 
 def in_branch(model: onnx.ModelProto, inside: Collection[str] = ()) -> onnx.ModelProto:
@@ -95,6 +97,26 @@ def with_open_shapes(model: onnx.ModelProto, axes: Collection[int]) -> onnx.Mode
     for value in result.graph.output:
         for axis, dimension in enumerate(value.type.tensor_type.shape.dim):
             dimension.dim_param = f"{value.name}_{axis}"
+    return result
+
+
+def operators(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """All operators of a model, nested ones and those of functions too."""
+    waiting = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting += [inner for attribute in node.attribute for inner in attribute.g.node]
+
+
+def in_inference_mode(model: onnx.ModelProto, options: Options) -> onnx.ModelProto:
+    """The model with the normalizations that `freeze_training` turns into inference mode turned so."""
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    for node in operators(result):
+        if options.freezes and options.selects(node.name):
+            for attribute in node.attribute:
+                attribute.i = 0 if attribute.name == "training_mode" else attribute.i
     return result
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 import pytest
-from onnx import AttributeProto, TensorProto
+from onnx import AttributeProto, TensorProto, numpy_helper
 
 from folding.errors import FoldingError, ModelError
 from folding.onnxfile import Span, copy, from_bytes, layout, read, stream, to_bytes, write
-from folding.onnxfile.layout import ALIGNMENT, SMALL_ALIGNMENT
+from folding.onnxfile.layout import ALIGNMENTS
 from tests.support.hostile.files import with_attribute
 from tests.support.onnxfiles import COUNT, Doubled, arrays, double, entries, model, names, saved, values
 
@@ -147,7 +147,7 @@ def test_progress_ends_at_the_total_and_stays_in_this_thread(tmp_path: Path) -> 
 
 
 def test_external_data_are_aligned_and_shared_once(tmp_path: Path) -> None:
-    big = values(1, ALIGNMENT)
+    big = values(1, ALIGNMENTS[0][0])
     path = saved(model(a=big, b=values(2), c=values(3)), tmp_path / "model.onnx", external=True)
     with read(path) as file:
         twin = file.model.graph.initializer.add()
@@ -159,9 +159,22 @@ def test_external_data_are_aligned_and_shared_once(tmp_path: Path) -> None:
         write(file, tmp_path / "out.onnx")
     places = entries(tmp_path / "out.onnx")
     assert {entry["location"] for entry in places.values()} == {"out.onnx.data"}
-    assert places["a"] == places["twin"] == {"location": "out.onnx.data", "offset": "0", "length": str(4 * ALIGNMENT)}
-    assert all(int(entry["offset"]) % SMALL_ALIGNMENT == 0 for entry in places.values())
+    assert places["a"] == places["twin"] == {"location": "out.onnx.data", "offset": "0", "length": str(big.nbytes)}
+    for entry in places.values():
+        unit = next(unit for nbytes, unit in ALIGNMENTS if int(entry["length"]) >= nbytes)
+        assert int(entry["offset"]) % unit == 0
     np.testing.assert_array_equal(arrays(tmp_path / "out.onnx")["twin"], big)
+
+
+def test_small_external_data_are_not_padded_to_pages(tmp_path: Path) -> None:
+    made = model(a=values(1), b=values(2))
+    made.graph.initializer.extend(numpy_helper.from_array(values(n, COUNT + 1), f"extra{n}") for n in range(50))
+    path = saved(made, tmp_path / "model.onnx", external=True)
+    with read(path) as file:
+        write(file, tmp_path / "out.onnx")
+    payloads = sum(int(entry["length"]) for entry in entries(tmp_path / "out.onnx").values())
+    assert len(entries(tmp_path / "out.onnx")) == 52
+    assert (tmp_path / "out.onnx.data").stat().st_size < payloads + 52 * 64
 
 
 def test_a_model_over_the_limit_of_protobuf_becomes_two_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -14,12 +16,12 @@ from tests.support.models import DIGITS, NO_VERIFY, SITE, Model, assert_same_fun
 from tests.support.rows.row import out, start
 
 
-def loads(model: onnx.ModelProto) -> None:
+def loads(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     """ONNX Runtime takes the model."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
-    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def with_a_body(m: Model, y: str, build) -> onnx.ModelProto:
@@ -148,9 +150,36 @@ def test_a_clip_that_no_runtime_computes_is_not_made(opset):
     loads(after)
 
 
-def test_a_normalization_of_a_constant_stays():
+@pytest.mark.parametrize("opset", [14, 17])
+def test_a_normalization_of_a_constant_in_training_mode_is_a_constant(opset):
+    """Standardized weights."""
+    m = Model(opset, np.float32)
+    w = m.constant((1, 4, 27))
+    made = m.bn(w, name="standardized", outputs=3, training_mode=1)
+    kernel = m.op("Reshape", made, m.constant(np.array([4, 3, 3, 3])))
+    m.op("Relu", m.bn(m.op("Conv", m.x(2, 3, 5, 5), kernel), name="bn"))
+    before = m.build()
+    for freeze in (False, True):
+        after, report = fold(before, replace(NO_VERIFY, freeze_training=freeze))
+        assert [node.op_type for node in after.graph.node] == ["Conv", "Relu"]
+        assert [(o.node, o.status) for o in report.outcomes] == [("standardized", "removed"), ("bn", "folded")]
+        found, wanted = (loads(model).run(None, m.feeds)[0] for model in (after, before))
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_statistics_of_a_constant_that_are_read_keep_its_normalization():
+    m = Model(17, np.float32)
+    made = m.bn(m.constant((1, 4, 27)), name="standardized", outputs=3, training_mode=1)
+    m.values[f"{made}_1"] = np.zeros(4)
+    before = m.build(m.op("Relu", made), f"{made}_1")
+    after, report = fold(before)
+    assert after == before
+    assert report.outcomes[0].backward.code == "constant-input"
+
+
+def test_a_normalization_of_a_constant_that_is_an_output_stays():
     m = Model()
-    m.op("Relu", m.bn(m.constant((2, 4, 6, 6))))
+    m.bn(m.constant((2, 4, 6, 6)))
     before = m.build()
     after, report = fold(before)
     assert after == before

@@ -60,7 +60,7 @@ def test_a_leftover_at_an_input_of_the_graph():
     [
         (lambda m, x: m.bn(added(m, matmul(m, x))), ("matmul", "matmul.add")),
         (lambda m, x: added(m, m.bn(matmul(m, x))), ("matmul", "matmul.add_2")),
-        (lambda m, x: added(m, matmul(m, m.bn(x))), ("matmul", "matmul.add_2")),
+        (lambda m, x: added(m, matmul(m, m.bn(x))), ("matmul", "add")),
     ],
 )
 def test_where_an_add_was_before_nothing_is_left_of_the_normalization(build, into):
@@ -68,7 +68,7 @@ def test_where_an_add_was_before_nothing_is_left_of_the_normalization(build, int
     out(m, build(m, start(m, 3, 4)))
     found, operators = outcomes(m)
     assert (found[SITE].status, found[SITE].absorbed_by, found[SITE].left) == ("folded", into, ())
-    assert found["add"].status in ("merged", "kept")
+    assert "add" not in found or found["add"].status == "merged"  # a bias is no map of its own
     assert operators == ["Asinh", "MatMul", "Add", "Asinh"]
 
 

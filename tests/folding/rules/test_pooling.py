@@ -75,10 +75,13 @@ FRAME = [0, 0, 1, 0, 0, 0, 2, 1]
 
 VERSIONS = {
     "AveragePool-1": (6, averaged, into("Conv")),
-    "AveragePool-1 does not say what it counts": (6, lambda m: averaged(m, pads=[1, 0, 0, 1]), Kept("zero-padding", "barrier")),
+    "AveragePool-1 counts no padding": (6, lambda m: averaged(m, pads=[1, 0, 0, 1]), into("Conv")),
+    "AveragePool-1 of padding alone": (6, lambda m: averaged(m, pads=[2, 0, 0, 1]), Kept("zero-padding", "barrier")),
     "AveragePool-7": (7, lambda m: averaged(m, pads=[1, 0, 0, 1]), into("Conv")),
     "AveragePool, dilated": (22, lambda m: averaged(m, dilations=[2, 1]), into("Conv")),
-    "AveragePool, dilated and padded": (22, lambda m: averaged(m, dilations=[2, 1], pads=[1, 0, 1, 0]), Kept("zero-padding", "barrier")),
+    "AveragePool, dilated and padded": (22, lambda m: averaged(m, dilations=[2, 1], pads=[1, 0, 1, 0]), into("Conv")),
+    "AveragePool, dilated beyond the image": (22, lambda m: averaged(m, dilations=[4, 1], pads=[1, 0, 1, 0]), Kept("zero-padding", "barrier")),
+    "AveragePool, dilated and padded, that counts": (22, lambda m: averaged(m, dilations=[2, 1], pads=[1, 0, 1, 0], count_include_pad=1), Kept("zero-padding", "barrier")),
     "AveragePool, dilated by 1 and padded": (22, lambda m: averaged(m, dilations=[1, 1], pads=[1, 0, 1, 0]), into("Conv")),
     "MaxPool-1": (6, lambda m: out(m, shifted(m, pool(m, "MaxPool", m.conv(start(m), 6)))), into("Conv")),
     "LpPool-2": (6, lambda m: out(m, shifted(m, pool(m, "LpPool", m.conv(start(m), 6)))), Kept("shift-left", "barrier")),

@@ -12,7 +12,7 @@ import pytest
 
 from folding.verification import compare
 from folding.verification.job import ACTIVITY, Job
-from folding.verification.parent import _default_memory, verify
+from folding.verification.parent import available_memory, verify
 from folding.verification.samples import UnverifiableError
 from tests.support import ROOT
 from tests.support.verification import saved
@@ -44,7 +44,7 @@ def test_the_default_is_a_share_of_what_is_free(
         monkeypatch.setattr(sys.modules["folding.verification.parent"], name, tmp_path / name)
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    assert _default_memory() == expected
+    assert available_memory() == expected
 
 
 def _job(folder: Path) -> Job:

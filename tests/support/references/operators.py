@@ -212,6 +212,9 @@ def _gemm(_: int, a: dict[str, Any], x: Array, w: Array, c: Array | None = None)
 def _normalize(_: int, a: dict[str, Any], x: Array, *parameters: Array) -> Array:
     shape = (1, -1) + (1,) * (x.ndim - 2)
     per_value = a.get("spatial", 1) == 0 and parameters[0].ndim > 1
+    if a.get("training_mode"):
+        others = tuple(axis for axis in range(x.ndim) if axis != 1)
+        parameters = (*parameters[:2], x.mean(others), x.var(others))
     scale, bias, mean, var = (p[None] if per_value else p.reshape(shape) for p in parameters)
     return scale * (x - mean) / np.sqrt(var + a["epsilon"]) + bias
 

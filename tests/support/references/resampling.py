@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -124,9 +125,49 @@ def _space_to_depth(_: int, a: dict[str, Any], x: Array) -> Array:
     return x.reshape(n, c, h // b, b, w // b, b).transpose(order).reshape(n, c * b**2, h // b, w // b)
 
 
+def _grid_sample(_: int, a: dict[str, Any], x: Array, grid: Array) -> Array:
+    """Of images: the last axis of the grid holds (x, y) in [-1, 1]."""
+    mode, align = a["mode"].replace(b"bilinear", b"linear").replace(b"bicubic", b"cubic"), a["align_corners"]
+    result = np.zeros((*x.shape[:2], *grid.shape[1:3]))
+    for n, row, column in np.ndindex(*grid.shape[:3]):
+        axes = []
+        for size, place in zip(x.shape[:1:-1], grid[n, row, column], strict=True):
+            at = (place + 1) / 2 * (size - 1) if align else ((place + 1) * size - 1) / 2
+            if a["padding_mode"] == b"border" and mode != b"cubic":
+                at = min(max(at, 0), size - 1)
+            weights = {round(at): 1.0} if mode == b"nearest" else None
+            kernel, support = (_cubic(-0.75), 2) if mode == b"cubic" else (lambda d: 1 - d, 1)
+            axes.append(weights or _filtered(kernel, support, at, 1.0))
+        for (i, w), (j, v) in itertools.product(axes[1].items(), axes[0].items()):
+            pixel = _pixel(a["padding_mode"], x[n], i, j, align=align)
+            result[n, :, row, column] += w * v * pixel
+    return result
+
+
+def _pixel(padding: bytes, image: Array, row: int, column: int, *, align: int) -> Array:
+    """The channels of one pixel, which may lie outside the image."""
+    size = image.shape[1:]
+    if padding == b"zeros" and not (0 <= row < size[0] and 0 <= column < size[1]):
+        return np.zeros(len(image))
+    if padding == b"reflection":
+        row, column = (_reflected(i, n, align) for i, n in zip((row, column), size, strict=True))
+    row, column = (min(max(i, 0), n - 1) for i, n in zip((row, column), size, strict=True))
+    return image[:, row, column]
+
+
+def _reflected(place: int, size: int, align: int) -> int:
+    """An index reflected at the ends: at the centres of the outer pixels, or at their outer edges."""
+    period = 2 * (size - 1) if align else 2 * size
+    if period == 0:
+        return 0
+    place %= period
+    return min(place, period - place) if align else min(place, period - 1 - place)
+
+
 OPERATORS: dict[str, Any] = {
     "Resize": _resize,
     "Upsample": _upsample,
+    "GridSample": _grid_sample,
     "DepthToSpace": _depth_to_space,
     "SpaceToDepth": _space_to_depth,
 }

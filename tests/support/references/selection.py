@@ -66,6 +66,31 @@ def _tile(opset: int, a: dict[str, Any], x: Array, repeats: Array, axis: Array |
     return np.tile(x, repeats)
 
 
+def _scatter_elements(_: int, a: dict[str, Any], x: Array, indices: Array, updates: Array) -> Array:
+    result, axis = x.copy(), a["axis"] % x.ndim
+    for place in np.ndindex(*indices.shape):
+        chosen = indices[place] % x.shape[axis]
+        target = (*place[:axis], int(chosen), *place[axis + 1 :])
+        result[target] = REDUCTIONS[a.get("reduction", b"none")](result[target], updates[place])
+    return result
+
+
+def _scatter_nd(_: int, a: dict[str, Any], x: Array, indices: Array, updates: Array) -> Array:
+    result = x.copy()
+    for place in np.ndindex(*indices.shape[:-1]):
+        target = tuple(int(n) for n in indices[place])
+        result[target] = REDUCTIONS[a.get("reduction", b"none")](result[target], updates[place])
+    return result
+
+
+REDUCTIONS = {
+    b"none": lambda _, u: u,
+    b"add": lambda x, u: x + u,
+    b"mul": lambda x, u: x * u,
+    b"max": np.maximum,
+    b"min": np.minimum,
+}
+
 OPERATORS: dict[str, Any] = {
     "Slice": _slice,
     "Split": _split,
@@ -73,5 +98,7 @@ OPERATORS: dict[str, Any] = {
     "Pad": _pad,
     "Expand": lambda _, a, x, shape: x * np.ones(shape.astype(int)),
     "Tile": _tile,
+    "ScatterElements": _scatter_elements,
+    "ScatterND": _scatter_nd,
     "Where": lambda _, a, condition, x, y: np.where(condition, x, y),
 }

@@ -7,22 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tests.support.models import SITE, Model
-from tests.support.rows.row import Kept, barrier, gemm, into, out, start
+from tests.support.rows.row import Kept, barrier, gemm, into, out, since, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.support.rows.row import Row
-
-
-def since(opset: int, build: Callable[[Model], Any]) -> Callable[[Model], Any]:
-    """The same model in the first operator set that has its operators, at least."""
-
-    def built(m: Model) -> Any:
-        m.opset = max(m.opset, opset)
-        return build(m)
-
-    return built
 
 
 def affine(m: Model, op: str, x: str, *shape: int) -> str:

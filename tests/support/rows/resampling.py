@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tests.support.models import SITE, Model
-from tests.support.rows.row import Kept, into, out, start
+from tests.support.rows.row import Kept, into, out, since, start
 
 if TYPE_CHECKING:
     from tests.support.rows.row import Row
+
+GRID_MODES = 20  # the first operator set with their new names
 
 
 def resize(m: Model, x: str, *scales: float, **attributes: Any) -> str:
@@ -108,4 +110,32 @@ BLOCKS: list[Row] = [
     ("before SpaceToDepth", lambda m: out(m, m.conv(m.op("SpaceToDepth", m.bn(start(m, 2, 3, 4, 6)), blocksize=2), 6, kernel=1)), into("Conv", direction="forward")),
 ]  # fmt: skip
 
-ROWS = RESIZE + BLOCKS
+
+def sampled(m: Model, x: str, padding: str, mode: str = "bilinear", **attributes: Any) -> str:
+    """GridSample at positions of which some lie outside the image."""
+    grid = m.constant(m.random.uniform(-1.5, 1.5, (m.at(x).shape[0], 3, 3, 2)))
+    mode = {"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode) if m.opset >= GRID_MODES else mode
+    return m.op("GridSample", x, grid, padding_mode=padding, mode=mode, **attributes)
+
+
+GRID: list[Row] = [
+    (name, since(16, build), expected)
+    for name, build, expected in [
+        ("GridSample", lambda m: out(m, m.bn(sampled(m, m.conv(start(m), 6), "border"))), into("Conv", direction="backward")),
+        ("GridSample, nearest", lambda m: out(m, m.bn(sampled(m, m.conv(start(m), 6), "border", "nearest", align_corners=1))), into("Conv")),
+        ("GridSample, cubic", lambda m: out(m, m.bn(sampled(m, m.conv(start(m), 6), "border", "bicubic"))), into("Conv")),
+        ("GridSample, reflection", lambda m: out(m, m.bn(sampled(m, m.conv(start(m), 6), "reflection"))), into("Conv")),
+        ("GridSample, reflection, cubic", lambda m: out(m, m.bn(sampled(m, m.conv(start(m), 6), "reflection", "bicubic", align_corners=1))), into("Conv")),
+        ("before GridSample", lambda m: out(m, m.conv(sampled(m, m.bn(start(m)), "border"), 6)), into("Conv", direction="forward")),
+        ("GridSample, zeros", lambda m: out(m, m.per_channel("Mul", sampled(m, m.conv(start(m), 6), "zeros"))), into("Conv")),
+        ("GridSample, zeros, cubic", lambda m: out(m, m.per_channel("Mul", sampled(m, m.conv(start(m), 6), "zeros", "bicubic"))), into("Conv")),
+        ("before GridSample, zeros", lambda m: out(m, m.conv(sampled(m, m.per_channel("Div", start(m)), "zeros"), 6)), into("Conv")),
+        ("GridSample, zeros, a shift", lambda m: out(m, m.per_channel("Add", sampled(m, m.conv(start(m), 6), "zeros"))), Kept("zero-padding", "barrier")),
+        ("before GridSample, zeros, a shift", lambda m: out(m, m.conv(sampled(m, m.per_channel("Add", start(m)), "zeros"), 6)), Kept("barrier", "zero-padding")),
+        ("GridSample, a map along the image", lambda m: out(m, m.per_channel("Mul", sampled(m, m.conv(start(m), 6), "border"), axis=3)), Kept("axis", "barrier")),
+        ("before GridSample, a map along the image", lambda m: out(m, m.conv(sampled(m, m.per_channel("Mul", start(m), axis=2), "border"), 6)), Kept("barrier", "axis")),
+        ("a grid before GridSample", lambda m: out(m, m.op("GridSample", start(m, 2, 4, 5, 6), m.op("Mul", start(m, 2, 3, 3, 2), m.constant(np.array(0.3)), name=SITE))), Kept("barrier", "not-data-input")),
+    ]
+]  # fmt: skip
+
+ROWS = RESIZE + GRID + BLOCKS

@@ -66,6 +66,16 @@ def fixed_batch(m: Model, name: str) -> str:
     )
 
 
+def since(opset: int, build: Callable[[Model], Any]) -> Callable[[Model], Any]:
+    """The same model in the first operator set that has its operators, at least."""
+
+    def built(m: Model) -> Any:
+        m.opset = max(m.opset, opset)
+        return build(m)
+
+    return built
+
+
 Row = tuple[str, "Callable[[Model], Any]", Folded | Kept]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from tests.support.models import SITE, Model
 from tests.support.rows.resampling import tiled
-from tests.support.rows.row import Kept, gemm, into, out, start
+from tests.support.rows.row import Kept, gemm, into, out, since, start
 
 if TYPE_CHECKING:
     from tests.support.rows.row import Row
@@ -262,4 +262,59 @@ REPEAT: list[Row] = [
     ("before Where", lambda m: out(m, m.conv(m.op("Where", m.constant(np.array([True, False, True, True, False, True])), m.bn(start(m)), m.x(2, 4, 5, 6)), 6)), Kept("barrier", "barrier")),
 ]  # fmt: skip
 
-ROWS = SLICE + SPLIT + GATHER + PAD + REPEAT
+
+def scatter(m: Model, x: str, updates: str, reduction: str = "", axis: int = 3) -> str:
+    """ScatterElements along the width, into every second element."""
+    shape = m.at(updates).shape
+    places = np.broadcast_to(2 * np.arange(shape[axis]).reshape(-1, *(1,) * (3 - axis)), shape)
+    extra = {"reduction": reduction} if reduction else {}
+    return m.op("ScatterElements", x, m.constant(places.astype(np.int64)), updates, axis=axis, **extra)
+
+
+def scatter_nd(m: Model, x: str, updates: str, reduction: str = "") -> str:
+    """ScatterND of whole rows of the image: indices count batch and channel for three of them."""
+    places = m.constant(np.array([[0, 1], [1, 3], [1, 0]], np.int64))
+    return m.op("ScatterND", x, places, updates, **({"reduction": reduction} if reduction else {}))
+
+
+def image_and_part(m: Model) -> tuple[str, str]:
+    x = start(m)
+    return m.conv(x, 6, kernel=1), m.conv(x, 6, kernel=(1, 4))
+
+
+def last(m: Model, op: str, x: str) -> str:
+    return m.per_channel(op, x, axis=3)
+
+
+SCATTER: list[Row] = [
+    ("ScatterElements", lambda m: out(m, m.bn(scatter(m, *image_and_part(m)))), into("Conv", "Conv", direction="backward")),
+    ("ScatterElements, a part of the channels", lambda m: (lambda x: out(m, m.bn(scatter(m, m.conv(x, 6, kernel=1), m.conv(x, 4, kernel=(1, 4))))))(start(m)), into("Conv", "Conv")),
+    ("ScatterElements of a constant", lambda m: out(m, m.bn(scatter(m, m.conv(start(m), 6, kernel=1), m.constant((2, 6, 5, 3))))), into("Conv", "ScatterElements")),
+    ("ScatterElements into zeros", lambda m: out(m, m.per_channel("Mul", scatter(m, m.constant(np.zeros((2, 6, 5, 6))), m.conv(start(m), 6, kernel=(1, 4))))), into("ScatterElements", "Conv")),
+    ("ScatterElements along the map", lambda m: out(m, last(m, "Mul", scatter(m, *image_and_part(m)))), Kept("axis", "barrier")),
+    ("ScatterElements of an unknown length", lambda m: (lambda x: out(m, m.bn(m.op("ScatterElements", m.conv(x, 6, kernel=1), m.constant(np.zeros((2, 6, 5, 1), np.int64)), m.op("Asinh", m.x(2, 6, 5, 1, declare=[2, "C", 5, 1])), axis=3))))(start(m)), Kept("unknown-shape", "barrier")),
+    ("before ScatterElements", lambda m: out(m, m.conv(scatter(m, m.bn(start(m)), m.x(2, 4, 5, 3)), 6)), Kept("barrier", "barrier")),
+    ("updates before ScatterElements", lambda m: out(m, m.conv(scatter(m, m.x(2, 4, 5, 6), m.bn(start(m, 2, 4, 5, 3))), 6)), Kept("barrier", "not-data-input")),
+    ("ScatterND", lambda m: (lambda x: out(m, m.op("Add", scatter_nd(m, m.conv(x, 6), m.op("MatMul", m.x(3, 3, 2), m.constant((2, 4)))), m.constant((4,)), name=SITE)))(start(m)), Kept("axis", "barrier")),
+    ("ScatterND of whole rows", lambda m: out(m, m.op("Mul", scatter_nd(m, m.op("MatMul", start(m), m.constant((6, 4))), m.op("MatMul", start(m, 3, 5, 2), m.constant((2, 4)))), m.constant((4,)), name=SITE)), into("MatMul", "MatMul")),
+    ("ScatterND, a map along what the indices count", lambda m: out(m, m.bn(scatter_nd(m, m.conv(start(m), 6, kernel=1), m.constant((3, 5, 6))))), Kept("axis", "barrier")),
+    *(
+        (name, since(opset, build), expected)
+        for opset, name, build, expected in [
+            (16, "ScatterElements, a sum", lambda m: out(m, m.bn(scatter(m, *image_and_part(m), "add"))), into("Conv", "Conv")),
+            (16, "ScatterElements, a sum along the map", lambda m: out(m, last(m, "Mul", scatter(m, *image_and_part(m), "add"))), Kept("axis", "barrier")),
+            (16, "shift before ScatterElements, a sum", lambda m: out(m, m.conv(scatter(m, last(m, "Add", start(m)), m.x(2, 4, 5, 3), "add"), 6)), Kept("barrier", "axis")),
+            (16, "a shift before ScatterElements, a sum", lambda m: out(m, m.conv(scatter(m, m.per_channel("Add", start(m)), m.x(2, 4, 5, 3), "add"), 6)), into("Conv", direction="forward")),
+            (16, "a scale before ScatterElements, a sum", lambda m: out(m, m.conv(scatter(m, m.per_channel("Mul", start(m)), m.x(2, 4, 5, 3), "add"), 6)), Kept("barrier", "scale-left")),
+            (16, "ScatterElements, a product", lambda m: out(m, m.per_channel("Mul", scatter(m, *image_and_part(m), "mul"))), into("Conv")),
+            (16, "ScatterElements, a product, a shift", lambda m: out(m, m.per_channel("Add", scatter(m, *image_and_part(m), "mul"))), Kept("shift-left", "barrier")),
+            (16, "a scale before ScatterElements, a product", lambda m: out(m, m.conv(scatter(m, m.per_channel("Mul", start(m)), m.x(2, 4, 5, 3), "mul"), 6)), into("Conv", direction="forward")),
+            (16, "a shift before ScatterElements, a product", lambda m: out(m, m.conv(scatter(m, m.per_channel("Add", start(m)), m.x(2, 4, 5, 3), "mul"), 6)), Kept("barrier", "shift-left")),
+            (18, "ScatterElements, the larger", lambda m: out(m, scalar(m, "Mul", scatter(m, *image_and_part(m), "max"))), into("Conv", "Conv")),
+            (18, "ScatterElements, the smaller, a negative scale", lambda m: out(m, scalar(m, "Mul", scatter(m, *image_and_part(m), "min"), -0.3)), Kept("sign", "barrier")),
+            (16, "ScatterND, a sum", lambda m: out(m, m.op("Mul", scatter_nd(m, m.op("MatMul", start(m), m.constant((6, 4))), m.op("MatMul", start(m, 3, 5, 2), m.constant((2, 4))), "add"), m.constant((4,)), name=SITE)), into("MatMul", "MatMul")),
+        ]
+    ),
+]  # fmt: skip
+
+ROWS = SLICE + SPLIT + GATHER + PAD + REPEAT + SCATTER

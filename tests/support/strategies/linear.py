@@ -113,6 +113,13 @@ def instance_normalization(g: Growing) -> None:
         g.add(g.m.op("InstanceNormalization", x, g.m.constant(c), g.m.constant(c), epsilon=0.1))
 
 
+def training(g: Growing) -> None:
+    """A BatchNormalization that normalizes by the statistics of its own input."""
+    x = g.pick(2, 3, 4)
+    if x is not None and g.m.opset >= 14:
+        g.add(g.m.bn(x, name=f"bn{len(g.m.nodes)}", outputs=3, training_mode=1, epsilon=0.1))
+
+
 def group_normalization(g: Growing) -> None:
     x = g.pick(3, 4)
     if x is not None and g.m.opset >= 21:
@@ -177,6 +184,7 @@ STEPS: dict[str, Callable[[Growing], None]] = {
     "Gemm of values": gemm,
     "Mul of values": product,
     "Mean": mean,
+    "BatchNormalization in training mode": training,
     "InstanceNormalization": instance_normalization,
     "GroupNormalization": group_normalization,
     "LayerNormalization": over_last_axes("LayerNormalization", 17),

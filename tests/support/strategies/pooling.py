@@ -30,7 +30,7 @@ def pool(op: str) -> Callable[[Growing], None]:
             extra["count_include_pad"] = g.one_of(0, 1)
         if op != "LpPool" or g.m.opset >= 18:
             extra["ceil_mode"] = g.one_of(0, 0, 1)
-        if (op == "MaxPool" or g.m.opset >= 22) and padded != "some":
+        if op == "MaxPool" or g.m.opset >= 22:
             extra["dilations"] = [
                 g.one_of(*(d for d in (1, 1, 2) if (k - 1) * d < n)) for k, n in zip(kernel, spatial, strict=True)
             ]

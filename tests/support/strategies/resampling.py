@@ -54,8 +54,20 @@ def space_to_depth(g: Growing) -> None:
         g.add(g.m.op("SpaceToDepth", x, blocksize=2))
 
 
+def grid_sample(g: Growing) -> None:
+    x = g.pick(4)
+    if x is None or g.m.opset < 16:
+        return
+    n = g.shape(x)[0]
+    grid = g.m.constant(g.m.random.uniform(-1.5, 1.5, (n, g.one_of(1, 2, 3), 2, 2)))
+    modes = ("linear", "nearest", "cubic") if g.m.opset >= 20 else ("bilinear", "nearest", "bicubic")
+    padding = g.one_of("zeros", "border", "reflection")
+    g.add(g.m.op("GridSample", x, grid, mode=g.one_of(*modes), padding_mode=padding, align_corners=g.one_of(0, 1)))
+
+
 STEPS: dict[str, Callable[[Growing], None]] = {
     "Resize": resize,
+    "GridSample": grid_sample,
     "DepthToSpace": depth_to_space,
     "SpaceToDepth": space_to_depth,
 }

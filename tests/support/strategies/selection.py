@@ -101,6 +101,32 @@ def where(g: Growing) -> None:
     g.add(g.m.op("Where", mask, *((x, other) if g.one_of(True, False) else (other, x))))
 
 
+def scatter(op: str) -> Callable[[Growing], None]:
+    def step(g: Growing) -> None:
+        x = g.pick(1, 2, 3, 4)
+        if x is None:
+            return
+        shape = g.shape(x)
+        reductions = [{}] if g.m.opset < 16 else [{}, {"reduction": "none"}, {"reduction": "add"}, {"reduction": "mul"}]
+        extra = g.one_of(*reductions, *([] if g.m.opset < 18 else [{"reduction": "max"}, {"reduction": "min"}]))
+        if op == "ScatterElements":
+            axis = _axis(g, x)
+            part = tuple(g.one_of(n, g.draw(st.integers(1, n))) for n in shape)
+            numbers = np.arange(shape[axis]).reshape(-1, *(1,) * (len(shape) - 1 - axis))
+            indices = g.m.random.permuted(np.broadcast_to(numbers, shape), axis=axis)[tuple(map(slice, part))]
+            extra = {**extra, "axis": axis - g.one_of(0, len(shape))}
+        else:
+            counted = g.draw(st.integers(1, len(shape)))
+            places = g.m.random.permutation(int(np.prod(shape[:counted])))[: g.one_of(1, 2)]
+            indices = np.stack(np.unravel_index(places, shape[:counted]), -1)
+            part = (len(places), *shape[counted:])
+        same = [y for y in g.live if g.shape(y) == part and y != x]
+        updates = g.draw(st.sampled_from(same)) if same and g.one_of(True, False) else g.m.constant(part)
+        g.add(g.m.op(op, x, g.m.constant(indices.astype(np.int64)), updates, **extra))
+
+    return step
+
+
 STEPS: dict[str, Callable[[Growing], None]] = {
     "Slice": slice_,
     "Split": split,
@@ -109,4 +135,6 @@ STEPS: dict[str, Callable[[Growing], None]] = {
     "Expand": expand,
     "Tile": tile,
     "Where": where,
+    "ScatterElements": scatter("ScatterElements"),
+    "ScatterND": scatter("ScatterND"),
 }

@@ -1,0 +1,247 @@
+"""Idioms: small graphs that runtimes recognize by their exact form and compute as one operator.
+
+An exporter writes GELU as five operators, LayerNormalization as nine. ONNX Runtime, TensorRT and OpenVINO look for
+that form. So an affine operator inside one is no site: it is neither moved nor changed. The constants that an idiom
+multiplies and adds at its end (gamma and beta) are free, however: the idiom may take a following map into them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from folding.graph.matching import matches, parse
+from folding.graph.weights import FLOAT_TYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from folding.graph.index import Graph, Scope
+    from folding.graph.matching import Match
+    from folding.graph.node import Node
+
+
+class Idiom(NamedTuple):
+    """One idiom: its name for people, the operator that it equals ("" if there is none), and how it is written.
+
+    `anchor` is an operator in every form, without which a graph has none of them. `axes` are the axes along which gamma
+    and beta may follow: "" none, "normalized" those of its ReduceMean, which are the last ones, "channels" axis 1.
+    """
+
+    name: str
+    operator: str
+    anchor: str
+    forms: tuple[str, ...]
+    axes: str = ""
+
+
+_CENTER = "Sub(x, ReduceMean(x))"
+_VARIANCE = f"Add(ReduceMean(Square({_CENTER})), c)"
+_MEAN_SQUARE = "Add(ReduceMean(Square(x)), c)"
+_SUM_SQUARE = "ReduceSum(Square(x))"
+
+# Where an idiom is part of another, the larger one comes first.
+IDIOMS = (
+    Idiom(
+        "LayerNormalization",
+        "LayerNormalization",
+        "ReduceMean",
+        (f"Div({_CENTER}, Root({_VARIANCE}))", f"Mul({_CENTER}, Rsqrt({_VARIANCE}))"),
+        axes="normalized",
+    ),
+    Idiom(
+        "RMSNormalization",
+        "RMSNormalization",
+        "ReduceMean",
+        (f"Div(x, Root({_MEAN_SQUARE}))", f"Mul(x, Rsqrt({_MEAN_SQUARE}))"),
+        axes="normalized",
+    ),
+    Idiom(
+        "GroupNormalization",
+        "GroupNormalization",
+        "InstanceNormalization",
+        ("Reshape(InstanceNormalization(Reshape(x)))",),
+        axes="channels",
+    ),
+    Idiom(
+        "L2 normalization",
+        "LpNormalization",
+        "Div",
+        (f"Div(x, Root(Add({_SUM_SQUARE}, c)))", "Div(x, Add(ReduceL2(x), c))"),
+    ),
+    Idiom(
+        "L2 normalization",
+        "LpNormalization",
+        "ReduceSum",
+        (f"Mul(x, Rsqrt(Add({_SUM_SQUARE}, c)))", f"Mul(x, Rsqrt(Max({_SUM_SQUARE}, c)))"),
+    ),
+    Idiom("GELU", "Gelu", "Erf", ("Product(x, Add(Erf(Times(x, 0.70710678)), 1), 0.5)",)),
+    Idiom(
+        "GELU (tanh)",
+        "Gelu",
+        "Tanh",
+        tuple(
+            f"Product(x, Add(Tanh({inner}), 1), 0.5)"
+            for inner in (
+                "Times(Add(x, Times(Cube(x), 0.044715)), 0.79788456)",
+                "Times(Add(x, Product(x, Mul(x, x), 0.044715)), 0.79788456)",
+                "Times(Mul(x, Add(Times(Square(x), 0.044715), 1)), 0.79788456)",
+                "Mul(Times(x, 0.79788456), Add(Product(x, x, 0.044715), 1))",
+            )
+        ),
+    ),
+    Idiom("GELU (sigmoid)", "", "Sigmoid", ("Mul(x, Sigmoid(Times(x, c)))",)),
+    Idiom("SiLU", "Swish", "Sigmoid", ("Mul(x, Sigmoid(x))",)),
+    Idiom("Mish", "Mish", "Tanh", ("Mul(x, Tanh(Softplus(x)))", "Mul(x, Tanh(Log(Add(Exp(x), 1))))")),
+    Idiom("HardSwish", "HardSwish", "HardSigmoid", ("Mul(x, HardSigmoid(x))",)),
+    Idiom(
+        "HardSwish",
+        "HardSwish",
+        "Clip",
+        ("Product(x, Clip(Add(x, 3), 0, 6), 0.16666667)", "Mul(x, Clip(Add(Times(x, 0.16666667), 0.5), 0, 1))"),
+    ),
+    Idiom("HardSwish", "HardSwish", "Min", ("Product(x, Min(Relu(Add(x, 3)), 6), 0.16666667)",)),
+    Idiom(
+        "attention",
+        "",
+        "Softmax",
+        tuple(
+            form.replace("SCORES", scores)
+            for scores in (
+                "Times(MatMul(q, k), c)",
+                "MatMul(Times(q, c), Times(k, c))",
+                "MatMul(Times(q, c), Transpose(Times(k, c)))",
+                "MatMul(Times(q, c), k)",
+                "MatMul(q, Times(k, c))",
+                "MatMul(q, Transpose(Times(k, c)))",
+            )
+            for form in ("Softmax(SCORES)", "Softmax(Add(SCORES, m))", "Softmax(Where(m, SCORES, m))")
+        ),
+    ),
+)
+BIAS = Idiom("bias", "Gemm", "MatMul", ())  # MatMul(x, W) + b: a runtime computes it as Gemm
+_COMPILED = tuple((idiom, tuple(parse(form) for form in idiom.forms)) for idiom in IDIOMS)
+_ROOTS = {"Times": ("Mul", "Div"), "Product": ("Mul", "Div")}  # the operators at the end of a form
+AXES_AS_INPUT = 18  # of ReduceMean
+
+
+@dataclass(frozen=True, eq=False)
+class Occurrence:
+    """An idiom in a graph: its operators, the last of them, and those that multiply gamma and add beta.
+
+    `free` are the axes of the result along which gamma and beta may vary.
+    """
+
+    idiom: Idiom
+    nodes: tuple[Node, ...]
+    last: Node
+    gamma: Node | None = None
+    beta: Node | None = None
+    free: frozenset[int] = frozenset()
+
+    @property
+    def is_bias(self) -> bool:
+        """Whether it is a lone bias, which may go into the bias that replaces it."""
+        return self.idiom is BIAS
+
+
+def find(graph: Graph) -> dict[Node, Occurrence]:
+    """The idioms of a graph, by each of their operators. Linear in the operators."""
+    found: dict[Node, Occurrence] = {}
+    for scope in graph.scopes:
+        _find_forms(scope, found)
+        _find_biases(scope, found)
+    return found
+
+
+def _find_forms(scope: Scope, found: dict[Node, Occurrence]) -> None:
+    nodes = [node for node in scope.nodes if not node.removed]
+    present = {node.op for node in nodes}
+    for idiom, forms in _COMPILED:
+        for form in forms if idiom.anchor in present else ():
+            roots = _ROOTS.get(form.name, (form.name,))
+            for node in nodes:
+                if node.op in roots and node not in found:
+                    occurrence = _occurrence(idiom, matches(scope, form, node.output), found)
+                    if occurrence is not None:
+                        found.update(dict.fromkeys(occurrence.nodes, occurrence))
+
+
+def _find_biases(scope: Scope, found: dict[Node, Occurrence]) -> None:
+    for node in scope.nodes:
+        if node.op == "MatMul" and not node.removed and node not in found and node.is_constant(1):
+            shape = scope.values.shape(scope, node.output)
+            rank = None if shape is None else len(shape)
+            add = _parameter(node, "Add", rank, frozenset({-1 if rank is None else rank - 1}), found)
+            if add is not None:
+                found[add] = Occurrence(BIAS, (add,), add, beta=add)
+
+
+def _occurrence(idiom: Idiom, match: Match | None, found: Mapping[Node, Occurrence]) -> Occurrence | None:
+    """The idiom of a match; None if another operator reads a value inside, or if the axes are others."""
+    if match is None or any(node in found for node in match.nodes):
+        return None
+    last = match.nodes[0]
+    if any(not _is_inner(node, match.nodes) for node in match.nodes[1:]):
+        return None
+    if not idiom.axes:
+        return Occurrence(idiom, match.nodes, last)
+    free = _free_axes(idiom, match)
+    if free is None:
+        return None
+    rank = len(last.output_shape)
+    gamma = _parameter(last, "Mul", rank, free, found)
+    beta = _parameter(gamma, "Add", rank, free, found) if gamma is not None else None
+    tail = tuple(node for node in (gamma, beta) if node is not None)
+    return Occurrence(idiom, match.nodes + tail, (last, *tail)[-1], gamma, beta, free)
+
+
+def _is_inner(node: Node, nodes: tuple[Node, ...]) -> bool:
+    """Whether only these operators read a value."""
+    scope, name = node.scope, node.output
+    seen = scope.is_seen(name) or name in scope.annotated
+    return not seen and all(edge.node in nodes for edge in scope.readers(name))
+
+
+def _free_axes(idiom: Idiom, match: Match) -> frozenset[int] | None:
+    """The axes along which gamma and beta may vary; None if they are unknown, or not what the operator normalizes."""
+    last = match.nodes[0]
+    shape = last.scope.values.shape(last.scope, last.output)
+    if shape is None:
+        return None
+    if idiom.axes == "channels":
+        return frozenset({1}) if len(shape) > 1 else None
+    axes = {_reduced(node, len(shape)) for node in match.nodes if node.op == "ReduceMean"}
+    normalized = axes.pop()
+    is_trailing = not axes and normalized and set(normalized) == set(range(len(shape) - len(normalized), len(shape)))
+    return normalized if is_trailing else None
+
+
+def _reduced(node: Node, rank: int) -> frozenset[int]:
+    """The axes of ReduceMean: an attribute, an input since opset 18; empty if they are unknown."""
+    axes = node.attribute("axes") if node.version < AXES_AS_INPUT else node.integers(1)
+    keeps = node.attribute("keepdims") == 1
+    return frozenset(axis % rank for axis in axes) if axes and keeps else frozenset()
+
+
+def _parameter(
+    node: Node, op: str, rank: int | None, free: frozenset[int], found: Mapping[Node, Occurrence]
+) -> Node | None:
+    """The only reader of a value, if it is this operator with a constant that varies along the free axes only.
+
+    If the rank of the value is unknown, axes count from the end, and the constant has one axis.
+    """
+    scope, name = node.scope, node.output
+    readers = scope.uses.get(name, ())
+    edge = next(iter(readers), None)
+    if edge is None or scope.is_seen(name) or name in scope.annotated or len(readers) != 1 or edge.node.op != op:
+        return None
+    reader, other = edge.node, 1 - edge.index
+    if reader in found or not reader.is_constant(other) or reader.dtype(other) not in FLOAT_TYPES:
+        return None
+    shape = scope.values.shape(scope, reader.inputs[other])
+    if not shape or len(shape) > (1 if rank is None else rank):
+        return None
+    first = (0 if rank is None else rank) - len(shape)
+    varying = {first + axis for axis, length in enumerate(shape) if length != 1}
+    return reader if varying <= free else None

@@ -144,7 +144,8 @@ def _fold_once(
         if progress is not None:
             progress("verifying", 0, 1)
         verdict = _verify_files(source, staged, options, folded)
-        sure = _judged(replace(_verified(report, verdict), seconds=time.perf_counter() - started), options)
+        seconds = time.perf_counter() - started
+        sure = _judged(replace(_verified(report, verdict), seconds=seconds), options)
         verified.append(_with_offers(sure, options, again))  # now, since the target may replace the source
 
     try:
@@ -152,6 +153,13 @@ def _fold_once(
     except UnrepresentableError:
         raise _Unrepresentable(unrepresentable(folded, blocked)) from None
     return replace(verified[0], bytes_after=written, seconds=time.perf_counter() - started)
+
+
+def _verified(report: Report, verdict: Verification) -> Report:
+    """The report with the verdict, and with a note on what turning training mode off did to the results."""
+    changes = (f'"{one.name}" by up to {one.max_absolute:.3g} ({one.max_relative:.2%})' for one in verdict.frozen)
+    note = f"without training mode the results differ from the original's: {', '.join(changes)}, on the samples"
+    return replace(report, verification=verdict, notes=(*report.notes, *([note] if verdict.frozen else [])))
 
 
 def _with_offers(report: Report, options: Options, again: Callable[[], OnnxFile]) -> Report:
@@ -167,13 +175,6 @@ def _with_offers(report: Report, options: Options, again: Callable[[], OnnxFile]
             blocked |= _new(refusals, blocked)
 
     return replace(report, offers=tuple(offers(report.outcomes, options, planned)))
-
-
-def _verified(report: Report, verdict: Verification) -> Report:
-    """The report with the verdict, and with a note on what turning training mode off did to the results."""
-    changes = (f'"{one.name}" by up to {one.max_absolute:.3g} ({one.max_relative:.2%})' for one in verdict.frozen)
-    note = f"without training mode the results differ from the original's: {', '.join(changes)}, on the samples"
-    return replace(report, verification=verdict, notes=(*report.notes, *([note] if verdict.frozen else [])))
 
 
 def _judged(report: Report, options: Options) -> Report:

@@ -35,7 +35,9 @@ def offers(outcomes: Outcomes, options: Options, plan: Callable[[Options], Outco
     """
     is_bn = tally(outcomes, bn=True).total > 0
     for code, name, value in OPTIONS:
-        if getattr(options, name) == value or not any(_names(outcome, code) for outcome in outcomes):
+        if getattr(options, name) not in (False, "no", "never") or not any(
+            _names(outcome, code) for outcome in outcomes
+        ):
             continue
         with_it = replace(options, **{name: value})  # type: ignore[arg-type]
         planned = plan(with_it)

@@ -10,7 +10,7 @@ import pytest
 from folding import fold_model
 from folding.command.explain import DOCUMENT, sections
 from folding.command.main import build_parser
-from folding.command.options import chosen_options
+from folding.command.options import chosen_options, spelled_out
 from folding.options import as_flags
 from folding.refusal import CODES
 from tests.support import ROOT
@@ -31,7 +31,7 @@ def examples(code: str) -> dict[str, tuple[str, str]]:
 
 def outcomes(flags: str, model: str) -> tuple[set[str], list[str]]:
     """The codes that a report of the model has, and the statuses."""
-    given = build_parser().parse_args(["fold", "in", "-o", "out", "--no-verify", *flags.split()])
+    given = build_parser().parse_args(["fold", "in", "-o", "out", "--no-verify", *spelled_out(flags.split())])
     _, report = fold_model(model_of(model), chosen_options(given))
     refused = [one for outcome in report.outcomes for one in (outcome, *outcome.left)]
     met = {way.code for one in refused for way in (one.backward, one.forward) if way is not None}

@@ -53,9 +53,10 @@ nightly: fuzz mutate
 patterns: $(STAMP)
 	$(BIN)/python -m tests.patterns
 
-## bench: side by side with cp, onnx, onnxsim, onnxslim, onnxscript and ONNX Runtime
+## bench: side by side with cp, onnx, onnxsim, onnxslim, onnxscript and ONNX Runtime; growth with the operators
 bench: $(VENV)/.bench-installed
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.growth
 
 ## survey: export some 60 families of networks from PyTorch, fold them, report what stays and why
 survey: $(VENV)/.survey-installed

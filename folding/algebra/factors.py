@@ -70,7 +70,7 @@ class Factor:
             return self.values.reshape(())
         if self.by_rows(start, stop):
             return self._rows(start // self.inner, stop // self.inner).reshape(-1, 1)
-        if self.by_tiles(start, stop):
+        if self.by_tiles(start, stop) and (start or stop > self.period):  # a tile that is used once is not kept
             return self._tile
         return self._written_out(start, stop)
 

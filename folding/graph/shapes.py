@@ -55,12 +55,15 @@ def infer(graph: Graph) -> None:
         for value in proto.output:
             if value.name in doubts.get(scope.index, ()):
                 value.type.tensor_type.ClearField("shape")
+    variable = _variable_axes(copy.graph.input)
+    for value in copy.graph.output:
+        value.CopyFrom(_undated(value, variable))
     _infer_all(scopes, copy)
-    if _declare_recorded(scopes, copy, doubts):
+    if _declare_recorded(scopes, copy, doubts, variable):
         _infer_all(scopes, copy)  # if it contradicts an operator, all stays as it was
     for scope in scopes:
         shapes_found, types = dict(scope.shapes), dict(scope.types)
-        _note(scope, scope.proto.value_info)
+        _note(scope, (_undated(value, variable) for value in scope.proto.value_info))
         for name in doubts.get(scope.index, set()) & scope.shapes.keys():
             scope.shapes[name] = (None,) * len(scope.shapes[name])
         scope.shapes |= shapes_found
@@ -120,17 +123,35 @@ def _declare(scopes: list[Scope], copy: onnx.ModelProto) -> bool:
     return declared
 
 
-def _declare_recorded(scopes: list[Scope], copy: onnx.ModelProto, doubts: Mapping[int, set[str]]) -> bool:
-    """Declare what the file states of results for which nothing is inferred; return whether there are any.
+def _variable_axes(inputs: Iterable[onnx.ValueInfoProto]) -> set[int]:
+    """The axes that are open in an input. A length that the file records there may be of another time."""
+    shapes = [value.type.tensor_type.shape.dim for value in inputs]
+    return {axis for shape in shapes for axis, d in enumerate(shape) if not isinstance(_dimension(d), int)}
 
-    These may be custom operators. An operator behind them then gets a shape.
+
+def _undated(value: onnx.ValueInfoProto, variable: set[int]) -> onnx.ValueInfoProto:
+    """What the file records of a value, without lengths of these axes."""
+    known = onnx.ValueInfoProto()
+    known.CopyFrom(value)
+    for axis, dimension in enumerate(known.type.tensor_type.shape.dim):
+        if axis in variable and dimension.HasField("dim_value"):
+            dimension.Clear()
+    return known
+
+
+def _declare_recorded(
+    scopes: list[Scope], copy: onnx.ModelProto, doubts: Mapping[int, set[str]], variable: set[int]
+) -> bool:
+    """Declare what the file records of results for which nothing is inferred; return whether there are any.
+
+    These may be results of custom operators. An operator behind them then gets a shape.
     """
     declared = False
     for scope, proto in zip(scopes, _graphs(copy.graph), strict=True):
         made = {name for node in scope.nodes for name in node.outputs} - doubts.get(scope.index, set())
         for value in scope.proto.value_info:
             if value.name in made - scope.outputs - scope.shapes.keys() and value.type.tensor_type.HasField("shape"):
-                proto.value_info.append(value)
+                proto.value_info.append(_undated(value, variable))
                 declared = True
     return declared
 

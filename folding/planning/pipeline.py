@@ -137,8 +137,11 @@ class _Run:
         # Normalizations come first: one may absorb the Mul and Add beside it, which could not fold alone.
         self.sites.sort(key=lambda node: node.op != NORMALIZATION)
         self.ended = dict.fromkeys((node.key for node in self.sites), UNKNOWN)
+        listed = list(self.sites)
         self._evaluate([node for node in chosen if node.key not in self.blocked])
         self._until_nothing_folds(progress)
+        # What made a constant that another operator absorbed is gone with it.
+        self.ended.update({n.key: evaluated(n) for n in listed if n.removed and self.ended[n.key] is UNKNOWN})
         planner = Planner(self.options, merge=True, blocked=self.blocked)
         left = [node for node in self.sites if not node.is_made]
         self.ended.update({node.key: kept(node, planner, self.options) for node in left})

@@ -89,6 +89,7 @@ def statuses(before, feeds, options):
     else:
         assert again == after
         assert not second.changed
+    assert all(outcome.node for outcome in report.outcomes)
     return [outcome.status for outcome in report.outcomes]
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from folding.onnxfile import Limits
     from folding.options import Options
     from folding.report.errors import NothingToFoldError, VerificationError
-    from folding.report.model import Outcome, Refusal, Report, Verification
+    from folding.report.model import Leftover, Offer, Outcome, Refusal, Report, Verification
     from folding.verification.parent import verify
 
     __version__: str
@@ -21,6 +21,7 @@ _HOMES = {
     "fold": "api", "fold_model": "api", "inspect": "api",
     "verify": "verification.parent",
     "Options": "options", "Limits": "onnxfile",
+    "Leftover": "report.model", "Offer": "report.model",
     "Outcome": "report.model", "Refusal": "report.model", "Report": "report.model", "Verification": "report.model",
     "FoldingError": "errors", "LimitError": "errors", "ModelError": "errors", "OptionError": "errors",
     "NothingToFoldError": "report.errors", "VerificationError": "report.errors",
@@ -28,10 +29,12 @@ _HOMES = {
 
 __all__ = [
     "FoldingError",
+    "Leftover",
     "LimitError",
     "Limits",
     "ModelError",
     "NothingToFoldError",
+    "Offer",
     "OptionError",
     "Options",
     "Outcome",

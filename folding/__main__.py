@@ -2,7 +2,7 @@
 
 import sys
 
-from folding.command.main import main
+from folding.command.start import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -15,7 +15,7 @@ from folding.errors import OptionError
 from folding.graph.weights import UnrepresentableError
 from folding.onnxfile import Limits
 from folding.options import Options, require_options
-from folding.planning import Attempts, before, freeze_only
+from folding.planning import Attempts, before, freeze_only, offers, outcomes_of
 from folding.report.errors import NothingToFoldError, VerificationError
 from folding.report.model import Report, Verification
 from folding.verification.parent import verify
@@ -55,7 +55,7 @@ def fold(
     with `options.strict` that is an error.
 
     Raises:
-        ModelError: `source` is missing, corrupt or unsafe.
+        ModelError: `source` is missing, corrupt or unsafe, or ONNX Runtime refuses its types.
         VerificationError: the result differs from the original, and no fold remains without which it does not, or
             `options.strict`; nothing was written.
         NothingToFoldError: `options.require_change`, and nothing folds; nothing was written.
@@ -67,12 +67,14 @@ def fold(
         raise OptionError(f"limits is of type {type(limits).__name__}; give a folding.Limits")
     _require_samples(options)
 
+    again = partial(onnxfile.read, source, limits)
+
     def once(attempts: Attempts) -> Report:
-        with onnxfile.read(source, limits) as file:
-            return _fold_once(file, Path(source), target, attempts)
+        with again() as file:
+            return _fold_once(file, Path(source), target, attempts, again)
 
     def upstream(values: Collection[str]) -> set[str]:
-        with onnxfile.read(source, limits) as file:
+        with again() as file:
             return before(file, values)
 
     with prepared(wanted=options.verify and target is not None):
@@ -104,6 +106,7 @@ def fold_model(model: onnx.ModelProto, options: Options = DEFAULTS) -> tuple[onn
                 attempts.require_representable(folded)
                 raise
             report = _report(folded, file, "model", "model", len(results[-1]), started)
+        report = _with_offers(report, options, partial(onnxfile.from_bytes, data))
         if not folded.changed:
             return _judged(replace(report, verification=_same(options)), options)
         verdict = attempts.verdict(partial(_verify_in_memory, data, results[-1], folded))
@@ -117,31 +120,38 @@ def fold_model(model: onnx.ModelProto, options: Options = DEFAULTS) -> tuple[onn
     return onnxfile.parsed(results[-1]), report
 
 
-def _fold_once(file: OnnxFile, source: Path, target: str | os.PathLike[str] | None, attempts: Attempts) -> Report:
+def _fold_once(
+    file: OnnxFile,
+    source: Path,
+    target: str | os.PathLike[str] | None,
+    attempts: Attempts,
+    again: Callable[[], OnnxFile],
+) -> Report:
     started, options = time.perf_counter(), attempts.options
     folded = attempts.plan(file)
     report = _report(folded, file, str(source), None if target is None else str(target), file.nbytes, started)
     if target is None:
         attempts.require_representable(folded)
         report = replace(report, verification=Verification("not verified", "nothing was written"))
-        return _judged(report, options)
+        return _judged(_with_offers(report, options, again), options)
     if not folded.changed:
-        _judged(report, options)
+        report = _judged(_with_offers(report, options, again), options)
         onnxfile.copy(file, target, progress=attempts.stage("writing"))
         return replace(report, verification=_same(options), seconds=time.perf_counter() - started)
-    verdicts: list[Verification] = []
+    verified: list[Report] = []
 
     def judge(staged: Path) -> None:
-        verdicts.append(attempts.verdict(partial(_verify_files, source, staged, folded)))
-        _judged(replace(_verified(report, verdicts[0]), seconds=time.perf_counter() - started), options)
+        verdict = attempts.verdict(partial(_verify_files, source, staged, folded))
+        seconds = time.perf_counter() - started
+        sure = _judged(replace(_verified(report, verdict), seconds=seconds), options)
+        verified.append(_with_offers(sure, options, again))  # now, since the target may replace the source
 
     try:
         written = onnxfile.write(file, target, progress=attempts.stage("writing"), before_commit=judge)
     except UnrepresentableError:
         attempts.require_representable(folded)
         raise
-    report = _verified(report, verdicts[0])
-    return replace(report, bytes_after=written, seconds=time.perf_counter() - started)
+    return replace(verified[0], bytes_after=written, seconds=time.perf_counter() - started)
 
 
 def _verified(report: Report, verdict: Verification) -> Report:
@@ -149,6 +159,11 @@ def _verified(report: Report, verdict: Verification) -> Report:
     changes = (f'"{one.name}" by up to {one.max_absolute:.3g} ({one.max_relative:.2%})' for one in verdict.frozen)
     note = f"without training mode the results differ from the original's: {', '.join(changes)}, on the samples"
     return replace(report, verification=verdict, notes=(*report.notes, *([note] if verdict.frozen else [])))
+
+
+def _with_offers(report: Report, options: Options, again: Callable[[], OnnxFile]) -> Report:
+    """The report with what more folds with other options; `again` opens the model anew."""
+    return replace(report, offers=tuple(offers(report.outcomes, options, partial(outcomes_of, again))))
 
 
 def _judged(report: Report, options: Options) -> Report:

@@ -40,7 +40,10 @@ CODES: dict[str, Code] = {
         "an initializer is also a graph input, so a caller may override it",
         "use freeze_initializers=True if nobody does",
     ),
-    "too-large": Code("a constant is too large to be evaluated while planning", ""),
+    "too-large": Code(
+        "a constant is too large to be evaluated while planning",
+        "run constant folding on the model first, if operators compute it",
+    ),
     "not-float": Code("the operator does not compute in a floating-point type bnfold folds", ""),
     "narrower-type": Code(
         "the map would move to a type that cannot hold every value of its own",
@@ -82,12 +85,15 @@ CODES: dict[str, Code] = {
     "underflow": Code("a folded weight would lose its precision in its type", "keep the model in a wider type"),
     "old-opset": Code("the operator set is too old to express the result", "convert the model to opset 7 or later"),
     "unknown-opset": Code("the operator set is newer than the installed onnx package", "upgrade onnx"),
-    "custom-domain": Code("the operator is not the standard one", ""),
+    "custom-domain": Code("the operator is not the standard one", "export it as the standard operator"),
     "in-function": Code(
         "it lies in a model-local function of another operator set than the model",
         "convert the model and its functions to one operator set",
     ),
-    "attribute-reference": Code("an attribute is a parameter of the function, each call may give another value", ""),
+    "attribute-reference": Code(
+        "an attribute is a parameter of the function, each call may give another value",
+        "inline the functions of the model first",
+    ),
     "taken-back": Code(
         "verification found a wrong result with this fold, so it was taken back",
         "please report it, with the model if you can: it is a fault of bnfold or of the runtime",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import socket
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -14,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from limits import parse
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
+from folding.command.parser import Parser
+from service.checks import invalid_settings, mistyped, require_startable, unreadable_settings
 from service.http.app import create_app
 from service.http.connections import patient, room
 from service.keys import SCOPES, new_key
@@ -23,9 +25,9 @@ from service.ledger.sql import open_ledger
 from service.logs import log_to_stderr
 from service.secret import webhook_secret
 from service.settings import Settings
-from service.state import lock
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Sequence
     from types import FrameType
 
@@ -39,45 +41,44 @@ KEEP_ALIVE_SECONDS = 15
 
 def main(argv: Sequence[str]) -> int:
     """Run one of the two commands and return its exit code; usage errors leave through `SystemExit` with code 2."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parsed(argv)
     given = {name: value for name, value in vars(arguments).items() if name in Settings.model_fields}
     try:
         settings = Settings(**given)
         code: int = arguments.run(settings, arguments)
     except ValidationError as error:
-        said = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors())
-        return _complain(said)
+        return _complain(f"{arguments.command}: {invalid_settings(error)}")
+    except SettingsError as error:
+        return _complain(f"{arguments.command}: {unreadable_settings(error)}")
     except (RuntimeError, OSError, ValueError) as error:
         return _complain(str(error))
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("bnfold", allow_abbrev=False)
+def _parser() -> Parser:
+    parser = Parser("bnfold")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     about = "Serve folds over HTTP. All other settings are environment variables: BNFOLD_WORKERS, BNFOLD_TTL_SECONDS..."
-    serve = commands.add_parser("serve", description=about, allow_abbrev=False)
+    serve = commands.add_parser("serve", description=about)
     _add_settings(serve, "host", "port", "data")
     serve.set_defaults(run=_serve)
-    keys = commands.add_parser("keys", description="The API keys of a data folder.", allow_abbrev=False)
+    keys = commands.add_parser("keys", description="The API keys of a data folder.")
     actions = keys.add_subparsers(required=True, metavar="ACTION")
     _add_actions(actions)
     return parser
 
 
-def _add_actions(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    add = actions.add_parser("add", help="make a key and print it; it is not shown again", allow_abbrev=False)
+def _add_actions(actions: argparse._SubParsersAction[Parser]) -> None:
+    add = actions.add_parser("add", help="make a key and print it; it is not shown again")
     add.add_argument("name", help="whose it is, or what for")
     add.add_argument("--scope", action="append", choices=SCOPES, help="what it may do (repeatable; default: all)")
     add.add_argument("--rate", metavar="60/minute", help="requests in a time (default: any)")
     add.add_argument("--open-jobs", type=_positive, metavar="N", help="jobs that have not ended (default: any)")
     add.add_argument("--bytes", type=_positive, metavar="N", help="bytes that are kept for it (default: any)")
-    listing = actions.add_parser("list", help="show the keys, without their secrets", allow_abbrev=False)
-    revoke = actions.add_parser("revoke", help="refuse a key from now on", allow_abbrev=False)
+    listing = actions.add_parser("list", help="show the keys, without their secrets")
+    revoke = actions.add_parser("revoke", help="refuse a key from now on")
     revoke.add_argument("id", help="the middle part of the key, as `list` shows it")
-    webhook = actions.add_parser(
-        "webhook", help="print the secret that signs the webhooks of a key", allow_abbrev=False
-    )
+    webhook = actions.add_parser("webhook", help="print the secret that signs the webhooks of a key")
     webhook.add_argument("id", nargs="?", default=NOBODY, help="as `list` shows it (default: requests without a key)")
     for parser, run in ((add, _add), (listing, _list), (revoke, _revoke), (webhook, _webhook)):
         _add_settings(parser, "data")
@@ -112,8 +113,12 @@ class Server(uvicorn.Server):
 
 
 def _serve(settings: Settings, _: argparse.Namespace) -> int:
-    _require_keys(settings)
-    _require_free(settings)
+    for sentence in mistyped(os.environ):
+        print(f"bnfold: warning: {sentence}", file=sys.stderr)
+    try:
+        require_startable(settings)
+    except (RuntimeError, ValueError) as error:
+        raise RuntimeError(f"serve: {error}") from None
     log_to_stderr()
     config = uvicorn.Config(
         create_app(settings),
@@ -136,30 +141,6 @@ def _serve(settings: Settings, _: argparse.Namespace) -> int:
     except SystemExit:  # uvicorn's way to say that it could not start: its codes mean something else here
         return BAD_INPUT
     return DONE if server.started else BAD_INPUT
-
-
-def _require_free(settings: Settings) -> None:
-    """Fail with one sentence where the server would fail with many."""
-    os.close(lock(settings.data))
-    kind = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        with socket.create_server((settings.host, settings.port), family=kind):
-            pass
-    except OSError as error:
-        said = f"{settings.host} port {settings.port}: {error.strerror or error}"
-        raise RuntimeError(f"serve: {said}; choose another with --host and --port") from None
-
-
-def _require_keys(settings: Settings) -> None:
-    if not settings.asks_for_keys:
-        return
-    ledger = open_ledger(settings.data)
-    try:
-        if not any(key.revoked is None for key in ledger.all_keys()):
-            where = f"{settings.host} can be reached from elsewhere, so API keys are needed, and there are none"
-            raise RuntimeError(f"serve: {where}; make one: bnfold keys add NAME --data {settings.data}")
-    finally:
-        ledger.close()
 
 
 def _add(settings: Settings, arguments: argparse.Namespace) -> int:

@@ -33,6 +33,16 @@ def webhook_secret(data: Path, key: str) -> str:
     return PREFIX + base64.b64encode(derived).decode()
 
 
+def require_secret(data: Path) -> None:
+    """Require that the server's secret can be used, if there is one.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or has another length.
+    """
+    if (data / FILE).exists():
+        _server_secret(data / FILE)
+
+
 def _server_secret(path: Path) -> bytes:
     """The content of the file, which is made if it does not exist."""
     try:

@@ -7,6 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from folding.process.signals import raise_when_interrupted
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -25,6 +27,7 @@ def run_service(argv: Sequence[str]) -> int:
         from service.command import main  # noqa: PLC0415  no other command may need the service
     except ModuleNotFoundError as error:
         return _missing(argv, f"the service is not installed ({error.name} is missing); pip install 'bnfold[service]'")
+    raise_when_interrupted()
     return main(argv)
 
 

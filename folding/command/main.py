@@ -1,4 +1,4 @@
-"""The command ``bnfold``: fold, inspect, verify, serve, keys. Imports are inside, so help is instant.
+"""The command ``bnfold``: fold, inspect, verify, explain, serve, keys. Imports are inside, so help is instant.
 
 Exit codes: 0 done; 2 bad input or usage; 3 the folded model differs; 4 nothing to fold (``--require-change``);
 5 the service that ``--server`` names cannot be reached, or has no room; 130 interrupted. A report that was asked for is
@@ -16,16 +16,18 @@ import sys
 from dataclasses import asdict
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 from folding.command.handover import SERVICE_COMMANDS, run_service
 from folding.command.options import add_options, chosen_options, spelled_out
+from folding.command.parser import Parser
 from folding.command.progress import Bars
 from folding.command.remote import Service, add_server
 from folding.errors import FoldingError, OptionError, ServiceError
 from folding.options import option_fields
-from folding.process.signals import Terminated, end_cleanly_when_told_to
+from folding.process.signals import INTERRUPTED, Terminated, end_cleanly_when_told_to
 from folding.report.digest import printable
 from folding.report.errors import NothingToFoldError, ReportedError, VerificationError
 from folding.report.file import REPORT_SUFFIXES, report_path, write_report
@@ -34,12 +36,10 @@ from folding.report.text import render_text, render_verification
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from folding.report.model import Report, Verification
 
 DONE, BAD_INPUT, DIFFERENT, UNCHANGED, UNAVAILABLE = 0, 2, 3, 4, 5
-INTERRUPTED = 130  # what a shell reports for a process ended by SIGINT: 128 + 2
 
 WIDTH_CAP = 120  # wider lines are hard to read
 VERIFICATION_OPTIONS = ("verify", "inputs", "verify_timeout")
@@ -51,6 +51,7 @@ examples:
   bnfold fold model.onnx -o folded.onnx         fold, compare the results, write
   bnfold fold model.onnx -o folded.onnx --report report.html --keep 'head.*'
   bnfold verify model.onnx folded.onnx          run both side by side
+  bnfold explain zero-padding                   what a code of a report means, with examples
   bnfold fold model.onnx -o folded.onnx --server http://127.0.0.1:8000
 
 exit codes:
@@ -68,13 +69,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a name may hold what the terminal's encoding lacks
     given = spelled_out(sys.argv[1:] if argv is None else argv)
+    if given[:1] == ["help"]:
+        given = [*given[1:2], "--help"]
     if given and given[0] in SERVICE_COMMANDS:
         return run_service(given)
-    parser = build_parser()
-    arguments, unknown = parser.parse_known_args(given)
-    if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(map(printable, unknown))}")
-    end_cleanly_when_told_to()
+    arguments = build_parser().parsed(given)
     try:
         _require_apart(arguments)
         code: int = arguments.run(arguments)
@@ -98,20 +97,17 @@ def _require_apart(arguments: argparse.Namespace) -> None:
         taken.add(place)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """The whole command line; the options of a fold come from `Options`, so none can be missing here."""
-    parser = argparse.ArgumentParser(
-        "bnfold",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    form = argparse.RawDescriptionHelpFormatter
+    parser = Parser("bnfold", description=DESCRIPTION, epilog=EPILOG, formatter_class=form)
+    parser.add_argument("-V", "--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     _add_fold(commands)
     _add_inspect(commands)
     _add_verify(commands)
+    _add_explain(commands)
+    commands.add_parser("help", help="show the help of a command", add_help=False)
     for name, what in SERVICE_COMMANDS.items():
         commands.add_parser(name, help=what, add_help=False)
     return parser
@@ -127,9 +123,9 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _add_fold(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_fold(commands: argparse._SubParsersAction[Parser]) -> None:
     about = "Fold a model, compare the result with the original, and write it."
-    fold = commands.add_parser("fold", help="fold a model and write the result", description=about, allow_abbrev=False)
+    fold = commands.add_parser("fold", help="fold a model and write the result", description=about)
     fold.add_argument("model", metavar="IN", help="the ONNX model to fold")
     fold.add_argument("-o", "--output", metavar="OUT", help="where to write the folded model; may be IN itself")
     fold.add_argument("--dry-run", action="store_true", help="report what would be done and write no model")
@@ -139,11 +135,9 @@ def _add_fold(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     fold.set_defaults(run=_fold, usage=fold.error)
 
 
-def _add_inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_inspect(commands: argparse._SubParsersAction[Parser]) -> None:
     about = "Say what can be folded, and why the rest cannot; nothing is run and no model is written."
-    inspect = commands.add_parser(
-        "inspect", help="say what can be folded and what cannot", description=about, allow_abbrev=False
-    )
+    inspect = commands.add_parser("inspect", help="say what can be folded and what cannot", description=about)
     inspect.add_argument("model", metavar="IN", help="the ONNX model to look at")
     _add_presentation(inspect)
     add_server(inspect)
@@ -152,16 +146,21 @@ def _add_inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     inspect.set_defaults(run=_inspect)
 
 
-def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_verify(commands: argparse._SubParsersAction[Parser]) -> None:
     about = "Run two models on the same inputs and judge every output against the first model's rounding noise."
-    verify = commands.add_parser(
-        "verify", help="compare two models by running them", description=about, allow_abbrev=False
-    )
+    verify = commands.add_parser("verify", help="compare two models by running them", description=about)
     verify.add_argument("before", metavar="A", help="the original model")
     verify.add_argument("after", metavar="B", help="the model to judge")
     verify.add_argument("--json", action="store_true", help="print the verdict as JSON")
     add_options(verify, (name for name in VERIFICATION_OPTIONS if name != "verify"))
     verify.set_defaults(run=_verify)
+
+
+def _add_explain(commands: argparse._SubParsersAction[Parser]) -> None:
+    about = "Say what a code of a report means, with an example that stays and one that folds."
+    explain = commands.add_parser("explain", help="say what a code of a report means", description=about)
+    explain.add_argument("code", metavar="CODE", nargs="?", help="the code, e.g. zero-padding (default: list them all)")
+    explain.set_defaults(run=_explain)
 
 
 def _add_presentation(parser: argparse.ArgumentParser) -> None:
@@ -207,10 +206,13 @@ def _inspect(arguments: argparse.Namespace) -> int:
 def _library(arguments: argparse.Namespace) -> Any:
     """What folds: this machine, or the service that was named."""
     if arguments.server is not None:
+        end_cleanly_when_told_to()
         return Service(arguments.server, arguments.key)
     if arguments.key is not None:
         raise OptionError("--key belongs to --server; without it no service is asked")
-    return import_module("folding.api")
+    library = import_module("folding.api")
+    end_cleanly_when_told_to()  # not before: there is nothing to clean up while modules are imported
+    return library
 
 
 def _told(work: Callable[[], Report], arguments: argparse.Namespace) -> int:
@@ -246,6 +248,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     options = chosen_options(arguments)
     from folding.verification.parent import verify
 
+    end_cleanly_when_told_to()
     with Bars(enabled=sys.stderr.isatty() and not arguments.json) as bars:
         verification = verify(
             arguments.before,
@@ -259,6 +262,13 @@ def _verify(arguments: argparse.Namespace) -> int:
     else:
         show(render_verification(verification, width=_width(), colour=_colour()))
     return _verdict_code(verification)
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from folding.command.explain import explained, listed
+
+    show(listed() if arguments.code is None else explained(arguments.code))
+    return DONE
 
 
 def _verdict_code(verification: Verification) -> int:
@@ -283,8 +293,10 @@ def sentence(error: Exception, arguments: argparse.Namespace) -> str:
         return f"{error.filename or model}: {_cause(error)}".removeprefix(": ")
     text, files = str(error), [named[key] for key in ("model", "output") if named.get(key)]
     is_own = isinstance(error, OptionError) or (isinstance(error, ServiceError) and error.is_unavailable)
-    is_told = is_own or not files or text.startswith(tuple(files))
-    return text if is_told else f"{model}: {text}"
+    if is_own or not files or text.startswith(tuple(files)):
+        return text
+    file = next((file for file in files if text.startswith(f"{Path(file).name} ")), None)
+    return f"{model}: {text}" if file is None else file + text.removeprefix(Path(file).name)
 
 
 def _cause(error: OSError) -> str:

@@ -187,6 +187,7 @@ class Graph:
                 f"the model imports the standard operators in versions {sorted(versions)}; keep one of them"
             )
         self.opset = versions.pop() if versions else 1
+        self.inference_failure = ""  # why shape inference of the whole model ended early
         self.overridden = {f.name for f in self.model.functions if f.domain in STANDARD_DOMAINS}
         self.scopes: list[Scope] = []
         self._held: deque[tuple[Scope, str, int]] = deque()  # large constants that were evaluated, with their bytes

@@ -90,8 +90,9 @@ def _infer(scopes: list[Scope], copy: onnx.ModelProto) -> bool:
     """Record what onnx infers; return whether inference succeeded."""
     try:
         found = inferred(copy).graph
-    except InferenceError:
+    except InferenceError as error:
         found = copy.graph  # only the declared inputs and the weights are known
+        scopes[0].graph.inference_failure = str(error)
     for scope, graph in zip(scopes, _graphs(found) if len(scopes) > 1 else [found], strict=True):
         _note(scope, (*graph.output, *graph.value_info, *graph.input))
     return found is not copy.graph
@@ -209,6 +210,8 @@ def _declare_sparse(copy: onnx.ModelProto, copies: list[onnx.GraphProto]) -> Non
 
 def _declare_channels(main: Scope, copy: onnx.ModelProto) -> None:
     """Declare the open channels of graph inputs that the weights or parameters of their consumers determine."""
+    if main.graph.opset > onnx.defs.onnx_opset_version():
+        return  # what their consumers mean is unknown
     for value in copy.graph.input:
         tensor = value.type.tensor_type
         if value.type.WhichOneof("value") == "tensor_type" and len(tensor.shape.dim) > CHANNEL_AXIS:

@@ -35,16 +35,18 @@ ABSORBED = "bnfold.absorbed"  # key in an absorbing operator's metadata_props; i
 CLIP_BOUNDS_AS_INPUTS = 11
 
 
-def commit(plan: Plan) -> None:
-    """Apply a plan: edit the absorbing operators, remove the affine ones."""
-    names = ", ".join(node.label for node in plan.gone)
+def commit(plan: Plan) -> list[Node]:
+    """Apply a plan: edit the absorbing operators, remove the affine ones; return the affine operators that are left."""
+    names, left = ", ".join(node.label for node in plan.gone), []
     for edit in plan.move.edits:
-        _apply(edit, plan.site.key)
+        left += _apply(edit, plan.site.key)
         note(edit.node, ABSORBED, names)
     if plan.is_split:
         plan.site.is_made = True
+        left.append(plan.site)
     for node in plan.move.removed:
         _bypass(node, keep_output=plan.direction == "backward")
+    return left
 
 
 def merge(plan: Merge) -> None:
@@ -64,7 +66,8 @@ def merge(plan: Merge) -> None:
     scope.dropped.add(former)
 
 
-def _apply(edit: Edit, site: str) -> None:
+def _apply(edit: Edit, site: str) -> list[Node]:
+    """Carry out the edit; return the operators that apply its leftover."""
     node = edit.node
     if edit.become is not None:
         rewrite_as_affine(node, edit.become, site)
@@ -76,8 +79,7 @@ def _apply(edit: Edit, site: str) -> None:
             set_constant(node, index, weight, site)
     if edit.attributes:
         set_attributes(node, edit.attributes)
-    if edit.leftover is not None:
-        append_affine(node, edit.leftover, site)
+    return [] if edit.leftover is None else append_affine(node, edit.leftover, site)
 
 
 def _bypass(node: Node, *, keep_output: bool) -> None:
@@ -125,12 +127,15 @@ def _constant_of(a: Affine, dtype: np.dtype[Any]) -> Weight:
     return Weight.of(a.scale, dtype, is_scale=True) if a.is_linear else Weight.of(a.shift, dtype)
 
 
-def append_affine(node: Node, a: Affine, site: str) -> None:
+def append_affine(node: Node, a: Affine, site: str) -> list[Node]:
     """Insert a Mul, an Add or both after an operator; the last of them takes over the name of its first output."""
+    made = []
     for part in (a.shift_part(), a.linear_part()):  # each is inserted directly after the operator
         if not part.is_identity:
             operand = _constant_of(part, _type(node))
-            set_constant(append_operator(node, "Mul" if part.is_linear else "Add"), 1, operand, site)
+            made.append(append_operator(node, "Mul" if part.is_linear else "Add"))
+            set_constant(made[-1], 1, operand, site)
+    return made
 
 
 def rewrite_as_clamp(node: Node, clamp: Clamp, site: str) -> None:

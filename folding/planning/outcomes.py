@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from folding.graph.ended import where_inference_ended
 from folding.graph.functions import is_normalization
 from folding.graph.sites import NORMALIZATION, OPERATORS, affine_of
 from folding.planning.branches import SUMS
@@ -29,18 +30,36 @@ if TYPE_CHECKING:
 UNKNOWN = Outcome("", "", "kept")
 
 
-def kept(node: Node, planner: Planner, options: Options) -> Outcome:
-    """The outcome of an operator that stays, with the reasons, which are determined again on the final graph."""
-    if not options.selects(node.label):
-        both = Refused("kept-by-option", "an option leaves it alone")
-        return _outcome(node, None, backward=_refusal(both), forward=_refusal(both))
-    try:
-        site = affine_of(node)
-    except Refused as refusal:
-        return _outcome(node, None, backward=_refusal(refusal), forward=_refusal(refusal))
-    answer = planner.plan(site)
-    assert not isinstance(answer, Plan), "rounds end when nothing folds"  # noqa: S101
-    return _outcome(node, site.affine, backward=_refusal(answer[0]), forward=_refusal(answer[1]))
+class Reasons:
+    """The reasons why operators stay, which are determined again on the final graph."""
+
+    def __init__(self, graph: Graph, planner: Planner, options: Options) -> None:
+        self._graph, self._planner, self._options = graph, planner, options
+        self._labelled: dict[str, Node] = {}
+
+    def kept(self, node: Node) -> Outcome:
+        """The outcome of an operator that stays, with the refusals of both directions."""
+        if not self._options.selects(node.label):
+            both = Refused("kept-by-option", "an option leaves it alone")
+            return _outcome(node, None, backward=_refusal(both), forward=_refusal(both))
+        try:
+            site = affine_of(node)
+        except Refused as refusal:
+            both = self._told(refusal, node)
+            return _outcome(node, None, backward=_refusal(both), forward=_refusal(both))
+        answer = self._planner.plan(site)
+        assert not isinstance(answer, Plan), "rounds end when nothing folds"  # noqa: S101
+        backward, forward = (_refusal(self._told(refusal, node)) for refusal in answer)
+        return _outcome(node, site.affine, backward=backward, forward=forward)
+
+    def _told(self, refusal: Refused, node: Node) -> Refused:
+        """The refusal; one for an unknown shape also says where shape inference ended."""
+        if refusal.code != "unknown-shape":
+            return refusal
+        if not self._labelled:
+            self._labelled = {one.label: one for one in self._graph.nodes()}
+        ended = where_inference_ended(self._labelled.get(refusal.at, node))
+        return Refused(refusal.code, f"{refusal}; {ended}" if ended else str(refusal), refusal.at)
 
 
 def moved(node: Node, a: Affine, plan: Plan, idioms: Collection[Node]) -> Outcome:

@@ -16,9 +16,10 @@ from folding.graph.writeback import write_back
 from folding.planning import constant_maps, copies, leftover
 from folding.planning.branches import Branches
 from folding.planning.commit import commit, merge
-from folding.planning.outcomes import UNKNOWN, evaluated, kept, merged_away, moved, out_of_reach
+from folding.planning.outcomes import UNKNOWN, Reasons, evaluated, merged_away, moved, out_of_reach
 from folding.planning.plan import Plan
 from folding.planning.planner import Planner
+from folding.planning.remains import Remains
 from folding.refusal import Refused
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ class _Run:
         self.clamping: set[str] = set()  # keys of the operators that needed them
         self.others: dict[str, str] = {}  # keys and labels of sums that were merged and of normalizations rewritten
         self.labels: dict[str, str] = {}
+        self.remains = Remains()
         self.branches = 0  # sums that became one convolution
 
     def everything(self, progress: Callable[[int, int], None] | None) -> None:
@@ -150,11 +152,14 @@ class _Run:
         self._until_nothing_folds(progress)
         planner = self._planner(merge=True)
         left = [node for node in self.sites if not node.is_made]
-        self.ended.update({node.key: kept(node, planner, self.options) for node in left})
+        reasons = Reasons(self.graph, planner, self.options)
+        self.ended.update({node.key: reasons.kept(node) for node in left})
         if self.options.leftover != "keep" and self._rewrite([node for node in left if node.op == NORMALIZATION]):
             self._until_nothing_folds(progress)
         # An operator without a name is identified by its output, which a fold may have renamed.
         self.labels = {n.label: n.scope.prefix + n.output for n in self.graph.nodes() if not n.proto.name and n.output}
+        reasons = Reasons(self.graph, planner, self.options)
+        self.ended.update(self.remains.settled(self.ended, reasons.kept, self.labels))
         operators = {self.labels.get(node.label, node.label): node.op for node in self.graph.nodes()}
         for key, end in self.ended.items():
             present = tuple(self._present(end.absorbed_by))
@@ -308,7 +313,8 @@ class _Run:
         edited = [
             (edit.node, i, edit.node.inputs[i]) for edit in plan.move.edits for i in edit.constants if edit.node.has(i)
         ]
-        commit(plan)
+        account = self.remains.account(plan)
+        self.remains.note(account, plan, commit(plan))
         self.copied |= {node.inputs[i]: old for node, i, old in edited if node.inputs[i] != old}
         return True
 

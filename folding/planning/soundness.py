@@ -40,7 +40,9 @@ def require_sound(options: Options, site: Site, move: Move) -> None:
     gone = [*move.removed, *(edit.node for edit in move.edits if edit.become is not None)]
     normalizes = any(node.op == NORMALIZATION for node in gone)
     gains = gain > 0 or (gain == 0 and normalizes)
-    require(gains, "no-gain", "the operators it would leave are as many as it removes", site.node.label)
+    full = next((edit.node for edit in move.edits if edit.leftover is not None), site.node)
+    why = "it gains nothing" if full is site.node else f"{full.op} has no place for it"
+    require(gains, "no-gain", f"{why}: as many operators would be left as there are", full.label)
     require_small(move, normalizes=normalizes)
 
 

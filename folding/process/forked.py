@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -39,8 +40,11 @@ def forked(work: Callable[[], bytes], doing: str, seconds: int, memory: int) -> 
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         result = pipe.read()
-    if os.waitpid(child, 0)[1] != DONE:
-        raise RuntimeError(result.decode() or f"the process that {doing} died")
+    status = os.waitpid(child, 0)[1]
+    if status != DONE:
+        ran_out = os.waitstatus_to_exitcode(status) == -getattr(signal, "SIGXCPU", 0)
+        end = f"used its {seconds} s of processor time" if ran_out else "died"
+        raise RuntimeError(result.decode() or f"the process that {doing} {end}")
     return result
 
 

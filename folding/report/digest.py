@@ -12,8 +12,9 @@ from folding.report.model import BATCH_NORMALIZATION
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from folding.report.model import Outcome, OutputError, Refusal, Report, Verification
+    from folding.report.model import Leftover, Outcome, OutputError, Refusal, Report, Verification
 
+_Stays = TypeVar("_Stays", "Outcome", "Leftover")
 _Key = TypeVar("_Key", str, tuple[str, str])
 
 SIZE_UNITS = ("bytes", "kB", "MB", "GB", "TB")
@@ -23,6 +24,7 @@ SIGNIFICANT_DIGITS = 3  # of a size, a scale and an error: more is noise to a re
 ELLIPSIS = "..."
 
 OTHER = "other per-channel maps"
+NOTHING = "nothing"  # what to do where a refusal has no hint
 
 STATUS_WORDS = {"folded": "folded", "split": "folded in part", "merged": "merged", "removed": "removed", "kept": "kept"}
 
@@ -37,6 +39,7 @@ OTHER_TITLES = {
     "merged": "Merged with a neighbouring map",
     "removed": "Removed, no other node had to change",
 }
+STAYS_TITLE, LEFT_TITLE = "What stays, and why", "What is left of those folded in part, and why"
 TITLES = (*FOLDED_TITLES.values(), *OTHER_TITLES.values())
 
 
@@ -56,7 +59,7 @@ def shorten(text: str, width: int) -> str:
     return text[: room - tail] + ELLIPSIS + text[len(text) - tail :]
 
 
-def short_name(outcome: Outcome) -> str:
+def short_name(outcome: Outcome | Leftover) -> str:
     """The node's printable name, without a last part that repeats the operator (as PyTorch's exporters write it)."""
     scope = outcome.node.removesuffix(f"/{outcome.operator}")
     return printable(outcome.node if scope in ("", outcome.node) else f"{scope}/{ELLIPSIS}")
@@ -170,9 +173,20 @@ def headline(report: Report) -> str:
         return "Nothing to fold: the model holds no BatchNormalization and no other per-channel map"
     verb = "can be folded" if report.target is None else "folded"
     lost = ", but the result is wrong and was thrown away" if report.verification.status == "failed" else ""
+    rest = lost or offered(report)
     if not bn.total:
-        return f"No BatchNormalization; {other.sentence(OTHER, verb)}{lost}"
-    return bn.sentence("BatchNormalization" if bn.total == 1 else "BatchNormalizations", verb) + lost
+        return f"No BatchNormalization; {other.sentence(OTHER, verb)}{rest}"
+    return bn.sentence("BatchNormalization" if bn.total == 1 else "BatchNormalizations", verb) + rest
+
+
+def offered(report: Report) -> str:
+    """What more folds with other options: ``; 40 fold with --freeze-initializers, 12 more with --clamp always``."""
+    has_more, said = tally(report.outcomes, bn=any(map(is_bn, report.outcomes))).whole > 0, ""
+    for offer in report.offers:
+        verb = "" if said else " folds" if offer.more == 1 else " fold"
+        said += f"{', ' if said else '; '}{offer.more:,}{' more' if has_more else ''}{verb} with {offer.option}"
+        has_more = True
+    return said
 
 
 def worst_output(outputs: Sequence[OutputError]) -> OutputError:
@@ -221,9 +235,14 @@ class FoldGroup:
 
 @dataclass(frozen=True)
 class KeptGroup:
-    """Affine maps that stay with the same pair of codes."""
+    """Affine maps that stay, or what is left of some, with the same pair of codes."""
 
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[Outcome | Leftover, ...]
+
+    @property
+    def operators(self) -> str:
+        """The different operators: ``Mul, Add``."""
+        return ", ".join(dict.fromkeys(outcome.operator for outcome in self.outcomes))
 
     @property
     def refusals(self) -> tuple[tuple[str, tuple[Refusal, ...]], ...]:
@@ -236,9 +255,14 @@ class KeptGroup:
 
     @property
     def hints(self) -> tuple[str, ...]:
-        """The hints for the user, each once."""
-        met = (refusal.hint for _, refusals in self.refusals for refusal in refusals)
-        return tuple(dict.fromkeys(hint for hint in met if hint))
+        """What the user can do, each once; "nothing" where nothing can be done."""
+        met = [refusal.hint for _, refusals in self.refusals for refusal in refusals]
+        return tuple(dict.fromkeys(filter(None, met))) or (NOTHING,) * bool(met)
+
+    def sentence(self, shown: int) -> str:
+        """All of it on one line: ``backward: a shift does not pass zero padding [zero-padding]; what to do: ...``."""
+        ways = [f"{way}: {reasons(met, shown)} [{met[0].code}]" for way, met in self.refusals]
+        return "; ".join([*ways, *(f"what to do: {hint}" for hint in self.hints)])
 
 
 def code_of(refusal: Refusal | None) -> str:
@@ -266,7 +290,21 @@ def fold_groups(outcomes: Iterable[Outcome]) -> tuple[FoldGroup, ...]:
 
 def kept_groups(outcomes: Iterable[Outcome]) -> tuple[KeptGroup, ...]:
     """The affine maps that stayed, grouped by the codes of their two refusals, the largest group first."""
-    groups = _grouped((o for o in outcomes if o.status == "kept"), lambda o: (code_of(o.backward), code_of(o.forward)))
+    return _by_codes(o for o in outcomes if o.status == "kept")
+
+
+def left_groups(outcomes: Iterable[Outcome]) -> tuple[KeptGroup, ...]:
+    """What is left of the maps that folded in part, each operator once, grouped as `kept_groups`."""
+    return _by_codes(dict.fromkeys(left for outcome in outcomes for left in outcome.left))
+
+
+def place_of(left: Leftover) -> str:
+    """Where an operator that is left stands: ``behind conv1``."""
+    return f"behind {printable(left.after)}" if left.after else "at an input of the graph"
+
+
+def _by_codes(those: Iterable[_Stays]) -> tuple[KeptGroup, ...]:
+    groups = _grouped(those, lambda o: (code_of(o.backward), code_of(o.forward)))
     return tuple(KeptGroup(group) for group in sorted(groups.values(), key=len, reverse=True))
 
 
@@ -276,8 +314,8 @@ def _title(outcome: Outcome) -> str:
     return FOLDED_TITLES[outcome.direction or "backward", bool(outcome.path)]
 
 
-def _grouped(outcomes: Iterable[Outcome], key: Callable[[Outcome], _Key]) -> dict[_Key, tuple[Outcome, ...]]:
-    groups: dict[_Key, list[Outcome]] = {}
+def _grouped(outcomes: Iterable[_Stays], key: Callable[[_Stays], _Key]) -> dict[_Key, tuple[_Stays, ...]]:
+    groups: dict[_Key, list[_Stays]] = {}
     for outcome in outcomes:
         groups.setdefault(key(outcome), []).append(outcome)
     return {k: tuple(group) for k, group in groups.items()}

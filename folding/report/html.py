@@ -5,12 +5,16 @@ The page is built as a tree, not as text, so a name from a model can never becom
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from xml.etree.ElementTree import tostring
 
 from folding.report.digest import (
+    LEFT_TITLE,
+    NOTHING,
     OTHER,
     STATUS_WORDS,
+    STAYS_TITLE,
     Tally,
     code_of,
     counted,
@@ -19,6 +23,8 @@ from folding.report.digest import (
     headline,
     is_bn,
     kept_groups,
+    left_groups,
+    place_of,
     printable,
     reasons,
     scale_range,
@@ -28,6 +34,7 @@ from folding.report.digest import (
     verdict,
     worst_output,
 )
+from folding.report.model import BATCH_NORMALIZATION, Leftover
 from folding.report.pictures import Axis, histogram, ruler, share, tag
 from folding.report.style import STYLE
 
@@ -40,6 +47,7 @@ if TYPE_CHECKING:
     from folding.report.pictures import Child
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+FLAG = re.compile(r"(--[a-z-]+)")
 NAMES_OPEN = 12  # longer lists of names are closed at first
 ROWS_OPEN = 40  # a longer table of decomposed affine maps is closed too, because readers rarely need it
 REASONS_SHOWN = 3
@@ -53,17 +61,24 @@ def render_html(report: Report) -> str:
     """The whole report as a page; every affine map is listed, with a picture of its scales."""
     bn = [o for o in report.outcomes if is_bn(o)]
     others = [o for o in report.outcomes if not is_bn(o)]
-    groups = kept_groups(bn) + kept_groups(others)
-    anchors = {id(o): f"stay-{i}" for i, group in enumerate(groups, 1) for o in group.outcomes}
+    anchors = _anchors(bn, "stay", "left") | _anchors(others, "other-kept", "other-left")
     sections = [
         *_verification(report),
         *_affines("BatchNormalization", "batch-normalization", bn, anchors),
+        *_stays(STAYS_TITLE, "stay", kept_groups(bn)),
+        *_stays(LEFT_TITLE, "left", left_groups(bn)),
         *_affines(OTHER.capitalize(), "other-maps", others, anchors),
-        *_stays(groups),
         *_notes(report.notes),
     ]
     body = tag("body", tag("main", _header(report), _tiles(report), _contents(sections), sections), _footer(report))
     return f"<!doctype html>\n{_written(tag('html', _head(report), body, lang='en'))}\n"
+
+
+def _anchors(outcomes: Sequence[Outcome], stay: str, left: str) -> dict[int, str]:
+    """Where the reasons are, by the identity of a map that stays or folded in part."""
+    found = {id(o): f"{stay}-{i}" for i, group in enumerate(kept_groups(outcomes), 1) for o in group.outcomes}
+    places = {one: f"{left}-{i}" for i, group in enumerate(left_groups(outcomes), 1) for one in group.outcomes}
+    return found | {id(o): places[o.left[0]] for o in outcomes if o.left}
 
 
 def _written(page: Element) -> str:
@@ -86,14 +101,20 @@ def _head(report: Report) -> Element:
 
 
 def _header(report: Report) -> Element:
-    status = report.verification.status
-    text = f"{VERDICT_MARKS[status]} {printable(verdict(report.verification))}"
+    text = f"{VERDICT_MARKS[report.verification.status]} {printable(verdict(report.verification))}"
+    status = report.verification.status if report.target is not None else "planned"
     return tag(
         "header",
         tag("p", tag("code", printable(deed(report))), class_="soft"),
-        tag("h1", headline(report)),
+        tag("h1", _flagged(headline(report))),
         tag("p", text, class_=f"verdict {status.replace(' ', '-')}"),
     )
+
+
+def _flagged(text: str) -> list[Child]:
+    """The text, in which no flag of the command line is broken into two lines."""
+    parts = FLAG.split(text)
+    return [tag("span", part, class_="flag") if FLAG.fullmatch(part) else part for part in parts if part]
 
 
 def _tiles(report: Report) -> Element:
@@ -164,7 +185,8 @@ def _verification(report: Report) -> Iterator[Element]:
 def _output(output: OutputError) -> Element:
     figures = (output.max_absolute, output.max_relative, output.tolerance, output.noise)
     chip = tag("span", "ok" if output.ok else "failed", class_=f"chip {'good' if output.ok else 'wrong'}")
-    numbers = [tag("td", figure(number), class_="number") for number in figures]
+    labelled = zip(NUMBER_COLUMNS, figures, strict=False)
+    numbers = [tag("td", figure(number), class_="number", data_label=label) for label, number in labelled]
     return tag("tr", tag("th", _code(output.name), scope="row"), numbers, tag("td", chip))
 
 
@@ -179,8 +201,20 @@ def _affines(title: str, anchor: str, outcomes: Sequence[Outcome], anchors: Mapp
     heads: list[Child] = ["Node", "Outcome", "Where to, or why not", "|scale|", ruler(axis)]
     rows = [_affine(outcome, axis, anchors) for outcome in outcomes]
     table = _table(caption, heads, rows)
-    is_aside = not is_bn(outcomes[0]) and len(rows) > ROWS_OPEN
-    yield _section(title, anchor, _closable(table, len(rows)) if is_aside else table)
+    if is_bn(outcomes[0]):
+        yield _section(title, anchor, table)
+    else:
+        shown = _closable(table, len(rows)) if len(rows) > ROWS_OPEN else table
+        yield _section(
+            title, anchor, shown, _asides("kept", kept_groups(outcomes)), _asides("left", left_groups(outcomes))
+        )
+
+
+def _asides(verb: str, groups: Sequence[KeptGroup]) -> Iterator[Element]:
+    """One line for each group of maps that are no normalizations; it opens to show their names."""
+    for i, group in enumerate(groups, 1):
+        said = f"{len(group.outcomes):,} {group.operators} {verb}; {group.sentence(REASONS_SHOWN)}"
+        yield tag("details", tag("summary", printable(said)), _names(group), id=f"other-{verb}-{i}", class_="aside")
 
 
 def _affine(outcome: Outcome, axis: Axis, anchors: Mapping[int, str]) -> Element:
@@ -190,8 +224,8 @@ def _affine(outcome: Outcome, axis: Axis, anchors: Mapping[int, str]) -> Element
         "tr",
         tag("th", _code(outcome.node), operator, scope="row"),
         tag("td", _outcome(outcome, anchors), class_="outcome"),
-        tag("td", _destination(outcome)),
-        tag("td", scale_range(outcome), channels, class_="number"),
+        tag("td", _destination(outcome), class_="to"),
+        tag("td", scale_range(outcome), channels, class_="number", data_label="|scale|"),
         tag("td", histogram(outcome, axis)),
     )
 
@@ -208,18 +242,17 @@ def _destination(outcome: Outcome) -> list[Child]:
 
 
 def _outcome(outcome: Outcome, anchors: Mapping[int, str]) -> list[Child]:
-    chip = tag(
-        "span", STATUS_WORDS[outcome.status], class_=f"chip {STATUS_CLASSES.get(outcome.status, 'good')}".strip()
-    )
-    if outcome.status == "kept":
-        return [tag("a", chip, href=f"#{anchors[id(outcome)]}")]
-    return [chip, f" {outcome.direction}"]
+    kind = STATUS_CLASSES.get(outcome.status, "good") if is_bn(outcome) or outcome.status != "kept" else ""
+    chip = tag("span", STATUS_WORDS[outcome.status], class_=f"chip {kind}".strip())
+    shown = tag("a", chip, href=f"#{anchors[id(outcome)]}") if id(outcome) in anchors else chip
+    return [shown, f" {outcome.direction}".rstrip()]
 
 
 def _code(name: str) -> Element:
-    """The name as code, with possible line breaks before each scope."""
-    first, *scopes = printable(name).split("/")
-    return tag("code", first, [part for scope in scopes for part in (tag("wbr"), f"/{scope}")])
+    """The name as code, with possible line breaks before each scope but the first."""
+    shown = printable(name)
+    first, *scopes = shown[1:].split("/")
+    return tag("code", shown[:1] + first, [part for scope in scopes for part in (tag("wbr"), f"/{scope}")])
 
 
 def _codes(names: Iterable[str]) -> list[Child]:
@@ -227,14 +260,13 @@ def _codes(names: Iterable[str]) -> list[Child]:
     return parts[1:]
 
 
-def _stays(groups: Sequence[KeptGroup]) -> Iterator[Element]:
+def _stays(title: str, anchor: str, groups: Sequence[KeptGroup]) -> Iterator[Element]:
     if groups:
-        cards = [_stay(group, f"stay-{i}") for i, group in enumerate(groups, 1)]
-        yield _section("What stays, and why", "stays", cards)
+        cards = [_stay(group, f"{anchor}-{i}") for i, group in enumerate(groups, 1)]
+        yield _section(title, f"{anchor}s", cards)
 
 
 def _stay(group: KeptGroup, anchor: str) -> Element:
-    operators = ", ".join(dict.fromkeys(printable(o.operator) for o in group.outcomes))
     ways = [
         part
         for way, refusals in group.refusals
@@ -243,17 +275,27 @@ def _stay(group: KeptGroup, anchor: str) -> Element:
             tag("dd", printable(reasons(refusals, REASONS_SHOWN)), " ", tag("code", refusals[0].code, class_="code")),
         )
     ]
+    is_amber = group.operators == BATCH_NORMALIZATION
     todo = [
-        part for hint in group.hints for part in (tag("dt", "What to do"), tag("dd", printable(hint), class_="todo"))
+        part
+        for hint in group.hints
+        for part in (
+            tag("dt", "What to do"),
+            tag("dd", printable(hint), class_="todo" if is_amber and hint != NOTHING else ""),
+        )
     ]
-    names = tag("ul", [tag("li", _code(o.node), _places(o)) for o in group.outcomes])
+    names = _names(group)
     return tag(
         "article",
-        tag("h3", f"{len(group.outcomes):,} {operators}"),
+        tag("h3", printable(f"{len(group.outcomes):,} {group.operators}")),
         tag("dl", ways, todo),
         _closable(names, len(group.outcomes), is_open=len(group.outcomes) <= NAMES_OPEN),
         id=anchor,
     )
+
+
+def _names(group: KeptGroup) -> Element:
+    return tag("ul", [tag("li", _code(o.node), _places(o)) for o in group.outcomes])
 
 
 def _closable(content: Element, number: int, *, is_open: bool = False) -> Element:
@@ -263,10 +305,10 @@ def _closable(content: Element, number: int, *, is_open: bool = False) -> Elemen
     return details
 
 
-def _places(outcome: Outcome) -> Element:
+def _places(outcome: Outcome | Leftover) -> Element:
     refusals = (("backward", outcome.backward), ("forward", outcome.forward))
     met = [f"{way} at {printable(refusal.at)}" for way, refusal in refusals if refusal and refusal.at]
-    return _line(", ".join(met))
+    return _line(", ".join(([place_of(outcome)] if isinstance(outcome, Leftover) else []) + met))
 
 
 def _notes(notes: Sequence[str]) -> Iterator[Element]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from folding.report.digest import (
+    LEFT_TITLE,
     OTHER,
     STATUS_WORDS,
-    counted,
+    STAYS_TITLE,
     deed,
     figure,
     fold_groups,
     headline,
     is_bn,
     kept_groups,
+    left_groups,
     printable,
     reasons,
     scale_range,
@@ -21,6 +23,7 @@ from folding.report.digest import (
     sizes,
     verdict,
 )
+from folding.report.model import Leftover
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -86,17 +89,18 @@ def _outputs(outputs: Sequence[OutputError]) -> Iterator[str]:
 
 
 def _kind(title: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
-    folds, stays = fold_groups(outcomes), kept_groups(outcomes)
-    if folds or stays:
+    folds = fold_groups(outcomes)
+    if outcomes:
         yield f"## {title}"
     for group in folds:
         yield f"### {group.title}: {len(group.outcomes):,}"
         yield "\n".join(_fold_rows(group.outcomes))
-    if stays:
-        yield f"### What stays, and why: {sum(len(group.outcomes) for group in stays):,}"
-    for kept in stays:
-        yield f"**{counted(len(kept.outcomes), 'node')}**"
-        yield "\n".join(_kept_lines(kept))
+    for heading, groups in ((STAYS_TITLE, kept_groups(outcomes)), (LEFT_TITLE, left_groups(outcomes))):
+        if groups:
+            yield f"### {heading}: {sum(len(group.outcomes) for group in groups):,}"
+        for kept in groups:
+            yield f"**{len(kept.outcomes):,} {prose(kept.operators)}**"
+            yield "\n".join(_kept_lines(kept, brief=not is_bn(outcomes[0])))
 
 
 def _fold_rows(outcomes: Iterable[Outcome]) -> Iterator[str]:
@@ -108,12 +112,16 @@ def _fold_rows(outcomes: Iterable[Outcome]) -> Iterator[str]:
         yield f"| {code(o.node)} | {prose(o.operator)} | {what} | {into} | {through} | {scale_range(o)} |"
 
 
-def _kept_lines(group: KeptGroup) -> Iterator[str]:
-    for way, refusals in group.refusals:
-        yield f"- {way}: {prose(reasons(refusals, REASONS_SHOWN))} (`{refusals[0].code}`)"
-    yield from (f"- what to do: {prose(hint)}" for hint in group.hints)
+def _kept_lines(group: KeptGroup, *, brief: bool) -> Iterator[str]:
+    """The reasons, hints and names of a group; the reasons and hints of maps that are no normalizations on one line."""
+    if brief:
+        yield f"- {prose(group.sentence(REASONS_SHOWN))}"
+    else:
+        for way, refusals in group.refusals:
+            yield f"- {way}: {prose(reasons(refusals, REASONS_SHOWN))} (`{refusals[0].code}`)"
+        yield from (f"- what to do: {prose(hint)}" for hint in group.hints)
     names = [f"{code(o.node)}{_places(o)}" for o in group.outcomes]
-    if len(names) <= NAMES_OPEN:
+    if len(names) <= NAMES_OPEN and not brief:
         yield from (f"- {name}" for name in names)
     else:
         yield "\n<details><summary>all of them</summary>\n"
@@ -121,7 +129,8 @@ def _kept_lines(group: KeptGroup) -> Iterator[str]:
         yield "\n</details>"
 
 
-def _places(outcome: Outcome) -> str:
+def _places(outcome: Outcome | Leftover) -> str:
     refusals = (("backward", outcome.backward), ("forward", outcome.forward))
-    met = [f"{way} at {code(refusal.at)}" for way, refusal in refusals if refusal and refusal.at]
+    met = [f"behind {code(outcome.after)}"] if isinstance(outcome, Leftover) and outcome.after else []
+    met += [f"{way} at {code(refusal.at)}" for way, refusal in refusals if refusal and refusal.at]
     return f": {', '.join(met)}" if met else ""

@@ -7,7 +7,7 @@ import math
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from html import escape
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from folding.options import as_flags
 from folding.report import forms
@@ -16,6 +16,7 @@ Status = Literal["folded", "split", "merged", "kept", "removed"]
 VerificationStatus = Literal["verified", "failed", "not verified"]
 
 BATCH_NORMALIZATION = "BatchNormalization"
+_Refused = TypeVar("_Refused", "Outcome", "Leftover")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,25 @@ class Refusal:
     reason: str
     at: str
     hint: str
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """The operator that is left of a map that folded in part.
+
+    Attributes:
+        node: the name of the operator.
+        operator: Mul or Add.
+        after: the name of the operator whose result it reads; "" where that is an input of the graph.
+        backward: why it does not move backward.
+        forward: why it does not move forward.
+    """
+
+    node: str
+    operator: str
+    after: str
+    backward: Refusal | None = None
+    forward: Refusal | None = None
 
 
 SCALES_SHOWN = 64
@@ -58,6 +78,7 @@ class Outcome:
         shift_max: the largest |shift|.
         backward: why it did not move backward, where it was kept.
         forward: why it did not move forward, where it was kept.
+        left: the operators that are left of it, where it was split; several maps may share one.
     """
 
     node: str
@@ -74,6 +95,7 @@ class Outcome:
     shift_max: float = 0.0
     backward: Refusal | None = None
     forward: Refusal | None = None
+    left: tuple[Leftover, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,6 +154,19 @@ class Verification:
         return replace(self, reason=as_flags(self.reason))
 
 
+@dataclass(frozen=True)
+class Offer:
+    """What more folds with another option: found out by planning again, with it and those of the offers before it.
+
+    Attributes:
+        option: the option, as Python writes it: ``clamp="always"``.
+        more: how many more BatchNormalizations fold, none of them only in part; other maps, where the model has none.
+    """
+
+    option: str
+    more: int
+
+
 @dataclass(frozen=True, repr=False)
 class Report:
     """The report of one fold; `as_dict` is the JSON form and its keys are stable.
@@ -151,6 +186,7 @@ class Report:
         verification: the comparison of both models.
         seconds: how long it took, in seconds.
         notes: what else a user should know, a sentence each.
+        offers: what more folds with other options; each adds to those before it.
     """
 
     version: str
@@ -167,6 +203,7 @@ class Report:
     verification: Verification
     seconds: float = 0.0
     notes: tuple[str, ...] = field(default=())
+    offers: tuple[Offer, ...] = ()
 
     def __repr__(self) -> str:
         return forms.line(self)
@@ -208,17 +245,20 @@ class Report:
         return report
 
     def with_flags(self) -> Report:
-        """The same report for a command line: hints, notes and reasons name flags, not Python's options."""
+        """The same report for a command line: hints, notes, offers and reasons name flags, not Python's options."""
         outcomes = tuple(
-            replace(outcome, backward=_with_flags(outcome.backward), forward=_with_flags(outcome.forward))
-            for outcome in self.outcomes
+            replace(_with_flags(outcome), left=tuple(map(_with_flags, outcome.left))) for outcome in self.outcomes
         )
         notes = tuple(map(as_flags, self.notes))
-        return replace(self, outcomes=outcomes, verification=self.verification.with_flags(), notes=notes)
+        offers = tuple(replace(offer, option=as_flags(offer.option)) for offer in self.offers)
+        verification = self.verification.with_flags()
+        return replace(self, outcomes=outcomes, verification=verification, notes=notes, offers=offers)
 
 
-def _with_flags(refusal: Refusal | None) -> Refusal | None:
-    return None if refusal is None else replace(refusal, hint=as_flags(refusal.hint))
+def _with_flags(refused: _Refused) -> _Refused:
+    """The same map or leftover for a command line."""
+    backward, forward = (met and replace(met, hint=as_flags(met.hint)) for met in (refused.backward, refused.forward))
+    return replace(refused, backward=backward, forward=forward)
 
 
 def json_ready(value: Any) -> Any:

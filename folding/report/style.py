@@ -25,7 +25,7 @@ h3 { font-size: 1rem; margin: 0 0 .5rem; }
 p { margin: .3rem 0; }
 a { color: var(--accent); }
 code { font: .86em/1.45 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; }
-code, .verdict, dd { overflow-wrap: anywhere; }
+body { overflow-wrap: anywhere; }
 .soft, caption { color: var(--soft); }
 .verdict { display: inline-block; margin: .8rem 0 0; padding: .4rem .8rem; border-radius: .5rem; }
 .verified { color: var(--good); background: var(--good-bg); }
@@ -36,7 +36,7 @@ code, .verdict, dd { overflow-wrap: anywhere; }
 .tile { padding: 1rem 1.2rem; }
 .tile dt { color: var(--soft); font-size: .85rem; }
 .tile dd { margin: 0; }
-.big { font-size: 1.3rem; font-weight: 650; white-space: nowrap; font-variant-numeric: tabular-nums; }
+.big { font-size: 1.3rem; font-weight: 650; font-variant-numeric: tabular-nums; }
 .was { color: var(--soft); font-weight: 400; }
 .share { display: block; width: 100%; height: 6px; margin-top: .6rem; border-radius: 3px; }
 .track { fill: var(--chip); }
@@ -47,6 +47,8 @@ nav a { margin-right: 1.25rem; }
 table { border-collapse: collapse; width: 100%; }
 caption { text-align: left; padding: .75rem 1rem; font-size: .9rem; }
 th, td { padding: .45rem 1rem; text-align: left; vertical-align: middle; border-top: 1px solid var(--line); }
+thead th, .outcome, .number, .chip { overflow-wrap: normal; }
+tbody th, .to { min-width: 12rem; }
 thead th { font-size: .8rem; font-weight: 600; color: var(--soft); white-space: nowrap; vertical-align: bottom; }
 tbody th { font-weight: 400; }
 .outcome { white-space: nowrap; }
@@ -65,16 +67,37 @@ svg text { fill: var(--soft); font-size: 10px; font-weight: 400; }
 .dead { fill: var(--bad); }
 .axis { fill: none; stroke: var(--soft); opacity: .5; }
 article { padding: 1rem 1.2rem; margin: 0 0 1rem; break-inside: avoid-page; }
-article dl { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1rem; margin: 0 0 .6rem; }
+article dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .3rem 1rem; margin: 0 0 .6rem; }
 article dt { color: var(--soft); }
 article dd { margin: 0; }
 .todo { color: var(--warn); }
+.planned { color: var(--soft); background: var(--chip); }
+.aside { margin-top: .6rem; }
+.aside > summary { color: var(--ink); }
+.flag { white-space: nowrap; }
 summary { cursor: pointer; color: var(--accent); }
 details .table { margin-top: .75rem; }
 details ul { margin: .5rem 0 0; padding-left: 1.2rem; columns: 26rem; column-gap: 2rem; }
 li { break-inside: avoid; margin-bottom: .2rem; }
 :target { outline: 2px solid var(--accent); outline-offset: 4px; }
 footer { margin-top: 3rem; font-size: .85rem; color: var(--soft); }
+@media (max-width: 52rem) {
+  /* A row becomes a small card: nothing has to be scrolled sideways on a telephone. */
+  body { padding-inline: 1rem; }
+  .table { overflow: visible; background: none; border: 0; }
+  table, caption, tbody, tr, th[scope="row"], td { display: block; width: auto; min-width: 0; }
+  caption { padding: 0 0 .8rem; }
+  thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+  tbody tr { background: var(--card); border: 1px solid var(--line); border-radius: .75rem; padding: .6rem 1rem; }
+  tbody tr + tr { margin-top: .7rem; }
+  th, td { border: 0; padding: .2rem 0; }
+  .number { text-align: left; white-space: normal; }
+  td[data-label] { display: flex; justify-content: space-between; gap: 1rem; }
+  td[data-label]:empty { display: none; }
+  td[data-label]::before { content: attr(data-label); color: var(--soft); }
+  article dl { grid-template-columns: minmax(0, 1fr); gap: .1rem; }
+  article dd { margin-bottom: .5rem; }
+}
 @media print {
   :root { --page: #fff; }
   body { max-width: none; padding: 0; font-size: 11px; }

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from folding.report.digest import (
+    LEFT_TITLE,
+    NOTHING,
     OTHER,
+    STAYS_TITLE,
     beside,
-    code_of,
     deed,
     figure,
     fold_groups,
     headline,
     is_bn,
     kept_groups,
+    left_groups,
     listed,
+    place_of,
     places,
     printable,
     reasons,
@@ -28,9 +32,10 @@ from folding.report.digest import (
     tally,
     verdict,
 )
+from folding.report.model import Leftover
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from folding.report.digest import FoldGroup, KeptGroup
     from folding.report.model import Outcome, OutputError, Report, Verification
@@ -78,6 +83,7 @@ def render_text(report: Report, *, width: int = DEFAULT_WIDTH, colour: bool = Fa
         _opening(report, page),
         *_folded(report, page),
         *_kept(report, page),
+        *_left(report, page),
         *_others(report, page),
         [line for note in report.notes for line in page.wrap("Note: ", note)],
     ]
@@ -188,7 +194,15 @@ def _kept(report: Report, page: Page) -> Iterator[list[str]]:
     groups = kept_groups(o for o in report.outcomes if is_bn(o))
     for i, group in enumerate(groups):
         total = sum(len(g.outcomes) for g in groups)
-        heading = [page.paint(f"What stays, and why: {total:,}", "bold")] if i == 0 else []
+        heading = [page.paint(f"{STAYS_TITLE}: {total:,}", "bold")] if i == 0 else []
+        yield [*heading, *_kept_lines(group, page)]
+
+
+def _left(report: Report, page: Page) -> Iterator[list[str]]:
+    groups = left_groups(o for o in report.outcomes if is_bn(o))
+    for i, group in enumerate(groups):
+        total = sum(len(g.outcomes) for g in groups)
+        heading = [page.paint(f"{LEFT_TITLE}: {total:,}", "bold")] if i == 0 else []
         yield [*heading, *_kept_lines(group, page)]
 
 
@@ -201,11 +215,18 @@ def _kept_lines(group: KeptGroup, page: Page) -> Iterator[str]:
         yield from page.wrap(f"{lead}{way:<11}", f"{reasons(refusals, REASONS_SHOWN)}{at} [{refusals[0].code}]")
         lead = margin
     for hint in group.hints:
-        yield from page.wrap(f"{margin}{'what to do':<11}", hint, "yellow")
-    half = page.width // 2
-    names = [o.node if len(o.node) <= half else shorten(short_name(o), half) for o in group.outcomes]
+        yield from page.wrap(f"{margin}{'what to do':<11}", hint, "dim" if hint == NOTHING else "yellow")
+    names = [_name(outcome, page.width // 2) for outcome in group.outcomes]
     more = f"; {page.more}" if len(names) > NAMES_SHOWN else ""
     yield from page.wrap(f"{lead if lead == count else margin}{'nodes':<11}", listed(names, NAMES_SHOWN) + more, "dim")
+
+
+def _name(outcome: Outcome | Leftover, width: int) -> str:
+    """The name of what stays; of what is left of a map also its operator and its place."""
+    name = outcome.node if len(outcome.node) <= width else shorten(short_name(outcome), width)
+    if not isinstance(outcome, Leftover):
+        return name
+    return f"{outcome.operator} {name} {shorten(place_of(outcome), width)}"
 
 
 def _others(report: Report, page: Page) -> Iterator[list[str]]:
@@ -217,16 +238,9 @@ def _others(report: Report, page: Page) -> Iterator[list[str]]:
     lines = [page.paint(heading, "bold")]
     for group in fold_groups(others):
         lines += [f"{INDENT}{group.title}: {len(group.outcomes):,}"]
-        lines += [INDENT + line for line in _fold_lines(group, OTHER_ROWS_SHOWN, Page(page.width - 2, page.colour))]
-    yield lines + page.wrap(f"{INDENT}Stay: ", _codes(others)) if gone.stay else lines
-
-
-def _codes(others: Iterable[Outcome]) -> str:
-    groups = kept_groups(others)
-    return ", ".join(f"{len(g.outcomes):,} [{_code_pair(g)}]" for g in groups)
-
-
-def _code_pair(group: KeptGroup) -> str:
-    first = group.outcomes[0]
-    codes = dict.fromkeys(filter(None, (code_of(first.backward), code_of(first.forward))))
-    return " | ".join(codes) or "no reason given"
+        lines += [INDENT + line for line in _fold_lines(group, OTHER_ROWS_SHOWN, replace(page, width=page.width - 2))]
+    for verb, groups in (("kept", kept_groups(others)), ("left", left_groups(others))):
+        for kept in groups:
+            said = f"{kept.operators} {verb}; {kept.sentence(REASONS_SHOWN)}"
+            lines += page.wrap(f"{INDENT}{len(kept.outcomes):,} x ", said)
+    yield lines

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from folding.errors import OptionError
+from folding.errors import ModelError, OptionError
 from folding.process.bounds import die_with, lower
 from folding.verification.compare import Comparison
 from folding.verification.job import JOB, RESULT, Job
@@ -38,6 +38,8 @@ def main(folder: Path) -> None:
         _keep(folder, answer)
     except OptionError as error:
         _keep(folder, {"option_error": str(error)})
+    except ModelError as error:
+        _keep(folder, {"model_error": str(error)})
 
 
 def _keep(folder: Path, answer: dict[str, Any]) -> None:

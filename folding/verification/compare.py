@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from folding.errors import ModelError
 from folding.report.model import Verification
 from folding.verification import judge
 from folding.verification.exact import Arbiter, Doubt
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 NO_KERNEL = "could not find an implementation"  # how ONNX Runtime says that it has none for a type
 UNSEEN = "the outputs do not depend on the samples, so an error could not be seen"
 SHARE_IN_DOUBT = 0.25  # of the time limit, for each computation of a model in float64
+# What ONNX Runtime says of a model that breaks the standard (not of one that it is too old for).
+TYPE_ERROR = "Type Error: "
 
 
 class FailedError(Exception):
@@ -52,7 +55,7 @@ class Comparison:
         self._is_interpreted = False
 
     def verdict(self) -> Verification:
-        """Return the verification. Every failure becomes a verdict, except OptionError, which is raised."""
+        """Return the verification. Every failure becomes a verdict; an OptionError or ModelError is raised."""
         try:
             return self._compared()
         except FailedError as error:
@@ -123,6 +126,8 @@ class Comparison:
         try:
             return self._load(self._before)
         except RuntimeRefusalError as error:
+            if TYPE_ERROR in str(error):
+                raise ModelError(f"ONNX Runtime refuses the types of the original model: {error}") from None
             refusal = f"ONNX Runtime cannot load the original: {error}"
         if NO_KERNEL not in refusal.lower():
             raise UnverifiableError(refusal)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from folding.errors import OptionError
+from folding.errors import ModelError, OptionError
 from folding.onnxfile import outputs_fragment, read_facts
 from folding.report.model import OutputError, Verification
 from folding.verification.job import ACTIVITY, AFTER_TAPS, BEFORE_TAPS, JOB, PROGRESS, RESULT, STEPS, Job
@@ -59,7 +59,8 @@ def verify(
     how many there are.
 
     Raises:
-        ModelError: one of the models is missing, corrupt or unsafe. Nothing that they do when they run raises.
+        ModelError: one of the models is missing, corrupt or unsafe, or ONNX Runtime refuses the types of the original.
+            Nothing that they do when they run raises.
         OptionError: `inputs` is no .npz file or does not hold what the model wants; a model is given as something else
             than a path.
     """
@@ -203,6 +204,8 @@ def _cause(status: int) -> str:
 def _parsed(answer: dict[str, Any]) -> Verification:
     if "option_error" in answer:
         raise OptionError(answer["option_error"])
+    if "model_error" in answer:
+        raise ModelError(answer["model_error"])
     outputs, frozen = (tuple(OutputError(**output) for output in answer.pop(name)) for name in ("outputs", "frozen"))
     return Verification(outputs=outputs, frozen=frozen, notes=tuple(answer.pop("notes")), **answer)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from alembic.util import CommandError
 from sqlalchemy import delete
+from sqlalchemy.exc import DBAPIError
 
 from service.ledger.database import Database
 from service.ledger.holdings import SqlHoldings
@@ -38,7 +40,19 @@ def open_ledger(data: Path) -> Ledger:
     """Open the ledger in a data folder, which is created if it does not exist.
 
     Raises:
-        sqlalchemy.exc.SQLAlchemyError, OSError: it cannot be opened.
+        RuntimeError: its file is locked, is no ledger, or one of a newer bnfold.
+        OSError: the folder or the file cannot be made.
     """
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return SqlLedger(Database(data / FILE))
+    path = data / FILE
+    try:
+        return SqlLedger(Database(path))
+    except CommandError:
+        raise RuntimeError(
+            f"{path} was written by a newer bnfold; upgrade bnfold, or name another data folder"
+        ) from None
+    except DBAPIError as error:
+        cause = str(error.orig)
+        locked = "close the program that holds it, and try again"
+        how = locked if "locked" in cause else "restore the file, or name another data folder"
+        raise RuntimeError(f"{path} cannot be used as the ledger: {cause}; {how}") from None

@@ -3,6 +3,7 @@
 import { counted, duration, figure, fileSize, grouped, sizeChange } from "./words.js";
 
 export const OTHER = "other per-channel maps";
+export const NOTHING = "nothing"; // what to do where a refusal has no hint
 export const STATUS_WORDS = {
   folded: "folded",
   split: "folded in part",
@@ -51,8 +52,20 @@ export function headline(report) {
   }
   const verb = report.target === null ? "can be folded" : "folded";
   const lost = report.verification.status === "failed" ? ", but the result is wrong and was thrown away" : "";
-  if (!bn.total) return `No BatchNormalization; ${told(other, OTHER, verb)}${lost}`;
-  return told(bn, bn.total === 1 ? "BatchNormalization" : "BatchNormalizations", verb) + lost;
+  const rest = lost || offered(report);
+  if (!bn.total) return `No BatchNormalization; ${told(other, OTHER, verb)}${rest}`;
+  return told(bn, bn.total === 1 ? "BatchNormalization" : "BatchNormalizations", verb) + rest;
+}
+
+/** What more folds with other options: `; 40 more fold with --freeze-initializers, 12 more with --clamp always`. */
+function offered({ outcomes, offers = [] }) {
+  let hasMore = tally(outcomes, outcomes.some(isBn)).whole > 0;
+  return offers.reduce((said, { option, more }) => {
+    const verb = said ? "" : more === 1 ? " folds" : " fold";
+    const next = `${said ? ", " : "; "}${grouped(more)}${hasMore ? " more" : ""}${verb} with ${option}`;
+    hasMore = true;
+    return said + next;
+  }, "");
 }
 
 /** The smallest and largest |scale|, or the one value they share; "" if the outcome has no channels. */
@@ -94,8 +107,34 @@ export function verdict(verification) {
 
 /** The affines that stay, grouped by the codes of their two refusals, the most frequent first. */
 export function keptGroups(outcomes) {
+  return byCodes(outcomes.filter(({ status }) => status === "kept"));
+}
+
+/** What is left of the affines that folded in part, each operator once, grouped as `keptGroups`. */
+export function leftGroups(outcomes) {
+  const all = outcomes.flatMap(({ left = [] }) => left.map((one) => [JSON.stringify(one), one]));
+  return byCodes([...new Map(all).values()]);
+}
+
+/** Where an operator that is left stands: `behind conv1`. */
+export function placeOf({ after }) {
+  return after ? `behind ${after}` : "at an input of the graph";
+}
+
+/** The different operators of a group: `Mul, Add`. */
+export function operatorsOf(group) {
+  return [...new Set(group.map(({ operator }) => operator))].join(", ");
+}
+
+/** A group's reasons and hints on one line: `backward: a shift does not pass zero padding [zero-padding]; ...`. */
+export function sentenceOf(group, shown) {
+  const ways = waysOf(group).map(([way, met]) => `${way}: ${reasons(met, shown)} [${met[0].code}]`);
+  return [...ways, ...hintsOf(group).map((hint) => `what to do: ${hint}`)].join("; ");
+}
+
+function byCodes(those) {
   const groups = new Map();
-  for (const outcome of outcomes.filter(({ status }) => status === "kept")) {
+  for (const outcome of those) {
     const key = JSON.stringify([outcome.backward?.code ?? "", outcome.forward?.code ?? ""]);
     groups.set(key, [...(groups.get(key) ?? []), outcome]);
   }
@@ -117,8 +156,9 @@ export function reasons(refusals, shown) {
   return different.slice(0, shown).join("; ") + (more > 0 ? `; and ${more} more such` : "");
 }
 
-/** What a user can do: each hint once. */
+/** What a user can do: each hint once; "nothing" where nothing can be done. */
 export function hintsOf(group) {
   const hints = waysOf(group).flatMap(([, refusals]) => refusals.map((refusal) => refusal.hint));
-  return [...new Set(hints.filter(Boolean))];
+  const useful = [...new Set(hints.filter(Boolean))];
+  return useful.length || !hints.length ? useful : [NOTHING];
 }

@@ -22,16 +22,17 @@ export function fill(element, ...children) {
   element.replaceChildren(...nodes(children));
 }
 
-/** Move the focus to an element that is not a control, such as a heading. */
+/** Move the focus to an element, which need not be a control: it may be a heading. */
 export function focusOn(element) {
-  element.setAttribute("tabindex", "-1");
+  if (element.tabIndex < 0) element.setAttribute("tabindex", "-1");
   element.focus({ preventScroll: true });
   element.scrollIntoView({ block: "nearest" });
 }
 
-/** Go to a part of the page that begins with a heading. */
+/** Go to a part of the page that begins with a heading, or opens by its first line. */
 export function goTo(part) {
-  focusOn(part.querySelector("h1, h2, h3"));
+  if (part instanceof HTMLDetailsElement) part.open = true;
+  focusOn(part.querySelector("h1, h2, h3, summary"));
   part.scrollIntoView({ block: "start" });
 }
 

@@ -44,6 +44,8 @@ function before(operator) {
 function itself(outcome, after) {
   const channels = outcome.channels ? `, ${counted(outcome.channels, "channel")}` : "";
   if (!after) return box(outcome.node, outcome.operator + channels, "old");
+  const left = outcome.left?.[0]; // reports of older services name none
+  if (left) return box(left.node, `${left.operator}, left ${left.after ? `behind ${left.after}` : "of it"}`, "left");
   if (outcome.status === "split") return box(outcome.node, "one Mul or Add is left in its place", "left");
   return box("", "", "gone");
 }

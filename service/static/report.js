@@ -1,7 +1,8 @@
 // The report of a fold as part of the page: the main sentence, figures, what was folded where, what stays and why.
 
 import { goTo, h } from "./dom.js";
-import { OTHER, hintsOf, headline, isBn, keptGroups, reasons, sizes, tally, told, verdict, waysOf, worstOutput } from "./digest.js";
+import { NOTHING, OTHER, headline, hintsOf, isBn, keptGroups, leftGroups, operatorsOf, placeOf, reasons } from "./digest.js";
+import { sentenceOf, sizes, tally, told, verdict, waysOf, worstOutput } from "./digest.js";
 import { share } from "./pictures.js";
 import { affineTable, code, outputTable } from "./tables.js";
 import { counted, duration, figure, grouped, labelled, printable, sentence } from "./words.js";
@@ -15,16 +16,24 @@ const MARKS = { verified: "✓", failed: "✗", "not verified": "!" };
 export function reportView(report, name, buttons, level = "h1") {
   const bn = report.outcomes.filter(isBn);
   const others = report.outcomes.filter((outcome) => !isBn(outcome));
-  const groups = [...keptGroups(bn), ...keptGroups(others)];
-  const anchors = new Map(groups.flatMap((group, i) => group.map((outcome) => [outcome, `stay-${i + 1}`])));
+  const anchors = new Map([...anchorsOf(bn, "stay", "left"), ...anchorsOf(others, "other-kept", "other-left")]);
   const sections = [
     report.verification.outputs.length ? section("Verification", "verification", outputTable(report.verification)) : null,
     affines("BatchNormalization", "batch-normalization", bn, anchors),
+    stays("What stays, and why", "stay", keptGroups(bn)),
+    stays("What is left of those folded in part, and why", "left", leftGroups(bn)),
     affines(OTHER.charAt(0).toUpperCase() + OTHER.slice(1), "other-maps", others, anchors),
-    groups.length ? section("What stays, and why", "stays", groups.map((group, i) => stay(group, `stay-${i + 1}`))) : null,
     report.notes.length ? section("Notes", "notes", h("ul", {}, report.notes.map((note) => h("li", {}, printable(note))))) : null,
   ].filter(Boolean);
   return h("article", { class: "report", "aria-labelledby": "report-title" }, header(report, name, buttons, level), tiles(report), contents(sections), sections);
+}
+
+/** Where the reasons are, for each affine that stays or folded in part. */
+function anchorsOf(outcomes, stay, left) {
+  const places = new Map(leftGroups(outcomes).flatMap((group, i) => group.map((one) => [JSON.stringify(one), `${left}-${i + 1}`])));
+  const kept = keptGroups(outcomes).flatMap((group, i) => group.map((outcome) => [outcome, `${stay}-${i + 1}`]));
+  const split = outcomes.filter((outcome) => outcome.left?.length);
+  return [...kept, ...split.map((outcome) => [outcome, places.get(JSON.stringify(outcome.left[0]))])];
 }
 
 function header(report, name, buttons, level) {
@@ -34,7 +43,7 @@ function header(report, name, buttons, level) {
     "header",
     { class: "card" },
     h("p", { class: "soft" }, code(name), time),
-    h(level, { id: "report-title" }, headline(report)),
+    h(level, { id: "report-title" }, labelled(headline(report))),
     h("p", { class: `verdict ${status.replace(" ", "-")}` }, h("span", { "aria-hidden": "true" }, `${MARKS[status] ?? ""} `), labelled(printable(verdict(report.verification)))),
     h("div", { class: "buttons" }, buttons),
   );
@@ -87,28 +96,47 @@ function affines(title, id, outcomes, anchors) {
   if (!outcomes.length) return null;
   const parts = affineTable(outcomes, anchors, id);
   const isAside = id === "other-maps" && outcomes.length > ROWS_OPEN;
-  return section(title, id, isAside ? closable(parts, outcomes.length, false) : parts);
+  const lines = isBn(outcomes[0]) ? [] : [...asides("kept", keptGroups(outcomes)), ...asides("left", leftGroups(outcomes))];
+  return section(title, id, isAside ? closable(parts, outcomes.length, false) : parts, lines);
+}
+
+/** One line for each group of affines that are no normalizations; it opens to show their names. */
+function asides(verb, groups) {
+  return groups.map((group, i) => {
+    const said = `${grouped(group.length)} ${operatorsOf(group)} ${verb}; ${labelled(sentenceOf(group, REASONS_SHOWN))}`;
+    return h("details", { id: `other-${verb}-${i + 1}`, class: "aside" }, h("summary", {}, h("span", {}, printable(said))), names(group));
+  });
+}
+
+function stays(title, id, groups) {
+  return groups.length ? section(title, `${id}s`, groups.map((group, i) => stay(group, `${id}-${i + 1}`))) : null;
+}
+
+function names(group) {
+  return h("ul", { class: "names" }, group.map((one) => h("li", {}, code(one.node), places(one))));
 }
 
 function stay(group, id) {
-  const operators = [...new Set(group.map(({ operator }) => printable(operator)))].join(", ");
   const ways = waysOf(group).flatMap(([way, refusals]) => [
     h("dt", {}, way.charAt(0).toUpperCase() + way.slice(1)),
     h("dd", {}, printable(reasons(refusals, REASONS_SHOWN)), " ", h("code", { class: "code" }, refusals[0].code)),
   ]);
-  const todo = hintsOf(group).flatMap((hint) => [h("dt", {}, "What to do"), h("dd", { class: "todo" }, sentence(labelled(printable(hint))))]);
-  const names = h("ul", { class: "names" }, group.map((outcome) => h("li", {}, code(outcome.node), places(outcome))));
+  const isAmber = group.every(isBn);
+  const advice = (hint) => h("dd", { class: isAmber && hint !== NOTHING ? "todo" : null }, sentence(labelled(printable(hint))));
+  const todo = hintsOf(group).flatMap((hint) => [h("dt", {}, "What to do"), advice(hint)]);
   return h(
     "article",
     { class: "card stay", id, "aria-labelledby": `${id}-title` },
-    h("h3", { id: `${id}-title` }, `${grouped(group.length)} ${operators}`),
+    h("h3", { id: `${id}-title` }, `${grouped(group.length)} ${printable(operatorsOf(group))}`),
     h("dl", {}, ways, todo),
-    closable(names, group.length, group.length <= NAMES_OPEN),
+    closable(names(group), group.length, group.length <= NAMES_OPEN),
   );
 }
 
 function places(outcome) {
-  const met = ["backward", "forward"].filter((way) => outcome[way]?.at).map((way) => `${way} at ${printable(outcome[way].at)}`);
+  const where = "after" in outcome ? [printable(placeOf(outcome))] : []; // what is left of an affine
+  const at = ["backward", "forward"].filter((way) => outcome[way]?.at).map((way) => `${way} at ${printable(outcome[way].at)}`);
+  const met = [...where, ...at];
   return met.length ? h("div", { class: "soft" }, met.join(", ")) : null;
 }
 

@@ -11,10 +11,11 @@ const FILTER_FROM = 16; // tables with at least so many rows have a field to fin
 const COLUMNS = 5;
 const NUMBERS = new Set(["|scale|", "Largest error", "Tolerated", "Relative to the output", "Rounding noise"]); // columns
 
-/** A name as code, with possible line breaks before its scopes. */
+/** A name as code, with possible line breaks before its scopes but the first. */
 export function code(name) {
-  const [first, ...scopes] = printable(name).split("/");
-  return h("code", {}, first, scopes.flatMap((scope) => [h("wbr"), `/${scope}`]));
+  const shown = printable(name);
+  const [first, ...scopes] = shown.slice(1).split("/");
+  return h("code", {}, shown.slice(0, 1) + first, scopes.flatMap((scope) => [h("wbr"), `/${scope}`]));
 }
 
 /** The table of one kind of affines; `anchors` has the places of the reasons for those that stay. */
@@ -70,7 +71,7 @@ function affineRow(outcome, axis, anchors, prefix, i) {
     "tr",
     {},
     h("th", { scope: "row" }, code(outcome.node), isBn(outcome) ? null : soft(printable(outcome.operator))),
-    h("td", { class: "outcome" }, isKept ? why(outcome, anchors.get(outcome)) : gone(outcome), isKept ? null : toggle(outcome, place)),
+    h("td", { class: "outcome" }, isKept ? why(outcome, anchors.get(outcome)) : gone(outcome, anchors.get(outcome)), isKept ? null : toggle(outcome, place)),
     h("td", { class: "to" }, isKept ? [soft("backward: ", outcome.backward?.code), soft("forward: ", outcome.forward?.code)] : destination(outcome)),
     h("td", { class: "number", "data-label": "|scale|" }, scaleRange(outcome), outcome.channels ? soft(counted(outcome.channels, "channel")) : null),
     h("td", { class: "picture" }, histogram(outcome, axis)),
@@ -80,11 +81,14 @@ function affineRow(outcome, axis, anchors, prefix, i) {
 
 /** The button that leads to the reasons. A link would change the URL's fragment, which selects the job. */
 function why(outcome, id) {
-  const spoken = h("span", { class: "hidden" }, `, why ${printable(outcome.node)} stays`);
-  return h("button", { type: "button", class: "chip stays", onclick: () => goTo(byId(id)) }, STATUS_WORDS.kept, spoken);
+  const spoken = h("span", { class: "hidden" }, `, why ${printable(outcome.node)} stays${outcome.left?.length ? " in part" : ""}`);
+  const isAmber = isBn(outcome) && outcome.status === "kept";
+  const kind = isAmber ? "chip reasons stays" : "chip reasons";
+  return h("button", { type: "button", class: kind, onclick: () => goTo(byId(id)) }, STATUS_WORDS[outcome.status], spoken);
 }
 
-function gone(outcome) {
+function gone(outcome, id) {
+  if (id) return [why(outcome, id), ` ${outcome.direction}`];
   const good = outcome.status === "split" ? "" : "good";
   return [h("span", { class: `chip ${good}`.trim() }, STATUS_WORDS[outcome.status] ?? printable(outcome.status)), ` ${outcome.direction}`];
 }

@@ -17,6 +17,7 @@ from folding.command import main as cli
 from folding.command import progress
 from folding.errors import LimitError, ModelError, OptionError
 from folding.options import Options
+from folding.refusal import CODES
 from folding.report.errors import NothingToFoldError, VerificationError
 from folding.report.file import write_report
 from tests.support import ROOT
@@ -87,6 +88,8 @@ def exit_code(argv: list[str]) -> int:
         (FOLD, PermissionError("the folder is read-only"), (2, "bnfold: in.onnx: the folder is read-only\n")),
         (FOLD, ModelError("the file ends early"), (2, "bnfold: in.onnx: the file ends early\n")),
         (FOLD, ModelError("in.onnx: the file ends early"), (2, "bnfold: in.onnx: the file ends early\n")),
+        (["inspect", "a/in.pt"], ModelError("in.pt is a pickle"), (2, "bnfold: a/in.pt is a pickle\n")),
+        (["inspect", "a/in.pt"], ModelError("input x is odd"), (2, "bnfold: a/in.pt: input x is odd\n")),
         (FOLD, ModelError("out.onnx: no such folder"), (2, "bnfold: out.onnx: no such folder\n")),
         (["verify", "a", "b"], ModelError("a: too short"), (2, "bnfold: a: too short\n")),
         (FOLD, ModelError("bad \x1b[31m name"), (2, "bnfold: in.onnx: bad \\x1b[31m name\n")),
@@ -118,13 +121,29 @@ def test_exit_codes_and_messages(
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        ([], "COMMAND"),
-        (["fold"], "IN"),
+        ([], "bnfold: give a command: fold, inspect, verify, explain, help, serve, keys; see `bnfold --help`\n"),
+        (["fodl", "a.onnx"], "bnfold: there is no command 'fodl' (did you mean fold?); see `bnfold --help`\n"),
+        (["help", "convert"], "there is no command 'convert': give fold, inspect, verify,"),
+        (["explain", "zero-pading"], "explain: there is no code 'zero-pading'; did you mean zero-padding?"),
+        (["explain", "xyz"], "explain: there is no code 'xyz'; `bnfold explain` lists them all"),
+        (["keys", "lst"], "there is no command 'lst' (did you mean list?); see `bnfold keys --help`"),
+        (["keys"], "give a command: add, list, revoke, webhook; see `bnfold keys --help`"),
+        (
+            ["keys", "list", "--daat", "x"],
+            "unrecognized arguments: --daat (did you mean --data?) x; see `bnfold keys list --help`",
+        ),
+        (
+            ["serve", "--prot", "80"],
+            "unrecognized arguments: --prot (did you mean --port?) 80; see `bnfold serve --help`",
+        ),
+        (["fold"], "the following arguments are required: IN; see `bnfold fold --help`"),
         (["fold", "in.onnx"], "give -o OUT to write the folded model, or --dry-run"),
         ([*FOLD, "--nonsense"], "unrecognized arguments: --nonsense"),
         ([*FOLD, "--leftover", "drop"], "invalid choice: 'drop'"),
         ([*FOLD, "--verify-timeout", "soon"], "invalid float value: 'soon'"),
-        ([*FOLD, "--freeze-init"], "unrecognized arguments: --freeze-init"),
+        ([*FOLD, "--freeze-init"], "--freeze-init (did you mean --freeze-initializers?); see `bnfold fold --help`"),
+        ([*FOLD, "--clmp=always"], "unrecognized arguments: --clmp=always (did you mean --clamp?)"),
+        ([*FOLD, "a\nb"], "unrecognized arguments: a\\nb; see"),
         ([*FOLD, "--report", "r.pdf"], "'r.pdf' does not say its form; end it in .json, .html, .md"),
         ([*FOLD, "--report", "none/r.md"], "'none/r.md' is in a folder that does not exist; create it first"),
         (["inspect", "in.onnx", "--no-verify"], "unrecognized arguments: --no-verify"),
@@ -135,7 +154,9 @@ def test_usage_errors_come_before_any_work(
     library: Library, capsys: pytest.CaptureFixture[str], argv: list[str], said: str
 ) -> None:
     assert exit_code(argv) == 2
-    assert said in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.count("\n") == 1
     assert library.calls == []
 
 
@@ -177,6 +198,35 @@ def test_every_option_is_in_the_help_of_fold(capsys: pytest.CaptureFixture[str])
         assert option.metadata["help"] in text, option.name
     for default in ("(default: keep)", "(default: yes)", "(default: 300)"):
         assert default in text
+
+
+@pytest.mark.parametrize("command", ["", "fold", "inspect", "verify", "explain", "serve", "keys"])
+def test_help_is_a_command_too(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    said = []
+    for argv in (["help", command], [command, "--help"]):
+        assert exit_code([word for word in argv if word]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] != ""
+
+
+@pytest.mark.parametrize("flag", ["-V", "--version"])
+def test_the_version(capsys: pytest.CaptureFixture[str], flag: str) -> None:
+    assert exit_code([flag]) == 0
+    assert capsys.readouterr().out.startswith("bnfold ")
+
+
+def test_a_code_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(["explain", "zero-padding"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("zero-padding\n\nA shift does not pass zero padding. What to do: put the padding before")
+    assert "It stays:\n\n    x: float" in told
+    assert "It folds:\n\n    x: float" in told
+
+
+def test_all_codes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(["explain"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[: len(CODES)]] == list(CODES)
 
 
 def test_help_lists_every_command_and_exit_code(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 
+from tests.support import ROOT
 from tests.support.models import Model
 from tests.support.processes import listening
 from tests.support.rows.row import out, start
@@ -56,6 +58,22 @@ def test_a_signal_leaves_nothing_behind(source, name, code):
         f"bnfold: {'interrupted' if name == 'SIGINT' else 'terminated'}; nothing was written"
     ]
     assert [path.name for path in folder.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize("module", ["textwrap", "numpy"])
+@pytest.mark.parametrize("catches", [True, False])
+def test_an_interrupt_while_modules_are_imported_ends_quietly(source, tmp_path, module, catches):
+    """One of its own modules and one of the library's; native code may catch what an interrupt raises."""
+    wait = "import time\nprint('importing', flush=True)\ntime.sleep(1000)\n"
+    caught = f"try:\n    exec({wait!r})\nexcept BaseException:\n    raise ImportError from None\n"
+    (tmp_path / f"{module}.py").write_text(caught if catches else wait)
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    command = [*COMMAND, "fold", source, "-o", tmp_path / "folded.onnx"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        assert process.stdout.readline() == b"importing\n"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, errors) == (130, b"bnfold: interrupted; nothing was written\n")
 
 
 COLLISIONS = [

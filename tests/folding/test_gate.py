@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 
 from folding.errors import OptionError
 from folding.rules import RULES
-from tests.support.models import NO_VERIFY, assert_same_function, fold
+from tests.support.models import NO_VERIFY, assert_left, assert_same_function, fold
 from tests.support.strategies.graphs import STEPS, graphs, wrapped
 from tests.support.structures import in_inference_mode, operators
 
@@ -82,6 +82,7 @@ def statuses(before, feeds, options):
     read = {name: value for name, value in feeds.items() if any(name == given.name for given in after.graph.input)}
     assert feeds.keys() - read.keys() <= {t.name for t in before.graph.initializer} or options.freeze_initializers
     assert_same_function(in_inference_mode(before, options), after, feeds, DIGITS)
+    assert_left(after, report)
     try:
         again, second = fold(after, options)
     except OptionError:  # all that `only` named is folded

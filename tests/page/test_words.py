@@ -17,6 +17,7 @@ from folding.report.digest import (
     headline,
     is_bn,
     kept_groups,
+    left_groups,
     printable,
     reasons,
     scale_range,
@@ -68,15 +69,19 @@ def groups(told):
             "nodes": [outcome.node for outcome in group.outcomes],
             "ways": [[way, reasons(met, REASONS_SHOWN)] for way, met in group.refusals],
             "hints": list(group.hints),
+            "operators": group.operators,
+            "sentence": group.sentence(REASONS_SHOWN),
         }
-        for group in kept_groups(told.outcomes)
+        for group in (*kept_groups(told.outcomes), *left_groups(told.outcomes))
     ]
 
 
-GROUPS = """m.keptGroups(x.outcomes).map((group) => ({
+GROUPS = """[...m.keptGroups(x.outcomes), ...m.leftGroups(x.outcomes)].map((group) => ({
   nodes: group.map((outcome) => outcome.node),
   ways: m.waysOf(group).map(([way, met]) => [way, m.reasons(met, 3)]),
   hints: m.hintsOf(group),
+  operators: m.operatorsOf(group),
+  sentence: m.sentenceOf(group, 3),
 }))"""
 
 SHOWN = """(document.getElementById("job").replaceChildren(m.reportView(x, "net.onnx", [])),
@@ -98,7 +103,8 @@ def test_the_page_says_of_a_report_what_the_library_says(visit: Visit, told):
     scales = [scale for outcome in bn for scale in outcome.scales if 0 < scale < float("inf")]
     bins = visit.module("pictures", "x.scales.map((s) => m.binOf(x.axis, s))", {"axis": drawn, "scales": scales})
     assert bins == [axis.bin(scale) for scale in scales]
-    assert headline(told) in visit.module("report", SHOWN, plain)
+    shown = visit.module("words", "m.labelled(x)", headline(told))
+    assert shown in visit.module("report", SHOWN, plain)
     assert visit.page.locator("#job :is(script, img, iframe, [style], [onclick])").count() == 0
 
 

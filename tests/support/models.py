@@ -10,8 +10,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from folding import Options, Report
+from folding import Options, Report, onnxfile
 from folding.api import fold_model
+from folding.graph.values import indexed
 from tests.support.references import operators as reference
 
 if TYPE_CHECKING:
@@ -137,6 +138,19 @@ def fold(model: onnx.ModelProto, options: Options = NO_VERIFY) -> tuple[onnx.Mod
     folded, report = fold_model(model, options)
     onnx.checker.check_model(folded)
     return folded, report
+
+
+def assert_left(after: onnx.ModelProto, report: Report) -> None:
+    """Of every map that folded in part, and of no other, the report names operators of the folded model, and why."""
+    with onnxfile.from_bytes(after.SerializeToString()) as file:
+        operators = {node.label: node.op for node in indexed(file).nodes()}
+    for outcome in report.outcomes:
+        assert bool(outcome.left) == (outcome.status == "split"), outcome
+        for left in outcome.left:
+            assert operators[left.node] == left.operator in {"Add", "Mul"}
+            assert not left.after or left.after in operators
+            assert left.backward is not None
+            assert left.forward is not None
 
 
 def assert_same_function(

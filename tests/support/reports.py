@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from folding.report.model import Outcome, OutputError, Refusal, Report, Verification
+from folding.report.model import Leftover, Offer, Outcome, OutputError, Refusal, Report, Verification
 
 HOSTILE = (
     "</title></style><script>alert(1)</script>\x1b[31m\x1b]0;t\x07\x9b2J|`a|b`*_[x](http://evil) \\| & \u202e\n# h\"'"
@@ -52,10 +52,12 @@ def report(*outcomes: Outcome, verification: Verification = VERIFIED, **more: An
     return Report(outcomes=outcomes, verification=verification, **(facts | more))
 
 
+BARRIER = Refusal("barrier", "Asinh passes nothing", "asinh", "")
+LEFT = Leftover("matmul.add", "Add", "matmul", BARRIER, BARRIER)
 VARIED = report(
     bn("a/bn1", absorbed_by=("a/conv1",)),
     bn("bn_moved", path=("relu", "reshape"), direction="forward", absorbed_by=("q", "k", "v")),
-    bn("bn_split", "split", direction="backward", absorbed_by=("matmul",)),
+    bn("bn_split", "split", direction="backward", absorbed_by=("matmul",), left=(LEFT,)),
     bn("bn_merged", "merged", direction="forward", absorbed_by=("bn_next",)),
     bn("bn_removed", "removed"),
     kept("bn_shared"),
@@ -63,6 +65,14 @@ VARIED = report(
     kept("bn_untold", None, None),
     bn("mul1", operator="Mul", absorbed_by=("conv7",)),
     bn("add1", "kept", operator="Add", backward=SHARED, forward=PADDED),
+    bn(
+        "mul2",
+        "split",
+        operator="Mul",
+        direction="backward",
+        absorbed_by=("conv8",),
+        left=(replace(LEFT, node="mul2"),),
+    ),
     notes=("Two nodes are read by nobody.",),
 )
 
@@ -71,6 +81,7 @@ HOSTILE_REPORT = report(
     bn(HOSTILE, path=(HOSTILE,), absorbed_by=(HOSTILE, HOSTILE)),
     kept(HOSTILE, _HOSTILE_REFUSAL, replace(_HOSTILE_REFUSAL, reason=HOSTILE + "2")),
     bn(HOSTILE, "kept", operator=HOSTILE, backward=_HOSTILE_REFUSAL),
+    bn(HOSTILE, "split", left=(Leftover(HOSTILE, HOSTILE, HOSTILE, _HOSTILE_REFUSAL, _HOSTILE_REFUSAL),)),
     verification=Verification("failed", HOSTILE, 1, HOSTILE, (replace(BAD, name=HOSTILE),)),
     source=HOSTILE,
     target=HOSTILE,
@@ -78,6 +89,7 @@ HOSTILE_REPORT = report(
     notes=(HOSTILE,),
 )
 
+FREEZE, CLAMP = Offer("--freeze-initializers", 2), Offer("--clamp always", 1)
 EMPTY = report(verification=Verification("not verified", "nothing was changed"))
 EVERY = {
     "varied": VARIED,
@@ -86,6 +98,7 @@ EVERY = {
     "failed": report(bn(), verification=FAILED),
     "not verified": report(bn(), verification=NOT_VERIFIED),
     "dry run": report(bn(), kept(), verification=NOT_VERIFIED, target=None),
+    "offers": report(kept("bn1"), kept("bn2"), kept("bn3"), offers=(FREEZE, CLAMP)),
     "odd scales": report(
         bn("dead", scales=(0.0, 0.0, 1.0)),
         bn("all dead", scales=(0.0,), channels=1),

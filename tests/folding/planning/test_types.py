@@ -308,9 +308,10 @@ def test_legacy_gemm(c, expected):
     check(m, expected)
 
 
-def test_an_operator_set_onnx_does_not_know_is_left_alone():
+@pytest.mark.parametrize("first", [start, lambda m: m.x(2, 4, 5, 6)])
+def test_an_operator_set_onnx_does_not_know_is_left_alone(first):
     m = Model()
-    out(m, m.bn(m.conv(start(m), 6)))
+    out(m, m.bn(m.conv(first(m), 6)))
     before = m.build()
     before.opset_import[0].version = NEWEST + 1
     after, report = fold_model(before, NO_VERIFY)

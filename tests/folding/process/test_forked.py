@@ -45,7 +45,7 @@ def said(work: str, memory: int = GIB) -> str:
         ("fail", "error: no such axis"),
         ("lambda: os.kill(os.getpid(), signal.SIGSEGV)", "error: the process that counted died"),
         ("lambda: os._exit(3)", "error: the process that counted died"),
-        ("burn", "error: the process that counted died"),
+        ("burn", "error: the process that counted used its 1 s of processor time"),
     ],
 )
 def test_what_comes_back(work: str, expected: str) -> None:

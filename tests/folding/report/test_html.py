@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,19 @@ import pytest
 from folding.report.digest import printable
 from folding.report.html import POLICY, render_html
 from folding.report.pictures import BINS, Axis
-from tests.support.reports import EVERY, HOSTILE, HOSTILE_REPORT, VARIED, bn
+from tests.support.reports import (
+    EVERY,
+    HOSTILE,
+    HOSTILE_REPORT,
+    LEFT,
+    NOT_VERIFIED,
+    PADDED,
+    SHARED,
+    VARIED,
+    bn,
+    kept,
+    report,
+)
 
 if TYPE_CHECKING:
     from folding.report.model import Report
@@ -98,6 +111,30 @@ def test_html_tells_everything_about_an_affine() -> None:
                  "scales of 3 channels: 0.25 to 2, median 0.5", "pad explicitly", "call eval()", "zero-padding",
                  "backward at cat", "Two nodes are read by nobody."):  # fmt: skip
         assert part in text, part
+
+
+def test_html_says_what_is_left_of_a_map_where_and_why() -> None:
+    page = Page(render_html(VARIED))
+    assert "matmul.addbehind matmul, backward at asinh, forward at asinh" in page.text
+    assert "1 Add kept; backward: another operator reads the value [other-consumer]; forward: a shift" in page.text
+    assert "1 Add left; both ways: Asinh passes nothing [barrier]; what to do: nothing" in page.text
+    assert {"#left-1", "#other-left-1", "#stay-1", "#other-kept-1"} <= set(page.values("href"))
+
+
+@pytest.mark.parametrize(
+    ("told", "amber"),
+    [
+        (report(bn(), kept()), {"chip stays", "todo"}),
+        (report(bn(), bn("add", "kept", operator="Add", backward=SHARED, forward=PADDED)), set()),
+        (report(bn(), bn("split", "split", left=(LEFT, replace(LEFT, forward=PADDED)))), set()),
+        (report(bn(), target=None, verification=NOT_VERIFIED), set()),
+        (report(bn(), verification=NOT_VERIFIED), {"verdict not-verified"}),
+    ],
+)
+def test_amber_is_for_a_normalization_that_stays(told: Report, amber: set[str]) -> None:
+    """And for a result that nobody could check."""
+    page = Page(render_html(told))
+    assert {kind for kind in page.values("class") if {"stays", "todo", "not-verified"} & set(kind.split())} == amber
 
 
 def test_dead_channels_are_drawn_apart() -> None:

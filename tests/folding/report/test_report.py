@@ -30,7 +30,19 @@ from folding.report.html import render_html
 from folding.report.markdown import code, prose, render_markdown
 from folding.report.model import OutputError, Report, Verification
 from folding.report.text import render_text, render_verification
-from tests.support.reports import EMPTY, EVERY, FAILED, HOSTILE_REPORT, NOT_VERIFIED, VARIED, bn, kept, report
+from tests.support.reports import (
+    CLAMP,
+    EMPTY,
+    EVERY,
+    FAILED,
+    FREEZE,
+    HOSTILE_REPORT,
+    NOT_VERIFIED,
+    VARIED,
+    bn,
+    kept,
+    report,
+)
 
 VOID = {"meta", "wbr"}
 WIDTHS = (40, 80, 120)
@@ -56,6 +68,22 @@ every_report = pytest.mark.parametrize("told", EVERY.values(), ids=EVERY.keys())
         (
             report(bn(), verification=FAILED),
             "1 of 1 BatchNormalization folded, but the result is wrong and was thrown away",
+        ),
+        (
+            report(*map(kept, "abc"), offers=(FREEZE, CLAMP)),
+            "0 of 3 BatchNormalizations folded, 3 stay; 2 fold with --freeze-initializers, 1 more with --clamp always",
+        ),
+        (
+            report(bn(), kept(), target=None, offers=(CLAMP,)),
+            "1 of 2 BatchNormalizations can be folded, 1 stays; 1 more folds with --clamp always",
+        ),
+        (
+            report(bn(operator="Mul"), offers=(FREEZE,)),
+            "No BatchNormalization; 1 of 1 other per-channel maps folded; 2 more fold with --freeze-initializers",
+        ),
+        (
+            report(bn(), kept(), verification=FAILED, offers=(CLAMP,)),
+            "1 of 2 BatchNormalizations folded, 1 stays, but the result is wrong and was thrown away",
         ),
     ],
 )
@@ -296,9 +324,15 @@ def test_text_says_first_things_first() -> None:
         "1 x both ways  it was exported in training mode [training-mode]",
         "what to do call eval()",
         "nodes      bn_untold",
-        "Other per-channel maps (Mul, Add, ...): 1 of 2 folded",
+        "What is left of those folded in part, and why: 1",
+        "1 x both ways  Asinh passes nothing, at asinh [barrier]",
+        "what to do nothing",
+        "nodes      Add matmul.add behind matmul",
+        "Other per-channel maps (Mul, Add, ...): 2 of 3 folded",
         "mul1 -> conv7",
-        "Stay: 1 [other-consumer | zero-padding]",
+        "1 x Add kept; backward: another operator reads the value [other-consumer]; forward: a",
+        "what to do: pad explicitly",
+        "1 x Add left; both ways: Asinh passes nothing [barrier]; what to do: nothing",
         "Note: Two nodes are read by nobody.",
     ]
     places = [text.find(part) for part in ordered]

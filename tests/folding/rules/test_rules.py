@@ -13,7 +13,7 @@ from folding.graph.sites import ELEMENTWISE
 from folding.refusal import CODES
 from folding.rules import RULES
 from tests.patterns import TABLES
-from tests.support.models import DIGITS, NO_VERIFY, SITE, Model, assert_same_function, fold
+from tests.support.models import DIGITS, NO_VERIFY, SITE, Model, assert_left, assert_same_function, fold
 from tests.support.rows.row import Folded, Kept, judge, out, start
 
 MUTANT = os.environ.get("MUTANT")  # the module that the mutation check has broken: its own rows come first
@@ -34,6 +34,7 @@ def test_rule(name, build, expected, options, opset):
     after, report = fold(before, options)
     outcome = next(o for o in report.outcomes if o.node == SITE)
     judge(outcome, expected, {n.name: n.op_type for n in (*before.graph.node, *after.graph.node)})
+    assert_left(after, report)
     if name not in {
         "wrong length",
         "one parameter for all",

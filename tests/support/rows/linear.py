@@ -118,7 +118,7 @@ RMS: list[Row] = [
         ("rms normalization, scale grows", lambda m: out(m, m.per_channel("Div", rms(m, start(m, 2, 3, 4), (4,), axis=1))), into("RMSNormalization")),
         ("rms normalization, T = C", lambda m: out(m, m.per_channel("Div", rms(m, start(m, 2, 4, 4), (4,)))), Kept("axis", "barrier")),
         ("shift after rms normalization", lambda m: out(m, affine(m, "Add", rms(m, start(m, 3, 4), (4,)), 4)), Kept("no-gain", "barrier")),
-        ("rms normalization, bn, add", lambda m: out(m, affine(m, "Add", m.bn(rms(m, start(m, 3, 4), (4,)), name="bn"), 4)), into("RMSNormalization", status="split", left=4)),
+        ("rms normalization, bn, add", lambda m: out(m, affine(m, "Add", m.bn(rms(m, start(m, 3, 4), (4,)), name="bn"), 4)), into("Add", status="merged", left=4)),
         ("shift before rms normalization", lambda m: out(m, rms(m, affine(m, "Add", start(m, 3, 4)), (4,))), Kept("barrier", "barrier")),
     ]
 ]  # fmt: skip
@@ -221,7 +221,7 @@ MATMUL: list[Row] = [
     ("batches to a constant that broadcasts", lambda m: out(m, affine(m, "Mul", m.op("MatMul", start(m, 2, 3, 4), m.constant((1, 4, 5))), 2, 1, 5)), Kept("broadcast", "barrier")),
     ("batches of the constant", lambda m: out(m, affine(m, "Mul", m.op("MatMul", start(m, 3, 4), m.constant((2, 4, 5))), 2, 1, 5)), into("MatMul")),
     ("matmul, Transpose, bn", lambda m: out(m, m.bn(m.op("Transpose", m.op("MatMul", start(m, 2, 3, 4), m.constant((2, 4, 5))), perm=[0, 2, 1]))), into("MatMul", status="split", left=5)),
-    ("matmul, bn, add", lambda m: out(m, affine(m, "Add", m.bn(m.op("MatMul", start(m, 3, 4), m.constant((4, 5))), name="bn"), 5)), into("MatMul", status="split", left=4)),
+    ("matmul, bn, add", lambda m: out(m, affine(m, "Add", m.bn(m.op("MatMul", start(m, 3, 4), m.constant((4, 5))), name="bn"), 5)), into("Add", status="merged", left=4)),
     ("matmul of vectors, scalar", lambda m: out(m, affine(m, "Mul", m.op("MatMul", start(m, 4), m.constant((4,))))), into("MatMul")),
     ("matmul with a vector, scalar", lambda m: out(m, affine(m, "Mul", m.op("MatMul", start(m, 3, 4), m.constant((4,))))), into("MatMul")),
     ("matmul with a vector, rows", lambda m: out(m, affine(m, "Mul", m.op("MatMul", m.op("Transpose", projections(m, 4, 3)[0]), m.constant((4,))), 3)), into("MatMul")),

@@ -53,9 +53,10 @@ nightly: fuzz mutate
 patterns: $(STAMP)
 	$(BIN)/python -m tests.patterns
 
-## bench: side by side with cp, onnx, onnxsim, onnxslim, onnxscript and ONNX Runtime
+## bench: side by side with cp, onnx, onnxsim, onnxslim, onnxscript and ONNX Runtime; growth with the operators
 bench: $(VENV)/.bench-installed
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.growth
 
 ## runtime: what ONNX Runtime makes of models before and after a fold, and how long they run; writes benchmarks/results/runtime.md
 runtime: $(MODELS)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # what type checkers take for true; typing is imported only after Ctrl-C ends a command quietly
 if TYPE_CHECKING:
     from folding.api import fold, fold_model, inspect
     from folding.errors import FoldingError, LimitError, ModelError, OptionError

@@ -15,7 +15,7 @@ from folding.errors import OptionError
 from folding.graph.weights import UnrepresentableError
 from folding.onnxfile import Limits
 from folding.options import Options, require_options
-from folding.planning import Attempts, before, freeze_only, offers, outcomes_of
+from folding.planning import Attempts, before, freeze_only, with_offers
 from folding.report.errors import NothingToFoldError, VerificationError
 from folding.report.model import Report, Verification
 from folding.verification.parent import verify
@@ -66,7 +66,6 @@ def fold(
     if not isinstance(limits, Limits):
         raise OptionError(f"limits is of type {type(limits).__name__}; give a folding.Limits")
     _require_samples(options)
-
     again = partial(onnxfile.read, source, limits)
 
     def once(attempts: Attempts) -> Report:
@@ -95,10 +94,11 @@ def fold_model(model: onnx.ModelProto, options: Options = DEFAULTS) -> tuple[onn
     data = onnxfile.serialized(model)
     _require_samples(options)
     results: list[bytes] = []
+    again = partial(onnxfile.from_bytes, data)
 
     def once(attempts: Attempts) -> Report:
         started = time.perf_counter()
-        with onnxfile.from_bytes(data) as file:
+        with again() as file:
             folded = attempts.plan(file)
             try:
                 results.append(onnxfile.to_bytes(file) if folded.changed else data)
@@ -106,14 +106,13 @@ def fold_model(model: onnx.ModelProto, options: Options = DEFAULTS) -> tuple[onn
                 attempts.require_representable(folded)
                 raise
             report = _report(folded, file, "model", "model", len(results[-1]), started)
-        report = _with_offers(report, options, partial(onnxfile.from_bytes, data))
         if not folded.changed:
-            return _judged(replace(report, verification=_same(options)), options)
+            return with_offers(_judged(replace(report, verification=_same(options)), options), options, again)
         verdict = attempts.verdict(partial(_verify_in_memory, data, results[-1], folded))
-        return _judged(_verified(report, verdict), options)
+        return with_offers(_judged(_verified(report, verdict), options), options, again)
 
     def upstream(values: Collection[str]) -> set[str]:
-        with onnxfile.from_bytes(data) as file:
+        with again() as file:
             return before(file, values)
 
     report = Attempts(options).settle(once, upstream)
@@ -133,18 +132,17 @@ def _fold_once(
     if target is None:
         attempts.require_representable(folded)
         report = replace(report, verification=Verification("not verified", "nothing was written"))
-        return _judged(_with_offers(report, options, again), options)
+        return _judged(with_offers(report, options, again), options)
     if not folded.changed:
-        report = _judged(_with_offers(report, options, again), options)
+        report = _judged(with_offers(report, options, again), options)
         onnxfile.copy(file, target, progress=attempts.stage("writing"))
         return replace(report, verification=_same(options), seconds=time.perf_counter() - started)
     verified: list[Report] = []
 
     def judge(staged: Path) -> None:
         verdict = attempts.verdict(partial(_verify_files, source, staged, folded))
-        seconds = time.perf_counter() - started
-        sure = _judged(replace(_verified(report, verdict), seconds=seconds), options)
-        verified.append(_with_offers(sure, options, again))  # now, since the target may replace the source
+        sure = _judged(replace(_verified(report, verdict), seconds=time.perf_counter() - started), options)
+        verified.append(with_offers(sure, options, again))  # now, since the target may replace the source
 
     try:
         written = onnxfile.write(file, target, progress=attempts.stage("writing"), before_commit=judge)
@@ -159,11 +157,6 @@ def _verified(report: Report, verdict: Verification) -> Report:
     changes = (f'"{one.name}" by up to {one.max_absolute:.3g} ({one.max_relative:.2%})' for one in verdict.frozen)
     note = f"without training mode the results differ from the original's: {', '.join(changes)}, on the samples"
     return replace(report, verification=verdict, notes=(*report.notes, *([note] if verdict.frozen else [])))
-
-
-def _with_offers(report: Report, options: Options, again: Callable[[], OnnxFile]) -> Report:
-    """The report with what more folds with other options; `again` opens the model anew."""
-    return replace(report, offers=tuple(offers(report.outcomes, options, partial(outcomes_of, again))))
 
 
 def _judged(report: Report, options: Options) -> Report:

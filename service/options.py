@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from folding.errors import OptionError
 from folding.options import Clamps, Leftover, Options, option_fields
@@ -29,15 +29,6 @@ def _option(name: str, **bounds: Any) -> Any:
 
 Frozen = Literal["no", "stored"]  # samples, from which statistics could come, are on the caller's machine
 
-
-def _frozen(given: object) -> object:
-    """The value for a boolean, in the spellings that other parameters accept: this one was a boolean once."""
-    try:
-        return "stored" if TypeAdapter(bool).validate_python(given) else "no"
-    except ValidationError:
-        return given
-
-
 Pattern = Annotated[str, Field(max_length=PATTERN_LENGTH)]
 
 
@@ -49,7 +40,7 @@ class FoldQuery(BaseModel):
     keep: list[Pattern] = _option("keep", max_length=PATTERNS)
     only: list[Pattern] = _option("only", max_length=PATTERNS)
     freeze_initializers: bool = _option("freeze_initializers")
-    freeze_training: Annotated[Frozen, BeforeValidator(_frozen)] = _option("freeze_training")
+    freeze_training: Frozen | bool = _option("freeze_training")
     leftover: Leftover = _option("leftover")
     clamp: Clamps = _option("clamp")
     merge_branches: bool = _option("merge_branches")

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 ALGEBRA = [
     *(f"algebra/{name}.py" for name in ("affine", "clamp", "quantization", "regroup")),
-    *("graph/grids.py", "graph/sites.py", "planning/branches.py", "planning/planner.py"),
+    *("graph/grids.py", "graph/sites.py", "planning/branches.py", "planning/halves.py", "planning/planner.py"),
     *sorted(f"rules/{path.name}" for path in (ROOT / "folding" / "rules").glob("[!_]*.py")),
 ]
 LAST = "folding/test_gate.py"  # the random graphs: slow, and find the rest

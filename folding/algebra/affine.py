@@ -68,7 +68,7 @@ class Affine:
     @property
     def is_shift(self) -> bool:
         """Whether the map is a pure shift: its scale is one."""
-        return bool(np.all(self.scale == 1))
+        return bool((self.scale == 1).all())
 
     @property
     def is_identity(self) -> bool:

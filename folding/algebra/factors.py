@@ -60,6 +60,8 @@ class Factor:
         return np.asarray(held[tuple(varying)])
 
     def _written_out(self, start: int, stop: int) -> Float64:
+        if (start, stop) == (0, math.prod(self.view)):
+            return np.broadcast_to(self.values, self.view).reshape(-1)
         first = start // self.inner
         rows = self._rows(first, -(-stop // self.inner))
         return np.repeat(rows, self.inner)[start - first * self.inner : stop - first * self.inner]
@@ -70,7 +72,7 @@ class Factor:
             return self.values.reshape(())
         if self.by_rows(start, stop):
             return self._rows(start // self.inner, stop // self.inner).reshape(-1, 1)
-        if self.by_tiles(start, stop):
+        if self.by_tiles(start, stop) and (start or stop > self.period):  # a tile that is used once is not kept
             return self._tile
         return self._written_out(start, stop)
 

@@ -27,7 +27,8 @@ from folding.command.progress import Bars
 from folding.command.remote import Service, add_server
 from folding.errors import FoldingError, OptionError, ServiceError
 from folding.options import option_fields
-from folding.process.signals import INTERRUPTED, Terminated, end_cleanly_when_told_to
+from folding.process.quit import INTERRUPTED
+from folding.process.signals import Terminated, end_cleanly_when_told_to
 from folding.report.digest import printable
 from folding.report.errors import NothingToFoldError, ReportedError, VerificationError
 from folding.report.file import REPORT_SUFFIXES, report_path, write_report

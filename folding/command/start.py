@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from folding.process.signals import INTERRUPTED, quit_when_interrupted
+from folding.process.quit import INTERRUPTED, quit_when_interrupted
 
 
 def main() -> int:

@@ -35,7 +35,7 @@ def array_of(found: Weight | Array) -> Array:
     if not isinstance(found, Weight):
         return found
     if isinstance(found.base, np.ndarray) and not found.factors:
-        return found.base.astype(found.dtype)
+        return found.base.astype(found.dtype, copy=False)
     return found.values().astype(found.dtype)
 
 

@@ -56,12 +56,15 @@ def infer(graph: Graph) -> None:
         for value in proto.output:
             if value.name in doubts.get(scope.index, ()):
                 value.type.tensor_type.ClearField("shape")
+    variable = _variable_axes(copy.graph.input)
+    for value in copy.graph.output:
+        value.CopyFrom(_undated(value, variable))
     _infer_all(scopes, copy, copies)
-    if _declare_recorded(scopes, copies, doubts):
+    if _declare_recorded(scopes, copies, doubts, variable):
         _infer_all(scopes, copy, copies)  # if it contradicts an operator, all stays as it was
     for scope in scopes:
         shapes_found, types = dict(scope.shapes), dict(scope.types)
-        _note(scope, scope.proto.value_info)
+        _note(scope, (_undated(value, variable) for value in scope.proto.value_info))
         for name in doubts.get(scope.index, set()) & scope.shapes.keys():
             scope.shapes[name] = (None,) * len(scope.shapes[name])
         scope.shapes |= shapes_found
@@ -122,10 +125,28 @@ def _declare(scopes: list[Scope], copies: list[onnx.GraphProto]) -> bool:
     return declared
 
 
-def _declare_recorded(scopes: list[Scope], copies: list[onnx.GraphProto], doubts: Mapping[int, set[str]]) -> bool:
-    """Declare what the file states of results for which nothing is inferred; return whether there are any.
+def _variable_axes(inputs: Iterable[onnx.ValueInfoProto]) -> set[int]:
+    """The axes that are open in an input. A length that the file records there may be of another time."""
+    shapes = [value.type.tensor_type.shape.dim for value in inputs]
+    return {axis for shape in shapes for axis, d in enumerate(shape) if not isinstance(_dimension(d), int)}
 
-    These may be custom operators. An operator behind them then gets a shape.
+
+def _undated(value: onnx.ValueInfoProto, variable: set[int]) -> onnx.ValueInfoProto:
+    """What the file records of a value, without lengths of these axes."""
+    known = onnx.ValueInfoProto()
+    known.CopyFrom(value)
+    for axis, dimension in enumerate(known.type.tensor_type.shape.dim):
+        if axis in variable and dimension.HasField("dim_value"):
+            dimension.Clear()
+    return known
+
+
+def _declare_recorded(
+    scopes: list[Scope], copies: list[onnx.GraphProto], doubts: Mapping[int, set[str]], variable: set[int]
+) -> bool:
+    """Declare what the file records of results for which nothing is inferred; return whether there are any.
+
+    These may be results of custom operators. An operator behind them then gets a shape.
     """
     declared = False
     for scope, proto in zip(scopes, copies, strict=True):
@@ -133,7 +154,7 @@ def _declare_recorded(scopes: list[Scope], copies: list[onnx.GraphProto], doubts
         unknown = made - scope.outputs - scope.shapes.keys()
         for value in scope.proto.value_info:
             if value.name in unknown and value.type.tensor_type.HasField("shape"):
-                proto.value_info.append(value)
+                proto.value_info.append(_undated(value, variable))
                 declared = True
     return declared
 

@@ -72,6 +72,7 @@ def drop_if_unread(scope: Scope, name: str) -> None:
     if owner is None or _is_needed(owner, name):
         return
     owner.weights.pop(name, None)
+    owner.evaluated.pop(name, None)
     owner.dropped.add(name)
     node = owner.producers.get(name)
     if node is not None and not node.removed and not any(_is_needed(owner, output) for output in node.outputs):

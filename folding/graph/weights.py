@@ -57,7 +57,7 @@ class _Scratch(threading.local):
 _scratch = _Scratch()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Weight:
     """A constant of a model, of `shape` and stored type `dtype`, times float64 factors; integers have no factors.
 
@@ -73,8 +73,9 @@ class Weight:
     site: str = ""
     onto: Weight | None = None
     is_scale: bool = False
-    _judged: dict[str, bool] = field(default_factory=dict, repr=False)  # result of the check, once per weight
-    _digest: list[bytes] = field(default_factory=list, init=False, repr=False)  # of the values, once it was asked for
+    _known: dict[str, bytes] = field(
+        default_factory=dict, init=False, repr=False
+    )  # what was found out about the values
 
     @staticmethod
     def of(values: Float64, like: np.dtype[Any], *, is_scale: bool = False) -> Weight:
@@ -93,8 +94,8 @@ class Weight:
 
     def absorbing(self, site: str, onto: Weight | None) -> Weight:
         """The same weight with a record of the affine map that it absorbed last and of the weight before."""
-        same = Weight(self.dtype, self.shape, self.base, self.factors, site, onto, self.is_scale, self._judged)
-        same._digest.extend(self._digest)
+        same = Weight(self.dtype, self.shape, self.base, self.factors, site, onto, self.is_scale)
+        same._known.update(self._known)
         return same
 
     def straws(self) -> Iterator[tuple[str, UnrepresentableError]]:
@@ -194,7 +195,7 @@ class Weight:
         item = self.dtype.itemsize
         first, last = start // item, stop // item
         try:
-            with np.errstate(over="raise", invalid="raise", under="ignore" if "underflow" in self._judged else "raise"):
+            with np.errstate(over="raise", invalid="raise", under="ignore" if "underflow" in self._known else "raise"):
                 np.setbufsize(UFUNC_BUFFER)  # for this block only: errstate restores it
                 rounded = self._rounded(first, last)
         except FloatingPointError as error:
@@ -213,9 +214,9 @@ class Weight:
 
     def digest(self) -> bytes:
         """A digest that is equal for weights that will be written as the same bytes."""
-        if not self._digest:
-            self._digest.append(self._hashed())
-        return self._digest[0]
+        if "digest" not in self._known:
+            self._known["digest"] = self._hashed()
+        return self._known["digest"]
 
     def _hashed(self) -> bytes:
         state = hashlib.blake2b(repr((self.dtype.num, self.shape)).encode(), digest_size=16)
@@ -275,7 +276,7 @@ class Weight:
         multiplies, the original rounds to a subnormal as well. In float16 subnormal numbers are ordinary ones.
         """
         tiny = float(ml_dtypes.finfo(self.dtype).smallest_normal)  # type: ignore[no-untyped-call]
-        stored = replace(self, factors=(), _judged={})
+        stored = replace(self, factors=())
         varying = [f for f in self.factors if f.values.size > 1] or [Factor((1, self.size), np.ones((1, 1)))]
         for factor in varying:
             each = self.is_scale and not self.factors
@@ -287,7 +288,7 @@ class Weight:
                 lost &= np.abs(factor.values) >= min(tiny, DEAD)
             if lost.any():
                 raise UnrepresentableError(self, "underflow")
-        self._judged["underflow"] = True
+        self._known["underflow"] = b"accepted"
 
 
 def rounded(values: Float64, dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -11,9 +11,9 @@ out where it is wrong).
 May import: `folding.rules` and all below it, and `folding.report` for the outcomes.
 """
 
-from folding.planning.attempts import Attempts, outcomes_of
-from folding.planning.offers import offers
+from folding.planning.attempts import Attempts
+from folding.planning.offers import with_offers
 from folding.planning.pipeline import Folded, freeze_only
 from folding.planning.takeback import before
 
-__all__ = ["Attempts", "Folded", "before", "freeze_only", "offers", "outcomes_of"]
+__all__ = ["Attempts", "Folded", "before", "freeze_only", "with_offers"]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from folding.onnxfile import OnnxFile
     from folding.options import Options
     from folding.planning.pipeline import Folded
-    from folding.report.model import Outcome, Report, Verification
+    from folding.report.model import Report, Verification
 
     Progress = Callable[[str, int, int], None]
     Stage = Callable[[int, int], None] | None
@@ -126,7 +126,8 @@ class Attempts:
                 return once(self)
             except UnrepresentableSitesError as found:
                 refusals = found.refusals
-            self.blocked |= _new(refusals, self.blocked)
+            assert refusals.keys() - self.blocked.keys(), "a blocked site does not fold again"  # noqa: S101
+            self.blocked |= refusals
 
     def _search(self, once: Once, before: Before, wrong: Verification) -> frozenset[str]:
         """The folds to take back, which are blocked then; none if the result is not right without some of them."""
@@ -166,20 +167,3 @@ class Attempts:
 def _is_right(verdict: Verification) -> bool:
     """Whether a comparison was made and found no error; one that was cut short says nothing."""
     return verdict.status == "verified" or (verdict.status == "not verified" and bool(verdict.outputs))
-
-
-def outcomes_of(again: Callable[[], OnnxFile], options: Options) -> tuple[Outcome, ...]:
-    """What would become of every map with other options; `again` opens the model anew."""
-    blocked: dict[str, Refused] = {}
-    while True:
-        with again() as file:
-            folded = fold_graph(file, options, blocked)
-            if not (refusals := unrepresentable(folded, blocked)):
-                return folded.outcomes
-        blocked |= _new(refusals, blocked)
-
-
-def _new(found: dict[str, Refused], known: dict[str, Refused]) -> dict[str, Refused]:
-    """The refusals, of which one at least must be new: or planning again would not end."""
-    assert found.keys() - known.keys(), "a blocked site does not fold again"  # noqa: S101  the loops rest on it
-    return found

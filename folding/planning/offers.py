@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from folding.planning.pipeline import fold_graph, unrepresentable
 from folding.report.digest import tally
 from folding.report.model import Offer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from folding.onnxfile import OnnxFile
     from folding.options import Options
-    from folding.report.model import Outcome
+    from folding.refusal import Refused
+    from folding.report.model import Outcome, Report
 
     Outcomes = tuple[Outcome, ...]
 
@@ -32,7 +35,9 @@ def offers(outcomes: Outcomes, options: Options, plan: Callable[[Options], Outco
     """
     is_bn = tally(outcomes, bn=True).total > 0
     for code, name, value in OPTIONS:
-        if getattr(options, name) == value or not any(_names(outcome, code) for outcome in outcomes):
+        if getattr(options, name) not in (False, "no", "never") or not any(
+            _names(outcome, code) for outcome in outcomes
+        ):
             continue
         with_it = replace(options, **{name: value})  # type: ignore[arg-type]
         planned = plan(with_it)
@@ -41,6 +46,23 @@ def offers(outcomes: Outcomes, options: Options, plan: Callable[[Options], Outco
             shown = f'"{value}"' if isinstance(value, str) else value
             yield Offer(f"{name}={shown}", more)
             outcomes, options = planned, with_it
+
+
+def with_offers(report: Report, options: Options, again: Callable[[], OnnxFile]) -> Report:
+    """The report with what more folds with other options; `again` opens the model anew."""
+
+    def planned(chosen: Options) -> Outcomes:
+        blocked: dict[str, Refused] = {}
+        while True:
+            with again() as file:
+                folded = fold_graph(file, chosen, blocked)
+                refusals = unrepresentable(folded, blocked)
+            if not refusals:
+                return folded.outcomes
+            assert refusals.keys() - blocked.keys(), "a blocked site does not fold again"  # noqa: S101  it ends
+            blocked |= refusals
+
+    return replace(report, offers=tuple(offers(report.outcomes, options, planned)))
 
 
 def _names(outcome: Outcome, code: str) -> bool:

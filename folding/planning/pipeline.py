@@ -148,8 +148,12 @@ class _Run:
         # Normalizations come first: one may absorb the Mul and Add beside it, which could not fold alone.
         self.sites.sort(key=lambda node: node.op != NORMALIZATION)
         self.ended = dict.fromkeys((node.key for node in self.sites), UNKNOWN)
+        listed = list(self.sites)
         self._evaluate([node for node in chosen if node.key not in self.blocked])
         self._until_nothing_folds(progress)
+        # What made a constant that another operator absorbed is gone with it.
+        gone = [node for node in listed if node.removed and self.ended.get(node.key) is UNKNOWN]
+        self.ended.update({node.key: evaluated(node) for node in gone})
         planner = self._planner(merge=True)
         left = [node for node in self.sites if not node.is_made]
         reasons = Reasons(self.graph, planner, self.options)

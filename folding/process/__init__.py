@@ -1,6 +1,7 @@
 """Process: limits of this process and its children, and how signals end it. Import its modules one by one.
 
-bounds (limits; no child outlives its parent), forked (run one function in a fork), signals (end as after Ctrl-C).
+bounds (limits; no child outlives its parent), forked (run one function in a fork), quit (Ctrl-C while modules are
+imported), signals (end as after Ctrl-C).
 
 May import: nothing of bnfold.
 """

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
+
+from folding.process.quit import quit_now
 
 ENDING = tuple(name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 SHELL_OFFSET = 128  # a shell reports a process ended by signal n as 128 + n
-STDERR = 2  # the file descriptor
-INTERRUPTED = SHELL_OFFSET + signal.SIGINT
 
 
 class Terminated(KeyboardInterrupt):
@@ -19,23 +18,9 @@ class Terminated(KeyboardInterrupt):
         self.code = SHELL_OFFSET + number
 
 
-def quit_when_interrupted() -> None:
-    """Let Ctrl-C end the process at once, before there is anything to clean up: an exception could not.
-
-    While modules are imported, native code turns a KeyboardInterrupt into other errors, or loses it.
-    """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else a shell has it ignored
-        signal.signal(signal.SIGINT, _quit)
-
-
-def _quit(*_: object) -> None:
-    os.write(STDERR, b"bnfold: interrupted; nothing was written\n")
-    os._exit(INTERRUPTED)
-
-
 def raise_when_interrupted() -> None:
-    """Let Ctrl-C raise KeyboardInterrupt again."""
-    if signal.getsignal(signal.SIGINT) is _quit:
+    """Let Ctrl-C raise KeyboardInterrupt again, where it quits."""
+    if signal.getsignal(signal.SIGINT) is quit_now:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -241,6 +241,6 @@ def _others(report: Report, page: Page) -> Iterator[list[str]]:
         lines += [INDENT + line for line in _fold_lines(group, OTHER_ROWS_SHOWN, replace(page, width=page.width - 2))]
     for verb, groups in (("kept", kept_groups(others)), ("left", left_groups(others))):
         for kept in groups:
-            said = f"{kept.operators} {verb}; {kept.sentence(REASONS_SHOWN)}"
+            said = f"{kept.operators} {verb}; {kept.sentence(1)}"
             lines += page.wrap(f"{INDENT}{len(kept.outcomes):,} x ", said)
     yield lines

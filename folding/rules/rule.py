@@ -77,11 +77,11 @@ def along(a: Affine, axis: int, length: int, what: str) -> tuple[Float64, Float6
         Refused: "axis" if it varies along another axis, "broadcast" if its own length there differs.
     """
     require(-a.rank <= axis < a.rank, "axis", f"a value of rank {a.rank} has no axis {axis}")
-    require(
-        a.varies_only_along(axis), "axis", f"the map varies along axes {list(a.axes)}, {what} along {axis % a.rank}"
-    )
+    if not a.varies_only_along(axis):
+        raise Refused("axis", f"the map varies along axes {list(a.axes)}, {what} along {axis % a.rank}")
     require(a.shape[axis] in (1, length), "broadcast", f"the map has {a.shape[axis]} channels, {what} {length}")
-    return np.broadcast_to(a.scale.reshape(-1), length), np.broadcast_to(a.shift.reshape(-1), length)
+    scale, shift = a.scale.reshape(-1), a.shift.reshape(-1)
+    return (scale, shift) if scale.size == length else (np.broadcast_to(scale, length), np.broadcast_to(shift, length))
 
 
 def data_only(index: int) -> None:

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from folding.verification.judge import Array, Finding
     from folding.verification.originals import Model, Sample
 
+# What ONNX Runtime says of a model that breaks the standard (not of one that it is too old for).
+TYPE_ERROR = "Type Error: "
 NO_KERNEL = "could not find an implementation"  # how ONNX Runtime says that it has none for a type
 UNSEEN = "the outputs do not depend on the samples, so an error could not be seen"
 SHARE_IN_DOUBT = 0.25  # of the time limit, for each computation of a model in float64
-# What ONNX Runtime says of a model that breaks the standard (not of one that it is too old for).
-TYPE_ERROR = "Type Error: "
 
 
 class FailedError(Exception):

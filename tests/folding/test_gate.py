@@ -49,9 +49,10 @@ def with_options(draw, models):
         leftover=draw(st.sampled_from(["keep", "keep", "affine", "conv"])),
         merge_branches=draw(st.integers(0, 3)) > 0,
         freeze_initializers=draw(st.booleans()),
-        freeze_training=draw(st.booleans()),
     )
     names = sorted({node.name for node in operators(before) if node.name})
+    if not any(name.startswith("constant_bn") for name in names):  # in a function, these may be called with constants
+        options = replace(options, freeze_training=draw(st.booleans()))
     pattern = st.sampled_from(["*bn*", *(f"*{name}" for name in names)])
     choice = draw(st.sampled_from(["", "", "", "keep", "only"]))
     if choice and any("bn" in name for name in names):
@@ -90,6 +91,7 @@ def statuses(before, feeds, options):
     else:
         assert again == after
         assert not second.changed
+    assert all(outcome.node for outcome in report.outcomes)
     return [outcome.status for outcome in report.outcomes]
 
 

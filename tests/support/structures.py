@@ -58,7 +58,7 @@ def in_function(model: onnx.ModelProto, inside: Collection[str] = (), calls: int
     )
     result.functions.append(function)
     for number in range(calls):
-        suffix = f"_{number}" if number else ""
+        suffix = f"_call{number}" if number else ""  # Split ends names in numbers
         for tensor in passed:
             values = numpy_helper.to_array(tensor)
             values = values * 2**number if values.dtype.kind == "f" else values

@@ -167,6 +167,17 @@ def test_a_normalization_of_a_constant_in_training_mode_is_a_constant(opset):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
 
+def test_a_normalization_of_a_constant_that_goes_with_the_constant_is_listed():
+    """An option does not select it, and the weight that it makes absorbs another one."""
+    m = Model()
+    w = m.bn(m.constant((1, 4, 27)), name="standardized")
+    kernel = m.op("Reshape", w, m.constant(np.array([4, 3, 3, 3])))
+    m.op("Relu", m.bn(m.op("Conv", m.x(2, 3, 5, 5), kernel), name=SITE))
+    after, report = fold(m.build(), replace(NO_VERIFY, only=(SITE,)))
+    assert [node.op_type for node in after.graph.node] == ["Conv", "Relu"]
+    assert {(o.node, o.status) for o in report.outcomes} == {("standardized", "removed"), (SITE, "folded")}
+
+
 def test_statistics_of_a_constant_that_are_read_keep_its_normalization():
     m = Model(17, np.float32)
     made = m.bn(m.constant((1, 4, 27)), name="standardized", outputs=3, training_mode=1)

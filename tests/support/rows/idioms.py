@@ -16,5 +16,5 @@ ROWS = [
     ("between a GELU and a convolution", lambda m: out(m, m.conv(m.bn(gelu(m, start(m))), 3, 1)), into("Conv", direction="forward", left=8)),
     ("behind a HardSwish", lambda m: out(m, m.per_channel("Mul", hard_swish(m, start(m)))), Kept("idiom", "barrier")),
     ("before attention", lambda m: out(m, attention(m, m.per_channel("Mul", start(m, 2, 4, 4), axis=2))), Kept("barrier", "idiom")),
-    ("into a product and its bias", lambda m: out(m, m.bn(product_with_bias(m, start(m, 3, 4)))), into("MatMul", "Add", direction="backward", left=4)),
+    ("into a product and its bias", lambda m: out(m, m.bn(product_with_bias(m, start(m, 3, 4)))), into("MatMul", "Add", left=4)),
 ]  # fmt: skip

@@ -291,7 +291,7 @@ SCATTER: list[Row] = [
     ("ScatterElements, a part of the channels", lambda m: (lambda x: out(m, m.bn(scatter(m, m.conv(x, 6, kernel=1), m.conv(x, 4, kernel=(1, 4))))))(start(m)), into("Conv", "Conv")),
     ("ScatterElements of a constant", lambda m: out(m, m.bn(scatter(m, m.conv(start(m), 6, kernel=1), m.constant((2, 6, 5, 3))))), into("Conv", "ScatterElements")),
     ("ScatterElements into zeros", lambda m: out(m, m.per_channel("Mul", scatter(m, m.constant(np.zeros((2, 6, 5, 6))), m.conv(start(m), 6, kernel=(1, 4))))), into("ScatterElements", "Conv")),
-    ("ScatterElements along the map", lambda m: out(m, last(m, "Mul", scatter(m, *image_and_part(m)))), Kept("axis", "barrier")),
+    ("ScatterElements along the map", lambda m: out(m, last(m, "Mul", scatter(m, m.op("MatMul", start(m), m.constant((6, 4))), m.op("MatMul", start(m), m.constant((6, 2)))))), Kept("axis", "barrier")),
     ("ScatterElements of an unknown length", lambda m: (lambda x: out(m, m.bn(m.op("ScatterElements", m.conv(x, 6, kernel=1), m.constant(np.zeros((2, 6, 5, 1), np.int64)), m.op("Asinh", m.x(2, 6, 5, 1, declare=[2, "C", 5, 1])), axis=3))))(start(m)), Kept("unknown-shape", "barrier")),
     ("before ScatterElements", lambda m: out(m, m.conv(scatter(m, m.bn(start(m)), m.x(2, 4, 5, 3)), 6)), Kept("barrier", "barrier")),
     ("updates before ScatterElements", lambda m: out(m, m.conv(scatter(m, m.x(2, 4, 5, 6), m.bn(start(m, 2, 4, 5, 3))), 6)), Kept("barrier", "not-data-input")),

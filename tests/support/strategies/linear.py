@@ -120,6 +120,15 @@ def training(g: Growing) -> None:
         g.add(g.m.bn(x, name=f"bn{len(g.m.nodes)}", outputs=3, training_mode=1, epsilon=0.1))
 
 
+def normalized_constant(g: Growing) -> None:
+    """A sum or product with a constant that a normalization makes, as of standardized weights."""
+    x = g.pick(2, 3, 4)
+    if x is not None:
+        mode = {"outputs": 3, "training_mode": 1} if g.m.opset >= 14 and g.one_of(True, False) else {}
+        made = g.m.bn(g.m.constant(g.shape(x)), name=f"constant_bn{len(g.m.nodes)}", epsilon=0.1, **mode)
+        g.add(g.m.op(g.one_of("Add", "Mul", "Sub"), x, made))
+
+
 def group_normalization(g: Growing) -> None:
     x = g.pick(3, 4)
     if x is not None and g.m.opset >= 21:
@@ -185,6 +194,7 @@ STEPS: dict[str, Callable[[Growing], None]] = {
     "Mul of values": product,
     "Mean": mean,
     "BatchNormalization in training mode": training,
+    "BatchNormalization of a constant": normalized_constant,
     "InstanceNormalization": instance_normalization,
     "GroupNormalization": group_normalization,
     "LayerNormalization": over_last_axes("LayerNormalization", 17),

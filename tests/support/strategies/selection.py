@@ -88,6 +88,22 @@ def tile(g: Growing) -> None:
         g.add(g.m.op("Tile", x, g.index([g.one_of(1, 1, 2) for _ in g.shape(x)])))
 
 
+def of_the_shape(g: Growing) -> None:
+    """A value in the shape of another one, of which nothing else is read."""
+    x = g.pick()
+    if x is not None:
+        same = [y for y in g.live if g.shape(y) == g.shape(x)]
+        g.add(g.m.op("Reshape", x, g.m.op("Shape", g.draw(st.sampled_from(same)))))
+
+
+def of_the_type(g: Growing) -> None:
+    """A product with a constant in the type of a value, of which nothing else is read."""
+    x = g.pick()
+    if x is not None and g.m.opset >= 15:
+        constant = g.m.constant(np.array(g.one_of(0.5, -2.0)))
+        g.add(g.m.op("Mul", x, g.m.op("CastLike", constant, g.draw(st.sampled_from(g.live)))))
+
+
 def where(g: Growing) -> None:
     """A choice between two values of one shape, or a value and a constant."""
     x = g.pick()
@@ -135,6 +151,8 @@ STEPS: dict[str, Callable[[Growing], None]] = {
     "Expand": expand,
     "Tile": tile,
     "Where": where,
+    "Shape": of_the_shape,
+    "CastLike": of_the_type,
     "ScatterElements": scatter("ScatterElements"),
     "ScatterND": scatter("ScatterND"),
 }

@@ -75,10 +75,8 @@ class Arbiter:
 
     def _settled(self, doubt: Doubt, exact: Array, moved: Array, folded: Array, *, trapped: bool) -> Finding:
         agreeing = [value for value in doubt.executions if value.shape == exact.shape and _agrees(value, exact)]
-        if not agreeing and not trapped:
-            return doubt.finding  # the interpreter computes another model than the runtime
-        if is_float(exact) and not np.array_equal(np.isfinite(exact), np.isfinite(moved)):
-            return doubt.finding  # what was moved is no weight
+        if not (agreeing or trapped) or not _is_comparable(doubt, exact, moved):
+            return doubt.finding
         reference = Reference.of(doubt.reference.name, exact)
         reference.widen(moved, amplified=False)
         if is_float(exact):  # the last rounding, which the constants do not show
@@ -100,6 +98,13 @@ class Arbiter:
     def _least(self, exact: Array) -> float:
         """The error that the last operators may add, see `judge.EPSILONS`."""
         return ACCURACY * self._rounding.epsilon * largest(np.abs(exact)) if is_float(exact) else 0.0
+
+
+def _is_comparable(doubt: Doubt, exact: Array, moved: Array) -> bool:
+    """Whether rounding may be the cause at all; where what was moved is no weight, the original is not defined then."""
+    found, wanted = doubt.folded, doubt.reference.value
+    alike = (found.shape, found.dtype) == (wanted.shape, wanted.dtype)
+    return alike and not (is_float(exact) and not np.array_equal(np.isfinite(exact), np.isfinite(moved)))
 
 
 def _apart(value: Array, exact: Array) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -11,6 +11,9 @@ from onnx import numpy_helper
 
 import folding
 from folding import Options, verify
+from folding.report.model import OutputError
+from folding.verification.exact import Arbiter, Doubt
+from folding.verification.judge import Finding, Reference, Rounding
 from tests.support.families import FAMILIES, family
 from tests.support.verification import Chain, parsed, saved
 
@@ -126,3 +129,38 @@ def test_the_sensitivity_says_which_change_would_be_noticed(tmp_path: Path) -> N
     assert (output.sensitivity, output.bias_sensitivity) == (0.01, 1.0)
     (plain,) = verify(before, before).outputs
     assert (plain.sensitivity, plain.bias_sensitivity) == (0.0, 0.0)  # nothing was folded into it
+
+
+class Fixed(Arbiter):
+    """An arbiter without models: the outputs in float64 are given."""
+
+    def __init__(self) -> None:
+        self._rounding, self._seconds, self._models = Rounding(2.0**-23), 1.0, ()  # type: ignore[assignment]
+
+
+VALUE = np.linspace(1, 2, 64).reshape(4, 16)
+NEAR = (VALUE * (1 + 3e-5)).astype(np.float32)  # an error that no noise seems to explain
+
+
+@pytest.mark.parametrize(
+    ("case", "judgement"),
+    [
+        ({}, "ok"),  # the original is off as far in float32
+        ({"executions": [VALUE.astype(np.float32)]}, "bad"),  # it is not
+        ({"executions": [NEAR * 2]}, "bad"),  # the interpreter computes something else
+        ({"executions": [NEAR * 2], "trapped": True}, "bad"),  # nor is the runtime right where it is not trapped
+        ({"executions": [NEAR * 2], "trapped": True, "value": VALUE.astype(np.float32)}, "ok"),
+        ({"folded": VALUE * (1 + 3e-5)}, "bad"),  # it is wrong in float64 too
+        ({"moved": VALUE * np.nan}, "bad"),
+        ({"moved": VALUE * 3}, "unsettled"),
+        ({"value": NEAR[:2]}, "bad"),
+    ],
+)
+def test_what_float64_decides(case: dict[str, Any], judgement: str) -> None:
+    value = case.get("value", NEAR)
+    reference = Reference.of("y", NEAR)
+    error = OutputError("y", 1.0, 1.0, 0.0, 0.5, ok=False)
+    doubt = Doubt(Finding("bad", "wrong", error), reference, case.get("executions", [NEAR]), value)
+    folded, moved = case.get("folded", VALUE), case.get("moved", VALUE)
+    found = Fixed()._settled(doubt, VALUE, moved, folded, trapped=case.get("trapped", False))
+    assert (found.judgement, found.error.ok) == (judgement, judgement == "ok")

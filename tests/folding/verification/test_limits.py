@@ -112,5 +112,5 @@ def test_the_child_does_not_outlive_a_parent_that_is_killed(seconds: float, tmp_
 
 def _activity(child: int) -> Path:
     """Where the process of a verification says what it does: in its folder, the last word of its command."""
-    *_, folder, _ = Path(f"/proc/{child}/cmdline").read_text().split("\0")
-    return Path(folder, ACTIVITY)
+    words = Path(f"/proc/{child}/cmdline").read_text().split("\0")
+    return Path(*words[-2:-1], ACTIVITY)  # there is no command yet just after the fork

@@ -107,6 +107,7 @@ class Planner:
         """Whether an identity, or a map whose values nothing reads, can be removed: its readers then read its input."""
         try:
             self._require_unobserved(site.node.scope, site.node.output, site.node)
+            require_makers(self.options, site.node, range(len(site.node.inputs)))
         except Refused:
             return False
         return True

@@ -79,3 +79,18 @@ def test_one_that_others_read_may_stay_and_the_fold_go_on():
     after, report = fold(m.build(), Options(verify=False, keep=KEEP))
     assert "maker" in {node.name for node in after.graph.node}
     assert [one.status for one in report.outcomes if one.node == SITE] == ["folded"]
+
+
+@pytest.mark.parametrize("values", [np.ones(4), np.full(4, 2.0)])
+def test_what_makes_the_constant_of_a_map_that_could_vanish(values):
+    """An identity, or a map of which nothing is read, stays with the operator that makes its constant."""
+    m = Model()
+    x = start(m, 3, 4)
+    m.op("Mul", x, m.op("Identity", m.constant(values), name="maker"), name=SITE)
+    out(m, m.nodes[-1].output[0] if values[0] == 1 else x)
+    before = m.build()
+    after, report = fold(before, Options(verify=False, keep=("maker",)))
+    assert after == before
+    assert report.outcomes[0].status == "kept"
+    _, report = fold(before)
+    assert report.outcomes[0].status == "removed"

@@ -132,7 +132,7 @@ GRID: list[Row] = [
         ("before GridSample, zeros", lambda m: out(m, m.conv(sampled(m, m.per_channel("Div", start(m)), "zeros"), 6)), into("Conv")),
         ("GridSample, zeros, a shift", lambda m: out(m, m.per_channel("Add", sampled(m, m.conv(start(m), 6), "zeros"))), Kept("zero-padding", "barrier")),
         ("before GridSample, zeros, a shift", lambda m: out(m, m.conv(sampled(m, m.per_channel("Add", start(m)), "zeros"), 6)), Kept("barrier", "zero-padding")),
-        ("GridSample, a map along the image", lambda m: out(m, m.per_channel("Mul", sampled(m, m.conv(start(m), 6), "border"), axis=3)), Kept("axis", "barrier")),
+        ("GridSample, a map along the image", lambda m: out(m, m.per_channel("Mul", sampled(m, m.op("MatMul", start(m), m.constant((6, 3))), "border"), axis=3)), Kept("axis", "barrier")),
         ("before GridSample, a map along the image", lambda m: out(m, m.conv(sampled(m, m.per_channel("Mul", start(m), axis=2), "border"), 6)), Kept("barrier", "axis")),
         ("a grid before GridSample", lambda m: out(m, m.op("GridSample", start(m, 2, 4, 5, 6), m.op("Mul", start(m, 2, 3, 3, 2), m.constant(np.array(0.3)), name=SITE))), Kept("barrier", "not-data-input")),
     ]

@@ -119,7 +119,7 @@ IDIOMS = (
         ),
     ),
 )
-BIAS = Idiom("bias", "Gemm", "MatMul", ())  # MatMul(x, W) + b: a runtime computes it as Gemm
+BIAS = Idiom("a product with its bias", "Gemm", "MatMul", ())  # MatMul(x, W) + b: a runtime computes it as Gemm
 _COMPILED = tuple((idiom, tuple(parse(form) for form in idiom.forms)) for idiom in IDIOMS)
 _ROOTS = {"Times": ("Mul", "Div"), "Product": ("Mul", "Div")}  # the operators at the end of a form
 AXES_AS_INPUT = 18  # of ReduceMean

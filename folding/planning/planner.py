@@ -11,6 +11,7 @@ from folding.graph import constants
 from folding.graph.node import Edge
 from folding.graph.sites import NORMALIZATION, OPERATORS, affine_of
 from folding.planning.halves import half_way, halves
+from folding.planning.makers import require_makers
 from folding.planning.noise import require_digits
 from folding.planning.plan import Move, Plan
 from folding.planning.soundness import repeated, require_sound
@@ -56,6 +57,8 @@ class Planner:
         node = site.node
         if node.key in self.blocked:
             return self.blocked[node.key], self.blocked[node.key]
+        if node in self.idioms:
+            return self._whole(node), self._whole(node)
         is_unread = not any(node.scope.readers(node.output))
         if (site.affine.is_identity or is_unread) and self._can_vanish(site):
             return Plan(node, site.affine, "forward", Move(removed=(node,)))
@@ -156,7 +159,8 @@ class Planner:
     def _through_rule(self, producer: Node, a: Affine, depth: int) -> Move:
         idiom = self.idioms.get(producer)
         if idiom is not None and not idiom.is_bias:
-            require(producer is idiom.last, "idiom", f"it is part of {idiom.idiom.name}", producer.label)
+            if producer is not idiom.last:
+                raise self._whole(producer)
             edits = normalization.idiom_absorb_backward(idiom, a)
             return sum((self._landed(edit, depth) for edit in edits), Move())
         rule = self._rule(producer)
@@ -270,7 +274,11 @@ class Planner:
         """Add a shift to a lone bias; other idioms take no preceding map."""
         if site is not None and a.is_shift and not site.is_open:
             return Move(edits=(Edit(node, become=site.affine.after(a)),))
-        raise Refused("idiom", f"it is part of {self.idioms[node].idiom.name}", node.label)
+        raise self._whole(node)
+
+    def _whole(self, node: Node) -> Refused:
+        """Why an operator of an idiom stays as it is."""
+        return Refused("idiom", f"it is part of {self.idioms[node].idiom.name}", node.label)
 
     def _is_read(self, node: Node, output: int) -> bool:
         """Whether anything can read this output."""

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from folding.graph.idioms import BIAS
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -206,7 +208,7 @@ PRODUCTS: dict[str, tuple[str, Writer]] = {
     writer.__name__: (name, writer)
     for name, writers in {
         "attention": (attention, attention_masked, attention_scaled_first),
-        "bias": (product_with_bias,),
+        BIAS.name: (product_with_bias,),
     }.items()
     for writer in writers
 }

@@ -9,7 +9,7 @@ import pytest
 
 from folding import Options
 from folding.graph import idioms, shapes
-from folding.graph.idioms import IDIOMS
+from folding.graph.idioms import BIAS, IDIOMS
 from folding.graph.values import indexed
 from folding.onnxfile import from_bytes
 from tests.support.idioms import (
@@ -249,7 +249,7 @@ def test_a_normalization_behind_goes_into_product_and_bias():
     out(m, m.bn(product_with_bias(m, start(m, 3, 4))))
     _, folded = absorbed(m)
     assert [node.op_type for node in folded.graph.node].count("BatchNormalization") == 0
-    assert found(folded) == ["bias"]
+    assert found(folded) == [BIAS.name]
 
 
 def test_the_shift_of_a_normalization_before_goes_into_the_bias():
@@ -258,7 +258,7 @@ def test_the_shift_of_a_normalization_before_goes_into_the_bias():
     out(m, m.op("MatMul", x, m.constant((4, 2))))
     outcome, folded = absorbed(m)
     assert (outcome.status, outcome.direction) == ("folded", "forward")
-    assert found(folded) == ["bias"]
+    assert found(folded) == [BIAS.name]
 
 
 # --- the table ----------------------------------------------------------
@@ -269,7 +269,7 @@ def test_every_anchor_is_in_every_form():
 
 
 def test_every_idiom_of_the_table_is_written_by_the_tests():
-    assert {idiom.name for idiom in IDIOMS} | {"bias"} == {name for name, _ in WRITERS.values()}
+    assert {idiom.name for idiom in IDIOMS} | {BIAS.name} == {name for name, _ in WRITERS.values()}
 
 
 def test_finding_again_finds_the_same():

@@ -30,9 +30,8 @@ def test_a_leftover_has_a_name_a_place_and_reasons():
     found, operators = outcomes(m)
     (left,) = found[SITE].left
     assert (left.node, left.operator, left.after) == ("matmul.add", "Add", "matmul")
-    assert (left.backward.code, left.backward.at) == ("no-gain", "matmul")
-    assert left.backward.reason.startswith("MatMul has no place for it")
-    assert (left.forward.code, left.forward.at) == ("barrier", "asinh3")
+    assert (left.backward.code, left.backward.at) == ("idiom", "matmul.add")
+    assert left.backward.reason == left.forward.reason == "it is part of a product with its bias"
     assert found[SITE].status == "split"
     assert operators == ["Asinh", "MatMul", "Add", "Asinh"]
 

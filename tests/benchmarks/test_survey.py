@@ -20,11 +20,12 @@ from tests.support.waiting import PATIENCE
 if TYPE_CHECKING:
     import pytest
 
+WORSE = "; in {} ONNX Runtime's own graph got worse."
 STAYS = (Stay("barrier Relu", "zero-padding Conv", 3), Stay("graph-input", "graph-output", 1))
 ROWS = [
     Row(
         "A", "a1", "p:a1", "torchscript", 20, 10,
-        Fold(4, {"folded": 5, "split": 1}, STAYS, "verified", 0.0012, 0.01),
+        Fold(4, {"folded": 5, "split": 1}, STAYS, "verified", 0.0012, 0.01, (30, 31), ["30 -> 31 operators"]),
         Fold(1, {"folded": 9}, STAYS[1:], "failed", 2.0, 1.0),
     ),
     Row("A", "a1", "p:a1", "dynamo", 20, 0, Fold(verdict="verified"), Fold(verdict="verified")),
@@ -57,6 +58,7 @@ def test_a_row_says_what_went_what_stays_and_how_well_it_was_verified():
     lines = table.markdown(ROWS, {"python": "3"}).splitlines()
     row = next(line for line in lines if line.startswith("| A | a1 | torchscript"))
     assert row.split(" | ")[3:8] == ["20", "10", "4", "5 folded, 1 split", "1"]
+    assert row.split(" | ")[8] == "30 -> 31 (worse: 30 -> 31 operators)"
     assert "3 barrier Relu / zero-padding Conv; 1 graph-input / graph-output" in row
     assert row.endswith("| verified, 0.001 of 0.01 | failed, 2 of 1 |")
     assert next(line for line in lines if "a1 | dynamo" in line).endswith(
@@ -67,20 +69,23 @@ def test_a_row_says_what_went_what_stays_and_how_well_it_was_verified():
 
 def test_a_failed_export_and_a_failed_fold_are_rows():
     text = table.markdown(ROWS, {})
-    assert "| B | b\\|1 | torchscript |  |  |  |  |  |  |  | not exported: stopped after 5 s |" in text
+    assert "| B | b\\|1 | torchscript |  |  |  |  |  |  |  |  | not exported: stopped after 5 s |" in text
     assert "| verified, unchanged | bang |" in text
 
 
 def test_totals_count_what_the_exporter_leaves():
     torchscript, dynamo = (table.total(ROWS, exporter) for exporter in survey.EXPORTERS)
     assert "1 of 2 networks, 20 BatchNormalizations in the modules; of the 10 that" in torchscript
-    assert torchscript.endswith("60.0% (6) go by default, 90.0% (9) with clamps; 1 failed verification.")
+    shares = "60.0% (6) go by default, 90.0% (9) with clamps"
+    assert torchscript.endswith(f"{shares}; 1 failed verification{WORSE.format(1)}")
     assert dynamo.startswith("dynamo: 2 of 3 networks, 23 BatchNorm")
     assert dynamo.endswith(
-        "of the 2 that the exporter leaves, 0.0% (0) go by default, 50.0% (1) with clamps; 0 failed verification."
+        "of the 2 that the exporter leaves, 0.0% (0) go by default, 50.0% (1) with clamps; 0 failed verification"
+        + WORSE.format(0)
     )
     assert table.total([], "dynamo").endswith(
-        "of the 0 that the exporter leaves, none go by default, none with clamps; 0 failed verification."
+        "of the 0 that the exporter leaves, none go by default, none with clamps; 0 failed verification"
+        + WORSE.format(0)
     )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypedDict
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped, unused-ignore]
 
+from benchmarks import fusions
 from benchmarks.models import MODEL_NAME
 from folding import onnxfile
 from folding.errors import FoldingError
@@ -53,6 +54,9 @@ class Run:
     peak: int = 0  # peak resident bytes, of the largest process
     normalizations: int | None = None  # BatchNormalizations left in the output
     nbytes: int = 0  # of the output, external data included
+    operators: int | None = (
+        None  # of ONNX Runtime's own optimized graph of the output, see `fusions`; None if too large
+    )
     failure: str = ""
 
 
@@ -128,7 +132,9 @@ class Bench:
 
 def _counted(run: Run, output: Path) -> Run:
     nbytes = sum(file.stat().st_size for file in output.iterdir())
-    return replace(run, normalizations=normalizations(output / MODEL_NAME), nbytes=nbytes)
+    run = replace(run, normalizations=normalizations(output / MODEL_NAME), nbytes=nbytes)
+    small = nbytes <= PARSED_WHOLE
+    return replace(run, operators=fusions.total(fusions.optimized(output / MODEL_NAME))) if small else run
 
 
 def normalizations(path: Path) -> int:

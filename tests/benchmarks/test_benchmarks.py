@@ -164,9 +164,9 @@ def test_a_model_the_disk_cannot_hold_is_left_out(tmp_path: Path, monkeypatch: p
 
 
 RUNS = [
-    Run("tiny", "cp", 1, wall=1.0, cpu=0.5, peak=10_000_000, normalizations=6, nbytes=6_000_000),
-    Run("tiny", "bnfold", 1, wall=2.0, cpu=1.0, peak=50_000_000, normalizations=0, nbytes=6_100_000),
-    Run("tiny", "bnfold", 2, wall=4.0, cpu=2.0, peak=50_000_000, normalizations=0, nbytes=6_100_000),
+    Run("tiny", "cp", 1, wall=1.0, cpu=0.5, peak=10_000_000, normalizations=6, nbytes=6_000_000, operators=18),
+    Run("tiny", "bnfold", 1, wall=2.0, cpu=1.0, peak=50_000_000, normalizations=0, nbytes=6_100_000, operators=6),
+    Run("tiny", "bnfold", 2, wall=4.0, cpu=2.0, peak=50_000_000, normalizations=0, nbytes=6_100_000, operators=6),
     Run("tiny", "onnxsim", 1, failure="exit code 1: a | b"),
 ]
 
@@ -174,9 +174,9 @@ RUNS = [
 @pytest.mark.parametrize(
     "row",
     [
-        "| cp | 1.00 (1.00 to 1.00) | 1.0 | 0.50 | 1.0 | 10 | 6 | 6.0 | 1 |",
-        "| bnfold | 3.00 (2.00 to 4.00) | 3.0 | 1.50 | 3.0 | 50 | 0 | 6.1 | 2 |",
-        "| onnxsim | exit code 1: a \\| b |  |  |  |  |  |  | 1 |",
+        "| cp | 1.00 (1.00 to 1.00) | 1.0 | 0.50 | 1.0 | 10 | 6 | 18 | 6.0 | 1 |",
+        "| bnfold | 3.00 (2.00 to 4.00) | 3.0 | 1.50 | 3.0 | 50 | 0 | 6 | 6.1 | 2 |",
+        "| onnxsim | exit code 1: a \\| b |  |  |  |  |  |  |  | 1 |",
         "## tiny: tiny, 0 MB, 6 convolutions, 6 BatchNormalizations",
     ],
 )

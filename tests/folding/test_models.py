@@ -18,8 +18,8 @@ LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 # file, BatchNormalizations before and after, decomposed affines that at least go, largest tolerated node count
 TRAINED = [
     ("ch_ppocr_mobile_v2.0_cls_infer.onnx", 35, 0, 18, 284),
-    ("ch_PP-OCRv4_det_infer.onnx", 3, 0, 78, 440),
-    ("ch_PP-OCRv4_rec_infer.onnx", 6, 0, 80, 608),
+    ("ch_PP-OCRv4_det_infer.onnx", 3, 0, 92, 394),
+    ("ch_PP-OCRv4_rec_infer.onnx", 6, 0, 96, 558),
     ("nmp.onnx", 0, 0, 10, 240),
 ]
 STRUCTURES = [

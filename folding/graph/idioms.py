@@ -115,7 +115,7 @@ IDIOMS = (
                 "MatMul(q, Times(k, c))",
                 "MatMul(q, Transpose(Times(k, c)))",
             )
-            for form in ("Softmax(SCORES)", "Softmax(Add(SCORES, m))", "Softmax(Where(m, SCORES, m))")
+            for form in ("Softmax(SCORES)", "Softmax(Add(SCORES, m))", "Softmax(Where(m, SCORES, n))")
         ),
     ),
 )

@@ -1,9 +1,9 @@
 """Patterns of operators, written as expressions, and their matching against a graph, from the result backward.
 
 A pattern is an expression of operators: ``Mul(x, Sigmoid(x))``. A small letter stands for any value, for the same one
-wherever it is repeated, and for no constant; `m` for any value or constant; `c` for any scalar constant; a number for a
-scalar constant of that value. Operands of Add, Max, Min and Mul may come in either order. Inputs and attributes that a
-pattern does not name are not compared. Casts between floating-point types are stepped over.
+wherever it is repeated, and for no constant; `m` and `n` for any value or constant; `c` for any scalar constant; a
+number for a scalar constant of that value. Operands of Add, Max, Min and Mul may come in either order. Inputs and
+attributes that a pattern does not name are not compared. Casts between floating-point types are stepped over.
 
 Words that stand for several spellings: ``Times(a, n)`` is a times the number n (Mul, or Div by 1/n), ``Product(a, b,
 n)`` a times b times n in any order, ``Square(a)`` Pow or Mul, ``Root(a)`` the square root, ``Rsqrt(a)`` one over it.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from folding.graph.index import Scope
     from folding.graph.node import Node
 
-ANYTHING, ANY_SCALAR = "m", "c"
+ANYTHING, ANY_SCALAR = frozenset({"m", "n"}), "c"
 COMMUTING = frozenset({"Add", "Max", "Min", "Mul"})
 TOLERANCE = 1e-3  # relative; sqrt(2) in float16 is off by 1e-4
 BOUNDS_AS_INPUTS = 11  # of Clip
@@ -93,7 +93,7 @@ def _value(scope: Scope, term: Pattern | str | float, name: str, found: Match) -
     elif term == ANY_SCALAR:
         if scalar(scope, name) is not None:
             yield found
-    elif found.value(term) in (None, name) and (term == ANYTHING or not scope.values.is_constant(scope, name)):
+    elif found.value(term) in (None, name) and (term in ANYTHING or not scope.values.is_constant(scope, name)):
         yield found if found.value(term) else Match(found.nodes, (*found.values, (term, name)))
 
 

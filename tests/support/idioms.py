@@ -166,6 +166,13 @@ def attention_masked(m: Model, x: str) -> str:
     return m.op("MatMul", m.op("Softmax", m.op("Add", scores, m.constant(m.at(scores).shape[-2:])), axis=-1), x)
 
 
+def attention_where(m: Model, x: str) -> str:
+    """As GPT-2 masks: what is not looked at becomes a large negative number."""
+    scores = m.op("Div", m.op("MatMul", x, turned(m, x)), number(m, 2.0))
+    seen = m.constant(np.tri(*m.at(scores).shape[-2:], dtype=bool))
+    return m.op("MatMul", m.op("Softmax", m.op("Where", seen, scores, number(m, -1e4)), axis=-1), x)
+
+
 def attention_scaled_first(m: Model, x: str) -> str:
     """As torch.onnx writes scaled_dot_product_attention: both operands are scaled."""
     query, key = m.op("Mul", x, number(m, 0.5)), m.op("Mul", turned(m, x), number(m, 0.5))
@@ -207,7 +214,7 @@ NORMALIZATIONS: dict[str, tuple[str, Writer]] = {
 PRODUCTS: dict[str, tuple[str, Writer]] = {
     writer.__name__: (name, writer)
     for name, writers in {
-        "attention": (attention, attention_masked, attention_scaled_first),
+        "attention": (attention, attention_masked, attention_where, attention_scaled_first),
         BIAS.name: (product_with_bias,),
     }.items()
     for writer in writers

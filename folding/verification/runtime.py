@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime as ort
+import onnxruntime as ort  # type: ignore[import-untyped, unused-ignore]
 
 from folding.verification.samples import NAMED_FLOATS, Feeds, Spec, UnverifiableError
 

@@ -16,7 +16,6 @@ import numpy as np
 from folding.errors import OptionError
 from folding.verification import samples
 from folding.verification.job import ACTIVITY, JOB, RESULT
-from folding.verification.runtime import Runner, RuntimeRefusalError
 from folding.verification.samples import UnverifiableError
 from folding.verification.standby import standby
 
@@ -49,6 +48,9 @@ class Calibration:
         Raises:
             OptionError: as `collect`.
         """
+        # Only the child process loads ONNX Runtime.
+        from folding.verification.runtime import Runner, RuntimeRefusalError  # noqa: PLC0415
+
         (folder / ACTIVITY).write_text("running the original on the samples")
         try:
             runner = Runner(Path(self.before))

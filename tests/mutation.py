@@ -127,7 +127,7 @@ def killer(mutant: Mutant, suites: list[str] = SUITES) -> str | None:
     It runs in a fork of this process, which has the large libraries in memory already.
     """
     with tempfile.TemporaryDirectory() as folder:
-        for part in ("folding", "tests"):
+        for part in ("folding", "tests", "benchmarks"):  # some tests measure what a benchmark builds
             shutil.copytree(ROOT / part, Path(folder, part), ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", folder)
         Path(folder, "folding", mutant.file).write_text(mutant.source)

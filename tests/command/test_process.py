@@ -68,7 +68,7 @@ def test_an_interrupt_while_modules_are_imported_ends_quietly(source, tmp_path, 
     caught = f"try:\n    exec({wait!r})\nexcept BaseException:\n    raise ImportError from None\n"
     (tmp_path / f"{module}.py").write_text(caught if catches else wait)
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
-    command = [*COMMAND, "fold", source, "-o", tmp_path / "folded.onnx"]
+    command = listening("-m", "folding", "fold", source, "-o", tmp_path / "folded.onnx")
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
         assert process.stdout.readline() == b"importing\n"
         process.send_signal(signal.SIGINT)

@@ -112,10 +112,10 @@ def _declare(scopes: list[Scope], copies: list[onnx.GraphProto]) -> bool:
             if node.op == SCALER:
                 declared |= _declare_scaler(node, proto)
                 continue
-            known = scope.shapes.get(node.output) if node.op == "Reshape" and node.output else ()
+            known = scope.shapes.get(node.output) if node.op in sizes.SETTLED and node.output else ()
             if known == () or node.output in scope.outputs or (known is not None and not _is_open(known)):
                 continue
-            shape = sizes.reshaped(node)
+            shape = sizes.SETTLED[node.op](node)
             if shape is None or (known is not None and _merged(known, shape) == known):
                 continue
             scope.shapes[node.output] = shape

@@ -40,6 +40,18 @@ def reshaped(node: Node) -> Shape | None:
     return tuple(_rest(source, sizes) if size == -1 else size for size in sizes)
 
 
+def normalized(node: Node) -> Shape | None:
+    """The output shape of a BatchNormalization, whose channels its parameters count; None if its rank is unknown."""
+    source = _shape(node)
+    parameter = constants.shape_of(node.scope, node.inputs[1]) if node.has(1) else None
+    if source is None or parameter is None or len(source) < 2 or len(parameter) != 1:
+        return None
+    return (source[0], parameter[0], *source[2:])
+
+
+SETTLED = {"BatchNormalization": normalized, "Reshape": reshaped}  # what onnx's inference leaves open
+
+
 def _rest(source: Shape, sizes: list[Dimension]) -> int | None:
     """The length that -1 stands for; None unless all names cancel and only numbers are left."""
     others = [size for size in sizes if size != -1]

@@ -61,3 +61,24 @@ def test_the_second_run_changes_nothing(build, folds, leftover):
     assert not again.changed
     assert [one.status for one in report.outcomes].count("folded") == folds
     assert folding.fold_model(build(), Options(leftover=leftover))[1].verification.status == "verified"
+
+
+@pytest.mark.parametrize("leftover", ["keep", "affine"])
+def test_what_is_left_of_a_normalization_knows_its_channels(leftover):
+    """Its parameters count them; the Add that is left goes into the convolution in the first run."""
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["r"], axes=[0, 3], keepdims=0),
+        helper.make_node("BatchNormalization", ["r", *PARAMETERS], ["n"], name="n"),
+        helper.make_node("Reshape", ["n", "shape"], ["s"]),
+        helper.make_node("Conv", ["s", "w"], ["y"], group=4),
+    ]
+    constants = PARAMETERS | {"w": RANDOM.random((8, 1, 1)).astype(np.float32), "shape": np.array([2, 4, 1])}
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2, "h", "w0"])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * 3)
+    graph = helper.make_graph(nodes, "g", [x], [y], [numpy_helper.from_array(v, k) for k, v in constants.items()])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    options = Options(verify=False, leftover=leftover)
+    once, _ = folding.fold_model(model, options)
+    twice, again = folding.fold_model(once, options)
+    assert twice == once
+    assert not again.changed

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from folding.graph.matching import matches, parse
 from folding.graph.weights import FLOAT_TYPES
+from folding.refusal import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -162,7 +163,10 @@ def _find_forms(scope: Scope, found: dict[Node, Occurrence]) -> None:
             roots = _ROOTS.get(form.name, (form.name,))
             for node in nodes:
                 if node.op in roots and node not in found:
-                    occurrence = _occurrence(idiom, matches(scope, form, node.output), found)
+                    try:
+                        occurrence = _occurrence(idiom, matches(scope, form, node.output), found)
+                    except Refused:  # a malformed operator, or one of an operator set whose meaning is unknown
+                        continue
                     if occurrence is not None:
                         found.update(dict.fromkeys(occurrence.nodes, occurrence))
 

@@ -156,6 +156,15 @@ def test_an_overridable_constant_makes_it_none():
     assert found(m.build()) == []
 
 
+@pytest.mark.parametrize("name", ["layer_norm", "hard_swish"])
+def test_operators_of_an_unknown_operator_set_are_none(name):
+    m = Model()
+    m.op("Identity", WRITERS[name][1](m, start(m)))
+    model = m.build()
+    model.opset_import[0].version = 99
+    assert found(model) == []
+
+
 def test_a_near_miss_folds_as_ever():
     m = Model()
     out(m, m.conv(wrong_constant(m, start(m)), 3, 1))

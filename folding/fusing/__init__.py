@@ -1,0 +1,1 @@
+"""Write an idiom, which folding leaves whole, as the one operator that it is."""

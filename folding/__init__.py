@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from folding.errors import FoldingError, LimitError, ModelError, OptionError
     from folding.onnxfile import Limits
     from folding.options import Options
-    from folding.report.errors import NothingToFoldError, VerificationError
+    from folding.report.changes import Change
+    from folding.report.errors import NothingToFoldError, TargetError, VerificationError
+    from folding.report.findings import Finding
     from folding.report.model import Leftover, Offer, Outcome, Refusal, Report, Verification
     from folding.verification.parent import verify
 
@@ -24,10 +26,13 @@ _HOMES = {
     "Leftover": "report.model", "Offer": "report.model",
     "Outcome": "report.model", "Refusal": "report.model", "Report": "report.model", "Verification": "report.model",
     "FoldingError": "errors", "LimitError": "errors", "ModelError": "errors", "OptionError": "errors",
-    "NothingToFoldError": "report.errors", "VerificationError": "report.errors",
+    "Change": "report.changes", "Finding": "report.findings",
+    "NothingToFoldError": "report.errors", "TargetError": "report.errors", "VerificationError": "report.errors",
 }  # fmt: skip
 
 __all__ = [
+    "Change",
+    "Finding",
     "FoldingError",
     "Leftover",
     "LimitError",
@@ -40,6 +45,7 @@ __all__ = [
     "Outcome",
     "Refusal",
     "Report",
+    "TargetError",
     "Verification",
     "VerificationError",
     "fold",

@@ -8,16 +8,17 @@ from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from folding import onnxfile
 from folding.errors import OptionError
 from folding.graph.weights import UnrepresentableError
 from folding.onnxfile import Limits
 from folding.options import Options, require_options
-from folding.planning import Attempts, before, freeze_only, with_offers
-from folding.report.errors import NothingToFoldError, VerificationError
+from folding.planning import Attempts, as_it_is, before, freeze_only, with_offers
+from folding.report.errors import NothingToFoldError, TargetError, VerificationError
 from folding.report.model import Report, Verification
+from folding.report.ready import is_refused, merged, readiness
 from folding.verification.parent import verify
 from folding.verification.standby import prepared
 
@@ -59,6 +60,8 @@ def fold(
         VerificationError: the result differs from the original, and no fold remains without which it does not, or
             `options.strict`; nothing was written.
         NothingToFoldError: `options.require_change`, and nothing folds; nothing was written.
+        TargetError: `options.target` does not run the result as a whole, and not `options.allow_fallback`; nothing was
+            written.
         OptionError: the samples in `options.inputs` do not fit the model; a pattern matches nothing; an argument is of
             another type.
     """
@@ -81,8 +84,22 @@ def fold(
 
 
 def inspect(source: str | os.PathLike[str], options: Options = DEFAULTS, *, limits: Limits = LIMITS) -> Report:
-    """What `fold` would do with a model, and why not more; nothing is written. Raises as `fold` does."""
-    return fold(source, None, options, limits=limits)
+    """What `fold` would do with a model, and why not more; nothing is written.
+
+    With `options.target`, the findings are about the model as it is, and say what folding mends.
+
+    Raises:
+        As `fold` does.
+    """
+    try:
+        report = fold(source, None, options, limits=limits)
+    except TargetError as error:
+        report = error.report
+    if options.target is None:
+        return report
+    with onnxfile.read(source, limits) as file:
+        report = replace(report, findings=as_it_is(file, options, report.findings))
+    return _accepted(report, options)
 
 
 def fold_model(model: onnx.ModelProto, options: Options = DEFAULTS) -> tuple[onnx.ModelProto, Report]:
@@ -105,7 +122,7 @@ def fold_model(model: onnx.ModelProto, options: Options = DEFAULTS) -> tuple[onn
             except UnrepresentableError:
                 attempts.require_representable(folded)
                 raise
-            report = _report(folded, file, "model", "model", len(results[-1]), started)
+            report = _accepted(_report(folded, file, "model", "model", len(results[-1]), started), options)
         if not folded.changed:
             return with_offers(_judged(replace(report, verification=_same(options)), options), options, again)
         verdict = attempts.verdict(partial(_verify_in_memory, data, results[-1], folded))
@@ -128,7 +145,8 @@ def _fold_once(
 ) -> Report:
     started, options = time.perf_counter(), attempts.options
     folded = attempts.plan(file)
-    report = _report(folded, file, str(source), None if target is None else str(target), file.nbytes, started)
+    names = str(source), None if target is None else str(target)
+    report = _accepted(_report(folded, file, *names, file.nbytes, started), options)
     if target is None:
         attempts.require_representable(folded)
         report = replace(report, verification=Verification("not verified", "nothing was written"))
@@ -167,6 +185,15 @@ def _judged(report: Report, options: Options) -> Report:
     if report.verification.status == "failed":
         raise VerificationError(f"{report.source}: the folded model differs: {report.verification.reason}", report)
     return report
+
+
+def _accepted(report: Report, options: Options) -> Report:
+    """The report, unless the target does not run the file as a whole and that is not allowed."""
+    if options.allow_fallback or not is_refused(report.findings):
+        return report
+    ended = replace(report, target=None, verification=Verification("not verified", "nothing was written"))
+    why = f"{readiness(report)}; allow_fallback=True writes it all the same"
+    raise TargetError(f"{report.source}: {why}", ended)
 
 
 def _require_paths(source: object, target: object) -> None:
@@ -231,4 +258,14 @@ def _report(folded: Folded, file: OnnxFile, source: str, target: str | None, aft
         verification=Verification("not verified", "it has not run"),
         seconds=time.perf_counter() - started,
         notes=tuple(folded.notes),
+        **_readied(folded, target or source),
     )
+
+
+def _readied(folded: Folded, path: str) -> dict[str, Any]:
+    """What a report says beyond folding."""
+    if (ready := folded.ready) is None:
+        return {}
+    runtime = "" if ready.target is None else ready.target.title
+    findings, recipe = ready.findings(folded.graph), ready.recipe(folded.graph, path)
+    return {"runtime": runtime, "changes": merged(ready.changes), "findings": findings, "recipe": recipe}

@@ -13,11 +13,13 @@ from types import NoneType
 from typing import Any, Literal, TypeVar, get_args
 
 from folding.errors import OptionError
+from folding.targets.model import NAMES, load
 
 _Kind = TypeVar("_Kind")
 Leftover = Literal["keep", "affine", "conv"]
-Clamps = Literal["never", "always"]
+Clamps = Literal["auto", "never", "always"]
 Freezing = Literal["no", "stored", "samples"]
+LISTS = ("keep", "only", "shape")  # options that hold several texts
 
 
 def option(default: Any, explanation: str, **extra: Any) -> Any:
@@ -41,6 +43,24 @@ class Options:
         OptionError: a value is out of its range, with the values that are allowed.
     """
 
+    target: str | None = option(
+        None,
+        "make the file ready for this runtime, or refuse it: implies `clean` and `fuse`",
+        metavar="TARGET",
+        choices=NAMES,
+    )
+    allow_fallback: bool = option(False, "write the file even if `target` refuses a part or runs it on the CPU")
+    clean: bool = option(False, "compute what is constant, and remove what computes nothing or the same thing twice")
+    fuse: bool = option(False, "write GELU, LayerNormalization and other idioms as the one operator that they are")
+    fold_norms: bool = option(
+        False, "fold gamma and beta of a LayerNormalization or RMSNormalization into the products behind it"
+    )
+    opset: int | None = option(None, "convert the model to this version of the standard operators", metavar="N")
+    shape: tuple[str, ...] = option(
+        (), "set the shape of an input, e.g. x=1x3x224x224; a name leaves a length open (repeatable)", metavar="SHAPE"
+    )
+    batch: int | None = option(None, "set the open first length of the inputs", metavar="N")
+    name_axes: bool = option(False, "give open lengths without a name one, so that a runtime sees which are equal")
     keep: tuple[str, ...] = option((), "leave nodes with a matching name alone (glob, repeatable)", metavar="NAME")
     only: tuple[str, ...] = option((), "fold only nodes with a matching name (glob, repeatable)", metavar="NAME")
     freeze_initializers: bool = option(
@@ -55,7 +75,9 @@ class Options:
         "keep", "what becomes of a BatchNormalization that stays: as it is, Mul + Add, or a depthwise Conv"
     )
     clamp: Clamps = option(
-        "never", "let maps pass Relu and Clip where that makes them Max and Min with a bound per channel"
+        "auto",
+        "let maps pass Relu and Clip where that makes them Max and Min with a bound per channel; auto: where `target` "
+        "gains by it",
     )
     merge_branches: bool = option(
         True, "make one convolution of parallel branches where one of them is a normalization (RepVGG, MobileOne)"
@@ -76,12 +98,14 @@ class Options:
         for declared in fields(self):
             name, value = declared.name, getattr(self, declared.name)
             fits, advice = _KINDS[str(declared.type)]
-            if name in ("keep", "only") and isinstance(value, str):
-                raise OptionError(f"{name} is a string; give a list of names, e.g. {name}=[{value!r}]")
+            if name in LISTS and isinstance(value, str):
+                raise OptionError(f"{name} is a string; give a list, e.g. {name}=[{value!r}]")
             if not fits(value):
                 raise OptionError(f"{name} is {value!r}; {advice}")
-        for name in ("keep", "only"):
+        for name in LISTS:
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.target is not None and self.target not in NAMES:
+            load(self.target)  # raises, with the names that come closest
         if self.inputs is not None:
             object.__setattr__(self, "inputs", os.fspath(self.inputs))
         if self.freeze_training == "samples" and self.inputs is None:
@@ -125,6 +149,10 @@ def _is_names(value: object) -> bool:
     return isinstance(value, Iterable) and all(isinstance(name, str) for name in value)
 
 
+def _is_count(value: object) -> bool:
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0)
+
+
 def _is_seconds(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
 
@@ -133,6 +161,8 @@ def _is_seconds(value: object) -> bool:
 _KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
     "bool": (lambda value: isinstance(value, bool), "give True or False"),
     "float": (_is_seconds, "give a number of seconds above 0"),
+    "int | None": (_is_count, "give a number above 0"),
+    "str | None": (lambda value: value is None or isinstance(value, str), f"choose one of {', '.join(NAMES)}"),
     "str | os.PathLike[str] | None": (lambda value: isinstance(value, (str, os.PathLike, NoneType)), "give a path"),
     "tuple[str, ...]": (_is_names, 'give a list of names, e.g. ["head.*"]'),
     "Leftover": (lambda value: value in get_args(Leftover), f"choose one of {', '.join(get_args(Leftover))}"),

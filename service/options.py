@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from folding.errors import OptionError
-from folding.options import Clamps, Leftover, Options, option_fields
+from folding.options import LISTS, Clamps, Leftover, Options, option_fields
+from folding.targets.model import NAMES
 from service.problems import Problem
 
 URL_LENGTH = 2048  # characters of a webhook's URL: clients, proxies and servers accept this length
@@ -29,6 +30,7 @@ def _option(name: str, **bounds: Any) -> Any:
 
 Frozen = Literal["no", "stored"]  # samples, from which statistics could come, are on the caller's machine
 
+Target = Annotated[str, Field(json_schema_extra={"enum": list(NAMES)})]
 Pattern = Annotated[str, Field(max_length=PATTERN_LENGTH)]
 
 
@@ -37,6 +39,15 @@ class FoldQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    target: Target | None = _option("target")
+    allow_fallback: bool = _option("allow_fallback")
+    clean: bool = _option("clean")
+    fuse: bool = _option("fuse")
+    fold_norms: bool = _option("fold_norms")
+    opset: int | None = _option("opset", gt=0)
+    shape: list[Pattern] = _option("shape", max_length=PATTERNS)
+    batch: int | None = _option("batch", gt=0)
+    name_axes: bool = _option("name_axes")
     keep: list[Pattern] = _option("keep", max_length=PATTERNS)
     only: list[Pattern] = _option("only", max_length=PATTERNS)
     freeze_initializers: bool = _option("freeze_initializers")
@@ -104,7 +115,7 @@ def canonical(options: Options) -> str:
     """The options as canonical JSON, for hashing: options with the same meaning have the same text."""
     plain = asdict(options)
     del plain["inputs"]
-    for name in ("keep", "only"):
+    for name in LISTS:
         plain[name] = sorted(set(plain[name]))
     plain["verify_timeout"] = float(plain["verify_timeout"])
     return json.dumps(plain, sort_keys=True, separators=(",", ":"))

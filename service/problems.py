@@ -27,6 +27,7 @@ KINDS = {
     "invalid-option": Kind(422, "An option is not valid"),
     "verification-failed": Kind(422, "The folded model differs from the original"),
     "nothing-to-fold": Kind(422, "Nothing could be folded"),
+    "target-refused": Kind(422, "The target does not run the folded model as a whole"),
     "timed-out": Kind(422, "It took too long"),
     "out-of-memory": Kind(422, "It took too much memory"),
     "crashed": Kind(422, "The process that folded the model died"),

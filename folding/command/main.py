@@ -1,7 +1,8 @@
 """The command ``bnfold``: fold, inspect, verify, explain, serve, keys. Imports are inside, so help is instant.
 
 Exit codes: 0 done; 2 bad input or usage; 3 the folded model differs; 4 nothing to fold (``--require-change``);
-5 the service that ``--server`` names cannot be reached, or has no room; 130 interrupted. A report that was asked for is
+5 the service that ``--server`` names cannot be reached, or has no room; 6 the runtime that ``--target`` names does not
+run the file as a whole; 130 interrupted. A report that was asked for is
 written in every case in which there is one.
 """
 
@@ -30,7 +31,7 @@ from folding.options import option_fields
 from folding.process.quit import INTERRUPTED
 from folding.process.signals import Terminated, end_cleanly_when_told_to
 from folding.report.digest import printable
-from folding.report.errors import NothingToFoldError, ReportedError, VerificationError
+from folding.report.errors import NothingToFoldError, ReportedError, TargetError, VerificationError
 from folding.report.file import REPORT_SUFFIXES, report_path, write_report
 from folding.report.model import json_ready
 from folding.report.text import render_text, render_verification
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
     from folding.report.model import Report, Verification
 
-DONE, BAD_INPUT, DIFFERENT, UNCHANGED, UNAVAILABLE = 0, 2, 3, 4, 5
+DONE, BAD_INPUT, DIFFERENT, UNCHANGED, UNAVAILABLE, REFUSED = 0, 2, 3, 4, 5, 6
 
 WIDTH_CAP = 120  # wider lines are hard to read
 VERIFICATION_OPTIONS = ("verify", "inputs", "verify_timeout")
@@ -51,6 +52,7 @@ examples:
   bnfold inspect model.onnx                     what can be folded, and what stands in the way of the rest
   bnfold fold model.onnx -o folded.onnx         fold, compare the results, write
   bnfold fold model.onnx -o folded.onnx --report report.html --keep 'head.*'
+  bnfold fold model.onnx -o ready.onnx --target tensorrt-11
   bnfold verify model.onnx folded.onnx          run both side by side
   bnfold explain zero-padding                   what a code of a report means, with examples
   bnfold fold model.onnx -o folded.onnx --server http://127.0.0.1:8000
@@ -58,6 +60,7 @@ examples:
 exit codes:
   0 done    2 bad input or usage    3 the folded model differs    4 nothing to fold, with --require-change
   5 with --server: the service cannot be reached, or has no room or time now
+  6 the runtime of --target refuses a part, or leaves it to the CPU (--allow-fallback writes the file all the same)
   130 interrupted    `verify` also ends with 2 where it could not compare
 """
 
@@ -281,10 +284,11 @@ def exit_code(error: Exception) -> int:
     """The exit code of an error that ended a command."""
     if isinstance(error, ServiceError):
         otherwise = UNAVAILABLE if error.is_unavailable else BAD_INPUT
-        return {"verification-failed": DIFFERENT, "nothing-to-fold": UNCHANGED}.get(error.slug, otherwise)
-    if isinstance(error, VerificationError):
-        return DIFFERENT
-    return UNCHANGED if isinstance(error, NothingToFoldError) else BAD_INPUT
+        return {"verification-failed": DIFFERENT, "nothing-to-fold": UNCHANGED, "target-refused": REFUSED}.get(
+            error.slug, otherwise
+        )
+    kinds = {VerificationError: DIFFERENT, NothingToFoldError: UNCHANGED, TargetError: REFUSED}
+    return next((code for kind, code in kinds.items() if isinstance(error, kind)), BAD_INPUT)
 
 
 def sentence(error: Exception, arguments: argparse.Namespace) -> str:

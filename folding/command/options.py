@@ -19,8 +19,7 @@ def add_options(group: argparse._ActionsContainer, names: Iterable[str]) -> None
     for name in names:
         given = argparse.SUPPRESS  # an option that is not given gets its default from Options alone
         flag, form = f"--{name.replace('_', '-')}", _form(types[name], declared[name]["default"])
-        if "metavar" in declared[name]:
-            form["metavar"] = declared[name]["metavar"]
+        form |= {key: declared[name][key] for key in ("metavar", "choices") if key in declared[name]}
         group.add_argument(flag, dest=name, default=given, help=_help(declared[name]), **form)
 
 

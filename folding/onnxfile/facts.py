@@ -47,9 +47,9 @@ class Facts:
     `quantizes`: activations, not only weights, are rounded to a few bits or to whole numbers. `nbytes` includes
     external data. `defaults` are the small initializers that a caller may override, because they are graph inputs too
     (IR version 4 on). `channels` are the lengths of axis 1 of the graph inputs that a convolution or a normalization
-    reads. `taps` are the values before a last saturating operator, by output; `traps` what ONNX Runtime is known to
-    compute wrongly; `folded` some constants that a fold changed, `behind` the outputs that
-    depend on each.
+    reads, `lengths` those that graph inputs declare, by name and axis. `taps` are the values before a last saturating
+    operator, by output; `traps` what ONNX Runtime is known to compute wrongly; `folded` some constants that a fold
+    changed, `behind` the outputs that depend on each.
     """
 
     epsilon: float
@@ -57,6 +57,7 @@ class Facts:
     nbytes: int
     defaults: Mapping[str, NDArray[Any]]
     channels: Mapping[str, int]
+    lengths: Mapping[tuple[str, int], int]
     taps: Mapping[str, Tap]
     traps: tuple[str, ...]
     folded: Mapping[str, NDArray[Any]]
@@ -82,6 +83,7 @@ def read_facts(path: str | os.PathLike[str]) -> Facts:
                 file.nbytes,
                 dict(_defaults(file)),
                 dict(_channels(file.model)),
+                dict(_lengths(file.model)),
                 probes.taps(file.model),
                 tuple(f"{trap.what} ({trap.reference})" for trap in probes.traps(file.model)),
                 folded,
@@ -98,6 +100,13 @@ def _defaults(file: OnnxFile) -> Iterator[tuple[str, NDArray[Any]]]:
     for tensor in graph.initializer:
         if tensor.name in inputs and tensor.data_type in PLAIN and file.payload(tensor) is None:
             yield tensor.name, numpy_helper.to_array(tensor)
+
+
+def _lengths(model: ModelProto) -> Iterator[tuple[tuple[str, int], int]]:
+    for value in model.graph.input:
+        for axis, dimension in enumerate(value.type.tensor_type.shape.dim):
+            if dimension.HasField("dim_value") and dimension.dim_value >= 0:
+                yield (value.name, axis), dimension.dim_value
 
 
 def _channels(model: ModelProto) -> Iterator[tuple[str, int]]:

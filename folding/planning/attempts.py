@@ -53,6 +53,7 @@ class Attempts:
         self.blocked: dict[str, Refused] = {}
         self._folds: dict[str, str] = {}  # of the latest attempt
         self._clamped: frozenset[str] = frozenset()
+        self._further: list[str] = []  # the keys of what was done besides folding
         self._taken: list[str] = []  # labels of what was taken back
         self._left = options.verify_timeout
         self._trials, self._most = 0, 0  # so far, and at most; 0: the attempts are no trials
@@ -82,6 +83,7 @@ class Attempts:
         folded = fold_graph(file, self.options, self.blocked, self.stage("folding"))
         if not self._trials:
             self._folds, self._clamped = folded.folds, folded.clamped
+            self._further = list(folded.ready.keys) if folded.ready is not None else []
         if self._trials and not folded.changed:
             raise TriedError(None)
         if self._taken:
@@ -133,7 +135,7 @@ class Attempts:
         """The folds to take back, which are blocked then; none if the result is not right without some of them."""
         upstream = before({output.name for output in wrong.outputs if not output.ok})
         near = [key for key in self._folds if key in upstream]
-        groups = [[key for key in near if key in self._clamped], near, list(self._folds)]
+        groups = [self._further, [key for key in near if key in self._clamped], near, list(self._folds)]
         refused, base = Refused("taken-back", f"the result differed with it: {wrong.reason}"), dict(self.blocked)
         search, self._most = halving(groups), attempts(groups)
         best: tuple[frozenset[str], Verification] | None = None

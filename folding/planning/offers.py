@@ -35,7 +35,7 @@ def offers(outcomes: Outcomes, options: Options, plan: Callable[[Options], Outco
     """
     is_bn = tally(outcomes, bn=True).total > 0
     for code, name, value in OPTIONS:
-        if getattr(options, name) not in (False, "no", "never") or not any(
+        if getattr(options, name) not in (False, "no", "never", "auto") or not any(
             _names(outcome, code) for outcome in outcomes
         ):
             continue

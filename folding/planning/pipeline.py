@@ -19,6 +19,7 @@ from folding.planning.commit import commit, merge
 from folding.planning.outcomes import UNKNOWN, Reasons, evaluated, merged_away, moved, out_of_reach
 from folding.planning.plan import Plan
 from folding.planning.planner import Planner
+from folding.planning.ready import Ready
 from folding.planning.remains import Remains
 from folding.refusal import Refused
 
@@ -52,6 +53,7 @@ class Folded:
     frozen: int = 0  # normalizations whose training mode was turned off
     folds: dict[str, str] = field(default_factory=dict)  # what changed, by the keys that `blocked` takes; and labels
     clamped: frozenset[str] = frozenset()  # the folds that gave a clamp a bound per channel
+    ready: Ready | None = None  # what was done besides folding
 
     @property
     def bn_after(self) -> int:
@@ -75,6 +77,9 @@ def fold_graph(
     Raises:
         OptionError: a pattern of `options.keep` or `options.only` matches no operator.
     """
+    before, ready = (count_normalizations(file.model), count_nodes(file.model)), Ready(options, blocked)
+    options = ready.options
+    ready.before(file)
     graph = indexed(file, freeze_initializers=options.freeze_initializers)
     options.require_matches(node.label for node in graph.nodes())
     notes = []
@@ -87,16 +92,18 @@ def fold_graph(
         if inlined:
             graph = indexed(file, freeze_initializers=options.freeze_initializers)
             notes = [f"functions were inlined, which their normalizations needed to fold: {', '.join(inlined)}"]
-    before = count_normalizations(file.model), count_nodes(file.model)
     run = _Run(graph, options, blocked)
     run.notes += notes
     if any(node.op in OPERATORS for node in graph.nodes()):
         run.everything(progress)
-    if run.changed:
+    ready.after(graph)
+    changed = run.changed or bool(ready.changes)
+    if changed:
         write_back(graph)
+        ready.finish(graph)
     outcomes = (*run.ended.values(), *out_of_reach(graph))
-    folds = {key: end.node for key, end in run.ended.items() if end.status != "kept"} | run.others
-    return Folded(graph, outcomes, run.changed, *before, run.notes, run.frozen, folds, frozenset(run.clamping))
+    folds = {key: end.node for key, end in run.ended.items() if end.status != "kept"} | run.others | ready.keys
+    return Folded(graph, outcomes, changed, *before, run.notes, run.frozen, folds, frozenset(run.clamping), ready)
 
 
 def _fold_variant(file: OnnxFile, options: Options, blocked: Mapping[str, Refused], model: onnx.ModelProto) -> None:

@@ -24,3 +24,10 @@ class NothingToFoldError(ReportedError):
 
 class VerificationError(ReportedError):
     """The folded model does not compute what the original computes. Nothing was written."""
+
+
+class TargetError(ReportedError):
+    """The runtime that `target` names does not run the file as a whole; the report's findings say where and why.
+
+    Nothing was written.
+    """

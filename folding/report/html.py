@@ -34,8 +34,11 @@ from folding.report.digest import (
     verdict,
     worst_output,
 )
+from folding.report.elements import NUMBER_COLUMNS, closable, code, codes, section, table
+from folding.report.html_ready import changes, findings, recipe
 from folding.report.model import BATCH_NORMALIZATION, Leftover
 from folding.report.pictures import Axis, histogram, ruler, share, tag
+from folding.report.ready import is_refused, readiness
 from folding.report.style import STYLE
 
 if TYPE_CHECKING:
@@ -53,7 +56,6 @@ ROWS_OPEN = 40  # a longer table of decomposed affine maps is closed too, becaus
 REASONS_SHOWN = 3
 VERDICT_MARKS = {"verified": "✓", "failed": "✗", "not verified": "!"}
 STATUS_CLASSES = {"kept": "stays", "split": ""}
-NUMBER_COLUMNS = ("Largest error", "Relative to the output", "Tolerated", "Rounding noise", "|scale|")
 LINES_AFTER = {"tr", "section", "article", "li", "dl", "thead", "tbody", "header", "head", "style", "meta"}
 
 
@@ -68,7 +70,10 @@ def render_html(report: Report) -> str:
         *_stays(STAYS_TITLE, "stay", kept_groups(bn)),
         *_stays(LEFT_TITLE, "left", left_groups(bn)),
         *_affines(OTHER.capitalize(), "other-maps", others, anchors),
+        *changes(report),
+        *findings(report),
         *_notes(report.notes),
+        *recipe(report),
     ]
     body = tag("body", tag("main", _header(report), _tiles(report), _contents(sections), sections), _footer(report))
     return f"<!doctype html>\n{_written(tag('html', _head(report), body, lang='en'))}\n"
@@ -108,7 +113,20 @@ def _header(report: Report) -> Element:
         tag("p", tag("code", printable(deed(report))), class_="soft"),
         tag("h1", _flagged(headline(report))),
         tag("p", text, class_=f"verdict {status.replace(' ', '-')}"),
+        _readiness(report),
     )
+
+
+def _readiness(report: Report) -> list[Child]:
+    if not report.runtime:
+        return []
+    return [
+        tag(
+            "p",
+            printable(readiness(report)),
+            class_=f"verdict {'failed' if is_refused(report.findings) else 'verified'}",
+        )
+    ]
 
 
 def _flagged(text: str) -> list[Child]:
@@ -156,30 +174,17 @@ def _contents(sections: Iterable[Element]) -> Element:
     return tag("nav", links, aria_label="Contents")
 
 
-def _section(title: str, anchor: str, *children: Child | Iterable[Child]) -> Element:
-    return tag("section", tag("h2", title), *children, id=anchor)
-
-
-def _table(caption: Child | Iterable[Child], heads: Iterable[Child], rows: Iterable[Element]) -> Element:
-    head = tag("thead", tag("tr", [_column(h) for h in heads]))
-    return tag("div", tag("table", tag("caption", caption), head, tag("tbody", rows)), class_="table", tabindex="0")
-
-
-def _column(head: Child) -> Element:
-    return tag("th", head, scope="col", class_="number" if head in NUMBER_COLUMNS else "")
-
-
 def _verification(report: Report) -> Iterator[Element]:
     if not report.verification.outputs:
         return
-    heads = ("Output", *NUMBER_COLUMNS[:-1], "Verdict")
+    heads = ("Output", *NUMBER_COLUMNS[:4], "Verdict")
     rows = [_output(output) for output in report.verification.outputs]
     caption = f"Absolute differences over {counted(report.verification.samples, 'sample')}"
     where = f" ({printable(report.verification.inputs)})" if report.verification.inputs else ""
     noise = "; noise is how far two ways to run the original differ."
     texts = filter(None, (sensitivity(report.verification), *report.verification.notes))
     remarks = [tag("p", printable(f"{text}.")) for text in texts]
-    yield _section("Verification", "verification", _table(caption + where + noise, heads, rows), *remarks)
+    yield section("Verification", "verification", table(caption + where + noise, heads, rows), *remarks)
 
 
 def _output(output: OutputError) -> Element:
@@ -187,7 +192,7 @@ def _output(output: OutputError) -> Element:
     chip = tag("span", "ok" if output.ok else "failed", class_=f"chip {'good' if output.ok else 'wrong'}")
     labelled = zip(NUMBER_COLUMNS, figures, strict=False)
     numbers = [tag("td", figure(number), class_="number", data_label=label) for label, number in labelled]
-    return tag("tr", tag("th", _code(output.name), scope="row"), numbers, tag("td", chip))
+    return tag("tr", tag("th", code(output.name), scope="row"), numbers, tag("td", chip))
 
 
 def _affines(title: str, anchor: str, outcomes: Sequence[Outcome], anchors: Mapping[int, str]) -> Iterator[Element]:
@@ -200,12 +205,12 @@ def _affines(title: str, anchor: str, outcomes: Sequence[Outcome], anchors: Mapp
     )
     heads: list[Child] = ["Node", "Outcome", "Where to, or why not", "|scale|", ruler(axis)]
     rows = [_affine(outcome, axis, anchors) for outcome in outcomes]
-    table = _table(caption, heads, rows)
+    whole = table(caption, heads, rows)
     if is_bn(outcomes[0]):
-        yield _section(title, anchor, table)
+        yield section(title, anchor, whole)
     else:
-        shown = _closable(table, len(rows)) if len(rows) > ROWS_OPEN else table
-        yield _section(
+        shown = closable(whole, len(rows)) if len(rows) > ROWS_OPEN else whole
+        yield section(
             title, anchor, shown, _asides("kept", kept_groups(outcomes)), _asides("left", left_groups(outcomes))
         )
 
@@ -222,7 +227,7 @@ def _affine(outcome: Outcome, axis: Axis, anchors: Mapping[int, str]) -> Element
     channels = _line(counted(outcome.channels, "channel")) if outcome.channels else ()
     return tag(
         "tr",
-        tag("th", _code(outcome.node), operator, scope="row"),
+        tag("th", code(outcome.node), operator, scope="row"),
         tag("td", _outcome(outcome, anchors), class_="outcome"),
         tag("td", _destination(outcome), class_="to"),
         tag("td", scale_range(outcome), channels, class_="number", data_label="|scale|"),
@@ -237,8 +242,8 @@ def _line(*children: Child | Iterable[Child]) -> Element:
 def _destination(outcome: Outcome) -> list[Child]:
     if outcome.status == "kept":
         return [_line("backward: ", code_of(outcome.backward)), _line("forward: ", code_of(outcome.forward))]
-    through = [_line("through ", _codes(outcome.path))] if outcome.path else []
-    return [*_codes(outcome.absorbed_by), *through]
+    through = [_line("through ", codes(outcome.path))] if outcome.path else []
+    return [*codes(outcome.absorbed_by), *through]
 
 
 def _outcome(outcome: Outcome, anchors: Mapping[int, str]) -> list[Child]:
@@ -248,22 +253,10 @@ def _outcome(outcome: Outcome, anchors: Mapping[int, str]) -> list[Child]:
     return [shown, f" {outcome.direction}".rstrip()]
 
 
-def _code(name: str) -> Element:
-    """The name as code, with possible line breaks before each scope but the first."""
-    shown = printable(name)
-    first, *scopes = shown[1:].split("/")
-    return tag("code", shown[:1] + first, [part for scope in scopes for part in (tag("wbr"), f"/{scope}")])
-
-
-def _codes(names: Iterable[str]) -> list[Child]:
-    parts = [part for name in names for part in (", ", _code(name))]
-    return parts[1:]
-
-
 def _stays(title: str, anchor: str, groups: Sequence[KeptGroup]) -> Iterator[Element]:
     if groups:
         cards = [_stay(group, f"{anchor}-{i}") for i, group in enumerate(groups, 1)]
-        yield _section(title, f"{anchor}s", cards)
+        yield section(title, f"{anchor}s", cards)
 
 
 def _stay(group: KeptGroup, anchor: str) -> Element:
@@ -289,20 +282,13 @@ def _stay(group: KeptGroup, anchor: str) -> Element:
         "article",
         tag("h3", printable(f"{len(group.outcomes):,} {group.operators}")),
         tag("dl", ways, todo),
-        _closable(names, len(group.outcomes), is_open=len(group.outcomes) <= NAMES_OPEN),
+        closable(names, len(group.outcomes), is_open=len(group.outcomes) <= NAMES_OPEN),
         id=anchor,
     )
 
 
 def _names(group: KeptGroup) -> Element:
-    return tag("ul", [tag("li", _code(o.node), _places(o)) for o in group.outcomes])
-
-
-def _closable(content: Element, number: int, *, is_open: bool = False) -> Element:
-    details = tag("details", tag("summary", counted(number, "node")), content)
-    if is_open:
-        details.set("open", "")
-    return details
+    return tag("ul", [tag("li", code(o.node), _places(o)) for o in group.outcomes])
 
 
 def _places(outcome: Outcome | Leftover) -> Element:
@@ -313,7 +299,7 @@ def _places(outcome: Outcome | Leftover) -> Element:
 
 def _notes(notes: Sequence[str]) -> Iterator[Element]:
     if notes:
-        yield _section("Notes", "notes", tag("ul", [tag("li", printable(note)) for note in notes]))
+        yield section("Notes", "notes", tag("ul", [tag("li", printable(note)) for note in notes]))
 
 
 def _footer(report: Report) -> Element:

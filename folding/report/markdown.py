@@ -20,10 +20,12 @@ from folding.report.digest import (
     reasons,
     scale_range,
     sensitivity,
+    size_change,
     sizes,
     verdict,
 )
 from folding.report.model import Leftover
+from folding.report.ready import SEVERITY_WORDS, changes_by_stage, finding_groups, readiness
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -44,12 +46,20 @@ def render_markdown(report: Report) -> str:
         f"# {prose(headline(report))}",
         prose(deed(report)),
         f"{VERDICT_MARKS[report.verification.status]} {prose(verdict(report.verification))}",
+        *([f"**{prose(readiness(report))}**"] if report.runtime else ()),
         "\n".join(_figures(report)),
         *_outputs(report.verification.outputs),
         *(prose(text) for text in (sensitivity(report.verification), *report.verification.notes) if text),
         *_kind("BatchNormalization", [o for o in report.outcomes if is_bn(o)]),
         *_kind(OTHER.capitalize(), [o for o in report.outcomes if not is_bn(o)]),
+        *_changes(report),
+        *_findings(report),
         *(["## Notes", "\n".join(f"- {prose(note)}" for note in report.notes)] if report.notes else ()),
+        *(
+            ["## What to do with the file", "\n".join(f"    {printable(line)}" for line in report.recipe)]
+            if report.recipe
+            else ()
+        ),
         f"bnfold {prose(report.version)}",
     ]
     return "\n\n".join(blocks) + "\n"
@@ -120,13 +130,7 @@ def _kept_lines(group: KeptGroup, *, brief: bool) -> Iterator[str]:
         for way, refusals in group.refusals:
             yield f"- {way}: {prose(reasons(refusals, REASONS_SHOWN))} (`{refusals[0].code}`)"
         yield from (f"- what to do: {prose(hint)}" for hint in group.hints)
-    names = [f"{code(o.node)}{_places(o)}" for o in group.outcomes]
-    if len(names) <= NAMES_OPEN and not brief:
-        yield from (f"- {name}" for name in names)
-    else:
-        yield "\n<details><summary>all of them</summary>\n"
-        yield from (f"- {name}" for name in names)
-        yield "\n</details>"
+    yield from _names([f"{code(o.node)}{_places(o)}" for o in group.outcomes], closed=brief)
 
 
 def _places(outcome: Outcome | Leftover) -> str:
@@ -134,3 +138,37 @@ def _places(outcome: Outcome | Leftover) -> str:
     met = [f"behind {code(outcome.after)}"] if isinstance(outcome, Leftover) and outcome.after else []
     met += [f"{way} at {code(refusal.at)}" for way, refusal in refusals if refusal and refusal.at]
     return f": {', '.join(met)}" if met else ""
+
+
+def _changes(report: Report) -> Iterator[str]:
+    for title, changes in changes_by_stage(report.changes):
+        yield f"## {title}: {sum(change.count for change in changes):,}"
+        rows = ["| number | what | for example |", "| ---: | --- | --- |"]
+        for change in changes:
+            grown = f", {size_change(0, change.nbytes)}" if change.nbytes else ""
+            examples = ", ".join(map(code, change.examples[:REASONS_SHOWN]))
+            rows.append(f"| {change.count:,} | {prose(change.kind + grown)} | {examples} |")
+        yield "\n".join(rows)
+
+
+def _findings(report: Report) -> Iterator[str]:
+    if report.findings:
+        yield f"## What {prose(report.runtime)} does not run as it is: {len(report.findings):,}"
+    for group in finding_groups(report.findings):
+        first = group.first
+        yield f"**{len(group.findings):,} {SEVERITY_WORDS[first.severity]}: {prose(group.operators)}**"
+        lines = [
+            f"- {prose(first.sentence)} (`{first.code}`)",
+            *([f"- what to do: {prose(first.advice)}"] * bool(first.advice)),
+        ]
+        yield "\n".join([*lines, *_names([code(finding.node) for finding in group.findings])])
+
+
+def _names(names: Sequence[str], *, closed: bool = False) -> Iterator[str]:
+    """The names as a list, which is closed if it is long."""
+    if len(names) <= NAMES_OPEN and not closed:
+        yield from (f"- {name}" for name in names)
+    else:
+        yield "\n<details><summary>all of them</summary>\n"
+        yield from (f"- {name}" for name in names)
+        yield "\n</details>"

@@ -11,6 +11,8 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from folding.options import as_flags
 from folding.report import forms
+from folding.report.changes import Change  # noqa: TC001  `from_dict` reads the types at run time
+from folding.report.findings import Finding  # noqa: TC001
 
 Status = Literal["folded", "split", "merged", "kept", "removed"]
 VerificationStatus = Literal["verified", "failed", "not verified"]
@@ -187,6 +189,10 @@ class Report:
         seconds: how long it took, in seconds.
         notes: what else a user should know, a sentence each.
         offers: what more folds with other options; each adds to those before it.
+        runtime: the title of the runtime that was named as the target: "TensorRT 11"; "" if there is none.
+        changes: what else was done: cleaned, fused, converted.
+        findings: what the runtime refuses, leaves to the CPU or runs in parts.
+        recipe: how to hand the file to the runtime: a command line first, then Python, a line each.
     """
 
     version: str
@@ -204,6 +210,10 @@ class Report:
     seconds: float = 0.0
     notes: tuple[str, ...] = field(default=())
     offers: tuple[Offer, ...] = ()
+    runtime: str = ""
+    changes: tuple[Change, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    recipe: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return forms.line(self)
@@ -251,8 +261,9 @@ class Report:
         )
         notes = tuple(map(as_flags, self.notes))
         offers = tuple(replace(offer, option=as_flags(offer.option)) for offer in self.offers)
-        verification = self.verification.with_flags()
-        return replace(self, outcomes=outcomes, verification=verification, notes=notes, offers=offers)
+        findings = tuple(replace(finding, advice=as_flags(finding.advice)) for finding in self.findings)
+        with_flags = replace(self, outcomes=outcomes, notes=notes, offers=offers, findings=findings)
+        return replace(with_flags, verification=self.verification.with_flags())
 
 
 def _with_flags(refused: _Refused) -> _Refused:

@@ -28,17 +28,20 @@ from folding.report.digest import (
     sensitivity,
     short_name,
     shorten,
+    size_change,
     sizes,
     tally,
     verdict,
 )
 from folding.report.model import Leftover
+from folding.report.ready import SEVERITY_WORDS, changes_by_stage, finding_groups, is_refused, readiness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from folding.report.digest import FoldGroup, KeptGroup
     from folding.report.model import Outcome, OutputError, Report, Verification
+    from folding.report.ready import FindingGroup
 
 DEFAULT_WIDTH = 100
 ROWS_SHOWN = 10  # lines of one group, so that one screen holds all groups of an ordinary model
@@ -50,6 +53,7 @@ ARROW = " -> "
 SCALE = "|scale| "
 MORE = "--json lists all"  # what a cut list says; from Python it is another way
 FAILED = "FAILED"
+NEXT = "What to do with the file"
 NARROWEST = 8  # minimum columns for a name on any terminal; fewer are useless
 
 STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
@@ -85,7 +89,10 @@ def render_text(report: Report, *, width: int = DEFAULT_WIDTH, colour: bool = Fa
         *_kept(report, page),
         *_left(report, page),
         *_others(report, page),
+        *_changes(report, page),
+        *_findings(report, page),
         [line for note in report.notes for line in page.wrap("Note: ", note)],
+        [page.paint(NEXT, "bold"), *(INDENT + printable(line) for line in report.recipe)] if report.recipe else [],
     ]
     return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
 
@@ -108,6 +115,8 @@ def _opening(report: Report, page: Page) -> list[str]:
         lines += _remarks(report.verification, page)
     elif report.target is not None or report.verification.status == "failed":  # a dry run has nothing to verify
         lines += page.wrap("", verdict(report.verification), "dim")
+    if report.runtime:
+        lines += page.wrap("", readiness(report), "red" if is_refused(report.findings) else "green")
     if report.verification.status == "failed":
         lines += ["", *_outputs(report.verification.outputs, page)]
     return [*lines, "", *_figures(report)]
@@ -244,3 +253,32 @@ def _others(report: Report, page: Page) -> Iterator[list[str]]:
             said = f"{kept.operators} {verb}; {kept.sentence(1)}"
             lines += page.wrap(f"{INDENT}{len(kept.outcomes):,} x ", said)
     yield lines
+
+
+def _changes(report: Report, page: Page) -> Iterator[list[str]]:
+    for title, changes in changes_by_stage(report.changes):
+        number = max(len(f"{change.count:,}") for change in changes)
+        lines = [page.paint(f"{title}: {sum(change.count for change in changes):,}", "bold")]
+        for change in changes:
+            grown = f", {size_change(0, change.nbytes)}" if change.nbytes else ""
+            lines += page.wrap(f"{INDENT}{change.count:>{number},} x ", change.kind + grown)
+        yield lines
+
+
+def _findings(report: Report, page: Page) -> Iterator[list[str]]:
+    groups = finding_groups(report.findings)
+    for i, group in enumerate(groups):
+        heading = [page.paint(f"What {report.runtime} does not run as it is: {len(report.findings):,}", "bold")]
+        yield [*(heading if i == 0 else []), *_finding_lines(group, page)]
+
+
+def _finding_lines(group: FindingGroup, page: Page) -> Iterator[str]:
+    count, first = f"{INDENT}{len(group.findings):,} x ", group.first
+    margin = " " * len(count)
+    word = SEVERITY_WORDS[first.severity]
+    yield from page.wrap(f"{count}{word:<11}", f"{group.operators}: {first.sentence} [{first.code}]")
+    if first.advice:
+        yield from page.wrap(f"{margin}{'what to do':<11}", first.advice, "yellow")
+    names = [shorten(finding.node, page.width // 2) for finding in group.findings]
+    more = f"; {page.more}" if len(names) > NAMES_SHOWN else ""
+    yield from page.wrap(f"{margin}{'nodes':<11}", listed(names, NAMES_SHOWN) + more, "dim")

@@ -23,7 +23,7 @@ class Job:
     epsilon: float  # the relative spacing of the narrowest numbers in either model
     quantizes: bool  # whether either rounds activations to a few bits
     defaults: str | None = None  # an .npz file of initializers of both models that a caller may override
-    channels: dict[str, int] | None = None  # the lengths of axis 1 of inputs, where weights determine them
+    lengths: tuple[tuple[str, int, int], ...] = ()  # of inputs, by name and axis, that weights or the result determine
     taps: tuple[tuple[str, str, str, str], ...] = ()  # an output, its last operator, what that reads in both models
     traps: tuple[str, ...] = ()  # what the runtime is known to compute wrongly in either model
     folded: str | None = None  # an .npz file of constants that the fold changed, as they are in the folded model

@@ -62,7 +62,7 @@ class Originals:
     def __init__(self, job: Job, original: Model, rounding: Rounding, passed: Callable[[], float]) -> None:
         self._job, self._original, self._rounding, self._passed = job, original, rounding, passed
         self._promised = [name for name, _ in original.outputs]
-        self._specs = samples.with_channels(original.specs, job.channels or {})
+        self._specs = samples.with_lengths(original.specs, {(name, axis): length for name, axis, length in job.lengths})
         self._guess: samples.Guess | None = None
         self.description = ""
         self.drawn = 0  # samples that were generated and ran

@@ -34,6 +34,7 @@ MEMORY_SHARE = 0.75
 MEMORY_OVERHEAD = GIB
 MEMINFO, MEMINFO_UNIT = Path("/proc/meminfo"), 1024
 CGROUP_LIMIT, CGROUP_USED = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+CHANNEL_AXIS = 1  # of data, in convolutions and normalizations
 TAPPED_BYTES = 1 << 28  # of a model that is loaded from memory, so that values in it become outputs
 GIVEN = "given"  # what the report calls arrays that were passed in memory
 
@@ -87,7 +88,7 @@ def verify(
             epsilon,
             quantizes,
             defaults,
-            dict(known[0].channels),
+            _lengths(*known),
             _taps(*known, process.folder),
             tuple(dict.fromkeys(known[0].traps + known[1].traps)),
             _folded(known[1], process.folder),
@@ -146,6 +147,12 @@ def _defaults(before: Facts, after: Facts, folder: Path) -> str | None:
     path = folder / "defaults.npz"
     _save(path, both)
     return str(path)
+
+
+def _lengths(before: Facts, after: Facts) -> tuple[tuple[str, int, int], ...]:
+    """The lengths of inputs that the weights of the original determine, or that the result declares."""
+    known = {(name, CHANNEL_AXIS): length for name, length in before.channels.items()} | dict(after.lengths)
+    return tuple((name, axis, length) for (name, axis), length in known.items())
 
 
 def _taps(before: Facts, after: Facts, folder: Path) -> tuple[tuple[str, str, str, str], ...]:

@@ -40,7 +40,6 @@ SIZES = ((64, 16), (32, 8), (224, 32), (48, 64), (320, 128), (256, 256), (640, 5
 CHANNELS = (3, 1)
 BATCHES = (2, 1)  # 2 shows an error that a batch of 1 hides: a map that varies along the wrong axis
 IMAGE_RANK = 4
-CHANNEL_AXIS = 1  # of data, in convolutions and normalizations
 # Exclusive upper bounds for integer inputs, which may be indices into a small table, class numbers or flags.
 BOUNDS = (10, 2, 1)
 BYTE_TYPES = ("uint8", "int8")  # images and quantized values: the first try uses their whole range
@@ -91,14 +90,12 @@ class Spec:
         return f"{type_name(self.dtype)} {shown('?' if d is None else d for d in self.shape)}"
 
 
-def with_channels(specs: Iterable[Spec], channels: Mapping[str, int]) -> list[Spec]:
-    """The specs with the lengths of axis 1 that weights determine, by input; a symbol means the same in all inputs."""
+def with_lengths(specs: Iterable[Spec], lengths: Mapping[tuple[str, int], int]) -> list[Spec]:
+    """The specs with these lengths of open dimensions, by input and axis; a symbol means the same in all inputs."""
     specs = list(specs)
     sizes: dict[Key, int] = {}
     for spec in specs:
-        key = dict(spec.open).get(CHANNEL_AXIS)
-        if key is not None and spec.name in channels:
-            sizes[key] = channels[spec.name]
+        sizes.update({key: lengths[spec.name, axis] for axis, key in spec.open if (spec.name, axis) in lengths})
     return [
         replace(spec, shape=tuple(sizes.get(keys.get(axis, ""), d) for axis, d in enumerate(spec.shape)))
         for spec in specs

@@ -147,6 +147,7 @@ def slug(error: Exception) -> str:
         errors.LimitError: "too-large",
         errors.OptionError: "invalid-option",
         ended.NothingToFoldError: "nothing-to-fold",
+        ended.TargetError: "target-refused",
         ended.VerificationError: "verification-failed",
     }
     return next((kinds[kind] for kind in kinds if isinstance(error, kind)), "invalid-model")

@@ -114,6 +114,7 @@ OF_WORK = (
     "unsafe-archive",
     "invalid-option",
     "nothing-to-fold",
+    "target-refused",
     "verification-failed",
     "timed-out",
     "out-of-memory",

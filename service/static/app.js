@@ -109,7 +109,9 @@ function send(isPlan) {
 async function loadOptions() {
   try {
     options = optionsOf(await askJson("/openapi.json"));
-    fill(byId("options"), optionControls(options, describeOptions));
+    const isTarget = ({ name }) => name === "target"; // the one choice that most people need, in front of all others
+    fill(byId("target"), optionControls(options.filter(isTarget), describeOptions));
+    fill(byId("options"), optionControls(options.filter((option) => !isTarget(option)), describeOptions));
   } catch (error) {
     const why = error instanceof Problem ? heading(error) : "The server describes them in a way this page does not know";
     const again = h("button", { type: "button", onclick: loadOptions }, "Try again");

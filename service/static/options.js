@@ -59,7 +59,8 @@ function control(option, onChange) {
 function field(option, common) {
   const initial = option.initial ?? "";
   if (option.kind === "choice") {
-    const choices = option.choices.map((choice) => h("option", { value: choice, selected: choice === initial }, choice));
+    const every = option.initial === null ? ["", ...option.choices] : option.choices; // the first means none
+    const choices = every.map((choice) => h("option", { value: choice, selected: choice === initial }, choice));
     return h("select", common, choices);
   }
   if (option.kind === "list") {

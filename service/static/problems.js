@@ -15,6 +15,7 @@ export const ADVICE = {
   "invalid-option": ["An option does not fit", "The sentence above says which, and what it may be. Change it and fold again."],
   "verification-failed": ["The folded model computes something else, so it was thrown away", "Your original is as good as before. Leave nodes alone with the option keep to find the one that matters, and please report it: this should not happen."],
   "nothing-to-fold": ["Nothing could be folded", "Why is told below, node by node. Without the option require change you get the model back as it is."],
+  "target-refused": ["The target does not run all of it", "What it refuses is told below, with what to do. With the option allow fallback you get the file all the same."],
   "not-found": ["This is no longer here", "The server keeps models for a while only. Upload it again: the same model with the same options gives the same result."],
   unauthorized: ["This server asks for a key", "Enter the API key that whoever runs it gave you."],
   forbidden: ["This key does not open that", "Enter another API key, or ask whoever runs this server."],
@@ -39,7 +40,7 @@ export const ADVICE = {
 };
 const UNKNOWN = ["Something went wrong", AGAIN];
 const KEYS = new Set(["unauthorized", "forbidden"]);
-const CALM = new Set(["cancelled", "nothing-to-fold", "busy", "quota-exceeded", "unauthorized"]);
+const CALM = new Set(["cancelled", "nothing-to-fold", "target-refused", "busy", "quota-exceeded", "unauthorized"]);
 
 /** The heading for a problem. */
 export function heading(problem) {

@@ -4,6 +4,7 @@ import { goTo, h } from "./dom.js";
 import { NOTHING, OTHER, headline, hintsOf, isBn, keptGroups, leftGroups, operatorsOf, placeOf, reasons } from "./digest.js";
 import { sentenceOf, sizes, tally, told, verdict, waysOf, worstOutput } from "./digest.js";
 import { share } from "./pictures.js";
+import { isRefused, readiness, readySections } from "./ready.js";
 import { affineTable, code, outputTable } from "./tables.js";
 import { counted, duration, figure, grouped, labelled, printable, sentence } from "./words.js";
 
@@ -23,6 +24,7 @@ export function reportView(report, name, buttons, level = "h1") {
     stays("What stays, and why", "stay", keptGroups(bn)),
     stays("What is left of those folded in part, and why", "left", leftGroups(bn)),
     affines(OTHER.charAt(0).toUpperCase() + OTHER.slice(1), "other-maps", others, anchors),
+    ...readySections(report, section),
     report.notes.length ? section("Notes", "notes", h("ul", {}, report.notes.map((note) => h("li", {}, printable(note))))) : null,
   ].filter(Boolean);
   return h("article", { class: "report", "aria-labelledby": "report-title" }, header(report, name, buttons, level), tiles(report), contents(sections), sections);
@@ -45,6 +47,7 @@ function header(report, name, buttons, level) {
     h("p", { class: "soft" }, code(name), time),
     h(level, { id: "report-title" }, labelled(headline(report))),
     h("p", { class: `verdict ${status.replace(" ", "-")}` }, h("span", { "aria-hidden": "true" }, `${MARKS[status] ?? ""} `), labelled(printable(verdict(report.verification)))),
+    report.runtime ? h("p", { class: `verdict ${isRefused(report) ? "failed" : "verified"}` }, printable(readiness(report))) : null,
     h("div", { class: "buttons" }, buttons),
   );
 }

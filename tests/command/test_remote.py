@@ -111,6 +111,7 @@ FOLD = ("fold", "model.onnx", "-o", "out.onnx")
         ("too-large", 413, 2),
         ("verification-failed", 422, 3),
         ("nothing-to-fold", 422, 4),
+        ("target-refused", 422, 6),
         ("busy", 503, 5),
         ("quota-exceeded", 429, 5),
         ("internal", 500, 5),

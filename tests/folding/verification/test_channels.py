@@ -1,4 +1,4 @@
-"""Samples have the channels that the weights determine, where the model leaves them open."""
+"""Samples have the lengths that the weights, or the result, determine, where the model leaves them open."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from onnx import parser
 
 from folding import verify
-from folding.verification.samples import Spec, with_channels
+from folding.verification.samples import Spec, with_lengths
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'
 FIVE = ", ".join("12345")
@@ -35,5 +35,16 @@ def test_open_channels_are_those_of_the_weights(name, tmp_path):
 def test_only_open_axes_change():
     float32 = np.dtype(np.float32)
     specs = [Spec("x", float32, ("n", "c", 4)), Spec("z", float32, ("c", None)), Spec("f", float32, ("n", 3))]
-    shapes = [spec.shape for spec in with_channels(specs, {"x": 5, "z": 7, "f": 9, "other": 1})]
+    shapes = [spec.shape for spec in with_lengths(specs, {("x", 1): 5, ("z", 1): 7, ("f", 1): 9, ("other", 1): 1})]
     assert shapes == [("n", 5, 4), (5, 7), ("n", 3)]
+
+
+def test_open_lengths_are_those_that_the_result_declares(tmp_path):
+    texts = {"before": "g (float[n,c,l] x) => (float[n,c,l] y) { y = Relu(x) }"}
+    texts["after"] = texts["before"].replace("float[n,c,l]", "float[4,3,7]")
+    paths = [tmp_path / f"{name}.onnx" for name in texts]
+    for path, text in zip(paths, texts.values(), strict=True):
+        path.write_bytes(parser.parse_model(HEAD + text).SerializeToString())
+    verdict = verify(*paths)
+    assert verdict.status == "verified", verdict.reason
+    assert "x float32 4x3x7" in verdict.inputs

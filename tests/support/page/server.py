@@ -25,7 +25,7 @@ from onnx import numpy_helper
 import folding
 from folding.errors import FoldingError, ModelError
 from folding.options import Options
-from folding.report.errors import NothingToFoldError, VerificationError
+from folding.report.errors import NothingToFoldError, TargetError, VerificationError
 from folding.report.html import render_html
 from service.http.middleware import SAFE_HEADERS
 from service.options import FoldQuery  # noqa: TC001  FastAPI reads the annotation
@@ -50,6 +50,7 @@ SLUGS = {
     ModelError: "invalid-model",
     VerificationError: "verification-failed",
     NothingToFoldError: "nothing-to-fold",
+    TargetError: "target-refused",
 }
 
 

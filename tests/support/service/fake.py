@@ -26,7 +26,7 @@ from folding import api
 from folding.archive.reader import read_archive
 from folding.archive.writer import write_archive
 from folding.options import Options, option_fields
-from folding.report.errors import NothingToFoldError, VerificationError
+from folding.report.errors import NothingToFoldError, ReportedError, TargetError, VerificationError
 from tests.support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 
     from folding.report.model import Report
 
+SLUGS = {
+    NothingToFoldError: "nothing-to-fold",
+    TargetError: "target-refused",
+    VerificationError: "verification-failed",
+}
 HELD_STEP = 0.05  # seconds of a long poll while jobs are held
 
 
@@ -188,8 +193,8 @@ def work(fake: Fake, job: str, data: bytes, request: Request) -> dict[str, Any]:
     made: dict[str, Any] = {"status": "done", "input": {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}}
     try:
         made["report"] = api.fold(source, target, options(request))
-    except (VerificationError, NothingToFoldError) as error:
-        slug = "verification-failed" if isinstance(error, VerificationError) else "nothing-to-fold"
+    except ReportedError as error:
+        slug = SLUGS[type(error)]
         body = json.loads(problem(slug, 422, str(error).replace(f"{source.parent}/", "")).body)
         return made | {"status": "failed", "problem": body, "report": error.report}
     made["path"] = target

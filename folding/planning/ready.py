@@ -1,0 +1,125 @@
+"""Everything that options and target ask for besides folding, in its order: before the fold, after it, at the end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from folding.graph import shapes
+from folding.graph.values import indexed
+from folding.targets.model import load
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from folding.graph.index import Graph
+    from folding.onnxfile import OnnxFile
+    from folding.options import Options
+    from folding.report.changes import Change
+    from folding.report.findings import Finding
+
+# ruff: noqa: PLC0415  most folds ask for none of this, and start-up time counts
+
+
+class Ready:
+    """What one model gets besides folding; `changes` is what was done to it so far."""
+
+    def __init__(self, options: Options, blocked: Collection[str]) -> None:
+        self.target = None if options.target is None else load(options.target)
+        self.options = self._settled(options)
+        self._blocked = blocked
+        self.changes: list[Change] = []
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """The changes that can be left out: what `blocked` calls each, and what it is called in a report."""
+        return {change.key: change.kind for change in self.changes if change.key}
+
+    def _settled(self, options: Options) -> Options:
+        """The options with what the target implies, as far as they leave it open."""
+        if self.target is None:
+            return options
+        clamp = self.target.clamp if options.clamp == "auto" else options.clamp
+        return replace(options, clean=True, fuse=True, clamp=clamp)
+
+    def before(self, file: OnnxFile) -> None:
+        """Change what the model declares: shapes, functions, training leftovers, opset."""
+        options, target = self.options, self.target
+        if options.shape or options.batch or options.name_axes:
+            from folding.conversion.shapes import fix
+
+            self.changes += fix(file, options.shape, options.batch, name_axes=options.name_axes)
+        if target is not None:
+            from folding.conversion import functions, leftovers
+
+            self.changes += leftovers.strip(file)
+            if not target.functions:
+                self.changes += functions.inline(file)
+        if (opset := self._opset(file)) is not None:
+            from folding.conversion import opset as conversion
+
+            self.changes += conversion.convert(file, opset)
+
+    def after(self, graph: Graph) -> None:
+        """Clean the folded graph and write its idioms as operators."""
+        options = self.options
+        if options.clean:
+            from folding.cleaning import clean
+
+            self.changes += clean(graph, self._blocked, options.keeps)
+        if options.fuse:
+            from folding.fusing import fuse
+
+            fused = fuse(graph, self.target, self._blocked, options.keeps)
+            self.changes += fused
+            if fused and options.clean:
+                self.changes += clean(graph, self._blocked, options.keeps)
+
+    def finish(self, graph: Graph) -> None:
+        """Write the shapes that are known, and the IR version that the target takes, into the model."""
+        if self.target is None and not (self.options.shape or self.options.batch or self.options.name_axes):
+            return
+        from folding.conversion import record
+
+        self.changes += record.record(graph)
+
+    def findings(self, graph: Graph) -> tuple[Finding, ...]:
+        """What the target refuses, leaves to the CPU or runs in parts."""
+        if self.target is None:
+            return ()
+        from folding.readiness import check
+
+        return check(graph, self.target)
+
+    def _opset(self, file: OnnxFile) -> int | None:
+        """The version of the standard operators to convert to, None for the model's own."""
+        if self.options.opset is not None or self.target is None:
+            return self.options.opset
+        present = next((o.version for o in file.model.opset_import if o.domain in ("", "ai.onnx")), 1)
+        lowest, highest = self.target.opset
+        wanted = min(max(present, lowest), highest)
+        return None if wanted == present else wanted
+
+    def recipe(self, graph: Graph, path: str) -> tuple[str, ...]:
+        """How to hand the file at `path` to the target."""
+        if self.target is None:
+            return ()
+        from folding.conversion.recipe import recipe
+
+        return recipe(self.target.name, path, graph.model)
+
+
+def as_it_is(file: OnnxFile, options: Options, remaining: Collection[Finding]) -> tuple[Finding, ...]:
+    """What the target does not run of a model as it is; of what folding mends, the advice is to fold.
+
+    `remaining` is what it does not run of the folded model.
+    """
+    assert options.target is not None  # noqa: S101  the caller asks for a target only
+    graph = indexed(file, freeze_initializers=options.freeze_initializers)
+    shapes.infer(graph)
+    stay = {(finding.node, finding.code) for finding in remaining}
+    mended = f'fold with target="{options.target}", which mends it'
+    return tuple(
+        finding if (finding.node, finding.code) in stay else replace(finding, advice=mended)
+        for finding in Ready(options, ()).findings(graph)
+    )

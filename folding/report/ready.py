@@ -1,0 +1,104 @@
+"""Digest of what a report says beyond folding: what was changed, by kind, and what a runtime makes of the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from folding.report.digest import counted, is_written
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from folding.report.changes import Change
+    from folding.report.findings import Finding
+    from folding.report.model import Report
+
+STAGE_TITLES = {
+    "converted": "Converted",
+    "cleaned": "Removed or computed ahead",
+    "fused": "Written as one operator",
+}
+# What the operators of a finding do, for one and for more of them.
+SEVERITY_VERBS = {
+    "fails": ("is refused", "are refused"),
+    "falls-back": ("runs on the CPU", "run on the CPU"),
+    "unfused": ("runs in parts", "run in parts"),
+}
+SEVERITY_WORDS = {"fails": "refused", "falls-back": "on the CPU", "unfused": "in parts"}
+
+
+@dataclass(frozen=True)
+class FindingGroup:
+    """Findings with the same severity, code and sentence."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def first(self) -> Finding:
+        """One of them, for what they share."""
+        return self.findings[0]
+
+    @property
+    def operators(self) -> str:
+        """The different operators: ``NonZero, TopK``."""
+        return ", ".join(dict.fromkeys(finding.operator for finding in self.findings))
+
+
+def changes_by_stage(changes: Iterable[Change]) -> Iterator[tuple[str, tuple[Change, ...]]]:
+    """The title of every stage that changed something, and its changes, one for each kind, the largest first."""
+    kinds = merged(changes)
+    for stage, title in STAGE_TITLES.items():
+        chosen = tuple(sorted((c for c in kinds if c.stage == stage), key=lambda c: -c.count))
+        if chosen:
+            yield title, chosen
+
+
+def merged(changes: Iterable[Change]) -> tuple[Change, ...]:
+    """The same changes, those of one kind as one."""
+    from folding.report.changes import EXAMPLES, Change  # noqa: PLC0415  few reports have any
+
+    found: dict[tuple[str, str], Change] = {}
+    for change in changes:
+        known = found.get((change.stage, change.kind))
+        found[change.stage, change.kind] = change if known is None else Change(
+            change.stage,
+            change.kind,
+            known.count + change.count,
+            (known.examples + change.examples)[:EXAMPLES],
+            "",
+            known.nbytes + change.nbytes,
+        )  # fmt: skip
+    return tuple(found.values())
+
+
+def finding_groups(findings: Iterable[Finding]) -> tuple[FindingGroup, ...]:
+    """The findings in groups: what fails first, then what falls back, then what runs unfused; large groups first."""
+    groups: dict[tuple[str, str, str], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault((finding.severity, finding.code, finding.sentence), []).append(finding)
+    order = list(SEVERITY_VERBS)
+    ranked = sorted(groups.items(), key=lambda item: (order.index(item[0][0]), -len(item[1])))
+    return tuple(FindingGroup(tuple(group)) for _, group in ranked)
+
+
+def readiness(report: Report) -> str:
+    """What the runtime makes of the file, in one sentence; "" where none was named."""
+    if not report.runtime:
+        return ""
+    said = list(_severities(report.findings))
+    tense = "" if is_written(report) else " as it is planned" if report.target is None else ""
+    return f"{report.runtime}: {', '.join(said)}" if said else f"{report.runtime} takes every operator{tense}"
+
+
+def is_refused(findings: Iterable[Finding]) -> bool:
+    """Whether the runtime cannot run the file as a whole: it refuses an operator, or leaves it to the CPU."""
+    return any(finding.severity != "unfused" for finding in findings)
+
+
+def _severities(findings: Sequence[Finding]) -> Iterator[str]:
+    for severity, (one, more) in SEVERITY_VERBS.items():
+        number = sum(finding.severity == severity for finding in findings)
+        if number:
+            noun = "idiom" if severity == "unfused" else "operator"
+            yield f"{counted(number, noun)} {one if number == 1 else more}"

@@ -1,0 +1,79 @@
+// What a report says beyond folding: what was changed, what the runtime makes of the file, what is next. The words
+// are those of the library's report/ready.py.
+
+import { h } from "./dom.js";
+import { code } from "./tables.js";
+import { counted, grouped, labelled, printable, sentence, sizeChange } from "./words.js";
+
+const TITLES = { converted: "Converted", cleaned: "Removed or computed ahead", fused: "Written as one operator" };
+const VERBS = { fails: ["is refused", "are refused"], "falls-back": ["runs on the CPU", "run on the CPU"], unfused: ["runs in parts", "run in parts"] };
+const WORDS = { fails: "refused", "falls-back": "on the CPU", unfused: "in parts" };
+const CLASSES = { fails: "wrong", "falls-back": "wrong", unfused: "stays" };
+const EXAMPLES_SHOWN = 3;
+const NAMES_OPEN = 12; // longer lists of names are collapsed at first
+
+/** Whether the runtime does not run the file as a whole. */
+export function isRefused(report) {
+  return (report.findings ?? []).some(({ severity }) => severity !== "unfused");
+}
+
+/** What the runtime makes of the file, in one sentence; "" where none was named. */
+export function readiness(report) {
+  if (!report.runtime) return "";
+  const said = Object.entries(VERBS).flatMap(([severity, [one, more]]) => {
+    const number = report.findings.filter((finding) => finding.severity === severity).length;
+    const noun = severity === "unfused" ? "idiom" : "operator";
+    return number ? [`${counted(number, noun)} ${number === 1 ? one : more}`] : [];
+  });
+  return said.length ? `${report.runtime}: ${said.join(", ")}` : `${report.runtime} takes every operator`;
+}
+
+/** The sections beyond folding; `section` makes one of a title, an id and its contents. */
+export function readySections(report, section) {
+  const changes = Object.entries(TITLES).map(([stage, title]) => [stage, title, (report.changes ?? []).filter((one) => one.stage === stage)]);
+  const groups = grouping(report.findings ?? []);
+  return [
+    ...changes.filter(([, , kinds]) => kinds.length).map(([stage, title, kinds]) => section(title, stage, h("ul", {}, kinds.map(change)))),
+    groups.length ? section(`What ${printable(report.runtime)} does not run as it is`, "findings", groups.map(card)) : null,
+    report.recipe?.length ? section("What to do with the file", "next", recipe(report.recipe)) : null,
+  ];
+}
+
+function change({ count, kind, examples, nbytes }) {
+  const grown = nbytes ? `, ${sizeChange(0, nbytes)}` : "";
+  const shown = examples.slice(0, EXAMPLES_SHOWN).flatMap((name) => [", ", code(name)]).slice(1);
+  return h("li", {}, `${grouped(count)} × ${printable(kind)}${grown} `, shown.length ? h("span", { class: "soft" }, shown) : null);
+}
+
+function grouping(findings) {
+  const groups = new Map();
+  for (const one of findings) {
+    const key = JSON.stringify([one.severity, one.code, one.sentence]);
+    groups.set(key, [...(groups.get(key) ?? []), one]);
+  }
+  const order = Object.keys(VERBS);
+  return [...groups.values()].sort((a, b) => order.indexOf(a[0].severity) - order.indexOf(b[0].severity) || b.length - a.length);
+}
+
+function card(group, i) {
+  const [first, id] = [group[0], `finding-${i + 1}`];
+  const operators = [...new Set(group.map(({ operator }) => operator))].join(", ");
+  const row = (title, ...content) => [h("dt", {}, title), h("dd", {}, content)];
+  return h(
+    "article",
+    { class: "card", id, "aria-labelledby": `${id}-title` },
+    h("h3", { id: `${id}-title` }, `${counted(group.length, "operator")}: ${printable(operators)} `, h("span", { class: `chip ${CLASSES[first.severity]}` }, WORDS[first.severity])),
+    h(
+      "dl",
+      {},
+      row("Why", printable(first.sentence), " ", h("code", { class: "code" }, first.code)),
+      first.advice ? row("What to do", sentence(labelled(printable(first.advice)))) : null,
+      first.source ? row("Source", printable(first.source)) : null,
+    ),
+    h("details", { open: group.length <= NAMES_OPEN }, h("summary", {}, counted(group.length, "node")), h("ul", { class: "names" }, group.map(({ node }) => h("li", {}, code(node))))),
+  );
+}
+
+function recipe(lines) {
+  return h("pre", { class: "card", tabindex: "0", role: "group", "aria-label": "Commands" }, h("code", {}, lines.map(printable).join("\n")));
+}

@@ -1,0 +1,1 @@
+"""How the data of the targets are made: from the documents of the runtimes, and from the packages that can be asked."""

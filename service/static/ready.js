@@ -1,5 +1,4 @@
-// What a report says beyond folding: what was changed, what the runtime makes of the file, what is next. The words
-// are those of the library's report/ready.py.
+// What a report says beyond folding, in the words of the library's report/ready.py.
 
 import { h } from "./dom.js";
 import { code } from "./tables.js";

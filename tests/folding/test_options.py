@@ -24,13 +24,13 @@ from folding.report.model import OutputError
         ({"freeze_training": "samples"}, 'freeze_training is "samples"; give these samples (inputs="FILE.npz")'),
         ({"keep": 5}, 'keep is 5; give a list of names, e.g. ["head.*"]'),
         ({"only": [5]}, 'only is [5]; give a list of names, e.g. ["head.*"]'),
-        ({"keep": "bn"}, "keep is a string; give a list of names, e.g. keep=['bn']"),
+        ({"keep": "bn"}, "keep is a string; give a list, e.g. keep=['bn']"),
         ({"inputs": 3}, "inputs is 3; give a path"),
         ({"verify_timeout": "3"}, "verify_timeout is '3'; give a number of seconds above 0"),
         ({"verify_timeout": True}, "verify_timeout is True; give a number of seconds above 0"),
         ({"verify_timeout": float("nan")}, "verify_timeout is nan; give a number of seconds above 0"),
         ({"leftover": "both"}, "leftover is 'both'; choose one of keep, affine, conv"),
-        ({"clamp": None}, "clamp is None; choose one of never, always"),
+        ({"clamp": None}, "clamp is None; choose one of auto, never, always"),
     ],
 )
 def test_a_value_of_another_type_is_refused(given: dict[str, Any], sentence: str) -> None:

@@ -1,8 +1,9 @@
 """The data of the runtime targets and their pages, from the documents of the runtimes and the packages installed here.
 
-``python -m tests.targets DOCUMENT...`` reads documents (onnx-tensorrt's `docs/operators.md`, ONNX Runtime's
-`docs/OperatorKernels.md` and `js/web/docs/webgpu-operators.md`) and rewrites the operators of each target that they
-are about. What a person decided about a target stays as it is: see `docs/targets.md`.
+``python -m tests.targets`` asks the installed ONNX Runtime for the kernels of each of its providers, rewrites the
+operators of these targets, and writes a page for every target, `docs/targets/NAME.md`. ``python -m tests.targets
+DOCUMENT...`` reads documents instead: onnx-tensorrt's `docs/operators.md`, ONNX Runtime's `docs/OperatorKernels.md` and
+`js/web/docs/webgpu-operators.md`. What a person decided about a target stays as it is: see `docs/targets.md`.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tests.support.targets import datafile, documents
+from tests.support.targets import datafile, documents, installed
 
 
 def main(paths: list[str]) -> None:
-    for path in paths:
-        for name, rows in documents.read(Path(path).read_text()).items():
+    sources = [documents.read(Path(path).read_text()) for path in paths] or [installed.asked()]
+    for source in sources:
+        for name, rows in source.items():
             datafile.write(name, rows)
 
 

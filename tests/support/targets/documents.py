@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from typing import TYPE_CHECKING
 
-from tests.support.targets.rows import NEWEST, Row, Rows, main_constraint, meanings, merged, ordered, schemas
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from onnx import defs
+from tests.support.targets import kernels
+from tests.support.targets.kernels import Kernel
+from tests.support.targets.rows import Row, Rows, main_constraint, meanings, merged, schemas
 
 # Types of TensorRT's document. INF64 is a misprint of the document of 10.0.
 TENSORRT = {
     "FP32": "float", "FP16": "float16", "BF16": "bfloat16", "INT32": "int32", "INT64": "int64", "INF64": "int64",
     "BOOL": "bool", "UINT8": "uint8", "INT8": "int8", "INT4": "int4", "FP4": "float4e2m1", "FP8": "float8e4m3fn",
 }  # fmt: skip
-DOUBLE = "double"  # TensorRT casts it to float: it takes both wherever it takes float
-KERNELS = {"CPUExecutionProvider": "onnxruntime-cpu", "CUDAExecutionProvider": "onnxruntime-cuda",
-           "DmlExecutionProvider": "directml"}  # fmt: skip
-INTERNAL = ("com.ms.internal.nhwc", "com.microsoft.nchwc", "com.ms.internal")  # no file has operators of these
+PROVIDERS = {"CUDAExecutionProvider": "onnxruntime-cuda", "DmlExecutionProvider": "directml"}  # the CPU is asked
 
 
 def read(text: str) -> dict[str, Rows]:
@@ -37,7 +30,7 @@ def read(text: str) -> dict[str, Rows]:
     parts = re.split(r"^## Operators implemented by (\w+)$", text, flags=re.MULTILINE)
     if len(parts) > 1:
         named = zip(parts[1::2], parts[2::2], strict=True)
-        return {KERNELS[provider]: kernels(part) for provider, part in named if provider in KERNELS}
+        return {PROVIDERS[name]: provider(part) for name, part in named if name in PROVIDERS}
     raise ValueError("no table of operators that is known here")
 
 
@@ -60,38 +53,31 @@ def tensorrt(text: str, first: int, last: int) -> Rows:
 
 def webgpu(text: str) -> Rows:
     """The table of ONNX Runtime Web: ``| Operator | ai.onnx(6-12,13+); com.microsoft(1+) | Comments |``."""
-    rows: Rows = {}
+    found: dict[tuple[str, str], list[Kernel]] = {}
     for line in text.splitlines():
-        found = re.match(r"\| (\w+) \| (.*?) \| ?(.*?) ?\|$", line)
-        if found is None or found[1] in {"Operator", "MemcpyFromHost", "MemcpyToHost"}:
+        row = re.match(r"\| (\w+) \| (.*?) \| ?(.*?) ?\|$", line)
+        if row is None or row[1] in {"Operator", "MemcpyFromHost", "MemcpyToHost"}:
             continue
-        for domain, ranges in re.findall(r"([\w.]+)\(([^)]*)\)", found[2]):
-            if not domain.startswith(INTERNAL):
-                standard = "" if domain == "ai.onnx" else domain
-                spans = [_span(part.strip()) for part in ranges.split(",")]
-                add(rows, found[1], standard, [(span, {}, found[3]) for span in spans])
-    return rows
+        for domain, ranges in re.findall(r"([\w.]+)\(([^)]*)\)", row[2]):
+            key = "" if domain == "ai.onnx" else domain, row[1]
+            found[key] = [Kernel(*_versions(part.strip()), {}, row[3]) for part in ranges.split(",")]
+    return kernels.rows(found)
 
 
-def kernels(text: str) -> Rows:
+def provider(text: str) -> Rows:
     """One provider's part of ONNX Runtime's document: ``|Op|Parameters|[7, 12]|**T** = tensor(float), ...|``."""
-    found: dict[tuple[str, str], list[tuple[tuple[int, int | None], dict[str, frozenset[str]], str]]]
-    found = defaultdict(list)
+    found: dict[tuple[str, str], list[Kernel]] = defaultdict(list)
     domain, op = "", ""
     for line in text.splitlines():
         if head := re.match(r"\|\*\*Operator Domain:\*\* \*([\w.]+)\*", line):
             domain = "" if head[1] == "ai.onnx" else head[1]
         elif row := re.match(r"\|(\w*)\|(.*)\|([\d\[\], +]+)\|(.*)\|$", line):
             op = row[1] or op
-            if not domain.startswith(INTERNAL):
-                found[domain, op].append((_span(row[3]), _types(row[4]), ""))
-    rows: Rows = {}
-    for (where, name), spans in found.items():
-        add(rows, name, where, spans)
-    return rows
+            found[domain, op].append(Kernel(*_versions(row[3]), _types(row[4])))
+    return kernels.rows(found)
 
 
-def _span(text: str) -> tuple[int, int | None]:
+def _versions(text: str) -> tuple[int, int | None]:
     """A range of versions: "13+", "[7, 12]", "7-12" or "13"."""
     numbers = [int(number) for number in re.findall(r"\d+", text)]
     return numbers[0], None if text.endswith("+") else numbers[-1]
@@ -101,57 +87,3 @@ def _types(text: str) -> dict[str, frozenset[str]]:
     found = re.findall(r"\*\*(\w+)\*\* = ((?:(?!\*\*).)*)", text)
     named = ((name, frozenset(re.findall(r"(?:^|[ ,])tensor\((\w+)\)", types))) for name, types in found)
     return {name: types for name, types in named if types}
-
-
-def add(
-    rows: Rows,
-    op: str,
-    domain: str,
-    spans: list[tuple[tuple[int, int | None], dict[str, frozenset[str]], str]],
-) -> None:
-    """Add what the kernels of one operator take to the rows.
-
-    ONNX Runtime gives an operator to a kernel that was registered for the version in which the operator got its
-    meaning; a kernel registered from a version on ("13+") is for that meaning alone. Kernels of one meaning, each for
-    other types, become one row.
-    """
-    name = f"{domain}::{op}" if domain else op
-    found = list(_by_meaning(op, domain, spans)) if schemas(op, domain) else [_custom(spans)]
-    if found:
-        rows[name] = merged(found)
-
-
-def _custom(spans: list[tuple[tuple[int, int | None], dict[str, frozenset[str]], str]]) -> Row:
-    """An operator of which ONNX knows nothing: its domain has the versions that the kernels say."""
-    first = min(span[0] for span, _, _ in spans)
-    last = max(span[0] if span[1] is None else span[1] for span, _, _ in spans)
-    return Row(first, last, ordered(_joined([types for _, types, _ in spans]), ""), spans[0][2])
-
-
-def _by_meaning(
-    op: str, domain: str, spans: list[tuple[tuple[int, int | None], dict[str, frozenset[str]], str]]
-) -> Iterator[Row]:
-    newest = NEWEST if not domain else 100
-    for start, end, schema in meanings(op, 1, newest, domain):
-        since = schema.since_version
-        fitting = [
-            one for one in spans if one[0][0] == since or (one[0][1] is not None and one[0][0] <= since <= one[0][1])
-        ]
-        if fitting:
-            types = _joined([types for _, types, _ in fitting])
-            known = {constraint.type_param_str for constraint in schema.type_constraints}
-            chosen = {_constraint(schema, name): listed for name, listed in types.items()}
-            kept = {name: listed for name, listed in chosen.items() if name in known}
-            yield Row(start, end, ordered(kept, main_constraint(schema)), fitting[0][2])
-
-
-def _constraint(schema: defs.OpSchema, name: str) -> str:
-    """The type constraint that a kernel means, which may name an input or an output instead."""
-    values = {value.name: value.type_str for value in (*schema.outputs, *schema.inputs)}
-    known = {constraint.type_param_str for constraint in schema.type_constraints}
-    return name if name in known else values.get(name, name)
-
-
-def _joined(listed: list[dict[str, frozenset[str]]]) -> dict[str, frozenset[str]]:
-    names = dict.fromkeys(name for types in listed for name in types)
-    return {name: frozenset().union(*(types.get(name, frozenset()) for types in listed)) for name in names}

@@ -1,0 +1,88 @@
+"""The kernels of ONNX Runtime, as rows: which meanings of an operator they are for, and which types."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from tests.support.targets.rows import NEWEST, Row, Rows, main_constraint, meanings, merged, ordered, schemas
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from onnx import defs
+
+INTERNAL = ("com.ms.internal", "com.microsoft.nchwc")  # no file has operators of these domains
+ALL_VERSIONS = 100  # of a domain that is not the standard one
+
+
+class Kernel(NamedTuple):
+    """What one kernel is registered for: from a version to another one, None for those that are to come."""
+
+    first: int
+    last: int | None
+    types: dict[str, frozenset[str]]
+    note: str = ""
+
+    def computes(self, since: int) -> bool:
+        """Whether ONNX Runtime gives it an operator whose meaning is of this version.
+
+        A kernel that is registered "from 13 on" is for the meaning of version 13 alone: nobody knows the next one.
+        """
+        return self.first == since or (self.last is not None and self.first <= since <= self.last)
+
+
+def rows(kernels: dict[tuple[str, str], list[Kernel]]) -> Rows:
+    """The rows of a provider's kernels, which are listed by domain ("" for the standard one) and operator."""
+    found: Rows = {}
+    for (domain, op), listed in kernels.items():
+        if not domain.startswith(INTERNAL) and (of_op := merged(_rows(op, domain, listed))):
+            found[f"{domain}::{op}" if domain else op] = of_op
+    return found
+
+
+def expanded(known: Rows) -> Rows:
+    """The same with the operators that ONNX Runtime writes out, as ONNX defines them, since it has no kernel."""
+    found = dict(known)
+    for op in sorted({schema.name for schema in _newest() if not schema.domain}):
+        found_rows = list(known.get(op, ()))
+        for first, last, schema in meanings(op, 1, NEWEST):
+            has_kernel = any(row.first <= first and last <= row.last for row in found_rows)
+            if not has_kernel and (schema.has_function or schema.has_context_dependent_function):
+                found_rows.append(Row(first, last, expanded=True))
+        if found_rows:
+            found[op] = merged(found_rows)
+    return found
+
+
+def _newest() -> Iterable[defs.OpSchema]:
+    from onnx import defs  # noqa: PLC0415  the module's name is a type above
+
+    return defs.get_all_schemas()
+
+
+def _rows(op: str, domain: str, kernels: list[Kernel]) -> Iterator[Row]:
+    if not schemas(op, domain):  # ONNX knows nothing of it: its domain has the versions that the kernels say
+        last = max(kernel.first if kernel.last is None else kernel.last for kernel in kernels)
+        types = ordered(_joined([kernel.types for kernel in kernels]), "")
+        yield Row(min(kernel.first for kernel in kernels), last, types, kernels[0].note)
+        return
+    for start, end, schema in meanings(op, 1, ALL_VERSIONS if domain else NEWEST, domain):
+        fitting = [kernel for kernel in kernels if kernel.computes(schema.since_version)]
+        if fitting:
+            types = {_constraint(schema, name): listed for name, listed in _joined([k.types for k in fitting]).items()}
+            known = {constraint.type_param_str for constraint in schema.type_constraints}
+            limited = {name: listed for name, listed in types.items() if name in known}
+            yield Row(start, end, ordered(limited, main_constraint(schema)), fitting[0].note)
+
+
+def _constraint(schema: defs.OpSchema, name: str) -> str:
+    """The type constraint that a kernel means, which may name an input or an output instead."""
+    known = {constraint.type_param_str for constraint in schema.type_constraints}
+    values = {value.name: value.type_str for value in (*schema.outputs, *schema.inputs)}
+    return name if name in known else values.get(name, name)
+
+
+def _joined(listed: list[dict[str, frozenset[str]]]) -> dict[str, frozenset[str]]:
+    """The types that any of the kernels takes, which may be all. Which of them go together is not kept."""
+    names = sorted(set(listed[0]).intersection(*listed))
+    return {name: frozenset().union(*(types[name] for types in listed)) for name in names}

@@ -183,6 +183,18 @@ def _evaluate(scope: Scope, name: str) -> Weight | Array:
     return owner.evaluated[name]
 
 
+def is_stored(scope: Scope, name: str) -> bool:
+    """Whether the name is a constant that no operator computes: an initializer, or a Constant."""
+    owner = scope.owner(name) if is_constant(scope, name) else None
+    maker = None if owner is None else owner.producers.get(name)
+    return owner is not None and name not in owner.sparse and (maker is None or maker.op == "Constant")
+
+
+def computed(node: Node) -> list[Weight | Array]:
+    """The outputs of an operator of which all inputs are constants, or of a Shape or Size; raises as `weight` does."""
+    return _of_node(node)
+
+
 def _of_node(node: Node) -> list[Weight | Array]:
     """The outputs of an operator whose inputs are constants."""
     if node.op == "Constant":

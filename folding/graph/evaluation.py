@@ -15,6 +15,7 @@ from folding.algebra.quantization import DEQUANTIZE, QUANTIZE, is_integer
 from folding.graph.grids import grid_of
 from folding.graph.inference import InferenceError, inferred
 from folding.graph.node import CAST_LIKE, LIKE
+from folding.graph.selecting import SELECTING
 from folding.graph.sites import NORMALIZATION, in_training_mode
 from folding.graph.weights import FLOAT_TYPES, VALUES_LIMIT, Weight, dtype_of
 from folding.refusal import Refused, require
@@ -48,6 +49,8 @@ def evaluate(node: Node, given: list[Weight | Array | None]) -> list[Weight | Ar
     try:
         if node.op in OWN:
             return [OWN[node.op](node, [g for g in given if g is not None])]
+        if node.op in SELECTING:
+            return [np.asarray(SELECTING[node.op](node, [None if g is None else array_of(g) for g in given]))]
         return _by_reference(node, [None if g is None else array_of(g) for g in given])
     except (ValueError, IndexError, OverflowError) as error:  # what NumPy raises for shapes that do not fit
         reason = f"the constant {node.output!r} cannot be computed: {error}"
@@ -131,23 +134,39 @@ def _constant_of_shape(node: Node, given: list[Weight | Array]) -> Weight | Arra
     return np.broadcast_to(fill.reshape(()), shape)
 
 
-def _cast(node: Node, given: list[Weight | Array]) -> Weight | Array:
+def dtype_of_cast(node: Node) -> np.dtype[Any] | None:
+    """The type to which a Cast or CastLike converts, None if it is unknown."""
+    if node.op == CAST_LIKE:
+        return node.dtype(LIKE)
     target = node.attribute("to")
     code = onnx.TensorProto.DataType.Value(target.decode()) if isinstance(target, bytes) else target  # Cast-1: a name
-    dtype = dtype_of(code)
-    require(dtype in FLOAT_TYPES or (dtype and dtype.kind in "iu"), "not-float", f"{node.label!r} casts to {dtype}")
+    return dtype_of(code)
+
+
+def _cast(node: Node, given: list[Weight | Array]) -> Weight | Array:
+    return _converted(node, given[0], dtype_of_cast(node))
+
+
+def _converted(node: Node, found: Weight | Array, dtype: np.dtype[Any] | None) -> Array:
+    """The values in another type; numbers beyond an integer type become what the runtime likes, so they are refused."""
+    known = dtype is not None and (dtype in FLOAT_TYPES or dtype.kind in "iub")
+    require(known, "not-float", f"{node.label!r} casts to {dtype}")
+    values = array_of(found)
+    require(values.dtype in FLOAT_TYPES or values.dtype.kind in "iub", "not-float", f"it casts from {values.dtype}")
+    if dtype is not None and dtype.kind in "iu" and values.dtype in FLOAT_TYPES and values.size:
+        info, low, high = np.iinfo(dtype), values.min(), values.max()  # NaN, if there is one
+        fits = float(info.min) <= float(low) and float(high) < float(info.max)
+        require(fits, "parameters", f"{node.label!r} casts numbers beyond {dtype}")
     with np.errstate(all="ignore"):
-        return array_of(given[0]).astype(dtype)
+        return values.astype(dtype)
 
 
 def _cast_like(node: Node, given: list[Weight | Array]) -> Weight | Array:
     """The second input gives its type alone, so it is not evaluated."""
     dtype = node.dtype(LIKE)
-    require(dtype in FLOAT_TYPES or (dtype and dtype.kind in "iu"), "not-float", f"{node.label!r} casts to {dtype}")
     if isinstance(given[0], Weight) and given[0].dtype == dtype:
         return given[0]
-    with np.errstate(all="ignore"):
-        return array_of(given[0]).astype(dtype)
+    return _converted(node, given[0], dtype)
 
 
 def _transpose(node: Node, given: list[Weight | Array]) -> Weight | Array:
@@ -244,8 +263,13 @@ OWN: dict[str, Callable[[Node, list[Weight | Array]], Weight | Array]] = {
 
 # Deterministic operators that exporters leave between weights and their users.
 REFERENCE = frozenset(
-    "Abs And Ceil Clip Concat Equal Exp Expand Flatten Floor Gather GatherElements GatherND Greater GreaterOrEqual "  # noqa: SIM905
-    "Less LessOrEqual Log Max Min Mod Not Or Pow Range ReduceL1 ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd "
-    "ReduceSum ReduceSumSquare Shape Sigmoid Sign Size Slice Split Sum Tanh Tile Where".split()
+    "Abs Ceil Clip Exp Flatten Floor GatherElements GatherND Log Max Min Mod Pow Range ReduceL1 ReduceL2 ReduceMax "  # noqa: SIM905
+    "ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Shape Sigmoid Sign Size Split Sum Tanh Tile".split()
 )
-OPERATORS = REFERENCE | OWN.keys()
+OPERATORS = REFERENCE | OWN.keys() | SELECTING.keys()
+# Deterministic operators that are evaluated ahead where a graph is cleaned, but are no part of a weight.
+MORE = frozenset(
+    "Acos Acosh ArgMax ArgMin Asin Asinh Atan Atanh Cos Cosh CumSum DepthToSpace Elu Erf EyeLike HardSigmoid IsInf "  # noqa: SIM905
+    "IsNaN LeakyRelu MatMul OneHot Pad Relu Round ScatterElements ScatterND Sin Sinh Softplus SpaceToDepth Tan "
+    "Trilu".split()
+)

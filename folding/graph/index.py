@@ -83,6 +83,7 @@ class Scope:
 
     def __init__(self, graph: Graph, proto: onnx.GraphProto | onnx.FunctionProto, parent: Scope | None) -> None:
         self.graph, self.proto, self.parent, self.values = graph, proto, parent, graph.values
+        self.holder: Node | None = None  # the operator whose body it is
         self.index = len(graph.scopes)
         graph.scopes.append(self)
         self.is_function = isinstance(proto, onnx.FunctionProto)
@@ -118,7 +119,9 @@ class Scope:
                     self.uses[name][Edge(node, index)] = None
         for node in self.nodes:
             for body in bodies(node.proto):
-                self._capture(Scope(graph, body, self))
+                inner = Scope(graph, body, self)
+                inner.holder = node
+                self._capture(inner)
 
     def _capture(self, inner: Scope) -> None:
         """Record what a nested graph reads here; its constructor has recorded what is nested deeper."""

@@ -10,6 +10,7 @@ from onnx import helper
 from folding.graph import constants, sizes
 from folding.graph.index import FIRST_IR_WITH_DEFAULTS
 from folding.graph.inference import InferenceError, inferred
+from folding.graph.lengths import dimension_of, name_lengths, undated, variable_axes
 from folding.graph.node import bodies
 from folding.graph.sites import SCALER
 from folding.graph.uncertain import doubtful, hide_disputed, is_disputed, shape_of_disputed
@@ -17,7 +18,7 @@ from folding.graph.uncertain import doubtful, hide_disputed, is_disputed, shape_
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from folding.algebra.shape import Dimension, Shape
+    from folding.algebra.shape import Shape
     from folding.graph.index import Graph, Scope
     from folding.graph.node import Node
 
@@ -47,6 +48,7 @@ def infer(graph: Graph) -> None:
     _settle_initializers(graph, copy)
     _declare_sparse(copy, copies)
     _declare_channels(graph.main, copy)
+    name_lengths(copies)
     hide_disputed(copy, graph.opset)
     doubts = doubtful(graph)
     for scope in graph.scopes:
@@ -56,15 +58,15 @@ def infer(graph: Graph) -> None:
         for value in proto.output:
             if value.name in doubts.get(scope.index, ()):
                 value.type.tensor_type.ClearField("shape")
-    variable = _variable_axes(copy.graph.input)
+    variable = variable_axes(copy.graph.input)
     for value in copy.graph.output:
-        value.CopyFrom(_undated(value, variable))
+        value.CopyFrom(undated(value, variable))
     _infer_all(scopes, copy, copies)
     if _declare_recorded(scopes, copies, doubts, variable):
         _infer_all(scopes, copy, copies)  # if it contradicts an operator, all stays as it was
     for scope in scopes:
         shapes_found, types = dict(scope.shapes), dict(scope.types)
-        _note(scope, (_undated(value, variable) for value in scope.proto.value_info))
+        _note(scope, (undated(value, variable) for value in scope.proto.value_info))
         for name in doubts.get(scope.index, set()) & scope.shapes.keys():
             scope.shapes[name] = (None,) * len(scope.shapes[name])
         scope.shapes |= shapes_found
@@ -125,22 +127,6 @@ def _declare(scopes: list[Scope], copies: list[onnx.GraphProto]) -> bool:
     return declared
 
 
-def _variable_axes(inputs: Iterable[onnx.ValueInfoProto]) -> set[int]:
-    """The axes that are open in an input. A length that the file records there may be of another time."""
-    shapes = [value.type.tensor_type.shape.dim for value in inputs]
-    return {axis for shape in shapes for axis, d in enumerate(shape) if not isinstance(_dimension(d), int)}
-
-
-def _undated(value: onnx.ValueInfoProto, variable: set[int]) -> onnx.ValueInfoProto:
-    """What the file records of a value, without lengths of these axes."""
-    known = onnx.ValueInfoProto()
-    known.CopyFrom(value)
-    for axis, dimension in enumerate(known.type.tensor_type.shape.dim):
-        if axis in variable and dimension.HasField("dim_value"):
-            dimension.Clear()
-    return known
-
-
 def _declare_recorded(
     scopes: list[Scope], copies: list[onnx.GraphProto], doubts: Mapping[int, set[str]], variable: set[int]
 ) -> bool:
@@ -154,7 +140,7 @@ def _declare_recorded(
         unknown = made - scope.outputs - scope.shapes.keys()
         for value in scope.proto.value_info:
             if value.name in unknown and value.type.tensor_type.HasField("shape"):
-                proto.value_info.append(_undated(value, variable))
+                proto.value_info.append(undated(value, variable))
                 declared = True
     return declared
 
@@ -240,7 +226,7 @@ def _declare_channels(main: Scope, copy: onnx.ModelProto) -> None:
             normalized = _normalized(main, value.name)
             dimension = tensor.shape.dim[CHANNEL_AXIS]
             channels = known[CHANNEL_AXIS] if known is not None and len(known) == len(tensor.shape.dim) else normalized
-            if isinstance(channels, int) and not isinstance(_dimension(dimension), int):
+            if isinstance(channels, int) and not isinstance(dimension_of(dimension), int):
                 dimension.dim_value = channels
 
 
@@ -329,13 +315,7 @@ def _type_of(proto: onnx.TypeProto) -> tuple[int, Shape | None] | None:
     if proto.WhichOneof("value") != "tensor_type":
         return None
     tensor = proto.tensor_type
-    return tensor.elem_type, tuple(map(_dimension, tensor.shape.dim)) if tensor.HasField("shape") else None
-
-
-def _dimension(proto: onnx.TensorShapeProto.Dimension) -> Dimension:
-    if proto.HasField("dim_value"):
-        return proto.dim_value if proto.dim_value >= 0 else None  # old exporters write -1 for unknown
-    return proto.dim_param if proto.dim_param not in {"", "?"} else None
+    return tensor.elem_type, tuple(map(dimension_of, tensor.shape.dim)) if tensor.HasField("shape") else None
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

@@ -75,6 +75,14 @@ def _shape(node: Node) -> Shape | None:
     return None if owner is None else owner.shapes.get(node.inputs[0])
 
 
+def of(scope: Scope, name: str, known: dict[tuple[int, str], Sizes | None]) -> Sizes | None:
+    """The sizes that an integer tensor holds: numbers, names of open lengths, None for what is unknown.
+
+    None if they do not come from shapes. `known` caches results for as long as no more shapes become known.
+    """
+    return _of(scope, name, DEPTH, known)
+
+
 def _of(scope: Scope, name: str, depth: int, known: dict[tuple[int, str], Sizes | None]) -> Sizes | None:
     """The sizes that an integer tensor holds, None if they do not come from shapes; `known` caches results."""
     owner = scope.owner(name)
@@ -140,7 +148,14 @@ def _each(function: Callable[[int, int], int | None], neutral: int) -> Callable[
     return lambda _, one, other: elementwise(one, other)
 
 
+def _product_of(node: Node, sizes: Sizes, *_axes: Sizes) -> Any:
+    """The product of a list: known if all of it is."""
+    found = math.prod(sizes.tolist()) if all(isinstance(size, int) for size in sizes.reshape(-1)) else None
+    return np.array([found] if node.attribute("keepdims") else found, object)
+
+
 OPERATORS: dict[str, Callable[..., Any]] = {
+    "ReduceProd": _product_of,
     "Identity": lambda _, sizes: sizes,
     "Cast": _cast,
     "Squeeze": lambda _, sizes, *_axes: sizes.reshape(()),

@@ -181,6 +181,18 @@ def connect(node: Node, index: int, name: str) -> None:
     node.changed()
 
 
+def set_inputs(node: Node, names: Sequence[str]) -> None:
+    """Let an operator read exactly these values."""
+    for index in range(len(node.inputs)):
+        _disconnect(node, index)
+    replace(node.proto.input, list(names))
+    node.inputs[:] = names
+    for index, name in enumerate(names):
+        if name:
+            node.scope.uses[name][Edge(node, index)] = None
+    node.changed()
+
+
 def _disconnect(node: Node, index: int) -> None:
     uses = node.scope.uses.get(node.inputs[index])
     if uses is not None:

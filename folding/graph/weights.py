@@ -45,6 +45,20 @@ def contains(wide: np.dtype[Any], narrow: np.dtype[Any]) -> bool:
     return {wide, narrow} <= FLOAT_TYPES and (wide == narrow or larger)
 
 
+def holds(wide: np.dtype[Any], narrow: np.dtype[Any]) -> bool:
+    """Whether the type `wide` holds every value of the type `narrow`: floating-point numbers, integers, booleans."""
+    if {wide, narrow} <= FLOAT_TYPES:
+        return contains(wide, narrow)
+    if narrow.kind == "b" or wide == narrow:
+        return wide in FLOAT_TYPES or wide.kind in "iub"
+    if narrow.kind not in "iu" or not (wide.kind in "iu" or wide in FLOAT_TYPES):
+        return False
+    bounds = np.iinfo(narrow)
+    if wide in FLOAT_TYPES:
+        return bool(bounds.max < 2 ** (ml_dtypes.finfo(wide).nmant + 1))  # type: ignore[no-untyped-call]
+    return bool(np.iinfo(wide).min <= bounds.min and bounds.max <= np.iinfo(wide).max)
+
+
 class _Scratch(threading.local):
     """Memory for one block, per thread."""
 
@@ -64,6 +78,7 @@ class Weight:
     `base` is a span of the model file (little-endian values of `dtype`) or an array. The array has `dtype` if the
     model computes it, and a wider type if it was computed here and is not rounded yet. `site` is the key of the
     affine map that it absorbed last, `onto` is the weight before that. `is_scale`: each value scales one channel.
+    `is_exact`: it has no factors and is written bit for bit, NaN and infinity included.
     """
 
     dtype: np.dtype[Any]
@@ -73,6 +88,7 @@ class Weight:
     site: str = ""
     onto: Weight | None = None
     is_scale: bool = False
+    is_exact: bool = False
     _known: dict[str, bytes] = field(
         default_factory=dict, init=False, repr=False
     )  # what was found out about the values
@@ -81,6 +97,14 @@ class Weight:
     def of(values: Float64, like: np.dtype[Any], *, is_scale: bool = False) -> Weight:
         """Build a weight from exact float64 values, which are rounded once, to the type `like`."""
         return Weight(like, values.shape, np.ascontiguousarray(values).reshape(values.shape), is_scale=is_scale)
+
+    @staticmethod
+    def exactly(found: Weight | NDArray[Any]) -> Weight:
+        """A constant that is written as it was computed; a weight with factors is still rounded and judged."""
+        if isinstance(found, Weight):
+            is_stored = not isinstance(found.base, np.ndarray) or found.base.dtype == found.dtype
+            return replace(found, is_exact=is_stored and not found.factors)
+        return Weight(found.dtype, found.shape, np.asarray(found), is_exact=True)
 
     @property
     def size(self) -> int:
@@ -94,7 +118,7 @@ class Weight:
 
     def absorbing(self, site: str, onto: Weight | None) -> Weight:
         """The same weight with a record of the affine map that it absorbed last and of the weight before."""
-        same = Weight(self.dtype, self.shape, self.base, self.factors, site, onto, self.is_scale)
+        same = Weight(self.dtype, self.shape, self.base, self.factors, site, onto, self.is_scale, self.is_exact)
         same._known.update(self._known)
         return same
 
@@ -194,6 +218,8 @@ class Weight:
         """
         item = self.dtype.itemsize
         first, last = start // item, stop // item
+        if self.is_exact:
+            return self._stored(first, last).view(np.uint8).data
         try:
             with np.errstate(over="raise", invalid="raise", under="ignore" if "underflow" in self._known else "raise"):
                 np.setbufsize(UFUNC_BUFFER)  # for this block only: errstate restores it

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import helper, numpy_helper
 
+from folding.graph.evaluation import array_of
 from folding.graph.index import FIRST_IR_WITH_DEFAULTS
 from folding.graph.surgery import replace
 from folding.graph.weights import FLOAT_TYPES, UnrepresentableError
@@ -121,5 +122,5 @@ def _floats(file: OnnxFile, weight: Weight) -> bytes:
 
 
 def _packed(integers: Weight) -> bytes:
-    """Integers as they are stored; those of 4 or 2 bits share bytes."""
-    return numpy_helper.from_array(integers.values().astype(integers.dtype)).raw_data
+    """Integers as they are stored; those of 4 or 2 bits share bytes. Large ones of 64 bits are not exact in float64."""
+    return numpy_helper.from_array(array_of(integers)).raw_data

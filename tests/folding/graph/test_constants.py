@@ -9,7 +9,7 @@ from onnx import helper, numpy_helper
 
 from folding import Options, Outcome, fold_model
 from folding import fold as fold_file
-from folding.graph import evaluation
+from folding.graph import selecting
 from folding.onnxfile.skeleton import INLINE_BYTES
 from folding.onnxfile.wire import header
 from tests.support import structures
@@ -200,7 +200,7 @@ def test_what_cannot_be_computed_is_no_constant():
 
 
 def test_nothing_large_is_computed(monkeypatch):
-    monkeypatch.setattr(evaluation, "VALUES_LIMIT", 5)
+    monkeypatch.setattr(selecting, "VALUES_LIMIT", 5)
     m = Model()
     outcome = scale(m, "Expand", m.constant((1, 1, 1)), m.constant(np.array([6, 1, 1])))
     judge(outcome, Kept("too-large", "too-large"), {})

@@ -381,7 +381,8 @@ def test_parameters_per_position():
 def test_constants_of_other_types_are_not_float():
     m = Model()
     x = m.conv(start(m), 6)
-    odd = m.op("Cast", m.op("Cast", m.constant(np.ones(6)), to=onnx.TensorProto.BOOL), to=onnx.TensorProto.DOUBLE)
+    ones = m.constant(np.ones(6))
+    odd = m.op("Cast", m.op("Cast", ones, to=onnx.TensorProto.STRING, like=ones), to=onnx.TensorProto.DOUBLE)
     parameters = [m.constant(np.ones(6)) for _ in range(3)]
     out(m, m.op("BatchNormalization", x, odd, *parameters, name=SITE))
     check(m, Kept("not-float", "not-float"))

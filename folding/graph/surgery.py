@@ -10,10 +10,10 @@ from onnx import helper
 
 from folding.graph import constants
 from folding.graph.index import FIRST_IR_WITH_DEFAULTS
-from folding.graph.node import Edge, Node
+from folding.graph.node import Edge, Node, bodies
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from folding.graph.index import Scope
     from folding.graph.weights import Weight
@@ -207,3 +207,70 @@ def replace(field: Any, items: list[Any]) -> None:
     """Replace the contents of a repeated protobuf field."""
     del field[:]
     field.extend(items)
+
+
+# --- several operators as one ----------------------------------------------------------------------------
+
+
+def become(
+    node: Node,
+    op: str,
+    inputs: Sequence[str | Weight],
+    attributes: Mapping[str, Attribute],
+    others: Iterable[Node],
+    site: str,
+) -> None:
+    """Turn the last of several operators into one that computes what all of them did, and remove the others.
+
+    Its inputs are names, "" where one is absent, and new constants, which `site` is the key of. What nothing reads any
+    more, such as a Shape of a value, goes too.
+    """
+    names = [
+        given if isinstance(given, str) else new_constant(node, given, f"{node.label}.{index}", site)
+        for index, given in enumerate(inputs)
+    ]
+    former = [name for other in (node, *others) for name in other.inputs]
+    for index in range(len(node.inputs)):
+        _disconnect(node, index)
+    del node.inputs[:], node.proto.input[:]
+    retype(node, op, attributes)
+    for index, name in enumerate(names):
+        connect(node, index, name)
+    for other in others:
+        if other is not node:
+            remove(other)
+    for name in former:
+        if name not in names:
+            remove_unread(node.scope, name)
+
+
+def new_constant(node: Node, weight: Weight, wish: str, site: str) -> str:
+    """The name of a new constant for an operator, as close to `wish` as possible; equal constants are shared."""
+    scope = _home(node.scope)
+    digest = weight.digest()
+    name = scope.made.get(digest, "")
+    if name not in scope.weights or scope.weights[name].digest() != digest:
+        name = scope.graph.fresh_name(wish)
+        scope.made[digest], scope.weights[name] = name, weight.absorbing(site, None)
+    if scope is not node.scope:
+        scope.captured.add(name)
+    return name
+
+
+def remove_unread(scope: Scope, name: str) -> None:
+    """Remove what made a value, if nothing reads any of its results, and what only that read."""
+    waiting = [name]
+    while waiting:
+        name = waiting.pop()
+        node = scope.producers.get(name)
+        if constants.is_constant(scope, name):
+            drop_if_unread(scope, name)
+        elif node is not None and _is_dead(node):
+            remove(node)
+            waiting += [source for source in node.inputs if source]
+
+
+def _is_dead(node: Node) -> bool:
+    """Whether nothing reads what an operator without nested graphs makes."""
+    read = (_is_needed(node.scope, output) for output in node.outputs if output)
+    return not any(bodies(node.proto)) and not any(read)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from folding.fusing import activations, normalizations, products
+from folding.fusing import activations, attention, normalizations, products
 from folding.fusing.operator import ONNX_NAMES, dtype_of, require_exact
 from folding.graph import idioms
 from folding.graph.idioms import BIAS, WRITTEN_OUT
 from folding.graph.surgery import become, note
+from folding.graph.weights import Weight
 from folding.refusal import Refused, require
 from folding.report.changes import Change
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from folding.graph.index import Graph
 
 FUSED = "bnfold.fused"  # key in the operator's metadata_props; its value names the operators that it was
+KEY = "fuse:"  # before the key of the operator that stays, as `blocked` calls it
 ROUNDS = 8  # of finding: an operator may be part of a larger idiom, and none is part of so many
 
 
@@ -45,6 +47,7 @@ WRITERS = {
     "RMSNormalization": Writer(23, normalizations.rms),
     "GroupNormalization": Writer(21, normalizations.group),  # from 18 to 20 it had a scale for each group
     "InstanceNormalization": Writer(6, normalizations.instance),
+    "attention": Writer(23, attention.attention),
     BIAS.name: Writer(7, products.gemm),  # C broadcasts since
 }
 
@@ -64,28 +67,26 @@ def fuse(
     for _ in range(ROUNDS):
         before = len(made)
         for occurrence in dict.fromkeys(idioms.find(graph, WRITTEN_OUT).values()):
-            key = f"fuse:{occurrence.last.key}"
-            if key not in blocked and not any(keeps(node.label) for node in occurrence.nodes):
-                change = _fused(occurrence, target, key)
-                made += [change] if change is not None else []
+            try:
+                operator = operator_of(occurrence, target)
+            except Refused:
+                continue
+            key = KEY + operator.last.key
+            if key not in blocked and not any(keeps(node.label) for node in operator.nodes):
+                made.append(_fused(occurrence, operator, key))
         if len(made) == before:
             break
     return made
 
 
-def _fused(occurrence: Occurrence, target: Target | None, key: str) -> Change | None:
-    """Write one idiom as its operator; None if it is not exactly that, or not wanted."""
-    try:
-        operator = operator_of(occurrence, target)
-    except Refused:
-        return None
+def _fused(occurrence: Occurrence, operator: Operator, key: str) -> Change:
+    """Write one idiom as its operator."""
+    last, made = operator.last, operator.made
     names = ", ".join(node.label for node in operator.nodes)
-    constants = sum(given.nbytes for given in operator.inputs if not isinstance(given, str))
-    others = [node for node in operator.nodes if node is not operator.last]
-    become(operator.last, operator.op, operator.inputs, operator.attributes, others, key)
-    note(operator.last, FUSED, names)
-    kind = f"{occurrence.idiom.name} written as {operator.op}"
-    return Change("fused", kind, examples=(operator.last.label,), key=key, nbytes=constants)
+    nbytes = sum(given.nbytes for given in made.inputs if isinstance(given, Weight))
+    become(last, made, [node for node in operator.nodes if node is not last], key)
+    note(last, FUSED, names)
+    return Change("fused", f"{occurrence.idiom.name} written as {made.op}", 1, (last.label,), key, nbytes)
 
 
 def operator_of(occurrence: Occurrence, target: Target | None = None) -> Operator:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import ml_dtypes
 import numpy as np
 
-from folding.graph.matching import scalar
+from folding.graph.matching import INVERSE, scalar
+from folding.graph.surgery import Made
 from folding.graph.weights import FLOAT_TYPES
-from folding.refusal import Refused, require
+from folding.refusal import require
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from folding.graph.idioms import Occurrence
     from folding.graph.node import Node
@@ -41,39 +42,48 @@ class Target(Protocol):
 
 @dataclass(frozen=True)
 class Operator:
-    """What takes the place of `nodes`, which end with `last`: its inputs are names and new constants."""
+    """What takes the place of `nodes`, in their order; it gets the name and the result of `last`."""
 
-    op: str
-    inputs: tuple[str | Weight, ...]
+    made: Made
     nodes: tuple[Node, ...]
     last: Node
-    attributes: Mapping[str, float | str | Sequence[int]] = field(default_factory=dict)
 
 
 def like(occurrence: Occurrence, *inputs: str | Weight, **attributes: float | str) -> Operator:
     """The operator in the place of a whole occurrence."""
     tail = occurrence.nodes[len(occurrence.match.nodes) :]
-    nodes = (*occurrence.match.nodes[::-1], *tail)
-    return Operator(occurrence.idiom.operator, inputs, nodes, occurrence.last, attributes)
+    made = Made(occurrence.idiom.operator, inputs, attributes)
+    return Operator(made, (*occurrence.match.nodes[::-1], *tail), occurrence.last)
 
 
-def data(occurrence: Occurrence) -> str:
-    """The value that an idiom computes something of: the letter x of its form."""
-    name = occurrence.match.value("x")
+def letter(occurrence: Occurrence, letter: str) -> str:
+    """The value that a letter of the form stands for."""
+    name = occurrence.match.value(letter)
     assert name is not None, occurrence.idiom.name  # noqa: S101  the tables are ours
     return name
 
 
-def number(occurrence: Occurrence, letter: str) -> float:
-    """The scalar constant that a letter of the form stands for; the factor that an inverse stands for."""
-    scope = occurrence.last.scope
+def data(occurrence: Occurrence) -> str:
+    """The value that an idiom computes something of: the letter x of its form."""
+    return letter(occurrence, "x")
+
+
+def numbers(occurrence: Occurrence, letter: str) -> list[float]:
+    """The scalar constants that a letter of the form stands for; for an inverse, the factor that it means."""
+    scope, found = occurrence.last.scope, []
     for known, name in occurrence.match.scalars:
         value = scalar(scope, name)
         if value is not None and known == letter:
-            return value
-        if value and (letter, known) == ("c", "d"):
-            return 1 / value
-    raise Refused("parameters", f"{letter} is no number", occurrence.last.label)
+            found.append(value)
+        elif value and known == INVERSE.get(letter):
+            found.append(1 / value)
+    return found
+
+
+def number(occurrence: Occurrence, letter: str) -> float:
+    """The only scalar constant that a letter stands for."""
+    (value,) = numbers(occurrence, letter)
+    return value
 
 
 def attribute(value: float, dtype: DType) -> float:
@@ -84,7 +94,7 @@ def attribute(value: float, dtype: DType) -> float:
     """
     exact = dtype.itemsize < np.dtype(np.float64).itemsize or float(np.float32(value)) == value
     require(exact and np.isfinite(value), "narrower-type", f"an attribute cannot hold {value}")
-    return value
+    return float(value)
 
 
 def dtype_of(occurrence: Occurrence) -> DType:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from folding.fusing.operator import Operator, dtype_of
 from folding.graph.sites import MATRIX
+from folding.graph.surgery import Made
 from folding.refusal import require
 
 if TYPE_CHECKING:
@@ -25,4 +26,4 @@ def gemm(found: Occurrence) -> Operator:
     fits = len(bias) <= MATRIX and (not bias or bias[-1] in (1, columns))
     require(fits, "broadcast", f"its bias has the shape {bias}", add.label)
     dtype_of(found)
-    return Operator("Gemm", (*product.inputs, add.inputs[index]), (product, add), add)
+    return Operator(Made("Gemm", (*product.inputs, add.inputs[index])), (product, add), add)

@@ -10,8 +10,10 @@ those apart.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from folding.graph.matching import Match, matches, parse
 from folding.graph.weights import FLOAT_TYPES
@@ -147,6 +149,7 @@ WRITTEN_OUT = (
             f"Mul(Exp({_BELOW}), Reciprocal(ReduceSum(Exp({_BELOW}))))",
         ),
     ),
+    Idiom("attention", "Attention", "Softmax", ("Softmax(MatMul(q, k))", "Softmax(Add(MatMul(q, k), m))")),
     Idiom("LogSoftmax", "LogSoftmax", "Softmax", ("Log(Softmax(x))",)),
     Idiom("LogSoftmax", "LogSoftmax", "ReduceLogSumExp", ("Sub(x, ReduceLogSumExp(x))",)),
     Idiom("LogSoftmax", "LogSoftmax", "ReduceMax", (f"Sub({_BELOW}, Log(ReduceSum(Exp({_BELOW}))))",)),
@@ -154,6 +157,7 @@ WRITTEN_OUT = (
 BIAS = Idiom("a product with its bias", "Gemm", "MatMul", ())  # MatMul(x, W) + b: a runtime computes it as Gemm
 NO_MATCH = Match()
 _ROOTS = {"Times": ("Mul", "Div"), "Product": ("Mul", "Div")}  # the operators at the end of a form
+WIDE, NARROW = np.dtype(np.float32), FLOAT_TYPES - {np.dtype(np.float32), np.dtype(np.float64)}
 IMAGES = 4  # the rank from which a normalization of all axes after the channels is not one of the last axis of rows
 
 
@@ -227,12 +231,33 @@ def _occurrence(idiom: Idiom, match: Match | None, found: Mapping[Node, Occurren
     if free is None:
         return None
     rank = len(last.output_shape)
-    gamma = _parameter(last, "Mul", rank, free, found)
+    cast, match = _narrowed(match) if idiom.axes == "normalized" else (None, match)
+    gamma = _parameter(cast or last, "Mul", rank, free, found)
     beta = _parameter(gamma, "Add", rank, free, found) if gamma is not None else None
     if idiom.axes == "spatial" and not _is_of_channels(match, rank, gamma, found):
         return None
-    tail = tuple(node for node in (gamma, beta) if node is not None)
+    tail = tuple(node for node in (cast, gamma, beta) if node is not None)
     return Occurrence(idiom, match.nodes + tail, (last, *tail)[-1], gamma, beta, free, match)
+
+
+def _narrowed(match: Match) -> tuple[Node | None, Match]:
+    """The Cast behind a normalization in float32 of 16-bit values, back to their type, and the match with those.
+
+    So models of 16 bits normalize: the operators call it their first stage, in the type `stash_type`, and multiply and
+    add in the type of the value.
+    """
+    last = match.nodes[0]
+    scope, name = last.scope, match.value("x")
+    before, edge = scope.producers.get(name or ""), next(iter(scope.uses.get(last.output, ())), None)
+    if before is None or edge is None or {before.op, edge.node.op} != {"Cast"}:
+        return None, match
+    if not _is_inner(last, (edge.node,)):
+        return None, match
+    narrow = before.dtype(0)
+    if narrow not in NARROW or scope.dtype(last.output) != WIDE or scope.dtype(edge.node.output) != narrow:
+        return None, match
+    values = tuple((letter, before.inputs[0] if letter == "x" else value) for letter, value in match.values)
+    return edge.node, replace(match, values=values)
 
 
 def _is_of_channels(match: Match, rank: int, gamma: Node | None, found: Mapping[Node, Occurrence]) -> bool:

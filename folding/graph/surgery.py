@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -11,6 +12,7 @@ from onnx import helper
 from folding.graph import constants
 from folding.graph.index import FIRST_IR_WITH_DEFAULTS
 from folding.graph.node import Edge, Node, bodies
+from folding.graph.weights import dtype_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -212,28 +214,27 @@ def replace(field: Any, items: list[Any]) -> None:
 # --- several operators as one ----------------------------------------------------------------------------
 
 
-def become(
-    node: Node,
-    op: str,
-    inputs: Sequence[str | Weight],
-    attributes: Mapping[str, Attribute],
-    others: Iterable[Node],
-    site: str,
-) -> None:
+@dataclass(frozen=True, eq=False)
+class Made:
+    """An operator to be: its inputs are names, "" where one is absent, new constants, and other operators to be."""
+
+    op: str
+    inputs: tuple[str | Weight | Made, ...]
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+
+
+def become(node: Node, made: Made, others: Iterable[Node], site: str) -> None:
     """Turn the last of several operators into one that computes what all of them did, and remove the others.
 
-    Its inputs are names, "" where one is absent, and new constants, which `site` is the key of. What nothing reads any
-    more, such as a Shape of a value, goes too.
+    `site` is the key of new constants. What nothing reads any more, such as a Shape of a value, goes too.
     """
-    names = [
-        given if isinstance(given, str) else new_constant(node, given, f"{node.label}.{index}", site)
-        for index, given in enumerate(inputs)
-    ]
+    placed: dict[Made, str] = {}
+    names = [_placed(node, given, f"{node.label}.{index}", site, placed) for index, given in enumerate(made.inputs)]
     former = [name for other in (node, *others) for name in other.inputs]
     for index in range(len(node.inputs)):
         _disconnect(node, index)
     del node.inputs[:], node.proto.input[:]
-    retype(node, op, attributes)
+    retype(node, made.op, made.attributes)
     for index, name in enumerate(names):
         connect(node, index, name)
     for other in others:
@@ -242,6 +243,29 @@ def become(
     for name in former:
         if name not in names:
             remove_unread(node.scope, name)
+
+
+def _placed(node: Node, given: str | Weight | Made, wish: str, site: str, placed: dict[Made, str]) -> str:
+    """The name of an input; an operator to be is inserted ahead of the one that reads it, once."""
+    if isinstance(given, str):
+        return given
+    if not isinstance(given, Made):
+        return new_constant(node, given, wish, site)
+    if given not in placed:
+        scope, name = node.scope, node.scope.graph.fresh_name(f"{node.label}.{given.op.lower()}")
+        inputs = [_placed(node, one, f"{name}.{index}", site, placed) for index, one in enumerate(given.inputs)]
+        new = Node(onnx.NodeProto(op_type=given.op, output=[name], name=name), scope)
+        set_attributes(new, given.attributes)
+        scope.nodes.insert_ahead(node, new)
+        scope.producers[name], placed[given] = new, name
+        scope.restructured = True
+        for index, source in enumerate(inputs):
+            connect(new, index, source)
+        source = next(iter(filter(None, inputs)), "")
+        dtype = dtype_of(int(given.attributes["to"])) if given.op == "Cast" else scope.dtype(source)  # type: ignore[arg-type]
+        if dtype is not None:
+            scope.types[name] = helper.np_dtype_to_tensor_dtype(dtype)
+    return placed[given]
 
 
 def new_constant(node: Node, weight: Weight, wish: str, site: str) -> str:

@@ -3,22 +3,26 @@
 An exporter writes GELU as five operators, LayerNormalization as nine. ONNX Runtime, TensorRT and OpenVINO look for
 that form. So an affine operator inside one is no site: it is neither moved nor changed. The constants that an idiom
 multiplies and adds at its end (gamma and beta) are free, however: the idiom may take a following map into them.
+
+Fusing looks for more, `WRITTEN_OUT`: operators that no runtime recognizes when they are written out. Folding may take
+those apart.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from folding.graph.matching import matches, parse
+import numpy as np
+
+from folding.graph.matching import Match, matches, parse
 from folding.graph.weights import FLOAT_TYPES
 from folding.refusal import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from folding.graph.index import Graph, Scope
-    from folding.graph.matching import Match
     from folding.graph.node import Node
 
 
@@ -26,7 +30,8 @@ class Idiom(NamedTuple):
     """One idiom: its name for people, the operator that it equals ("" if there is none), and how it is written.
 
     `anchor` is an operator in every form, without which a graph has none of them. `axes` are the axes along which gamma
-    and beta may follow: "" none, "normalized" those of its ReduceMean, which are the last ones, "channels" axis 1.
+    and beta may follow: "" none, "normalized" those of its ReduceMean, which are the last ones, "channels" axis 1, and
+    "spatial" axis 1 too, where ReduceMean takes all axes after it.
     """
 
     name: str
@@ -39,7 +44,9 @@ class Idiom(NamedTuple):
 _CENTER = "Sub(x, ReduceMean(x))"
 _VARIANCE = f"Add(ReduceMean(Square({_CENTER})), c)"
 _MEAN_SQUARE = "Add(ReduceMean(Square(x)), c)"
+_NORMALIZED = (f"Div({_CENTER}, Root({_VARIANCE}))", f"Mul({_CENTER}, Rsqrt({_VARIANCE}))")
 _SUM_SQUARE = "ReduceSum(Square(x))"
+_BELOW = "Sub(x, ReduceMax(x))"
 
 # Where an idiom is part of another, the larger one comes first.
 IDIOMS = (
@@ -47,7 +54,7 @@ IDIOMS = (
         "LayerNormalization",
         "LayerNormalization",
         "ReduceMean",
-        (f"Div({_CENTER}, Root({_VARIANCE}))", f"Mul({_CENTER}, Rsqrt({_VARIANCE}))"),
+        _NORMALIZED,
         axes="normalized",
     ),
     Idiom(
@@ -76,7 +83,7 @@ IDIOMS = (
         "ReduceSum",
         (f"Mul(x, Rsqrt(Add({_SUM_SQUARE}, c)))", f"Mul(x, Rsqrt(Max({_SUM_SQUARE}, c)))"),
     ),
-    Idiom("GELU", "Gelu", "Erf", ("Product(x, Add(Erf(Times(x, 0.70710678)), 1), 0.5)",)),
+    Idiom("GELU", "Gelu", "Erf", ("Product(x, Add(Erf(Times(x, 0.7071067811865476)), 1), 0.5)",)),
     Idiom(
         "GELU (tanh)",
         "Gelu",
@@ -84,14 +91,14 @@ IDIOMS = (
         tuple(
             f"Product(x, Add(Tanh({inner}), 1), 0.5)"
             for inner in (
-                "Times(Add(x, Times(Cube(x), 0.044715)), 0.79788456)",
-                "Times(Add(x, Product(x, Mul(x, x), 0.044715)), 0.79788456)",
-                "Times(Mul(x, Add(Times(Square(x), 0.044715), 1)), 0.79788456)",
-                "Mul(Times(x, 0.79788456), Add(Product(x, x, 0.044715), 1))",
+                "Times(Add(x, Times(Cube(x), 0.044715)), 0.7978845608028654)",
+                "Times(Add(x, Product(x, Mul(x, x), 0.044715)), 0.7978845608028654)",
+                "Times(Mul(x, Add(Times(Square(x), 0.044715), 1)), 0.7978845608028654)",
+                "Mul(Times(x, 0.7978845608028654), Add(Product(x, x, 0.044715), 1))",
             )
         ),
     ),
-    Idiom("GELU (sigmoid)", "", "Sigmoid", ("Mul(x, Sigmoid(Times(x, c)))",)),
+    Idiom("GELU (sigmoid)", "Swish", "Sigmoid", ("Mul(x, Sigmoid(Times(x, c)))",)),
     Idiom("SiLU", "Swish", "Sigmoid", ("Mul(x, Sigmoid(x))",)),
     Idiom("Mish", "Mish", "Tanh", ("Mul(x, Tanh(Softplus(x)))", "Mul(x, Tanh(Log(Add(Exp(x), 1))))")),
     Idiom("HardSwish", "HardSwish", "HardSigmoid", ("Mul(x, HardSigmoid(x))",)),
@@ -99,12 +106,15 @@ IDIOMS = (
         "HardSwish",
         "HardSwish",
         "Clip",
-        ("Product(x, Clip(Add(x, 3), 0, 6), 0.16666667)", "Mul(x, Clip(Add(Times(x, 0.16666667), 0.5), 0, 1))"),
+        (
+            "Product(x, Clip(Add(x, 3), 0, 6), 0.16666666666666666)",
+            "Mul(x, Clip(Add(Times(x, 0.16666666666666666), 0.5), 0, 1))",
+        ),
     ),
-    Idiom("HardSwish", "HardSwish", "Min", ("Product(x, Min(Relu(Add(x, 3)), 6), 0.16666667)",)),
+    Idiom("HardSwish", "HardSwish", "Min", ("Product(x, Min(Relu(Add(x, 3)), 6), 0.16666666666666666)",)),
     Idiom(
         "attention",
-        "",
+        "Attention",
         "Softmax",
         tuple(
             form.replace("SCORES", scores)
@@ -120,17 +130,43 @@ IDIOMS = (
         ),
     ),
 )
+WRITTEN_OUT = (
+    Idiom("InstanceNormalization", "InstanceNormalization", "ReduceMean", _NORMALIZED, axes="spatial"),
+    *IDIOMS,
+    Idiom(
+        "HardSigmoid",
+        "HardSigmoid",
+        "Clip",
+        ("Clip(Add(Times(x, c), b), 0, 1)", "Times(Clip(Add(x, 3), 0, 6), 0.16666666666666666)"),
+    ),
+    Idiom("HardSigmoid", "HardSigmoid", "Min", ("Times(Min(Relu(Add(x, 3)), 6), 0.16666666666666666)",)),
+    Idiom(
+        "Softmax",
+        "Softmax",
+        "ReduceMax",
+        (
+            f"Div(Exp({_BELOW}), ReduceSum(Exp({_BELOW})))",
+            f"Mul(Exp({_BELOW}), Reciprocal(ReduceSum(Exp({_BELOW}))))",
+        ),
+    ),
+    Idiom("attention", "Attention", "Softmax", ("Softmax(MatMul(q, k))", "Softmax(Add(MatMul(q, k), m))")),
+    Idiom("LogSoftmax", "LogSoftmax", "Softmax", ("Log(Softmax(x))",)),
+    Idiom("LogSoftmax", "LogSoftmax", "ReduceLogSumExp", ("Sub(x, ReduceLogSumExp(x))",)),
+    Idiom("LogSoftmax", "LogSoftmax", "ReduceMax", (f"Sub({_BELOW}, Log(ReduceSum(Exp({_BELOW}))))",)),
+)
 BIAS = Idiom("a product with its bias", "Gemm", "MatMul", ())  # MatMul(x, W) + b: a runtime computes it as Gemm
-_COMPILED = tuple((idiom, tuple(parse(form) for form in idiom.forms)) for idiom in IDIOMS)
+NO_MATCH = Match()
 _ROOTS = {"Times": ("Mul", "Div"), "Product": ("Mul", "Div")}  # the operators at the end of a form
-AXES_AS_INPUT = 18  # of ReduceMean
+WIDE, NARROW = np.dtype(np.float32), FLOAT_TYPES - {np.dtype(np.float32), np.dtype(np.float64)}
+IMAGES = 4  # the rank from which a normalization of all axes after the channels is not one of the last axis of rows
 
 
 @dataclass(frozen=True, eq=False)
 class Occurrence:
     """An idiom in a graph: its operators, the last of them, and those that multiply gamma and add beta.
 
-    `free` are the axes of the result along which gamma and beta may vary.
+    `free` are the axes of the result along which gamma and beta may vary, `match` what the letters of its form stand
+    for.
     """
 
     idiom: Idiom
@@ -139,6 +175,7 @@ class Occurrence:
     gamma: Node | None = None
     beta: Node | None = None
     free: frozenset[int] = frozenset()
+    match: Match = NO_MATCH
 
     @property
     def is_bias(self) -> bool:
@@ -146,20 +183,20 @@ class Occurrence:
         return self.idiom is BIAS
 
 
-def find(graph: Graph) -> dict[Node, Occurrence]:
-    """The idioms of a graph, by each of their operators. Linear in the operators."""
+def find(graph: Graph, table: Sequence[Idiom] = IDIOMS) -> dict[Node, Occurrence]:
+    """The idioms of a graph that a table lists, by each of their operators. Linear in the operators."""
     found: dict[Node, Occurrence] = {}
     for scope in graph.scopes:
-        _find_forms(scope, found)
+        _find_forms(scope, table, found)
         _find_biases(scope, found)
     return found
 
 
-def _find_forms(scope: Scope, found: dict[Node, Occurrence]) -> None:
+def _find_forms(scope: Scope, table: Sequence[Idiom], found: dict[Node, Occurrence]) -> None:
     nodes = [node for node in scope.nodes if not node.removed]
     present = {node.op for node in nodes}
-    for idiom, forms in _COMPILED:
-        for form in forms if idiom.anchor in present else ():
+    for idiom in table:
+        for form in map(parse, idiom.forms if idiom.anchor in present else ()):
             roots = _ROOTS.get(form.name, (form.name,))
             for node in nodes:
                 if node.op in roots and node not in found:
@@ -189,15 +226,47 @@ def _occurrence(idiom: Idiom, match: Match | None, found: Mapping[Node, Occurren
     if any(not _is_inner(node, match.nodes) for node in match.nodes[1:]):
         return None
     if not idiom.axes:
-        return Occurrence(idiom, match.nodes, last)
+        return Occurrence(idiom, match.nodes, last, match=match)
     free = _free_axes(idiom, match)
     if free is None:
         return None
     rank = len(last.output_shape)
-    gamma = _parameter(last, "Mul", rank, free, found)
+    cast, match = _narrowed(match) if idiom.axes == "normalized" else (None, match)
+    gamma = _parameter(cast or last, "Mul", rank, free, found)
     beta = _parameter(gamma, "Add", rank, free, found) if gamma is not None else None
-    tail = tuple(node for node in (gamma, beta) if node is not None)
-    return Occurrence(idiom, match.nodes + tail, (last, *tail)[-1], gamma, beta, free)
+    if idiom.axes == "spatial" and not _is_of_channels(match, rank, gamma, found):
+        return None
+    tail = tuple(node for node in (cast, gamma, beta) if node is not None)
+    return Occurrence(idiom, match.nodes + tail, (last, *tail)[-1], gamma, beta, free, match)
+
+
+def _narrowed(match: Match) -> tuple[Node | None, Match]:
+    """The Cast behind a normalization in float32 of 16-bit values, back to their type, and the match with those.
+
+    So models of 16 bits normalize: the operators call it their first stage, in the type `stash_type`, and multiply and
+    add in the type of the value.
+    """
+    last = match.nodes[0]
+    scope, name = last.scope, match.value("x")
+    before, edge = scope.producers.get(name or ""), next(iter(scope.uses.get(last.output, ())), None)
+    if before is None or edge is None or {before.op, edge.node.op} != {"Cast"}:
+        return None, match
+    if not _is_inner(last, (edge.node,)):
+        return None, match
+    narrow = before.dtype(0)
+    if narrow not in NARROW or scope.dtype(last.output) != WIDE or scope.dtype(edge.node.output) != narrow:
+        return None, match
+    values = tuple((letter, before.inputs[0] if letter == "x" else value) for letter, value in match.values)
+    return edge.node, replace(match, values=values)
+
+
+def _is_of_channels(match: Match, rank: int, gamma: Node | None, found: Mapping[Node, Occurrence]) -> bool:
+    """Whether a normalization of all axes after the channels is one of images, and not LayerNormalization of rows.
+
+    Its gamma says so, and of images, which have at least 4 axes, one that fits both, or none.
+    """
+    rows = _parameter(match.nodes[0], "Mul", rank, frozenset(range(2, rank)), found)
+    return (gamma is not None and rows is None) or (rank >= IMAGES and rows is gamma)
 
 
 def _is_inner(node: Node, nodes: tuple[Node, ...]) -> bool:
@@ -215,15 +284,20 @@ def _free_axes(idiom: Idiom, match: Match) -> frozenset[int] | None:
         return None
     if idiom.axes == "channels":
         return frozenset({1}) if len(shape) > 1 else None
-    axes = {_reduced(node, len(shape)) for node in match.nodes if node.op == "ReduceMean"}
+    axes = {reduced(node, len(shape)) for node in match.nodes if node.op == "ReduceMean"}
     normalized = axes.pop()
     is_trailing = not axes and normalized and set(normalized) == set(range(len(shape) - len(normalized), len(shape)))
-    return normalized if is_trailing else None
+    if not is_trailing:
+        return None
+    if idiom.axes == "spatial":
+        return frozenset({1}) if len(normalized) == len(shape) - 2 else None
+    return normalized
 
 
-def _reduced(node: Node, rank: int) -> frozenset[int]:
-    """The axes of ReduceMean: an attribute, an input since opset 18; empty if they are unknown."""
-    axes = node.attribute("axes") if node.version < AXES_AS_INPUT else node.integers(1)
+def reduced(node: Node, rank: int) -> frozenset[int]:
+    """The axes of a reduction that keeps them: an attribute, or in newer opsets an input; empty if they are unknown."""
+    _ = node.schema  # raises for an operator set whose meaning is unknown
+    axes = node.integers(1) if node.has(1) else node.attribute("axes")
     keeps = node.attribute("keepdims") == 1
     return frozenset(axis % rank for axis in axes) if axes and keeps else frozenset()
 

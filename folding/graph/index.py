@@ -62,17 +62,25 @@ class Nodes:
     def __init__(self, nodes: Iterable[Node]) -> None:
         self._nodes = list(nodes)
         self._behind: dict[Node, list[Node]] = {}  # what was inserted directly behind each, the last one first
+        self._ahead: dict[Node, list[Node]] = {}  # what was inserted ahead of each, in order
 
     def insert_behind(self, node: Node, new: Node) -> None:
         """Insert an operator directly behind another one."""
         self._behind.setdefault(node, []).append(new)
 
+    def insert_ahead(self, node: Node, new: Node) -> None:
+        """Insert an operator ahead of another one, behind those that were inserted there before."""
+        self._ahead.setdefault(node, []).append(new)
+
     def __iter__(self) -> Iterator[Node]:
-        if self._behind:
+        if self._behind or self._ahead:
             waiting = self._nodes[::-1]
             self._nodes = []
             while waiting:
                 node = waiting.pop()
+                if node in self._ahead:
+                    waiting += [node, *self._ahead.pop(node)[::-1]]
+                    continue
                 self._nodes.append(node)
                 waiting += self._behind.pop(node, ())
         return iter(self._nodes)

@@ -1,21 +1,26 @@
 """Patterns of operators, written as expressions, and their matching against a graph, from the result backward.
 
 A pattern is an expression of operators: ``Mul(x, Sigmoid(x))``. A small letter stands for any value, for the same one
-wherever it is repeated, and for no constant; `m` and `n` for any value or constant; `c` for any scalar constant; a
-number for a scalar constant of that value. Operands of Add, Max, Min and Mul may come in either order. Inputs and
-attributes that a pattern does not name are not compared. Casts between floating-point types are stepped over.
+wherever it is repeated, and for no constant; `m` and `n` for any value or constant; `b`, `c` and `d` for any scalar
+constant; a number for a scalar constant of that value. Operands of Add, Max, Min and Mul may come in either order.
+Inputs and attributes that a pattern does not name are not compared. Casts between floating-point types are stepped
+over.
 
-Words that stand for several spellings: ``Times(a, n)`` is a times the number n (Mul, or Div by 1/n), ``Product(a, b,
-n)`` a times b times n in any order, ``Square(a)`` Pow or Mul, ``Root(a)`` the square root, ``Rsqrt(a)`` one over it.
+Words that stand for several spellings: ``Times(a, n)`` is a times the number n (Mul, or Div by 1/n; for `c` Div by
+`d`), ``Product(a, b, n)`` a times b times n in any order, ``Square(a)`` Pow or Mul, ``Root(a)`` the square root,
+``Rsqrt(a)`` one over it.
 """
 
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING
 
-from folding.graph.weights import FLOAT_TYPES
+import ml_dtypes
+
+from folding.graph.weights import BFLOAT16, FLOAT_TYPES
 from folding.refusal import Refused
 
 if TYPE_CHECKING:
@@ -24,9 +29,11 @@ if TYPE_CHECKING:
     from folding.graph.index import Scope
     from folding.graph.node import Node
 
-ANYTHING, ANY_SCALAR = frozenset({"m", "n"}), "c"
+ANYTHING, ANY_SCALAR = frozenset({"m", "n"}), frozenset({"b", "c", "d"})
+INVERSE = {"c": "d"}  # the letter of a divisor, by that of the factor that it stands for
 COMMUTING = frozenset({"Add", "Max", "Min", "Mul"})
 TOLERANCE = 1e-3  # relative; sqrt(2) in float16 is off by 1e-4
+COARSE = float(ml_dtypes.finfo(BFLOAT16).eps) / 2  # type: ignore[no-untyped-call]  # the same in bfloat16, by rounding
 BOUNDS_AS_INPUTS = 11  # of Clip
 CASTS = 4  # in a row; exporters write at most two
 
@@ -41,20 +48,29 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Match:
-    """The operators of one occurrence, the last of the expression first, and the values that the letters stand for."""
+    """The operators of one occurrence, the last of the expression first, and what its letters and numbers stand for.
+
+    `values` are the names of values by letter, `scalars` those of constants of one element, by letter or number.
+    """
 
     nodes: tuple[Node, ...] = ()
     values: tuple[tuple[str, str], ...] = ()
+    scalars: tuple[tuple[str | float, str], ...] = ()
 
     def with_node(self, node: Node) -> Match:
         """The same match with one operator more; an operator that the expression repeats is one."""
-        return self if node in self.nodes else Match((*self.nodes, node), self.values)
+        return self if node in self.nodes else replace(self, nodes=(*self.nodes, node))
+
+    def with_scalar(self, term: str | float, name: str) -> Match:
+        """The same match with one constant more."""
+        return replace(self, scalars=(*self.scalars, (term, name)))
 
     def value(self, letter: str) -> str | None:
         """The name of the value that a letter stands for, None if it is not determined yet."""
         return next((name for known, name in self.values if known == letter), None)
 
 
+@cache
 def parse(text: str) -> Pattern:
     """Read a pattern."""
     pattern = _term(ast.parse(text, mode="eval").body)
@@ -88,13 +104,14 @@ def _value(scope: Scope, term: Pattern | str | float, name: str, found: Match) -
         yield from _operator(scope, term, name, found)
     elif isinstance(term, float):
         value = scalar(scope, name)
-        if value is not None and abs(value - term) <= TOLERANCE * abs(term):
-            yield found
-    elif term == ANY_SCALAR:
+        tolerance = COARSE if scope.dtype(name) == BFLOAT16 else TOLERANCE
+        if value is not None and abs(value - term) <= tolerance * abs(term):
+            yield found.with_scalar(term, name)
+    elif term in ANY_SCALAR:
         if scalar(scope, name) is not None:
-            yield found
+            yield found.with_scalar(term, name)
     elif found.value(term) in (None, name) and (term in ANYTHING or not scope.values.is_constant(scope, name)):
-        yield found if found.value(term) else Match(found.nodes, (*found.values, (term, name)))
+        yield found if found.value(term) else replace(found, values=(*found.values, (term, name)))
 
 
 def _operator(scope: Scope, pattern: Pattern, name: str, found: Match) -> Iterator[Match]:
@@ -145,7 +162,13 @@ _Term = Pattern | str | float
 
 def _times(a: _Term, n: _Term) -> Iterator[Pattern]:
     yield Pattern("Mul", (a, n))
-    yield Pattern("Div", (a, 1 / n if isinstance(n, float) else n))
+    yield Pattern("Div", (a, _inverse(n)))
+
+
+def _inverse(n: _Term) -> _Term:
+    if isinstance(n, Pattern):
+        return n
+    return 1 / n if isinstance(n, float) else INVERSE.get(n, n)
 
 
 def _product(a: _Term, b: _Term, n: _Term) -> Iterator[Pattern]:

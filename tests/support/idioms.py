@@ -189,6 +189,87 @@ def product_with_bias(m: Model, x: str) -> str:
     return m.op("Add", m.op("MatMul", x, m.constant((length, length))), m.constant((length,)))
 
 
+def attention_hidden(m: Model, x: str) -> str:
+    """As PyTorch masks with booleans: what is hidden becomes -inf, and a row that is hidden as a whole 0."""
+    seen = m.constant(np.where(np.tri(m.at(x).shape[-2], dtype=bool), 0.0, -np.inf))
+    scores = m.op("Mul", m.op("MatMul", x, turned(m, x)), number(m, 0.5))
+    weights = m.op("Softmax", m.op("Add", scores, seen), axis=-1)
+    safe = m.op("Where", m.op("IsNaN", weights, like=weights), number(m, 0), weights, like=weights)
+    return m.op("MatMul", safe, x)
+
+
+def attention_where_hidden(m: Model, x: str) -> str:
+    scores = m.op("Div", m.op("MatMul", x, turned(m, x)), number(m, 2.0))
+    seen = m.constant(np.tri(*m.at(scores).shape[-2:], dtype=bool))
+    return m.op("MatMul", m.op("Softmax", m.op("Where", seen, scores, number(m, -np.inf)), axis=-1), x)
+
+
+def attention_turned_in_three_axes(m: Model, x: str) -> str:
+    """As torch.onnx.export(dynamo=True) turns the keys."""
+    *batch, length, channels = m.at(x).shape
+    joined = m.op("Reshape", x, m.constant(np.array([-1, length, channels])))
+    swapped = m.op("Transpose", joined, perm=[0, 2, 1])
+    keys = m.op("Reshape", swapped, m.constant(np.array([*batch, channels, length])))
+    query, keys = (m.op("Mul", value, number(m, 0.5)) for value in (x, keys))
+    return m.op("MatMul", m.op("Softmax", m.op("MatMul", query, keys), axis=-1), x)
+
+
+def attention_unscaled(m: Model, x: str) -> str:
+    return m.op("MatMul", m.op("Softmax", m.op("MatMul", x, turned(m, x)), axis=-1), x)
+
+
+# --- operators written out, which no runtime recognizes ---------------------------------------------------------
+
+
+def instance_norm_core(m: Model, x: str) -> str:
+    axes = range(2, m.at(x).ndim)
+    d = m.op("Sub", x, reduced(m, "ReduceMean", x, *axes))
+    variance = reduced(m, "ReduceMean", m.op("Pow", d, number(m, 2)), *axes)
+    return m.op("Div", d, m.op("Sqrt", m.op("Add", variance, number(m, 1e-5))))
+
+
+def instance_norm(m: Model, x: str) -> str:
+    return scaled(m, instance_norm_core(m, x), axis=1)
+
+
+def hard_sigmoid(m: Model, x: str) -> str:
+    clipped = m.op("Clip", m.op("Add", x, number(m, 3)), number(m, 0), number(m, 6))
+    return m.op("Div", clipped, number(m, 6))
+
+
+def hard_sigmoid_scaled_first(m: Model, x: str) -> str:
+    line = m.op("Add", m.op("Mul", x, number(m, 0.2)), number(m, 0.5))
+    return m.op("Clip", line, number(m, 0), number(m, 1))
+
+
+def hard_sigmoid_relu6(m: Model, x: str) -> str:
+    clipped = m.op("Min", m.op("Relu", m.op("Add", x, number(m, 3))), number(m, 6))
+    return m.op("Mul", clipped, number(m, 1 / 6))
+
+
+def below(m: Model, x: str, axis: int = -1) -> str:
+    return m.op("Sub", x, reduced(m, "ReduceMax", x, axis))
+
+
+def softmax(m: Model, x: str) -> str:
+    raised = m.op("Exp", below(m, x))
+    return m.op("Div", raised, reduced(m, "ReduceSum", raised, -1))
+
+
+def softmax_over_channels(m: Model, x: str) -> str:
+    raised = m.op("Exp", below(m, x, 1))
+    return m.op("Div", raised, reduced(m, "ReduceSum", raised, 1))
+
+
+def log_softmax(m: Model, x: str) -> str:
+    return m.op("Log", m.op("Softmax", x, axis=-1))
+
+
+def log_softmax_below(m: Model, x: str) -> str:
+    d = below(m, x)
+    return m.op("Sub", d, m.op("Log", reduced(m, "ReduceSum", m.op("Exp", d), -1)))
+
+
 ACTIVATIONS: dict[str, tuple[str, Writer]] = {
     writer.__name__: (name, writer)
     for name, writers in {
@@ -220,6 +301,23 @@ PRODUCTS: dict[str, tuple[str, Writer]] = {
     for writer in writers
 }
 WRITERS = ACTIVATIONS | NORMALIZATIONS | PRODUCTS
+# What fusing alone looks for
+WRITTEN_OUT: dict[str, tuple[str, Writer]] = {
+    writer.__name__: (name, writer)
+    for name, writers in {
+        "InstanceNormalization": (instance_norm, instance_norm_core),
+        "HardSigmoid": (hard_sigmoid, hard_sigmoid_scaled_first, hard_sigmoid_relu6),
+        "Softmax": (softmax, softmax_over_channels),
+        "LogSoftmax": (log_softmax, log_softmax_below),
+        "attention": (
+            attention_hidden,
+            attention_where_hidden,
+            attention_turned_in_three_axes,
+            attention_unscaled,
+        ),
+    }.items()
+    for writer in writers
+}
 
 
 def kinds(found: dict[Node, Occurrence]) -> list[str]:

@@ -1,0 +1,86 @@
+"""Fuse a model in memory, and compare what two models compute: in ONNX Runtime, else in onnx's reference evaluator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx.reference import ReferenceEvaluator
+
+from folding.fusing.fuse import fuse
+from folding.graph import shapes
+from folding.graph.values import indexed
+from folding.graph.writeback import write_back
+from folding.onnxfile import from_bytes
+from folding.onnxfile.writer import to_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from folding.report.changes import Change
+    from tests.support.models import Array
+
+DIGITS = 2e-5  # of the largest magnitude of an output; float32 has 1e-7, and a normalization of large values loses some
+
+
+@dataclass(frozen=True)
+class Fake:
+    """A target that takes every operator but these, and wants idioms in these forms."""
+
+    lacks: frozenset[str] = frozenset()
+    idioms: Mapping[str, str] = field(default_factory=dict)
+
+    def takes(self, op: str, opset: int, dtype: str | None = None) -> bool:  # noqa: ARG002  the protocol's
+        return op not in self.lacks
+
+
+def fused(model: onnx.ModelProto, *given: Any, **options: Any) -> tuple[onnx.ModelProto, list[Change]]:
+    """Fuse, check that the result is a valid model of the same function, and that fusing again changes nothing."""
+    return rewritten(fuse, model, *given, **options)
+
+
+def rewritten(stage: Any, model: onnx.ModelProto, *given: Any, **options: Any) -> tuple[onnx.ModelProto, list[Change]]:
+    """As `fused`, for any stage."""
+    result, changes = once(stage, model, *given, **options)
+    again, more = once(stage, result, *given, **options)
+    assert (again, more) == (result, [])
+    onnx.checker.check_model(result, full_check=True)
+    return result, changes
+
+
+def once(stage: Any, model: onnx.ModelProto, *given: Any, **options: Any) -> tuple[onnx.ModelProto, list[Change]]:
+    with from_bytes(model.SerializeToString()) as file:
+        graph = indexed(file)
+        shapes.infer(graph)
+        changes = stage(graph, *given, **options)
+        if changes:
+            write_back(graph)
+        return onnx.load_from_string(to_bytes(file)), changes
+
+
+def computed(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Array]:
+    """The outputs of a model, without optimizations of the runtime."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    try:
+        return list(ort.InferenceSession(model.SerializeToString(), options).run(None, dict(feeds)))
+    except ort.capi.onnxruntime_pybind11_state.NotImplemented:
+        return list(ReferenceEvaluator(model).run(None, dict(feeds)))
+
+
+def assert_equal(before: onnx.ModelProto, after: onnx.ModelProto, feeds: Mapping[str, Array]) -> None:
+    """Both models compute the same, up to the rounding of their type."""
+    for expected, found in zip(computed(before, feeds), computed(after, feeds), strict=True):
+        assert expected.shape == found.shape
+        assert expected.dtype == found.dtype
+        wide, other = expected.astype(np.float64), found.astype(np.float64)
+        bound = DIGITS * max(1.0, float(np.abs(wide[np.isfinite(wide)]).max(initial=0)))
+        np.testing.assert_allclose(other, wide, rtol=0, atol=bound if expected.dtype != np.float16 else 0.02)
+
+
+def operators(model: onnx.ModelProto) -> list[str]:
+    return [node.op_type for node in model.graph.node]

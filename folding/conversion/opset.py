@@ -1,52 +1,160 @@
-"""Convert a model to another operator set."""
+"""Convert a model to another operator set, operator by operator.
+
+Operators that mean the same in both sets stay as they are, byte for byte, with all that the message holds beside them.
+The others go through the adapter of each opset in which their meaning changed. onnx.version_converter is not used: its
+own representation loses what it does not know (metadata, functions, sparse initializers, names), it needs the weights,
+and for many changes, most of those downwards, it has no adapter.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
+import onnx
 from onnx import defs
 
+from folding.conversion.adapters import DOWN, UP, NoFormError, expanded
+from folding.conversion.adapters.node import label
+from folding.conversion.dimensions import all_graphs
+from folding.conversion.here import Here, Known
+from folding.conversion.schemas import boundaries, first_version, require_fit, settle
+from folding.conversion.unread import remove_unread
 from folding.errors import OptionError
 from folding.graph.node import STANDARD_DOMAINS, bodies
-from folding.report.changes import Change
+from folding.graph.surgery import replace
+from folding.report.changes import EXAMPLES, Change
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import onnx
-
+    from folding.conversion.here import Body
+    from folding.graph.index import Scope
     from folding.onnxfile import OnnxFile
+
+HOW = "choose another opset, or export the model again with the one that is needed"
 
 
 def convert(file: OnnxFile, opset: int) -> list[Change]:
-    """Convert `file.model` to an operator set; what computes the same in both stays as it is, byte for byte."""
-    model = file.model
-    entries = [entry for entry in model.opset_import if entry.domain in STANDARD_DOMAINS]
-    old = entries[0].version if entries else 1
-    if old == opset:
+    """Convert `file.model` to an operator set, older or newer; on an error it is as it was.
+
+    Raises:
+        OptionError: onnx does not know the operator set, or an operator has no equal form in it; which, and why.
+    """
+    versions = {version for body in (file.model, *file.model.functions) if (version := _version(body)) is not None}
+    if versions <= {opset}:
         return []
-    for node in _nodes(model):
-        if node.domain in STANDARD_DOMAINS and _since(node, old) != _since(node, opset):
-            raise OptionError(f"opset: {node.op_type} means something else in opset {opset} than in {old}")
-    if entries:
-        entries[0].version = opset
-    else:
-        model.opset_import.add(version=opset)
-    return [Change("converted", f"operator set {old} to {opset}")]
+    for version in (opset, *versions):
+        _require_known(version)
+    changed = onnx.ModelProto()
+    changed.CopyFrom(file.model)
+    run = _Run(file, changed, opset)
+    if (version := _version(changed)) is not None:
+        run.convert(None, changed.graph, version)
+    for old, function in zip(file.model.functions, changed.functions, strict=True):
+        if (own := _version(function)) is not None:
+            run.convert(old, function, own)
+    for body in (changed, *changed.functions):
+        for entry in body.opset_import:
+            if entry.domain in STANDARD_DOMAINS:
+                entry.version = opset
+    remove_unread(changed, run.released)
+    before = _version(file.model) or min(versions)
+    file.model = changed
+    return [Change("converted", f"operator set {before} to {opset}"), *run.changes()]
 
 
-def _since(node: onnx.NodeProto, opset: int) -> int:
-    try:
-        return int(defs.get_schema(node.op_type, opset, "").since_version)
-    except defs.SchemaError:
-        return 0
+def _version(body: onnx.ModelProto | onnx.FunctionProto) -> int | None:
+    """The version of the standard operator set that a model or function imports, None if it imports none."""
+    return next((int(entry.version) for entry in body.opset_import if entry.domain in STANDARD_DOMAINS), None)
 
 
-def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    """The operators of all graphs and functions."""
-    waiting = [*model.graph.node, *(node for function in model.functions for node in function.node)]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        for body in bodies(node):
-            waiting += body.node
+def _require_known(version: int) -> None:
+    newest = defs.onnx_opset_version()
+    if not 1 <= version <= newest:
+        raise OptionError(f"opset: {version} is not known; the installed onnx knows 1 to {newest}")
+
+
+class _Run:
+    """One conversion of one model: what was changed, and the names that changed operators read no more."""
+
+    def __init__(self, file: OnnxFile, changed: onnx.ModelProto, opset: int) -> None:
+        self._known, self._opset, self._ir = Known(file), opset, changed.ir_version
+        self._overridden = {f.name for f in changed.functions if f.domain in STANDARD_DOMAINS}
+        self._labels: dict[str, list[str]] = {}
+        self.released: list[str] = []
+
+    def changes(self) -> list[Change]:
+        """What was changed, by operator."""
+        counts = Counter({op: len(labels) for op, labels in self._labels.items()})
+        return [
+            Change("converted", f"{op} in the form of opset {self._opset}", count, tuple(self._labels[op][:EXAMPLES]))
+            for op, count in sorted(counts.items())
+        ]
+
+    def convert(self, old: onnx.FunctionProto | None, body: Body, version: int) -> None:
+        """Convert the main graph or a function, and what is nested in it."""
+        if version == self._opset:
+            return
+        inner = [graph for node in body.node for one in bodies(node) for graph in all_graphs(one)]
+        # Inner ones first: an operator that is put into a list anew is copied with its bodies.
+        for number, proto in reversed([*enumerate([body, *inner])]):
+            scope = partial(self._scope, old, number)
+            self._convert_nodes(proto, Here(proto, scope, self._known, self._ir, is_function=old is not None), version)
+
+    def _scope(self, old: onnx.FunctionProto | None, number: int) -> Scope | None:
+        scopes = self._known.scopes(old)
+        return scopes[number] if number < len(scopes) else None
+
+    def _convert_nodes(self, proto: Body, here: Here, version: int) -> None:
+        nodes: list[onnx.NodeProto] = []
+        for node in proto.node:
+            nodes += self._converted(node, here, version) if self._may_change(node, version) else [node]
+        if here.constants or len(nodes) != len(proto.node):
+            replace(proto.node, [*here.constants, *nodes])
+
+    def _may_change(self, node: onnx.NodeProto, version: int) -> bool:
+        if node.domain not in STANDARD_DOMAINS or node.op_type in self._overridden:
+            return False
+        return first_version(node.op_type) > min(version, self._opset) or bool(
+            boundaries(node.op_type, version, self._opset)
+        )
+
+    def _converted(self, node: onnx.NodeProto, here: Here, version: int) -> list[onnx.NodeProto]:
+        before, op, name, inputs = node.SerializeToString(), node.op_type, label(node), list(node.input)
+        try:
+            made = self._carried(node, here, version)
+            if len(made) == 1 and made[0].SerializeToString() == before:
+                require_fit(node, here, self._opset, is_new=False)
+                return made
+            for one in made:
+                require_fit(one, here, self._opset, is_new=True)
+        except NoFormError as error:
+            what = f"opset: {op} {name!r} has no equal form in opset {self._opset} (the model has {version})"
+            raise OptionError(f"{what}: {error}; {HOW}") from None
+        self._labels.setdefault(op, []).append(name)
+        self.released += set(inputs) - {source for one in made for source in one.input}
+        return made
+
+    def _carried(self, node: onnx.NodeProto, here: Here, version: int) -> list[onnx.NodeProto]:
+        """The operator in the form of the new opset, through all changes in between."""
+        up = self._opset > version
+        while True:
+            op = node.op_type
+            if not up and self._opset < first_version(op) and (op, first_version(op)) not in DOWN:
+                return self._expanded(node, here, version)
+            crossed = next(iter(boundaries(op, version, self._opset)), None)
+            if crossed is None:
+                return [node]
+            adapter = (UP if up else DOWN).get((op, crossed))
+            made = adapter(node, here) if adapter is not None else None
+            version = crossed if up else crossed - 1
+            if made is None or (len(made) == 1 and made[0] is node):
+                settle(node, here, op, crossed, up=up)
+                continue
+            return [result for one in made for result in self._carried(one, here, version)]
+
+    def _expanded(self, node: onnx.NodeProto, here: Here, version: int) -> list[onnx.NodeProto]:
+        made = expanded(node, here, version)
+        if made is None:
+            raise NoFormError(f"it came with opset {first_version(node.op_type)}")
+        return [result for one in made for result in self._carried(one, here, version)]

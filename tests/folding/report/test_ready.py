@@ -48,7 +48,8 @@ def test_readiness_is_one_sentence(findings, said, refused):
     told = replace(READY, findings=findings)
     assert readiness(told) == said
     assert is_refused(findings) == refused
-    assert said in told.to_text() and said in told.to_html()
+    assert said in told.to_text()
+    assert said in told.to_html()
 
 
 def test_without_a_runtime_nothing_is_said_of_one():
@@ -107,5 +108,6 @@ def test_hostile_names_stay_text():
     text, page, markdown = hostile.to_text(), hostile.to_html(), hostile.to_markdown()
     assert "<script>" not in page
     assert all(line.startswith("    ") for line in markdown.splitlines() if "<script>" in line)  # a block of code
-    assert "\x1b" not in text + page + markdown
-    assert "\u202e" not in text + page + markdown
+    for form in (text, page, markdown):
+        assert "\x1b" not in form
+        assert "\u202e" not in form

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from folding.errors import OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 FOLDER = Path(__file__).with_name("data")
 NAMES: tuple[str, ...] = tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
@@ -76,6 +76,7 @@ class Target:
         functions: whether it takes model-local functions.
         align: to how many bytes external data should be aligned.
         narrow: types that it wants in another type.
+        casts: types that it takes, too, because it computes them in another one by itself.
         fallback: the target that runs what this one does not, in the same session; "" if there is none.
     """
 
@@ -92,13 +93,19 @@ class Target:
     functions: bool
     align: int
     narrow: Mapping[str, str] = field(default_factory=dict)
+    casts: Mapping[str, str] = field(default_factory=dict)
     fallback: str = ""
 
     def takes(self, op: str, opset: int, dtype: str | None = None) -> bool:
         """Whether the target runs an operator of an operator set, with this type ("float") of its main data."""
         known = self.operators.get(op)
         span = None if known is None else known.span(opset)
-        return span is not None and (dtype is None or not span.main or dtype in span.main)
+        return span is not None and (dtype is None or self.has_type(span.main, dtype))
+
+    def has_type(self, types: Collection[str], dtype: str) -> bool:
+        """Whether a type is one of those that it takes, by itself or in the type that the target makes of it."""
+        other = self.narrow.get(dtype) or self.casts.get(dtype)
+        return not types or dtype in types or (other is not None and other in types)
 
 
 def load(name: str) -> Target:
@@ -128,7 +135,7 @@ def _read(name: str) -> Target:
 
 def parse(name: str, data: Mapping[str, Any]) -> Target:
     """The target that the contents of a data file describe."""
-    restrictions = data.get("restrictions", {})
+    restrictions, operators = data.get("restrictions", {}), data["operators"] | data.get("added", {})
     return Target(
         name=name,
         title=data["title"],
@@ -137,12 +144,13 @@ def parse(name: str, data: Mapping[str, Any]) -> Target:
         date=data["date"],
         opset=_pair(data["opset"]),
         ir=_pair(data["ir"]),
-        operators={op: _operator(known, tuple(restrictions.get(op, ()))) for op, known in data["operators"].items()},
+        operators={op: _operator(known, tuple(restrictions.get(op, ()))) for op, known in operators.items()},
         idioms=data["idioms"],
         clamp=data["clamp"],
         functions=data["functions"],
         align=data["align"],
         narrow=data.get("narrow", {}),
+        casts=data.get("casts", {}),
         fallback=data.get("fallback", ""),
     )
 

@@ -22,11 +22,13 @@ class Span:
     """One range of operator sets in which a target takes the same types of an operator.
 
     `types` are by the name of the type constraint in ONNX's schema, that of the main data first; a constraint that is
-    absent is not limited.
+    absent is not limited. `is_expanded` says that the target has no such operator there and runs ONNX's definition of
+    it by smaller ones.
     """
 
     opsets: tuple[int, int]
     types: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    is_expanded: bool = False
 
     @property
     def main(self) -> frozenset[str]:
@@ -41,8 +43,7 @@ class Operator:
     `opsets` is the first and the last operator set in which the target takes it, of the operator's own domain. `types`
     are those of its main data, as ONNX names them; empty where it takes any that ONNX allows. `restrictions` are the
     ids of checks in `folding/readiness/restrictions.py`, and `note` the sentence of the source. `spans` has the same in
-    detail, in order, with the other type constraints. `is_expanded` says that the target has no such operator and
-    runs ONNX's definition of it by smaller ones.
+    detail, in order, with the other type constraints.
     """
 
     opsets: tuple[int, int]
@@ -50,7 +51,6 @@ class Operator:
     restrictions: tuple[str, ...] = ()
     note: str = ""
     spans: tuple[Span, ...] = ()
-    is_expanded: bool = False
 
     def span(self, opset: int) -> Span | None:
         """The range that an operator set is in, None if the target does not take the operator there."""
@@ -165,15 +165,13 @@ def _operator(known: Mapping[str, Any] | list[Mapping[str, Any]], restrictions: 
         restrictions=restrictions,
         note=next((table["note"] for table in tables if "note" in table), ""),
         spans=spans,
-        is_expanded=any(table.get("expanded", False) for table in tables),
     )
 
 
 def _span(table: Mapping[str, Any]) -> Span:
     """The first of its type constraints is the one of the main data."""
-    return Span(
-        _pair(table["opsets"]), {name: frozenset(types.split()) for name, types in table.get("types", {}).items()}
-    )
+    types = {name: frozenset(listed.split()) for name, listed in table.get("types", {}).items()}
+    return Span(_pair(table["opsets"]), types, table.get("expanded", False))
 
 
 def _pair(numbers: Iterable[int]) -> tuple[int, int]:

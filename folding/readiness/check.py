@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from folding.graph import idioms
 from folding.graph.node import STANDARD_DOMAINS
 from folding.readiness.restrictions import broken
-from folding.readiness.values import arithmetic_of_shapes, constrained, type_of
+from folding.readiness.values import constrained, known_ahead, type_of
 from folding.refusal import Refused
 from folding.report.findings import SEVERITIES, Finding
 from folding.targets.model import DOMAIN_MARK, load
@@ -89,7 +89,7 @@ def _of_operators(graph: Graph, target: Target) -> Iterator[Finding]:
     functions = {f"{function.domain}{DOMAIN_MARK}{function.name}" for function in graph.model.functions}
     imported = {entry.domain: entry.version for entry in graph.model.opset_import}
     for scope in graph.scopes:
-        on_purpose = arithmetic_of_shapes(scope) if below is not None else set()
+        on_purpose = known_ahead(scope) if below is not None else set()
         for node in scope.nodes:
             if node.removed or node.op in functions or (below is not None and node.op == CONSTANT):
                 continue

@@ -42,15 +42,15 @@ def constrained(node: Node) -> list[tuple[str, str]]:
     return found
 
 
-def arithmetic_of_shapes(scope: Scope) -> set[str]:
-    """The values that follow from sizes and constants alone. ONNX Runtime computes them on the CPU on purpose."""
+def known_ahead(scope: Scope) -> set[str]:
+    """The values that follow from constants and sizes alone.
+
+    ONNX Runtime computes them on the CPU on purpose: those of constants when it loads a model, sizes at run time.
+    """
     found: set[str] = set()
     for node in scope.nodes:
         given = [name for name in node.inputs if name]
-        if node.op in SHAPE_READERS:
+        others = (name for name in given if name not in found)
+        if node.op in SHAPE_READERS or (given and all(scope.values.is_constant(scope, name) for name in others)):
             found.update(node.outputs)
-        elif any(name in found for name in given):
-            open_ones = (name for name in given if name not in found)
-            if all(scope.values.is_constant(scope, name) for name in open_ones):
-                found.update(node.outputs)
     return found

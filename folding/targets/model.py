@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from folding.errors import OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 FOLDER = Path(__file__).with_name("data")
 NAMES: tuple[str, ...] = tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
@@ -22,11 +22,13 @@ class Span:
     """One range of operator sets in which a target takes the same types of an operator.
 
     `types` are by the name of the type constraint in ONNX's schema, that of the main data first; a constraint that is
-    absent is not limited.
+    absent is not limited. `is_expanded` says that the target has no such operator there and runs ONNX's definition of
+    it by smaller ones.
     """
 
     opsets: tuple[int, int]
     types: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    is_expanded: bool = False
 
     @property
     def main(self) -> frozenset[str]:
@@ -41,8 +43,7 @@ class Operator:
     `opsets` is the first and the last operator set in which the target takes it, of the operator's own domain. `types`
     are those of its main data, as ONNX names them; empty where it takes any that ONNX allows. `restrictions` are the
     ids of checks in `folding/readiness/restrictions.py`, and `note` the sentence of the source. `spans` has the same in
-    detail, in order, with the other type constraints. `is_expanded` says that the target has no such operator and
-    runs ONNX's definition of it by smaller ones.
+    detail, in order, with the other type constraints.
     """
 
     opsets: tuple[int, int]
@@ -50,7 +51,6 @@ class Operator:
     restrictions: tuple[str, ...] = ()
     note: str = ""
     spans: tuple[Span, ...] = ()
-    is_expanded: bool = False
 
     def span(self, opset: int) -> Span | None:
         """The range that an operator set is in, None if the target does not take the operator there."""
@@ -76,6 +76,7 @@ class Target:
         functions: whether it takes model-local functions.
         align: to how many bytes external data should be aligned.
         narrow: types that it wants in another type.
+        casts: types that it takes, too, because it computes them in another one by itself.
         fallback: the target that runs what this one does not, in the same session; "" if there is none.
     """
 
@@ -92,13 +93,19 @@ class Target:
     functions: bool
     align: int
     narrow: Mapping[str, str] = field(default_factory=dict)
+    casts: Mapping[str, str] = field(default_factory=dict)
     fallback: str = ""
 
     def takes(self, op: str, opset: int, dtype: str | None = None) -> bool:
         """Whether the target runs an operator of an operator set, with this type ("float") of its main data."""
         known = self.operators.get(op)
         span = None if known is None else known.span(opset)
-        return span is not None and (dtype is None or not span.main or dtype in span.main)
+        return span is not None and (dtype is None or self.has_type(span.main, dtype))
+
+    def has_type(self, types: Collection[str], dtype: str) -> bool:
+        """Whether a type is one of those that it takes, by itself or in the type that the target makes of it."""
+        other = self.narrow.get(dtype) or self.casts.get(dtype)
+        return not types or dtype in types or (other is not None and other in types)
 
 
 def load(name: str) -> Target:
@@ -128,7 +135,7 @@ def _read(name: str) -> Target:
 
 def parse(name: str, data: Mapping[str, Any]) -> Target:
     """The target that the contents of a data file describe."""
-    restrictions = data.get("restrictions", {})
+    restrictions, operators = data.get("restrictions", {}), data["operators"] | data.get("added", {})
     return Target(
         name=name,
         title=data["title"],
@@ -137,12 +144,13 @@ def parse(name: str, data: Mapping[str, Any]) -> Target:
         date=data["date"],
         opset=_pair(data["opset"]),
         ir=_pair(data["ir"]),
-        operators={op: _operator(known, tuple(restrictions.get(op, ()))) for op, known in data["operators"].items()},
+        operators={op: _operator(known, tuple(restrictions.get(op, ()))) for op, known in operators.items()},
         idioms=data["idioms"],
         clamp=data["clamp"],
         functions=data["functions"],
         align=data["align"],
         narrow=data.get("narrow", {}),
+        casts=data.get("casts", {}),
         fallback=data.get("fallback", ""),
     )
 
@@ -157,15 +165,13 @@ def _operator(known: Mapping[str, Any] | list[Mapping[str, Any]], restrictions: 
         restrictions=restrictions,
         note=next((table["note"] for table in tables if "note" in table), ""),
         spans=spans,
-        is_expanded=any(table.get("expanded", False) for table in tables),
     )
 
 
 def _span(table: Mapping[str, Any]) -> Span:
     """The first of its type constraints is the one of the main data."""
-    return Span(
-        _pair(table["opsets"]), {name: frozenset(types.split()) for name, types in table.get("types", {}).items()}
-    )
+    types = {name: frozenset(listed.split()) for name, listed in table.get("types", {}).items()}
+    return Span(_pair(table["opsets"]), types, table.get("expanded", False))
 
 
 def _pair(numbers: Iterable[int]) -> tuple[int, int]:

@@ -23,7 +23,7 @@ def test_every_target_says_what_the_program_asks(name):
     assert target.align & (target.align - 1) == 0
     assert target.fallback in {"", *NAMES}
     assert target.takes("Conv", 17, "float")
-    assert not target.takes("Conv", 17, "string")
+    assert not target.takes("Conv", 17, "string") or not target.operators["Conv"].types
     assert not target.takes("NoSuchOperator", 17)
     for operator in target.operators.values():
         ranges = [span.opsets for span in operator.spans]

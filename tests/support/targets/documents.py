@@ -47,7 +47,8 @@ def tensorrt(text: str, first: int, last: int) -> Rows:
         known = [(start, end, main_constraint(schema)) for start, end, schema in meanings(op, first, last)]
         known = known if schemas(op) else [(first, last, "T")]  # an operator that ONNX had before its first release
         if known:
-            rows[op] = merged(Row(start, end, {main: types} if main else {}, note) for start, end, main in known)
+            others = {"T2": types} if op == "Cast" else {}  # what it makes is meant as well
+            rows[op] = merged(Row(s, e, {main: types} | others if main else {}, note) for s, e, main in known)
     return rows
 
 

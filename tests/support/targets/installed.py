@@ -14,6 +14,7 @@ from tests.support.targets.rows import Row
 
 if TYPE_CHECKING:
     import onnx
+    from onnx import defs
 
     from tests.support.targets.rows import Rows
 
@@ -49,8 +50,23 @@ def onnxruntime() -> dict[str, Rows]:
         one = Kernel(first, None if last == TO_COME else last, limited)
         found[kernel.provider][kernel.domain, kernel.op_name].append(one)
     known = {NAMES[provider]: kernels.rows(listed) for provider, listed in found.items() if provider in NAMES}
-    known["onnxruntime-cpu"] = kernels.expanded(known["onnxruntime-cpu"])  # it runs what no other provider has
+    known["onnxruntime-cpu"] = kernels.expanded(known["onnxruntime-cpu"], _runs)  # it runs what no other provider has
     return known
+
+
+def _runs(schema: defs.OpSchema, opset: int, types: dict[str, str]) -> bool:
+    """Whether a session of a model of one operator starts, for these types and else the usual ones."""
+    import onnxruntime  # noqa: PLC0415
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    model = probes.one_node(schema, opset, probes.usual_types(schema) | types)
+    try:
+        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001  those without a kernel say so; shapes and attributes are only a probe's
+        known = ("NOT_IMPLEMENTED", "not currently registered", *(["INVALID_GRAPH"] if types else []))
+        return not any(told in str(error) for told in known)
+    return True
 
 
 def tensors(types: list[str]) -> frozenset[str]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.support.targets.rows import NEWEST, Row, Rows, main_constraint, meanings, merged, ordered, schemas
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from onnx import defs
 
 INTERNAL = ("com.ms.internal", "com.microsoft.nchwc")  # no file has operators of these domains
+COMPLEX = frozenset({"complex64", "complex128"})  # ONNX Runtime has neither
+SEQUENCES = frozenset({"SequenceMap"})  # it holds a graph, of which a probe knows nothing
 ALL_VERSIONS = 100  # of a domain that is not the standard one
 
 
@@ -40,18 +43,41 @@ def rows(kernels: dict[tuple[str, str], list[Kernel]]) -> Rows:
     return found
 
 
-def expanded(known: Rows) -> Rows:
-    """The same with the operators that ONNX Runtime writes out, as ONNX defines them, since it has no kernel."""
+def expanded(known: Rows, runs: Callable[[defs.OpSchema, int, dict[str, str]], bool]) -> Rows:
+    """The same with the operators and types that ONNX Runtime has no kernel for, and runs as ONNX defines them.
+
+    `runs` asks it, since a definition may need an operator that it does not have.
+    """
     found = dict(known)
-    for op in sorted({schema.name for schema in _newest() if not schema.domain}):
-        found_rows = list(known.get(op, ()))
+    for op in sorted({schema.name for schema in _newest() if not schema.domain} - SEQUENCES):
+        rows_of: list[Row] = []
         for first, last, schema in meanings(op, 1, NEWEST):
-            has_kernel = any(row.first <= first and last <= row.last for row in found_rows)
-            if not has_kernel and (schema.has_function or schema.has_context_dependent_function):
-                found_rows.append(Row(first, last, expanded=True))
-        if found_rows:
-            found[op] = merged(found_rows)
+            row = next((row for row in known.get(op, ()) if row.first <= first and last <= row.last), None)
+            is_defined = schema.has_function or schema.has_context_dependent_function
+            if row is not None:
+                types = _more(row.types, schema, last, runs) if is_defined else row.types
+                rows_of.append(replace(row, first=first, last=last, types=types))
+            elif is_defined:
+                running = (opset for opset in range(first, last + 1) if runs(schema, opset, {}))
+                rows_of += [Row(opset, opset, expanded=True) for opset in running]
+        if rows_of:
+            found[op] = merged(rows_of)
     return found
+
+
+def _more(
+    types: dict[str, frozenset[str]],
+    schema: defs.OpSchema,
+    opset: int,
+    runs: Callable[[defs.OpSchema, int, dict[str, str]], bool],
+) -> dict[str, frozenset[str]]:
+    """The types of kernels, with those of the main data that run as ONNX defines the operator."""
+    main = main_constraint(schema)
+    allowed = next((c.allowed_type_strs for c in schema.type_constraints if c.type_param_str == main), ())
+    names = {tensor[len("tensor(") : -1]: tensor for tensor in allowed if tensor.startswith("tensor(")}
+    others = names.keys() - types.get(main, names.keys()) - COMPLEX
+    found = frozenset(name for name in others if runs(schema, opset, {main: names[name]}))
+    return types | {main: types[main] | found} if found else types
 
 
 def _newest() -> Iterable[defs.OpSchema]:

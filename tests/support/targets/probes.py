@@ -53,6 +53,21 @@ def one_node(schema: defs.OpSchema, opset: int, types: dict[str, str]) -> onnx.M
     return helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", opset)])
 
 
+def tensor_types(schema: defs.OpSchema) -> dict[str, list[str]]:
+    """The types of tensors that each type constraint allows, of those that allow any."""
+    listed = {
+        constraint.type_param_str: [name for name in constraint.allowed_type_strs if name in TYPES]
+        for constraint in schema.type_constraints
+    }
+    return {name: types for name, types in listed.items() if types}
+
+
+def usual_types(schema: defs.OpSchema) -> dict[str, str]:
+    """The types that models have most often."""
+    chosen = tensor_types(schema)
+    return {name: next((one for one in PREFERRED if one in types), types[0]) for name, types in chosen.items()}
+
+
 def is_given(schema: defs.OpSchema, value: defs.OpSchema.FormalParameter) -> bool:
     """Whether a probe has an input: those that must be, and of those of which one must be, one."""
     return value.option != defs.OpSchema.FormalParameterOption.Optional or value.name in ONE_OF.get(schema.name, ())
@@ -74,15 +89,10 @@ def rows(takes: Callable[[onnx.ModelProto], bool], *, typed: bool = True) -> Row
 def _row(
     takes: Callable[[onnx.ModelProto], bool], first: int, last: int, schema: defs.OpSchema, *, typed: bool
 ) -> Iterator[Row]:
-    allowed = {
-        constraint.type_param_str: [name for name in constraint.allowed_type_strs if name in TYPES]
-        for constraint in schema.type_constraints
-    }
-    named = {*TYPES, *(name for name, listed in allowed.items() if listed)}
-    if any(is_given(schema, value) and value.type_str not in named for value in schema.inputs):
+    limited = tensor_types(schema)
+    if any(is_given(schema, value) and value.type_str not in {*TYPES, *limited} for value in schema.inputs):
         return  # sequences
-    limited = {name: listed for name, listed in allowed.items() if listed}
-    usual = {name: next((one for one in PREFERRED if one in listed), listed[0]) for name, listed in limited.items()}
+    usual = usual_types(schema)
     if not typed or not limited:
         if takes(one_node(schema, last, usual)):
             yield Row(first, last)

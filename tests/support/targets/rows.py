@@ -17,6 +17,7 @@ INDICES_AND_SIZES = {  # operators whose first input is no main data
     "BlackmanWindow": "T2", "HammingWindow": "T2", "HannWindow": "T2", "RandomNormalLike": "T2",
     "RandomUniformLike": "T2", "QuantizeLinear": "T1", "CastLike": "T1",
 }  # fmt: skip
+STILL_WRITTEN = frozenset({"GroupNormalization"})  # its first version is deprecated since 21, and valid before
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def meanings(op: str, first: int, last: int, domain: str = "") -> Iterator[tuple
     known = schemas(op, domain)
     for schema, after in zip_longest(known, known[1:]):
         start, end = max(first, schema.since_version), min(last, after.since_version - 1 if after else last)
-        if start <= end and not schema.deprecated:
+        if start <= end and (not schema.deprecated or op in STILL_WRITTEN):
             yield start, end, schema
 
 

@@ -23,6 +23,7 @@ from folding.graph import constants, evaluation, rewiring
 from folding.graph.index import FIRST_IR_WITH_DEFAULTS
 from folding.graph.node import SHAPE_READERS
 from folding.graph.sites import NORMALIZATION
+from folding.graph.stored import nbytes_of
 from folding.graph.weights import FLOAT_TYPES, Weight
 from folding.refusal import require
 
@@ -40,7 +41,7 @@ OPERATORS = (evaluation.OPERATORS | evaluation.MORE) - constants.QUANTIZATION - 
 SMALL = 1 << 10  # bytes: a list of sizes, or one value per channel of a small layer
 EVALUATED = 1 << 22  # bytes of one result; a table of positions has less
 HELD = 1 << 25  # bytes of all results that are in memory until the file is written
-UNKNOWN = 1 << 10  # elements of the inputs of an operator, up to which the size of its result may be unknown
+UNKNOWN = 1 << 12  # bytes of the inputs of an operator, up to which the size of its result may be unknown
 
 
 def evaluate(node: Node, work: Work) -> bool:
@@ -103,18 +104,23 @@ def _require_bounded(node: Node) -> None:
     """
     if node.op in SHAPE_READERS:
         return
-    given = [constants.recipe(node.scope, name) for name in node.inputs if name]
-    is_view = node.op in VIEWS and given[0].dtype in FLOAT_TYPES
-    fits = is_view or sum(weight.nbytes for weight in given) <= 2 * EVALUATED
-    require(fits, "too-large", f"{node.label!r} reads constants too large to evaluate")
-    shapes = [settled(shape_of(node.scope, name)) for name in node.outputs if name]
-    for shape in shapes:
+    dtype = node.dtype(0)
+    is_view = node.op in VIEWS and dtype in FLOAT_TYPES
+    read = sum(_stored_bytes(node.scope, name) for name in node.inputs if name)
+    require(is_view or read <= 2 * EVALUATED, "too-large", f"{node.label!r} reads constants too large to evaluate")
+    for shape in [settled(shape_of(node.scope, name)) for name in node.outputs if name]:
         if shape is None:
-            known = sum(weight.size for weight in given) <= UNKNOWN and node.op not in EXPANDING
-            require(known or is_view, "too-large", f"the size of what {node.label!r} makes is unknown")
+            known = is_view or (read <= UNKNOWN and node.op not in EXPANDING)
+            require(known, "too-large", f"the size of what {node.label!r} makes is unknown")
         else:
-            fits = is_view or math.prod(shape) * given[0].dtype.itemsize <= EVALUATED
+            fits = is_view or (dtype is not None and math.prod(shape) * dtype.itemsize <= EVALUATED)
             require(fits, "too-large", f"{node.label!r} makes a constant too large to evaluate")
+
+
+def _stored_bytes(scope: Scope, name: str) -> int:
+    """The size of a constant; that of a Constant that has not become an initializer is read."""
+    known = nbytes_of(scope, name)
+    return constants.recipe(scope, name).nbytes if known is None else known
 
 
 def _is_number(found: Weight | Array) -> bool:
@@ -136,4 +142,4 @@ def _freed(scope: Scope, node: Node, name: str) -> int:
     if not name or node.op in SHAPE_READERS or scope.owner(name) is not scope:
         return 0
     is_read = scope.is_seen(name) or name in scope.annotated or any(edge.node is not node for edge in scope.uses[name])
-    return 0 if is_read else constants.recipe(scope, name).nbytes
+    return 0 if is_read else _stored_bytes(scope, name)

@@ -13,6 +13,7 @@ from folding.cleaning.work import is_standard
 from folding.graph import rewiring, surgery
 from folding.graph.index import FIRST_IR_WITH_DEFAULTS
 from folding.graph.node import bodies
+from folding.graph.stored import nbytes_of
 
 if TYPE_CHECKING:
     from folding.cleaning.work import Work
@@ -71,7 +72,7 @@ def _unread(scope: Scope, work: Work) -> list[str]:
     stored = [*scope.initializers, *scope.sparse, *scope.weights]
     gone = [name for name in dict.fromkeys(stored) if _is_unread(scope, name)]
     for name in gone:
-        work.added -= _nbytes(scope, name)
+        work.added -= nbytes_of(scope, name) or 0
         rewiring.drop_initializer(scope, name)
     return gone
 
@@ -82,9 +83,3 @@ def _is_unread(scope: Scope, name: str) -> bool:
     if name in scope.inputs and (scope.parent is not None or scope.graph.model.ir_version >= FIRST_IR_WITH_DEFAULTS):
         return False
     return not rewiring.is_read(scope, name) and rewiring.can_vanish(scope, name)
-
-
-def _nbytes(scope: Scope, name: str) -> int:
-    if name in scope.weights:
-        return scope.weights[name].nbytes
-    return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from folding.cleaning import arithmetic, chains, constant, dead, noops
+from folding.cleaning import arithmetic, branches, chains, constant, dead, equal, noops, padding
 from folding.report.changes import EXAMPLES, Change
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ _RULES: tuple[tuple[Kind, Collection[str], Rule], ...] = (
     (Kind("clean:constant", "computed ahead, from constants"), constant.OPERATORS, constant.evaluate),
     (Kind("clean:initializer", "Constant became an initializer"), ("Constant",), constant.store),
     (Kind("clean:noop", "removed, because the result equals an input"), noops.SAME.keys(), noops.remove),
+    (Kind("clean:if", "If with a constant condition became the branch that it takes"), ("If",), branches.take),
     (Kind("clean:shape", "shape arithmetic settled"), arithmetic.OPERATORS, arithmetic.evaluate),
     (Kind("clean:target", "target of a Reshape settled"), ("Reshape",), arithmetic.settle_target),
     (Kind("clean:reshape", "Reshape of Reshape became one or none"), chains.RESHAPING, chains.reshapes),
@@ -38,9 +39,12 @@ _RULES: tuple[tuple[Kind, Collection[str], Rule], ...] = (
     (Kind("clean:clamp", "Clip or Relu within another one became one"), ("Clip", "Relu"), chains.clamps),
     (Kind("clean:twice", "Not of Not or Neg of Neg removed"), chains.INVOLUTIONS, chains.involutions),
     (Kind("clean:pads", "Pad of Pad became one"), ("Pad",), chains.pads),
+    (Kind("clean:pad", "Pad absorbed by the convolution or pooling that reads it"), padding.READERS, padding.absorb),
     (Kind("clean:concat", "Concat of Concat became one"), ("Concat",), chains.concats),
 )
 PASSES: tuple[tuple[Kind, Pass], ...] = (
+    (Kind("clean:equal-constants", "initializer removed, because an equal one is there"), equal.initializers),
+    (Kind("clean:equal", "removed, because an equal operator is there"), equal.operators),
     (Kind("clean:dead", "removed, because nothing reads the result"), dead.operators),
     (Kind("clean:initializer-unread", "initializer removed, because nothing reads it"), dead.initializers),
 )

@@ -126,6 +126,12 @@ def _squeeze(node: Node, given: list[Weight | Array]) -> Weight | Array:
     return _reshaped(given[0], tuple(n for i, n in enumerate(shape) if i not in places))
 
 
+def _flatten(node: Node, given: list[Weight | Array]) -> Weight | Array:
+    shape, axis = given[0].shape, int(node.attribute("axis"))
+    first = axis + len(shape) if axis < 0 else axis
+    return _reshaped(given[0], (math.prod(shape[:first]), math.prod(shape[first:])))
+
+
 def _constant_of_shape(node: Node, given: list[Weight | Array]) -> Weight | Array:
     shape = tuple(int(n) for n in array_of(given[0]).reshape(-1))
     require(math.prod(shape) <= VALUES_LIMIT, "too-large", f"{node.label!r} makes a constant too large to evaluate")
@@ -242,6 +248,7 @@ def _wide(found: Weight | Array) -> Array:
 # Operators that move no value, or that occur in many files: evaluated here, without reading weights in the file.
 OWN: dict[str, Callable[[Node, list[Weight | Array]], Weight | Array]] = {
     "Identity": lambda _, given: given[0],
+    "Flatten": _flatten,
     "Reshape": _reshape,
     "Unsqueeze": _unsqueeze,
     "Squeeze": _squeeze,
@@ -263,7 +270,7 @@ OWN: dict[str, Callable[[Node, list[Weight | Array]], Weight | Array]] = {
 
 # Deterministic operators that exporters leave between weights and their users.
 REFERENCE = frozenset(
-    "Abs Ceil Clip Exp Flatten Floor GatherElements GatherND Log Max Min Mod Pow Range ReduceL1 ReduceL2 ReduceMax "  # noqa: SIM905
+    "Abs Ceil Clip Exp Floor GatherElements GatherND Log Max Min Mod Pow Range ReduceL1 ReduceL2 ReduceMax "  # noqa: SIM905
     "ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Shape Sigmoid Sign Size Split Sum Tanh Tile".split()
 )
 OPERATORS = REFERENCE | OWN.keys() | SELECTING.keys()

@@ -56,7 +56,7 @@ def can_vanish(scope: Scope, name: str) -> bool:
     return not any(name in inner.outputs for inner in nested_readers(scope, name))
 
 
-def _can_reach(scope: Scope, old: str, new: str) -> bool:
+def can_reach(scope: Scope, old: str, new: str) -> bool:
     """Whether `new` means the same value wherever `old` is read."""
     return new not in scope.shadowing and not any(new in inner.shadowing for inner in nested_readers(scope, old))
 
@@ -101,7 +101,7 @@ def bypass(node: Node, value: str) -> bool:
     if any(name and (is_read(scope, name) or not can_vanish(scope, name)) for name in node.outputs[1:]):
         return False
     if can_vanish(scope, output):
-        if not _can_reach(scope, output, value):
+        if not can_reach(scope, output, value):
             return False
         redirect(scope, output, value)
         remove(node, spare=value)
@@ -113,7 +113,7 @@ def _hand_over(node: Node, value: str) -> bool:
     """Remove an operator and give the name of its output to the operator that makes the equal `value`."""
     scope, output = node.scope, node.output
     maker = scope.producers.get(value)
-    if maker is None or not can_vanish(scope, value) or not _can_reach(scope, value, output):
+    if maker is None or not can_vanish(scope, value) or not can_reach(scope, value, output):
         return False
     if output in scope.shadowing or output not in scope.outputs:
         return False
@@ -132,6 +132,17 @@ def _learn(scope: Scope, known: str, new: str) -> None:
         scope.shapes[new] = scope.shapes[known]
     if new not in scope.types and known in scope.types:
         scope.types[new] = scope.types[known]
+
+
+def merge(node: Node, first: Node) -> bool:
+    """Remove an operator all of whose outputs equal those of another one here; return whether that is possible."""
+    scope, pairs = node.scope, [pair for pair in zip(node.outputs, first.outputs, strict=True) if pair[0]]
+    if not all(can_vanish(scope, old) and can_reach(scope, old, new) for old, new in pairs):
+        return False
+    for old, new in pairs:
+        redirect(scope, old, new)
+    remove(node)
+    return True
 
 
 def become_constants(node: Node, found: Sequence[Weight | Array]) -> None:

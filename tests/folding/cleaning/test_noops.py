@@ -122,5 +122,5 @@ STAYS = [
 
 @pytest.mark.parametrize(("text", "opset", "left"), GOES + STAYS)
 def test_what_is_left(text, opset, left):
-    after = check(model(text, opset))
+    after = check(model(text, opset), runs=opset > 6)  # ONNX Runtime has no older Dropout
     assert " ".join(operators(after.graph)) == left

@@ -12,8 +12,8 @@ import numpy as np
 
 from folding.fusing.activations import ANY_AXIS
 from folding.fusing.operator import Operator, attribute, dtype_of, letter, numbers
+from folding.graph.composing import Made
 from folding.graph.matching import scalar
-from folding.graph.surgery import Made
 from folding.refusal import Refused, require
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def attention(found: Occurrence) -> Operator:
 def _masks(found: Occurrence, scores: Shape) -> tuple[str, ...]:
     """The mask, if there is one: added to the scores, or boolean, where what it hides becomes -inf.
 
-    It has the scores' own last length, because opset 24 fills a shorter mask with -inf.
+    It has the scores' own last two lengths: opset 24 fills a shorter last axis with -inf, and runtimes want the other.
     """
     mask, hidden = found.match.value("m"), found.match.value("n")
     if mask is None:
@@ -64,7 +64,7 @@ def _masks(found: Occurrence, scores: Shape) -> tuple[str, ...]:
         require(scalar(scope, hidden) == -np.inf, "parameters", "what its mask hides is not -inf", label)
     shape = scope.known_shape(mask)
     pairs = list(zip(shape[::-1], scores[::-1], strict=False))
-    fits = 1 < len(shape) <= RANK and None not in shape and shape[-1] == scores[-1]
+    fits = 1 < len(shape) <= RANK and None not in shape and shape[-2:] == scores[-2:]
     fits = fits and all(length in (1, own) for length, own in pairs)
     require(fits, "broadcast", "its mask may have another shape than the scores", label)
     return (mask,)

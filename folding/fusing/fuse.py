@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from folding.fusing import activations, attention, normalizations, products
 from folding.fusing.operator import ONNX_NAMES, dtype_of, require_exact
 from folding.graph import idioms
+from folding.graph.composing import become
 from folding.graph.idioms import BIAS, WRITTEN_OUT
-from folding.graph.surgery import become, note
+from folding.graph.surgery import note
 from folding.graph.weights import Weight
 from folding.refusal import Refused, require
 from folding.report.changes import Change

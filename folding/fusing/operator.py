@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import ml_dtypes
 import numpy as np
 
+from folding.graph.composing import Made
 from folding.graph.matching import INVERSE, scalar
-from folding.graph.surgery import Made
 from folding.graph.weights import FLOAT_TYPES
 from folding.refusal import require
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from folding.fusing.operator import Operator, dtype_of
+from folding.graph.composing import Made
 from folding.graph.sites import MATRIX
-from folding.graph.surgery import Made
 from folding.refusal import require
 
 if TYPE_CHECKING:

@@ -231,13 +231,15 @@ def _occurrence(idiom: Idiom, match: Match | None, found: Mapping[Node, Occurren
     if free is None:
         return None
     rank = len(last.output_shape)
-    cast, match = _narrowed(match) if idiom.axes == "normalized" else (None, match)
+    cast, narrow = _narrowed(match)
+    if idiom.axes == "spatial":  # InstanceNormalization has no first stage of another type
+        if not _is_of_channels(cast or last, rank, _parameter(last, "Mul", rank, free, found), found):
+            return None
+        cast, narrow = None, match
     gamma = _parameter(cast or last, "Mul", rank, free, found)
     beta = _parameter(gamma, "Add", rank, free, found) if gamma is not None else None
-    if idiom.axes == "spatial" and not _is_of_channels(match, rank, gamma, found):
-        return None
     tail = tuple(node for node in (cast, gamma, beta) if node is not None)
-    return Occurrence(idiom, match.nodes + tail, (last, *tail)[-1], gamma, beta, free, match)
+    return Occurrence(idiom, match.nodes + tail, (last, *tail)[-1], gamma, beta, free, narrow)
 
 
 def _narrowed(match: Match) -> tuple[Node | None, Match]:
@@ -260,12 +262,12 @@ def _narrowed(match: Match) -> tuple[Node | None, Match]:
     return edge.node, replace(match, values=values)
 
 
-def _is_of_channels(match: Match, rank: int, gamma: Node | None, found: Mapping[Node, Occurrence]) -> bool:
+def _is_of_channels(last: Node, rank: int, gamma: Node | None, found: Mapping[Node, Occurrence]) -> bool:
     """Whether a normalization of all axes after the channels is one of images, and not LayerNormalization of rows.
 
     Its gamma says so, and of images, which have at least 4 axes, one that fits both, or none.
     """
-    rows = _parameter(match.nodes[0], "Mul", rank, frozenset(range(2, rank)), found)
+    rows = _parameter(last, "Mul", rank, frozenset(range(2, rank)), found)
     return (gamma is not None and rows is None) or (rank >= IMAGES and rows is gamma)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -11,11 +10,10 @@ from onnx import helper
 
 from folding.graph import constants
 from folding.graph.index import FIRST_IR_WITH_DEFAULTS
-from folding.graph.node import Edge, Node, bodies
-from folding.graph.weights import dtype_of
+from folding.graph.node import Edge, Node
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection
 
     from folding.graph.index import Scope
     from folding.graph.weights import Weight
@@ -29,7 +27,7 @@ NO_ATTRIBUTES: Mapping[str, Attribute] = {}
 
 def set_constant(node: Node, index: int, weight: Weight, site: str) -> None:
     """Let an input read a new constant. It replaces an old one without other readers; equal constants are shared."""
-    scope = _home(node.scope)
+    scope = home(node.scope)
     digest = weight.digest()  # before `absorbing`, which takes it over
     weight = weight.absorbing(site, old_constant(node, index))
     old = node.inputs[index] if node.has(index) else ""
@@ -50,7 +48,7 @@ def old_constant(node: Node, index: int) -> Weight | None:
     return constants.recipe(node.scope, node.inputs[index]) if node.is_constant(index) else None
 
 
-def _home(scope: Scope) -> Scope:
+def home(scope: Scope) -> Scope:
     """The scope of new constants: before IR 4 the main graph, since initializers are inputs and bodies gain none."""
     return scope.graph.main if scope.graph.model.ir_version < FIRST_IR_WITH_DEFAULTS else scope
 
@@ -71,17 +69,17 @@ def drop_if_unread(scope: Scope, name: str) -> None:
     owner = scope.owner(name) if constants.is_constant(scope, name) else None
     if owner is not None and name in owner.captured and not _is_read_elsewhere(owner, name):
         owner.captured.discard(name)
-    if owner is None or _is_needed(owner, name):
+    if owner is None or is_needed(owner, name):
         return
     owner.weights.pop(name, None)
     owner.evaluated.pop(name, None)
     owner.dropped.add(name)
     node = owner.producers.get(name)
-    if node is not None and not node.removed and not any(_is_needed(owner, output) for output in node.outputs):
+    if node is not None and not node.removed and not any(is_needed(owner, output) for output in node.outputs):
         remove(node)
 
 
-def _is_needed(owner: Scope, name: str) -> bool:
+def is_needed(owner: Scope, name: str) -> bool:
     """Whether an operator or anything else refers to a name."""
     return bool(owner.uses.get(name)) or owner.is_seen(name) or name in owner.annotated
 
@@ -148,7 +146,7 @@ def remove(node: Node, spare: str = "") -> None:
         scope.dropped.add(name)
     for index, name in enumerate(node.inputs):
         if name:
-            _disconnect(node, index)
+            disconnect(node, index)
             if name != spare:
                 drop_if_unread(scope, name)
 
@@ -157,7 +155,7 @@ def drop_inputs(node: Node, first: int) -> None:
     """Remove the inputs from index `first` on."""
     names = node.inputs[first:]
     for index in range(first, len(node.inputs)):
-        _disconnect(node, index)
+        disconnect(node, index)
     del node.inputs[first:], node.proto.input[first:]
     for name in names:
         drop_if_unread(node.scope, name)
@@ -177,7 +175,7 @@ def connect(node: Node, index: int, name: str) -> None:
     while len(node.inputs) <= index:
         node.inputs.append("")
         node.proto.input.append("")
-    _disconnect(node, index)
+    disconnect(node, index)
     node.inputs[index] = node.proto.input[index] = name
     node.scope.uses[name][Edge(node, index)] = None
     node.changed()
@@ -186,7 +184,7 @@ def connect(node: Node, index: int, name: str) -> None:
 def set_inputs(node: Node, names: Sequence[str]) -> None:
     """Let an operator read exactly these values."""
     for index in range(len(node.inputs)):
-        _disconnect(node, index)
+        disconnect(node, index)
     replace(node.proto.input, list(names))
     node.inputs[:] = names
     for index, name in enumerate(names):
@@ -195,7 +193,8 @@ def set_inputs(node: Node, names: Sequence[str]) -> None:
     node.changed()
 
 
-def _disconnect(node: Node, index: int) -> None:
+def disconnect(node: Node, index: int) -> None:
+    """Let an input read nothing; its name stays until it is connected again, or removed."""
     uses = node.scope.uses.get(node.inputs[index])
     if uses is not None:
         uses.pop(Edge(node, index), None)
@@ -221,92 +220,3 @@ def replace(field: Any, items: list[Any]) -> None:
     """Replace the contents of a repeated protobuf field."""
     del field[:]
     field.extend(items)
-
-
-# --- several operators as one ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Made:
-    """An operator to be: its inputs are names, "" where one is absent, new constants, and other operators to be."""
-
-    op: str
-    inputs: tuple[str | Weight | Made, ...]
-    attributes: Mapping[str, Attribute] = field(default_factory=dict)
-
-
-def become(node: Node, made: Made, others: Iterable[Node], site: str) -> None:
-    """Turn the last of several operators into one that computes what all of them did, and remove the others.
-
-    `site` is the key of new constants. What nothing reads any more, such as a Shape of a value, goes too.
-    """
-    placed: dict[Made, str] = {}
-    names = [_placed(node, given, f"{node.label}.{index}", site, placed) for index, given in enumerate(made.inputs)]
-    former = [name for other in (node, *others) for name in other.inputs]
-    for index in range(len(node.inputs)):
-        _disconnect(node, index)
-    del node.inputs[:], node.proto.input[:]
-    retype(node, made.op, made.attributes)
-    for index, name in enumerate(names):
-        connect(node, index, name)
-    for other in others:
-        if other is not node:
-            remove(other)
-    for name in former:
-        if name not in names:
-            remove_unread(node.scope, name)
-
-
-def _placed(node: Node, given: str | Weight | Made, wish: str, site: str, placed: dict[Made, str]) -> str:
-    """The name of an input; an operator to be is inserted ahead of the one that reads it, once."""
-    if isinstance(given, str):
-        return given
-    if not isinstance(given, Made):
-        return new_constant(node, given, wish, site)
-    if given not in placed:
-        scope, name = node.scope, node.scope.graph.fresh_name(f"{node.label}.{given.op.lower()}")
-        inputs = [_placed(node, one, f"{name}.{index}", site, placed) for index, one in enumerate(given.inputs)]
-        new = Node(onnx.NodeProto(op_type=given.op, output=[name], name=name), scope)
-        set_attributes(new, given.attributes)
-        scope.nodes.insert_ahead(node, new)
-        scope.producers[name], placed[given] = new, name
-        scope.restructured = True
-        for index, source in enumerate(inputs):
-            connect(new, index, source)
-        source = next(iter(filter(None, inputs)), "")
-        dtype = dtype_of(int(given.attributes["to"])) if given.op == "Cast" else scope.dtype(source)  # type: ignore[arg-type]
-        if dtype is not None:
-            scope.types[name] = helper.np_dtype_to_tensor_dtype(dtype)
-    return placed[given]
-
-
-def new_constant(node: Node, weight: Weight, wish: str, site: str) -> str:
-    """The name of a new constant for an operator, as close to `wish` as possible; equal constants are shared."""
-    scope = _home(node.scope)
-    digest = weight.digest()
-    name = scope.made.get(digest, "")
-    if name not in scope.weights or scope.weights[name].digest() != digest:
-        name = scope.graph.fresh_name(wish)
-        scope.made[digest], scope.weights[name] = name, weight.absorbing(site, None)
-    if scope is not node.scope:
-        scope.captured.add(name)
-    return name
-
-
-def remove_unread(scope: Scope, name: str) -> None:
-    """Remove what made a value, if nothing reads any of its results, and what only that read."""
-    waiting = [name]
-    while waiting:
-        name = waiting.pop()
-        node = scope.producers.get(name)
-        if constants.is_constant(scope, name):
-            drop_if_unread(scope, name)
-        elif node is not None and _is_dead(node):
-            remove(node)
-            waiting += [source for source in node.inputs if source]
-
-
-def _is_dead(node: Node) -> bool:
-    """Whether nothing reads what an operator without nested graphs makes."""
-    read = (_is_needed(node.scope, output) for output in node.outputs if output)
-    return not any(bodies(node.proto)) and not any(read)

@@ -25,6 +25,8 @@ from folding.graph.surgery import (
 from folding.graph.weights import Weight
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from folding.algebra.affine import Affine, Float64
     from folding.algebra.clamp import Clamp
     from folding.graph.node import Node
@@ -37,15 +39,21 @@ CLIP_BOUNDS_AS_INPUTS = 11
 
 def commit(plan: Plan) -> list[Node]:
     """Apply a plan: edit the absorbing operators, remove the affine ones; return the affine operators that are left."""
-    names, left = ", ".join(node.label for node in plan.gone), []
-    for edit in plan.move.edits:
-        left += _apply(edit, plan.site.key)
-        note(edit.node, ABSORBED, names)
+    left = carry_out(plan.move.edits, ", ".join(node.label for node in plan.gone), plan.site.key)
     if plan.is_split:
         plan.site.is_made = True
         left.append(plan.site)
     for node in plan.move.removed:
-        _bypass(node, keep_output=plan.direction == "backward")
+        bypass(node, keep_output=plan.direction == "backward")
+    return left
+
+
+def carry_out(edits: Iterable[Edit], names: str, site: str) -> list[Node]:
+    """Edit operators that absorb a map, and note in each the names of what it absorbed; return what is left of it."""
+    left = []
+    for edit in edits:
+        left += _apply(edit, site)
+        note(edit.node, ABSORBED, names)
     return left
 
 
@@ -82,7 +90,7 @@ def _apply(edit: Edit, site: str) -> list[Node]:
     return [] if edit.leftover is None else append_affine(node, edit.leftover, site)
 
 
-def _bypass(node: Node, *, keep_output: bool) -> None:
+def bypass(node: Node, *, keep_output: bool) -> None:
     """Remove an affine operator and join its data input and its output under one of their names."""
     scope, value, output = node.scope, node.inputs[data_input(node)], node.output
     remove(node, spare=value)

@@ -235,6 +235,7 @@ MISSES = {
     "hard sigmoid per channel": clip_per_channel,
     "attention over another axis": attention_of(axis=-2),
     "attention mask without its last axis": attention_of(mask=(5, 1)),
+    "attention mask for all queries": attention_of(mask=(2, 1, 1, 5)),
     "attention the other way round": attention_of(second=1),
     "attention that hides a row": hidden_rows,
 }

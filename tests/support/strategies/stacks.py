@@ -11,17 +11,22 @@ from tests.support import idioms
 from tests.support.models import Model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import onnx
 
     from tests.support.models import Array
+
+    _Step = Callable[[Model, str, st.DrawFn], str]
 
 STEPS: dict[str, Callable[..., None]] = {}  # a stack is a graph of its own, and no step of the others
 
 ACTIVATIONS = [writer for _, writer in idioms.ACTIVATIONS.values()]
 LAYERS = [writer for name, (_, writer) in idioms.NORMALIZATIONS.items() if name != "group_norm"]
 PRODUCTS = [writer for _, writer in idioms.PRODUCTS.values()]
+WRITTEN_OUT = [writer for _, writer in idioms.WRITTEN_OUT.values()]
+IMAGE = 4  # axes
+NEW_OPSETS = (13, 17, 20, 21, 23, 24)  # from which on idioms become operators
 
 
 def _convolution(m: Model, x: str, draw: st.DrawFn) -> str:
@@ -65,13 +70,31 @@ def _rows_step(m: Model, x: str, draw: st.DrawFn) -> str:
     return _affine(m, x, draw, 2)
 
 
+def _written_out(step: Callable[..., str]) -> Callable[..., str]:
+    """The same steps, and now and then an operator written out."""
+
+    def mixed(m: Model, x: str, draw: st.DrawFn) -> str:
+        fits = [writer for writer in WRITTEN_OUT if m.at(x).ndim == IMAGE or "attention" not in writer.__name__]
+        return draw(st.sampled_from(fits))(m, x) if draw(st.integers(0, 2)) == 0 else step(m, x, draw)
+
+    return mixed
+
+
 @st.composite
-def stacks(draw: st.DrawFn) -> tuple[onnx.ModelProto, dict[str, Array]]:
-    """A model and feeds for it; some steps are bridged by a residual sum."""
-    m = Model(opset=draw(st.sampled_from([13, 17, 20])), dtype=np.float32, seed=draw(st.integers(0, 2**16)))
+def fusible_stacks(draw: st.DrawFn) -> tuple[onnx.ModelProto, dict[str, Array]]:
+    """The same for newer operator sets, with more to fuse."""
+    return draw(stacks(NEW_OPSETS, _written_out))
+
+
+@st.composite
+def stacks(
+    draw: st.DrawFn, opsets: Sequence[int] = (13, 17, 20), more: Callable[[_Step], _Step] = lambda step: step
+) -> tuple[onnx.ModelProto, dict[str, Array]]:
+    """A model and feeds for it; some steps are bridged by a residual sum. `more` changes how a step is drawn."""
+    m = Model(opset=draw(st.sampled_from(opsets)), dtype=np.float32, seed=draw(st.integers(0, 2**16)), ir=10)
     images = draw(st.booleans())
     x = m.x(1, 4, 6, 6) if images else m.x(2, 6, 4)
-    step = _image_step if images else _rows_step
+    step = more(_image_step if images else _rows_step)
     for _ in range(draw(st.integers(2, 8))):
         y = step(m, x, draw)
         x = m.op("Add", x, y) if draw(st.integers(0, 3)) == 0 else y

@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from folding.conversion.dimensions import all_graphs, values_of
 from folding.graph import shapes
 from folding.graph.index import FIRST_IR_WITH_DEFAULTS
 from folding.graph.node import bodies
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from folding.algebra.shape import Shape
     from folding.graph.index import Graph, Scope
     from folding.onnxfile import OnnxFile
+
+SEQUENCES = frozenset({"SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SplitToSequence"})
+OTHER_TYPES = {"sequence_type": "seq", "optional_type": "optional", "map_type": "map"}
 
 Array = NDArray[Any]
 Body = onnx.GraphProto | onnx.FunctionProto
@@ -41,6 +45,19 @@ class Known:
         graph.names.update(name for f in self._file.model.functions if not graph.reaches(f) for name in _names(f))
         return graph
 
+    @cached_property
+    def others(self) -> dict[str, str]:
+        """The values that are declared as no tensors, or made by an operator that makes none: seq or optional."""
+        model = self._file.model
+        graphs = [*all_graphs(model.graph)]
+        graphs += [g for f in model.functions for node in f.node for one in bodies(node) for g in all_graphs(one)]
+        found = {name: "seq" for body in (*graphs, *model.functions) for name in _made_sequences(body)}
+        for value in (value for graph in graphs for value in values_of(graph)):
+            kind = OTHER_TYPES.get(value.type.WhichOneof("value") or "")
+            if kind is not None:
+                found[value.name] = kind
+        return found
+
     def scopes(self, function: onnx.FunctionProto | None) -> list[Scope | None]:
         """The scopes of the main graph or of a function and of what is nested in it; None for unknown ones."""
         if function is None:
@@ -55,6 +72,10 @@ class Known:
                     nested.append(one)
                 return nested
         return []
+
+
+def _made_sequences(body: Body) -> Iterator[str]:
+    return (name for node in body.node if node.op_type in SEQUENCES for name in node.output)
 
 
 def _names(body: Body) -> Iterator[str]:
@@ -112,6 +133,10 @@ class Here:
             return None
         tensor = owner.initializers.get(name)
         return (tensor.data_type if tensor is not None else owner.types.get(name, 0)) or None
+
+    def other(self, name: str) -> str:
+        """What a value is that is no tensor: seq, optional or map; "" if it is one, or that is unknown."""
+        return self._known.others.get(name, "")
 
     def array(self, name: str) -> Array | None:
         """The values of a constant; None for any other value."""

@@ -107,9 +107,12 @@ class _Run:
 
     def _convert_nodes(self, proto: Body, here: Here, version: int) -> None:
         nodes: list[onnx.NodeProto] = []
+        renewed = False
         for node in proto.node:
-            nodes += self._converted(node, here, version) if self._may_change(node, version) else [node]
-        if here.constants or len(nodes) != len(proto.node):
+            made = self._converted(node, here, version) if self._may_change(node, version) else [node]
+            renewed |= len(made) != 1 or made[0] is not node
+            nodes += made
+        if here.constants or renewed:
             replace(proto.node, [*here.constants, *nodes])
 
     def _may_change(self, node: onnx.NodeProto, version: int) -> bool:
@@ -124,10 +127,10 @@ class _Run:
         try:
             made = self._carried(node, here, version)
             if len(made) == 1 and made[0].SerializeToString() == before:
-                require_fit(node, here, self._opset, is_new=False)
+                require_fit(node, here, self._opset, version, is_new=False)
                 return made
             for one in made:
-                require_fit(one, here, self._opset, is_new=True)
+                require_fit(one, here, self._opset, version, is_new=True)
         except NoFormError as error:
             what = f"opset: {op} {name!r} has no equal form in opset {self._opset} (the model has {version})"
             raise OptionError(f"{what}: {error}; {HOW}") from None
@@ -157,4 +160,6 @@ class _Run:
         made = expanded(node, here, version)
         if made is None:
             raise NoFormError(f"it came with opset {first_version(node.op_type)}")
+        for graph in (graph for one in made for body in bodies(one) for graph in all_graphs(body)):
+            replace(graph.node, [result for one in graph.node for result in self._carried(one, here, version)])
         return [result for one in made for result in self._carried(one, here, version)]

@@ -80,8 +80,8 @@ def settle(node: onnx.NodeProto, here: Here, op: str, crossed: int, *, up: bool)
     del node.output[entered.max_output :]
 
 
-def require_fit(node: onnx.NodeProto, here: Here, opset: int, *, is_new: bool) -> None:
-    """Refuse a node that the schema of its new opset does not allow: its types, or its form if that was changed.
+def require_fit(node: onnx.NodeProto, here: Here, opset: int, before: int, *, is_new: bool) -> None:
+    """Refuse a node that the schema of its new opset does not allow; one that was not changed had to be right before.
 
     Raises:
         NoFormError: why.
@@ -93,17 +93,26 @@ def require_fit(node: onnx.NodeProto, here: Here, opset: int, *, is_new: bool) -
         raise NoFormError(f"opset {opset} has no {node.op_type}")
     _require_types(node, here, schema)
     refers = any(attribute.ref_attr_name for attribute in node.attribute)
-    if is_new and not refers and not any(True for _ in bodies(node)):
-        context = checker.C.CheckerContext()
-        context.ir_version = onnx.IR_VERSION
-        context.opset_imports = {"": opset}
-        plain = onnx.NodeProto()
-        plain.CopyFrom(node)
-        plain.domain = ""
-        try:
-            checker.check_node(plain, context)
-        except checker.ValidationError as error:
-            raise NoFormError(str(error).strip().splitlines()[0]) from None
+    if refers or any(True for _ in bodies(node)):
+        return  # the checker takes neither alone
+    why = _malformed(node, opset)
+    if why and (is_new or not _malformed(node, before)):
+        raise NoFormError(why)
+
+
+def _malformed(node: onnx.NodeProto, opset: int) -> str:
+    """Why a node breaks its schema; "" if it does not."""
+    context = checker.C.CheckerContext()
+    context.ir_version = onnx.IR_VERSION
+    context.opset_imports = {"": opset}
+    plain = onnx.NodeProto()
+    plain.CopyFrom(node)
+    plain.domain = ""  # the checker does not know the spelling "ai.onnx"
+    try:
+        checker.check_node(plain, context)
+    except checker.ValidationError as error:
+        return str(error).strip().splitlines()[0]
+    return ""
 
 
 def _require_types(node: onnx.NodeProto, here: Here, schema: defs.OpSchema) -> None:
@@ -112,9 +121,13 @@ def _require_types(node: onnx.NodeProto, here: Here, schema: defs.OpSchema) -> N
     for names, formals in ((node.input, schema.inputs), (node.output, schema.outputs)):
         for index, name in enumerate(names):
             code = here.code(name) if name and formals else None
-            if code is None:
+            if not name or not formals:
                 continue
             formal = formals[min(index, len(formals) - 1)]
+            if code is None:
+                if (other := here.other(name)) and not any(kind.startswith(f"{other}(") for kind in formal.types):
+                    raise NoFormError(f"{name!r} is no tensor, which it does not take there")
+                continue
             kind = f"tensor({TensorProto.DataType.Name(code).lower()})"
             if formal.types and kind not in formal.types:
                 raise NoFormError(f"{name!r} has the type {kind[7:-1]}, which it does not take there")

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from folding.conversion.adapters.node import NoFormError, attribute, connect, drop, given, label, leave, put, take, text
 from folding.conversion.here import dtype_of
+from folding.graph.node import bodies
 
 if TYPE_CHECKING:
     from folding.conversion.adapters.node import Adapter, Table
@@ -93,7 +94,14 @@ def _clip_down(node: onnx.NodeProto, here: Here) -> list[onnx.NodeProto] | None:
     return [*made, node]
 
 
+def _no_mask(node: onnx.NodeProto, here: Here) -> None:
+    """Before opset 12 the mask is unspecified where nothing is dropped; before 10 it has the data's type."""
+    if len(node.output) > 1 and node.output[1] and here.is_read(node.output[1]):
+        raise NoFormError("its mask is read, which meant something else")
+
+
 def _dropout_up(node: onnx.NodeProto, here: Here) -> None:
+    _no_mask(node, here)
     ratio = take(node, "ratio")
     if ratio is not None:
         connect(node, 1, here.constant(np.asarray(ratio, np.float32), f"{label(node)}.ratio"))
@@ -101,6 +109,7 @@ def _dropout_up(node: onnx.NodeProto, here: Here) -> None:
 
 def _dropout_down(node: onnx.NodeProto, here: Here) -> None:
     """What is left of it is a copy of its input; in training mode it is random, which has no older form."""
+    _no_mask(node, here)
     training = here.array(given(node, 2)) if given(node, 2) else np.zeros(1)
     if training is None or training.any():
         raise NoFormError("it is in training mode, or that is computed")
@@ -112,11 +121,8 @@ def _dropout_down(node: onnx.NodeProto, here: Here) -> None:
 
 
 def _untyped_mask(node: onnx.NodeProto, here: Here) -> None:
-    """The mask has the data's type before opset 10, and is of truth values from then on."""
-    if len(node.output) > 1 and node.output[1]:
-        if here.is_read(node.output[1]):
-            raise NoFormError("its mask is read, which had another type")
-        del node.output[1:]
+    _no_mask(node, here)
+    del node.output[1:]
 
 
 def _is_test(node: onnx.NodeProto, here: Here) -> None:
@@ -218,6 +224,16 @@ def _sequence_down(node: onnx.NodeProto, here: Here) -> None:
         put(node, "output_sequence", 1)
 
 
+def _no_results(kind: str, words: str) -> Adapter:
+    """Refuse bodies whose results are no tensors, which came later."""
+
+    def adapt(node: onnx.NodeProto, here: Here) -> None:
+        if any(value.type.WhichOneof("value") == kind for body in bodies(node) for value in body.output):
+            raise NoFormError(f"its results are {words}")
+
+    return adapt
+
+
 UP: Table = {
     ("Clip", 11): _clip_up,
     ("Clip", 6): _dropping("consumed_inputs"),
@@ -253,4 +269,6 @@ DOWN: Table = {
     ("ScatterND", 18): _refusing("reduction", "max", "min"),
     **{(op, 7): _sequence_down for op in ("GRU", "LSTM", "RNN")},
     ("GRU", 3): _setting(direction="forward"),
+    **{(op, 13): _no_results("sequence_type", "sequences") for op in ("If", "Loop")},
+    **{(op, 16): _no_results("optional_type", "optional") for op in ("If", "Loop")},
 }

@@ -15,6 +15,7 @@ from onnx import TensorProto, defs, helper
 
 from folding.conversion.adapters.node import NoFormError, attribute, given, label, text
 from folding.conversion.here import dtype_of
+from folding.graph.node import bodies
 
 if TYPE_CHECKING:
     from folding.conversion.adapters.node import Adapter
@@ -200,21 +201,34 @@ def _inlined(
 ) -> list[onnx.NodeProto]:
     """The body of a function with the names and attributes of the call."""
     names = {name: given(node, index) for index, name in enumerate(function.input)}
-    outputs = dict(zip(function.output, node.output, strict=False))
-    names |= {name: output for name, output in outputs.items() if output}
+    names |= {name: output for name, output in zip(function.output, node.output, strict=False) if output}
     made = []
     for proto in function.node:
         one = onnx.NodeProto()
         one.CopyFrom(proto)
-        one.name = here.fresh(f"{label(node)}.{proto.op_type.lower()}")
-        for field in (one.input, one.output):
-            for index, name in enumerate(field):
-                if name and name not in names:
-                    names[name] = here.fresh(f"{label(node)}.{name}")
-                field[index] = names.get(name, "")
+        _rename(one, names, label(node), here)
         _settle_attributes(one, schema, node)
         made.append(one)
     return made
+
+
+def _rename(node: onnx.NodeProto, names: dict[str, str], wish: str, here: Here) -> None:
+    """Give the values and operators of a function's body new names, also in graphs nested in it."""
+    node.name = here.fresh(f"{wish}.{node.op_type.lower()}")
+    for field in (node.input, node.output):
+        for index, name in enumerate(field):
+            if name and name not in names:
+                names[name] = here.fresh(f"{wish}.{name}")
+            field[index] = names.get(name, "")
+    for graph in bodies(node):
+        inner = dict(names)
+        for value in (*graph.input, *graph.initializer):
+            inner[value.name] = value.name = here.fresh(f"{wish}.{value.name}")
+        for nested in graph.node:
+            _rename(nested, inner, wish, here)
+        for value in graph.output:
+            value.name = inner.get(value.name, value.name)
+        del graph.value_info[:]
 
 
 def _settle_attributes(one: onnx.NodeProto, schema: defs.OpSchema, call: onnx.NodeProto) -> None:

@@ -62,13 +62,21 @@ class Ready:
             from folding.cleaning.driver import clean
 
             self.changes += clean(graph, self._blocked, keeps=options.keeps)
+        fused = len(self.changes)
+        if options.fold_norms:
+            from folding.planning.norms import fold_norms
+
+            self.changes += fold_norms(graph, options, self._blocked)
         if options.fuse:
             from folding.fusing.fuse import fuse
 
-            fused = fuse(graph, self.target, self._blocked, options.keeps)
-            self.changes += fused
-            if fused and options.clean:
-                self.changes += clean(graph, self._blocked, keeps=options.keeps)
+            self.changes += fuse(graph, self.target, self._blocked, options.keeps)
+        if self.target is not None:
+            from folding.fusing.forms import write_out
+
+            self.changes += write_out(graph, self.target, self._blocked, options.keeps)
+        if len(self.changes) > fused and options.clean:
+            self.changes += clean(graph, self._blocked, keeps=options.keeps)
 
     def finish(self, graph: Graph) -> None:
         """Write the shapes that are known, and the IR version that the target takes, into the model."""
@@ -80,7 +88,9 @@ class Ready:
         """What the target refuses, leaves to the CPU or runs in parts."""
         if self.target is None:
             return ()
-        return ()
+        from folding.readiness.check import check
+
+        return check(graph, self.target)
 
     def _opset(self, file: OnnxFile) -> int | None:
         """The version of the standard operators to convert to, None for the model's own."""

@@ -30,10 +30,13 @@ VALUES = (
 
 
 def write_back(graph: Graph) -> None:
-    """Update the message: operators, initializers with their payloads, and facts about removed names."""
+    """Update the message: operators, initializers with their payloads, and facts about removed names.
+
+    It may be called again after further changes.
+    """
     # Bodies before the operators that hold them: protobuf copies an operator together with its bodies.
     for scope in reversed(graph.scopes):
-        if scope.restructured:
+        if scope.restructured or (scope.is_function and scope.weights):  # without the constants of an earlier call
             nodes = [node.proto for node in scope.nodes if not node.removed]
             replace(scope.proto.node, nodes)
         if scope.is_function:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     _Planning = Callable[[Site], Plan | object]
 
+ROUNDS = 8  # of folding and cleaning; each makes the graph smaller, and most need one
 ONE_BY_ONE = 16  # unrepresentable sites, after which more than one site of a constant is refused at once
 
 
@@ -92,11 +93,19 @@ def fold_graph(
         if inlined:
             graph = indexed(file, freeze_initializers=options.freeze_initializers)
             notes = [f"functions were inlined, which their normalizations needed to fold: {', '.join(inlined)}"]
+    ready.tidy(graph)
     run = _Run(graph, options, blocked)
     run.notes += notes
     if any(node.op in OPERATORS for node in graph.nodes()):
         run.everything(progress)
-    ready.after(graph)
+    for _ in range(ROUNDS):
+        if not ready.after(graph):
+            break
+        again = _Run(graph, options, blocked)
+        again.everything(None)
+        if not again.changed:
+            break
+        run.join(again)
     changed = run.changed or bool(ready.changes)
     if changed:
         write_back(graph)
@@ -177,6 +186,16 @@ class _Run:
             absorbing = tuple(operators.get(label, "") for label in present)
             self.ended[key] = replace(end, absorbed_by=present, operators=end.operators + absorbing)
         self._add_notes()
+
+    def join(self, later: _Run) -> None:
+        """Take over what a later run on the same graph changed."""
+        self.changed |= later.changed
+        folded = {key: end for key, end in later.ended.items() if end.status != "kept"}
+        known = {key for key, end in self.ended.items() if end.status != "kept"}
+        self.ended.update({key: end for key, end in folded.items() if key in self.ended.keys() - known})
+        self.others.update({key: end.node for key, end in folded.items() if key not in self.ended} | later.others)
+        self.clamping |= later.clamping
+        self.notes += [note for note in later.notes if note not in self.notes]
 
     def _evaluate(self, nodes: list[Node]) -> None:
         """Replace normalizations of constants by what they compute."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from folding.graph import shapes
 from folding.graph.values import indexed
+from folding.graph.writeback import write_back
 from folding.targets.model import load
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ class Ready:
         """The options with what the target implies, as far as they leave it open."""
         if self.target is None:
             return options
-        clamp = self.target.clamp if options.clamp == "auto" else options.clamp
-        return replace(options, clean=True, fuse=True, clamp=clamp)
+        pays = options.clamp == "auto" and self.target.clamp == "always"
+        return replace(options, clean=True, fuse=True, clamp="always" if pays else options.clamp)
 
     def before(self, file: OnnxFile) -> None:
         """Change what the model declares: shapes, functions, training leftovers, opset."""
@@ -55,13 +56,29 @@ class Ready:
 
             self.changes += conversion.convert(file, opset)
 
-    def after(self, graph: Graph) -> None:
-        """Clean the folded graph and write its idioms as operators."""
-        options = self.options
-        if options.clean:
-            from folding.cleaning.driver import clean
+    def tidy(self, graph: Graph) -> None:
+        """Clean before the fold, but for what gives a value two readers, which no map passes."""
+        if self.options.clean:
+            self._clean(graph, {"clean:equal", "clean:equal-constants"})
 
-            self.changes += clean(graph, self._blocked, keeps=options.keeps)
+    def _infer(self, graph: Graph) -> None:
+        """Record what is known of shapes now; inference reads the message, so that is brought up to date."""
+        write_back(graph)
+        shapes.infer(graph)
+
+    def _clean(self, graph: Graph, spared: Collection[str] = ()) -> None:
+        from folding.cleaning.driver import clean
+
+        self._infer(graph)
+        self.changes += clean(graph, {*self._blocked, *spared}, keeps=self.options.keeps)
+
+    def after(self, graph: Graph) -> bool:
+        """Clean the folded graph and write its idioms as operators; return whether anything changed."""
+        options, before = self.options, len(self.changes)
+        if options.clean:
+            self._clean(graph)
+        elif options.fuse or options.fold_norms:
+            self._infer(graph)
         fused = len(self.changes)
         if options.fold_norms:
             from folding.planning.norms import fold_norms
@@ -76,7 +93,8 @@ class Ready:
 
             self.changes += write_out(graph, self.target, self._blocked, options.keeps)
         if len(self.changes) > fused and options.clean:
-            self.changes += clean(graph, self._blocked, keeps=options.keeps)
+            self._clean(graph)
+        return len(self.changes) > before
 
     def finish(self, graph: Graph) -> None:
         """Write the shapes that are known, and the IR version that the target takes, into the model."""

@@ -67,9 +67,10 @@ def _write_constants(scope: Scope) -> None:
 
 def _write_initializers(scope: Scope) -> None:
     """Replace old initializers by new ones of the same name; remove unread ones with their graph inputs."""
-    gone = (scope.dropped | set(scope.weights)) & (scope.initializers.keys() | scope.sparse.keys())
-    if not gone and not scope.weights:
+    if not scope.dropped and not scope.weights:
         return
+    known = {tensor.name for tensor in scope.proto.initializer}  # with those of an earlier call
+    gone = (scope.dropped | set(scope.weights)) & (known | scope.sparse.keys())
     if gone & scope.sparse.keys():
         replace(scope.proto.sparse_initializer, [s for name, s in scope.sparse.items() if name not in gone])
     old_ir = scope.parent is None and scope.graph.model.ir_version < FIRST_IR_WITH_DEFAULTS

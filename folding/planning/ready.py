@@ -71,6 +71,7 @@ class Ready:
 
         self._infer(graph)
         self.changes += clean(graph, {*self._blocked, *spared}, keeps=self.options.keeps)
+        write_back(graph)
 
     def after(self, graph: Graph) -> bool:
         """Clean the folded graph and write its idioms as operators; return whether anything changed."""

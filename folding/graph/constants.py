@@ -221,7 +221,9 @@ def of_tensor(scope: Scope, tensor: onnx.TensorProto) -> Weight | Array:
     if payload is None:
         return _inline(tensor)
     require(dtype_of(tensor.data_type) is not None, "not-float", f"{tensor.name!r} has the type {tensor.data_type}")
-    assert isinstance(payload, Span), "folds attach their payloads at the very end"  # noqa: S101
+    if isinstance(payload, Weight):  # of an index before this one
+        return payload if payload.dtype in FLOAT_TYPES else array_of(payload)
+    assert isinstance(payload, Span)  # noqa: S101  there is no other kind
     dtype, shape = helper.tensor_dtype_to_np_dtype(tensor.data_type), tuple(tensor.dims)
     plain = payload.field in {RAW_FIELD, EXTERNAL_FIELD} or PLAIN_FIELDS.get(payload.field) == dtype
     if plain and dtype in FLOAT_TYPES:

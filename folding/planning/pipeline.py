@@ -84,6 +84,7 @@ def fold_graph(
     graph = indexed(file, freeze_initializers=options.freeze_initializers)
     options.require_matches(node.label for node in graph.nodes())
     notes = []
+    ready.tidy(graph)
     if graph.model.functions:
         staying = [node for node in graph.nodes() if options.keeps(node.label)]
         kept = {name for node in staying for name in (node.scope.prefix[:-1], node.proto.op_type)}
@@ -92,8 +93,8 @@ def fold_graph(
         file.model, inlined = inline_where_needed(file.model, kept, partial(_fold_variant, file, options, blocked))
         if inlined:
             graph = indexed(file, freeze_initializers=options.freeze_initializers)
+            ready.tidy(graph)
             notes = [f"functions were inlined, which their normalizations needed to fold: {', '.join(inlined)}"]
-    ready.tidy(graph)
     run = _Run(graph, options, blocked)
     run.notes += notes
     if any(node.op in OPERATORS for node in graph.nodes()):

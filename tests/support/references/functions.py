@@ -15,7 +15,21 @@ def _softmax(_: int, a: dict[str, Any], x: Any) -> Any:
     return powers / powers.sum(axis=a["axis"], keepdims=True)
 
 
+def _gelu(_: int, a: dict[str, Any], x: Any) -> Any:
+    if a.get("approximate") in ("tanh", b"tanh"):
+        return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return 0.5 * x * (1 + _erf(x / math.sqrt(2)))
+
+
+def _sigmoid(x: Any) -> Any:
+    return 0.5 * (1 + np.tanh(x / 2))
+
+
 OPERATORS: dict[str, Any] = {
+    "Gelu": _gelu,
+    "HardSwish": lambda _, a, x: x * np.clip(x / 6 + 0.5, 0, 1),
+    "Mish": lambda _, a, x: x * np.tanh(np.logaddexp(0, x)),
+    "Swish": lambda _, a, x: x * _sigmoid(a.get("alpha", 1.0) * x),
     "Erf": lambda _, a, x: _erf(x),
     "Tanh": lambda _, a, x: np.tanh(x),
     "Log": lambda _, a, x: np.log(x),

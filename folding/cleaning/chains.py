@@ -1,6 +1,7 @@
 """Two operators of a kind in a row that are one, or none.
 
-1. Reshape, Flatten, Squeeze, Unsqueeze: the last one alone, as a Reshape if need be; none if the shape is as before.
+1. Reshape, Flatten, Squeeze, Unsqueeze, and Transpose of axes of length 1: the last one alone, as a Reshape if need be;
+   none if the shape is as before.
 2. Transpose of Transpose: ``y[i] = x[first[second[i]]]``, or none.
 3. Cast of Cast: the last one alone if the first loses nothing; none if the type is as before.
 4. Clip and Relu within each other's bounds: the narrower one alone. Not of Not, Neg of Neg: none.
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from folding.cleaning.arithmetic import COMPUTED_SINCE, COPY, set_target, target_of
-from folding.cleaning.work import same_shape, shape_of
+from folding.cleaning.work import moves_nothing, permutation, same_shape, shape_of
 from folding.graph import surgery
 from folding.graph.evaluation import dtype_of_cast
 from folding.graph.weights import Weight, holds
@@ -57,7 +58,7 @@ def _skip(node: Node, maker: Node, work: Work) -> bool:
 def reshapes(node: Node, work: Work) -> bool:
     """Case 1."""
     maker, scope = _before(node, work), node.scope
-    if maker is None or maker.op not in RESHAPING:
+    if maker is None or not _is_reshaping(maker) or not _is_reshaping(node):
         return False
     origin = maker.inputs[0]
     if same_shape(scope, origin, node.output):
@@ -74,6 +75,11 @@ def reshapes(node: Node, work: Work) -> bool:
     if node.integers(1) != target:
         set_target(node, target)
     return True
+
+
+def _is_reshaping(node: Node) -> bool:
+    """Whether an operator changes the shape alone, and leaves the elements in their order."""
+    return node.op in RESHAPING or (node.op == "Transpose" and moves_nothing(node))
 
 
 def _target(node: Node, source: Shape, middle: Shape | None) -> list[int] | None:
@@ -100,7 +106,7 @@ def transposes(node: Node, work: Work) -> bool:
     maker = _before(node, work)
     if maker is None or maker.op != "Transpose":
         return False
-    first, second = (one.attribute("perm") for one in (maker, node))
+    first, second = permutation(maker), permutation(node)
     if first is None or second is None or len(first) != len(second):
         return False
     perm = [first[axis] for axis in second]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from folding.cleaning.work import same_shape, settled, shape_of
+from folding.cleaning.work import moves_nothing, permutation, same_shape, settled, shape_of
 from folding.graph.evaluation import dtype_of_cast
 from folding.graph.selecting import slices
 from folding.graph.sites import in_training_mode
@@ -68,11 +68,11 @@ def _split(node: Node) -> int | None:
 
 
 def _transpose(node: Node) -> int | None:
-    perm = node.attribute("perm")
-    if perm is None:
-        shape = shape_of(node.scope, node.inputs[0])
-        return 0 if shape is not None and len(shape) < 2 else None
-    return 0 if list(perm) == list(range(len(perm))) else None
+    """It keeps the order, also where it moves axes of length 1 and the shape is as before."""
+    perm = permutation(node)
+    if perm is not None and perm == sorted(perm):
+        return 0
+    return 0 if moves_nothing(node) and same_shape(node.scope, node.inputs[0], node.output) else None
 
 
 def _pad(node: Node) -> int | None:

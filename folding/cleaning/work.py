@@ -134,3 +134,20 @@ def same_shape(scope: Scope, one: str, other: str) -> bool:
     """Whether two values certainly have the same shape: equal numbers, or equal names of open lengths."""
     first, second = shape_of(scope, one), shape_of(scope, other)
     return first is not None and first == second and None not in first
+
+
+def permutation(node: Node) -> list[int] | None:
+    """The axes of a Transpose in their new order; None if they are unknown."""
+    perm, shape = node.attribute("perm"), shape_of(node.scope, node.inputs[0])
+    if perm is None:
+        return None if shape is None else list(range(len(shape)))[::-1]
+    return list(perm) if shape is None or sorted(perm) == list(range(len(shape))) else None
+
+
+def moves_nothing(node: Node) -> bool:
+    """Whether a Transpose leaves the elements in their order, since it moves axes of length 1 alone: a Reshape."""
+    perm, shape = permutation(node), shape_of(node.scope, node.inputs[0])
+    if perm is None:
+        return False
+    moved = [axis for axis in perm if shape is None or shape[axis] != 1]
+    return moved == sorted(moved)

@@ -1,0 +1,172 @@
+"""``python -m benchmarks.cleaning FILES...``: how many operators onnxslim, onnxsim, ONNX Runtime and bnfold leave.
+
+Prints a Markdown table. Operators in bodies and functions count, Constants too. Behind a count, "!" says that the
+result's outputs differ from the original's by more than `TOLERANCE` of the largest value, "?" that they could not be
+compared. ``--python`` is the interpreter of an environment with onnxslim and onnxsim. ONNX Runtime's graphs have fused
+operators of its own domain, at "extended"; they are shown for comparison, and are no files for other runtimes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import helper
+
+from folding import onnxfile
+from folding.cleaning.driver import clean
+from folding.graph import shapes
+from folding.graph.functions import count_nodes
+from folding.graph.writeback import write_back
+from folding.options import Options
+from folding.planning.pipeline import fold_graph
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    Feeds = Mapping[str, NDArray[np.generic]]
+
+TOLERANCE = 1e-3  # relative; folding and fusing change roundings, a wrong result is off by far more
+BATCH, LENGTH = 2, 64  # of open axes, the first one and the others
+TIMEOUT = 900  # seconds of a tool
+TOOLS = {
+    "onnxslim": "import onnx, onnxslim, sys; onnx.save(onnxslim.slim(onnx.load(sys.argv[1])), sys.argv[2])",
+    "onnxsim": "import onnx, onnxsim, sys; onnx.save(onnxsim.simplify(onnx.load(sys.argv[1]))[0], sys.argv[2])",
+}
+LEVELS = {
+    "ONNX Runtime basic": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+}
+
+
+def ours(source: Path, target: Path) -> None:
+    """Fold, then clean, as the pipeline does."""
+    with onnxfile.read(source) as file:
+        folded = fold_graph(file, Options(verify=False), {})
+        if not folded.changed:
+            shapes.infer(folded.graph)
+        clean(folded.graph)
+        write_back(folded.graph)
+        onnxfile.write(file, target)
+
+
+def by_tool(script: str, python: str) -> Callable[[Path, Path], None]:
+    """What a tool makes of a model, in a process of its own."""
+
+    def run(source: Path, target: Path) -> None:
+        command = [python, "-c", script, str(source), str(target)]
+        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=False)
+        if done.returncode:
+            raise RuntimeError(done.stderr.decode(errors="replace").strip().splitlines()[-1])
+
+    return run
+
+
+def by_runtime(level: object) -> Callable[[Path, Path], None]:
+    """ONNX Runtime's own optimized graph."""
+
+    def run(source: Path, target: Path) -> None:
+        options = _options(level)
+        options.optimized_model_filepath = str(target)
+        onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+
+    return run
+
+
+def _options(level: object) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = level
+    return options
+
+
+def feeds(model: onnx.ModelProto) -> Feeds:
+    """Random inputs; integers are small, so that they fit as indices."""
+    random, found = np.random.default_rng(0), {}
+    initialized = {tensor.name for tensor in model.graph.initializer}
+    for value in model.graph.input:
+        if value.name not in initialized:
+            tensor = value.type.tensor_type
+            open_axes = [BATCH, *[LENGTH] * len(tensor.shape.dim)]
+            shape = [d.dim_value if d.dim_value > 0 else open_axes[axis] for axis, d in enumerate(tensor.shape.dim)]
+            dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+            values = random.standard_normal(shape) if dtype.kind == "f" else random.integers(0, 2, shape)
+            found[value.name] = values.astype(dtype)
+    return found
+
+
+def outputs(path: Path, given: Feeds) -> dict[str, NDArray[np.generic]]:
+    """The outputs by name, without ONNX Runtime's own optimizations."""
+    options = _options(onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL)
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_outputs()]
+    return dict(zip(names, session.run(names, dict(given)), strict=True))
+
+
+def verdict(expected: Mapping[str, NDArray[np.generic]] | None, path: Path, given: Feeds) -> str:
+    """An empty string if the outputs are equal, else the mark for the table."""
+    if expected is None:
+        return "?"
+    try:
+        found = outputs(path, given)
+    except Exception:  # noqa: BLE001  whatever the runtime raises for a file that it does not take
+        return "!"
+    for name, value in expected.items():
+        if name not in found or found[name].shape != value.shape or found[name].dtype != value.dtype:
+            return "!"
+        one, other = np.asarray(value, np.float64), np.asarray(found[name], np.float64)
+        bound = TOLERANCE * max(1e-6, float(np.abs(one[np.isfinite(one)]).max(initial=0)))
+        if not np.allclose(one, other, rtol=0, atol=bound, equal_nan=True):
+            return "!"
+    return ""
+
+
+def row(source: Path, makers: Mapping[str, Callable[[Path, Path], None]]) -> list[str]:
+    """The counts of one model, in the order of the table."""
+    model = onnx.load(source, load_external_data=False)
+    given, expected = feeds(model), None
+    try:
+        expected = outputs(source, given)
+    except Exception:  # noqa: BLE001  a model of an opset that the runtime does not have is counted, not run
+        given = {}
+    cells = [source.stem, str(count_nodes(model))]
+    with tempfile.TemporaryDirectory() as folder:
+        for number, make in enumerate(makers.values()):
+            target = Path(folder) / f"{number}.onnx"
+            try:
+                make(source, target)
+            except Exception as error:  # noqa: BLE001  a tool that fails gets a dash
+                print(f"{source.name}: {str(error)[:200]}", file=sys.stderr)
+                cells.append("-")
+                continue
+            count = count_nodes(onnx.load(target, load_external_data=False))
+            cells.append(f"{count}{verdict(expected, target, given)}")
+    return cells
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser("python -m benchmarks.cleaning", description=__doc__, allow_abbrev=False)
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--python", default=sys.executable, help="an interpreter that has onnxslim and onnxsim")
+    options = parser.parse_args(arguments)
+    makers = {name: by_tool(script, options.python) for name, script in TOOLS.items()}
+    makers |= {name: by_runtime(level) for name, level in LEVELS.items()} | {"bnfold": ours}
+    print(f"| {' | '.join(['model', 'original', *makers])} |")
+    print(f"| --- |{' ---: |' * (1 + len(makers))}", flush=True)
+    for file in options.files:
+        print(f"| {' | '.join(row(file, makers))} |", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

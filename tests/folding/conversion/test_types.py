@@ -15,7 +15,7 @@ from tests.folding.conversion.computing import applied, assert_equal
 DOUBLE = """
 <ir_version: 10, opset_import: ["": 17]>
 g (double[2,3] x, bool[1] c) => (double[2,3] y, float[2,3] z, double[2,3] x2)
-<int64[1] n = {3}, double[3] w = {1.5, 2.5, 3.5}, double[2,3] a> {
+<double[3] w = {1.5, 2.5, 3.5}, int64[1] n = {3}, double[2,3] a> {
   a = Mul(x, w)
   k = Constant<value = double[1] {0.25}>()
   f = ConstantOfShape<value = double[1] {2.0}>(n)

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from folding.conversion.dimensions import all_graphs, values_of
 from folding.graph import shapes
+from folding.graph.constants import LISTS
 from folding.graph.index import FIRST_IR_WITH_DEFAULTS
 from folding.graph.node import bodies
 from folding.graph.values import indexed
@@ -204,6 +205,16 @@ class Here:
         node = helper.make_node(op, inputs, [output], name=self.fresh(f"{wish}.{op.lower()}"), **given)
         self.note(output, code if code is not None else self.code(inputs[0]) if inputs else None, shape)
         return node
+
+    def learn(self, node: onnx.NodeProto) -> None:
+        """Note the value of a Constant node that an adapter made."""
+        one = node.attribute[0] if node.op_type == "Constant" and len(node.attribute) == 1 else None
+        if one is None or one.name not in (*LISTS, "value"):
+            return
+        value = helper.get_attribute_value(one)
+        array = numpy_helper.to_array(value) if one.name == "value" else np.asarray(value, LISTS[one.name])
+        self._arrays[node.output[0]] = array
+        self.note(node.output[0], helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
 
     def behind(self, node: onnx.NodeProto, wish: str) -> str:
         """Give a new name to the first output of an operator, whose old name it returns for an operator behind it."""

@@ -30,9 +30,8 @@ TYPES = {
     13: ("UINT2", "INT2"),
     14: ("FLOAT6E2M3", "FLOAT6E3M2"),
 }
-OF_TYPE = {
-    TensorProto.DataType.Value(t): ir for ir, names in TYPES.items() for t in names if t in TensorProto.DataType.keys()
-}  # noqa: SIM118  no mapping
+_KNOWN = dict(TensorProto.DataType.items())  # older packages lack some of them
+OF_TYPE = {_KNOWN[name]: ir for ir, names in TYPES.items() for name in names if name in _KNOWN}
 SPARSE, FUNCTIONS, OPTIONALS, FUNCTION_DEFAULTS, OVERLOADS = 6, 8, 8, 9, 10
 TYPED = frozenset({"to", "dtype", "output_dtype"})  # attributes that name a type
 

@@ -19,7 +19,7 @@ from folding.conversion.adapters import DOWN, UP, NoFormError, expanded
 from folding.conversion.adapters.node import label
 from folding.conversion.dimensions import all_graphs
 from folding.conversion.here import Here, Known
-from folding.conversion.schemas import boundaries, first_version, require_fit, settle
+from folding.conversion.schemas import boundaries, first_version, is_deprecated, require_fit, settle
 from folding.conversion.unread import remove_unread
 from folding.errors import OptionError
 from folding.graph.node import STANDARD_DOMAINS, bodies
@@ -143,7 +143,8 @@ class _Run:
         up = self._opset > version
         while True:
             op = node.op_type
-            if not up and self._opset < first_version(op) and (op, first_version(op)) not in DOWN:
+            missing = self._opset < first_version(op) and (op, first_version(op)) not in DOWN
+            if not up and (missing or is_deprecated(op, self._opset)):
                 return self._expanded(node, here, version)
             crossed = next(iter(boundaries(op, version, self._opset)), None)
             if crossed is None:

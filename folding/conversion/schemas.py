@@ -51,6 +51,12 @@ def _schema(op: str, opset: int) -> defs.OpSchema | None:
         return None
 
 
+def is_deprecated(op: str, opset: int) -> bool:
+    """Whether an operator set still has an operator, but not for new models."""
+    schema = _schema(op, opset)
+    return schema is not None and bool(schema.deprecated)
+
+
 def settle(node: onnx.NodeProto, here: Here, op: str, crossed: int, *, up: bool) -> None:
     """Drop what the schema on the other side does not have, if its absence means the same.
 

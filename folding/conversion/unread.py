@@ -23,7 +23,7 @@ def remove_unread(model: onnx.ModelProto, names: Iterable[str]) -> None:
     waiting = sorted({name for name in names if name})
     if not waiting:
         return
-    uses = Counter(_references(model))
+    uses = Counter(references(model))
     every = [*all_graphs(model.graph)]
     for function in model.functions:
         every += [function, *(g for node in function.node for one in bodies(node) for g in all_graphs(one))]
@@ -65,7 +65,7 @@ def _drop(body: Body, gone: set[str], nodes: set[str], *, with_inputs: bool) -> 
             replace(getattr(body, field), kept)
 
 
-def _references(model: onnx.ModelProto) -> Iterator[str]:
+def references(model: onnx.ModelProto) -> Iterator[str]:
     """Every name that something refers to, as often as it does; also what a training or quantization refers to."""
     graphs = [*all_graphs(model.graph)]
     for info in model.training_info:

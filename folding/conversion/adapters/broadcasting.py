@@ -41,21 +41,29 @@ def _binary_up(node: onnx.NodeProto, here: Here) -> list[onnx.NodeProto] | None:
     return [wider, node]
 
 
-def _binary_down(node: onnx.NodeProto, here: Here) -> None:
+def _binary_down(node: onnx.NodeProto, here: Here) -> list[onnx.NodeProto] | None:
+    """The second operand loses its axes of length 1 in front and behind: ``add(a, squeeze(b))`` along `axis`."""
     one, two = here.shape(given(node, 0)), here.shape(given(node, 1))
     if one is None or two is None:
         raise NoFormError(NOT_BOUND)
     if _same(one, two):
-        return
-    if all(n == 1 for n in two) and len(two) <= len(one):
+        return None
+    kept = [axis for axis, n in enumerate(two) if n != 1]
+    if not kept and len(two) <= len(one):
         put(node, "broadcast", 1)
-        return
-    core = two
-    while core and core[0] == 1:
-        core = core[1:]
-    if len(core) != len(two) or not _same(one[len(one) - len(two) :], two):
+        return None
+    first, last = (kept[0], kept[-1] + 1) if kept else (0, 0)
+    core, axis = two[first:last], len(one) - len(two) + first
+    if axis < 0 or not _same(one[axis : axis + len(core)], core):
         raise NoFormError("its operands broadcast as opset 7 lets them")
     put(node, "broadcast", 1)
+    put(node, "axis", axis)
+    if len(core) == len(two):
+        return None
+    axes = [*range(first), *range(last, len(two))]
+    flat = here.new("Squeeze", [given(node, 1)], f"{label(node)}.operand", core, axes=axes)
+    connect(node, 1, flat.output[0])
+    return [flat, node]
 
 
 def _same(one: Shape, two: Shape) -> bool:

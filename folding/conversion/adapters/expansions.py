@@ -14,11 +14,12 @@ import onnx
 from onnx import TensorProto, defs, helper
 
 from folding.conversion.adapters.node import NoFormError, attribute, given, label, text
+from folding.conversion.bodies import Renaming, copied
 from folding.conversion.here import dtype_of
-from folding.graph.node import bodies
 
 if TYPE_CHECKING:
-    from folding.conversion.adapters.node import Adapter
+    from collections.abc import Callable
+
     from folding.conversion.here import Here
 
 TANH_CUBIC = 0.044715  # of the tanh approximation of Gelu (operator Gelu, opset 20)
@@ -59,7 +60,7 @@ class _Chain:
         return [*self.made[:-1], final]
 
 
-def _gelu(node: onnx.NodeProto, here: Here) -> list[onnx.NodeProto]:
+def _gelu(node: onnx.NodeProto, here: Here, opset: int) -> list[onnx.NodeProto]:
     """``x * (1 + erf(x / sqrt 2)) / 2``, or its approximation by tanh, as PyTorch writes them."""
     x, half, one = given(node, 0), _like(node, here, 0.5, "half"), _like(node, here, 1.0, "one")
     chain = _Chain(node, here)
@@ -74,21 +75,21 @@ def _gelu(node: onnx.NodeProto, here: Here) -> list[onnx.NodeProto]:
     return chain.replaced()
 
 
-def _hard_swish(node: onnx.NodeProto, here: Here) -> list[onnx.NodeProto]:
+def _hard_swish(node: onnx.NodeProto, here: Here, opset: int) -> list[onnx.NodeProto]:
     """``x * hardsigmoid(x)`` with the slope 1/6."""
     chain = _Chain(node, here)
     chain.add("Mul", given(node, 0), chain.add("HardSigmoid", given(node, 0), alpha=1 / 6, beta=0.5))
     return chain.replaced()
 
 
-def _mish(node: onnx.NodeProto, here: Here) -> list[onnx.NodeProto]:
+def _mish(node: onnx.NodeProto, here: Here, opset: int) -> list[onnx.NodeProto]:
     """``x * tanh(softplus(x))``."""
     chain = _Chain(node, here)
     chain.add("Mul", given(node, 0), chain.add("Tanh", chain.add("Softplus", given(node, 0))))
     return chain.replaced()
 
 
-def _swish(node: onnx.NodeProto, here: Here) -> list[onnx.NodeProto]:
+def _swish(node: onnx.NodeProto, here: Here, opset: int) -> list[onnx.NodeProto]:
     """``x * sigmoid(alpha * x)``."""
     chain, x, alpha = _Chain(node, here), given(node, 0), attribute(node, "alpha", 1.0)
     scaled = x if alpha == 1 else chain.add("Mul", x, _like(node, here, alpha, "alpha"))
@@ -96,38 +97,69 @@ def _swish(node: onnx.NodeProto, here: Here) -> list[onnx.NodeProto]:
     return chain.replaced()
 
 
-def _layer_normalization(node: onnx.NodeProto, here: Here) -> list[onnx.NodeProto]:
+class _Normalization(_Chain):
+    """The operators of a normalization over the last axes, which compute in `stash_type`."""
+
+    def __init__(self, node: onnx.NodeProto, here: Here, opset: int) -> None:
+        super().__init__(node, here)
+        self._opset = opset
+        self.code, self.stash = here.code(given(node, 0)), attribute(node, "stash_type", TensorProto.FLOAT)
+        axis, rank = attribute(node, "axis", -1), here.rank(given(node, 0))
+        dtype = dtype_of(self.stash)
+        if self.code is None or dtype is None or (axis >= 0 and rank is None):
+            raise NoFormError("the type or the rank of its input is unknown")
+        self._dtype = dtype
+        self._axes = list(range(axis if axis < 0 else axis - (rank or 0), 0))
+        self.x = given(node, 0) if self.code == self.stash else self.add("Cast", given(node, 0), to=self.stash)
+        here.note(self.x, self.stash, here.shape(given(node, 0)))
+
+    def stored(self, value: Any, wish: str) -> str:
+        """A constant of the type in which it computes."""
+        return self.here.constant(np.asarray(value, self._dtype), f"{label(self.node)}.{wish}")
+
+    def mean(self, x: str) -> str:
+        """The mean over the axes, which are an input of ReduceMean from opset 18 on."""
+        if self._opset < 18:
+            return self.add("ReduceMean", x, axes=self._axes, keepdims=1)
+        axes = self.here.constant(np.asarray(self._axes, np.int64), f"{label(self.node)}.axes")
+        return self.add("ReduceMean", x, axes, keepdims=1)
+
+    def spread(self, x: str) -> str:
+        """``sqrt(mean(x^2) + epsilon)``."""
+        square = self.mean(self.add("Pow", x, self.stored(2, "two")))
+        epsilon = self.stored(attribute(self.node, "epsilon", 1e-5), "epsilon")
+        return self.add("Sqrt", self.add("Add", square, epsilon))
+
+    def cast_back(self, x: str) -> str:
+        """The value in the type of the input."""
+        if self.code == self.stash:
+            return x
+        result = self.add("Cast", x, to=self.code)
+        self.here.note(result, self.code, self.here.shape(given(self.node, 0)))
+        return result
+
+
+def _layer_normalization(node: onnx.NodeProto, here: Here, opset: int) -> list[onnx.NodeProto]:
     """``(x - mean) / sqrt(mean((x - mean)^2) + epsilon) * scale + bias``, as PyTorch writes it.
 
     Not the function of the standard, ``mean(x^2) - mean^2``, which loses digits where the mean is large.
     """
-    code, stash = here.code(given(node, 0)), attribute(node, "stash_type", TensorProto.FLOAT)
-    axis, rank = attribute(node, "axis", -1), here.rank(given(node, 0))
-    if axis >= 0 and rank is None:
-        raise NoFormError("the rank of its input is unknown")
-    axes = list(range(axis if axis < 0 else axis - (rank or 0), 0))
-    chain = _Chain(node, here)
-    x = given(node, 0) if code in (stash, None) else chain.add("Cast", given(node, 0), to=stash, code=stash)
-    dtype = dtype_of(stash if code is not None else None) or np.dtype(np.float32)
-    if code is None:
-        raise NoFormError("the type of its input is unknown")
-
-    def stored(value: Any, wish: str) -> str:
-        return here.constant(np.asarray(value, dtype), f"{label(node)}.{wish}")
-
-    mean = chain.add("ReduceMean", x, axes=axes, keepdims=1)
-    centered = chain.add("Sub", x, mean)
-    squared = chain.add("Pow", centered, stored(2, "two"))
-    variance = chain.add("ReduceMean", squared, axes=axes, keepdims=1)
-    spread = chain.add("Sqrt", chain.add("Add", variance, stored(attribute(node, "epsilon", 1e-5), "epsilon")))
-    result = chain.add("Div", centered, spread)
+    chain = _Normalization(node, here, opset)
+    mean = chain.mean(chain.x)
+    centered = chain.add("Sub", chain.x, mean)
+    spread = chain.spread(centered)
+    result = chain.add("Mul", chain.cast_back(chain.add("Div", centered, spread)), given(node, 1))
     extra = _statistics(node, here, mean, spread)
-    if code != stash:
-        result = chain.add("Cast", result, to=code, code=code)
-    result = chain.add("Mul", result, given(node, 1))
     if given(node, 2):
         chain.add("Add", result, given(node, 2))
     return [*chain.replaced(), *extra]
+
+
+def _rms_normalization(node: onnx.NodeProto, here: Here, opset: int) -> list[onnx.NodeProto]:
+    """``x / sqrt(mean(x^2) + epsilon) * scale``."""
+    chain = _Normalization(node, here, opset)
+    chain.add("Mul", chain.cast_back(chain.add("Div", chain.x, chain.spread(chain.x))), given(node, 1))
+    return chain.replaced()
 
 
 def _statistics(node: onnx.NodeProto, here: Here, mean: str, spread: str) -> list[onnx.NodeProto]:
@@ -141,7 +173,7 @@ def _statistics(node: onnx.NodeProto, here: Here, mean: str, spread: str) -> lis
     return made
 
 
-def _cast_like(node: onnx.NodeProto, here: Here) -> list[onnx.NodeProto]:
+def _cast_like(node: onnx.NodeProto, here: Here, opset: int) -> list[onnx.NodeProto]:
     """A Cast to the type of the second input."""
     code = here.code(given(node, 1))
     if code is None:
@@ -151,12 +183,13 @@ def _cast_like(node: onnx.NodeProto, here: Here) -> list[onnx.NodeProto]:
     return chain.replaced()
 
 
-WRITTEN: dict[str, Adapter] = {
+WRITTEN: dict[str, Callable[[onnx.NodeProto, Here, int], list[onnx.NodeProto]]] = {
     "Gelu": _gelu,
     "HardSwish": _hard_swish,
     "Mish": _mish,
     "Swish": _swish,
     "LayerNormalization": _layer_normalization,
+    "RMSNormalization": _rms_normalization,
     "CastLike": _cast_like,
 }
 
@@ -167,7 +200,7 @@ WRITTEN: dict[str, Adapter] = {
 def expanded(node: onnx.NodeProto, here: Here, opset: int) -> list[onnx.NodeProto] | None:
     """The operators of `opset` that an operator stands for; None if the standard does not define it by others."""
     if node.op_type in WRITTEN:
-        return WRITTEN[node.op_type](node, here)
+        return WRITTEN[node.op_type](node, here, opset)
     schema: Any = defs.get_schema(node.op_type, opset, "")  # its stubs lack the functions
     function = _function(schema, node, here, opset)
     return None if function is None else _inlined(function, schema, node, here)
@@ -202,48 +235,9 @@ def _inlined(
     """The body of a function with the names and attributes of the call."""
     names = {name: given(node, index) for index, name in enumerate(function.input)}
     names |= {name: output for name, output in zip(function.output, node.output, strict=False) if output}
-    made = []
-    for proto in function.node:
-        one = onnx.NodeProto()
-        one.CopyFrom(proto)
-        _rename(one, names, label(node), here)
-        _settle_attributes(one, schema, node)
-        made.append(one)
+    attributes = {name: a.default_value for name, a in schema.attributes.items() if a.default_value.type}
+    attributes |= {a.name: a for a in node.attribute}
+    made = copied(function.node, Renaming(names, attributes, label(node), here.fresh))
+    for one in made:
+        here.learn(one)
     return made
-
-
-def _rename(node: onnx.NodeProto, names: dict[str, str], wish: str, here: Here) -> None:
-    """Give the values and operators of a function's body new names, also in graphs nested in it."""
-    node.name = here.fresh(f"{wish}.{node.op_type.lower()}")
-    for field in (node.input, node.output):
-        for index, name in enumerate(field):
-            if name and name not in names:
-                names[name] = here.fresh(f"{wish}.{name}")
-            field[index] = names.get(name, "")
-    for graph in bodies(node):
-        inner = dict(names)
-        for value in (*graph.input, *graph.initializer):
-            inner[value.name] = value.name = here.fresh(f"{wish}.{value.name}")
-        for nested in graph.node:
-            _rename(nested, inner, wish, here)
-        for value in graph.output:
-            value.name = inner.get(value.name, value.name)
-        del graph.value_info[:]
-
-
-def _settle_attributes(one: onnx.NodeProto, schema: defs.OpSchema, call: onnx.NodeProto) -> None:
-    """Give attributes that refer to one of the call its value, or its default; without either it goes."""
-    given_ = {a.name: a for a in call.attribute}
-    for index in reversed(range(len(one.attribute))):
-        proto = one.attribute[index]
-        if not proto.ref_attr_name:
-            continue
-        name, reference = proto.name, proto.ref_attr_name
-        found = given_.get(reference)
-        if found is None and reference in schema.attributes and schema.attributes[reference].default_value.type:
-            found = schema.attributes[reference].default_value
-        if found is None:
-            del one.attribute[index]
-            continue
-        proto.CopyFrom(found)
-        proto.name = name

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from folding.conversion.adapters.node import NoFormError, attribute, connect, drop, given, label, put, take
-from folding.conversion.here import dtype_of
 
 if TYPE_CHECKING:
     import onnx
@@ -77,30 +76,6 @@ def _group_up(node: onnx.NodeProto, here: Here) -> list[onnx.NodeProto]:
     return [*made, node]
 
 
-def _group_down(node: onnx.NodeProto, here: Here) -> list[onnx.NodeProto] | None:
-    """``scale * normalized(x) + bias`` where the scale is not one number per group."""
-    groups, channels, rank = attribute(node, "num_groups"), here.length(given(node, 0), 1), here.rank(given(node, 0))
-    code, stash = here.code(given(node, 0)), take(node, "stash_type", 1)
-    if channels is None or rank is None or code is None:
-        raise NoFormError("the shape or the type of its input is unknown")
-    if code not in (1, stash):
-        raise NoFormError("it computes in another type than its input's (stash_type)")
-    if channels == groups:
-        return None
-    dtype = dtype_of(code)
-    wish, final = label(node), here.behind(node, "normalized")
-    made = [node]
-    for index, (op, name, neutral) in enumerate((("Mul", "scale", 1), ("Add", "bias", 0)), 1):
-        sizes = here.constant(np.asarray([channels, *(1,) * (rank - 2)], np.int64), f"{wish}.sizes")
-        shape = (channels, *(1,) * (rank - 2))
-        wide = here.new("Reshape", [given(node, index), sizes], f"{wish}.{name}", shape)
-        connect(node, index, here.constant(np.full(groups, neutral, dtype), f"{wish}.no_{name}"))
-        source = made[-1].output[0]
-        made += [wide, here.new(op, [source, wide.output[0]], f"{wish}.{op.lower()}", here.shape(final))]
-    made[-1].output[0] = final
-    return made
-
-
 UP: Table = {
     ("BatchNormalization", 6): _consumed_up,
     ("BatchNormalization", 7): _is_test_up,
@@ -112,5 +87,4 @@ DOWN: Table = {
     ("BatchNormalization", 6): _consumed_down,
     ("BatchNormalization", 7): _is_test_down,
     ("BatchNormalization", 14): _mode_down,
-    ("GroupNormalization", 21): _group_down,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from folding.conversion.adapters.node import NoFormError, attribute, given, text
+from folding.conversion.adapters.node import NoFormError, attribute, drop, given, text
 
 if TYPE_CHECKING:
     import onnx
@@ -39,5 +39,16 @@ def _same_windows(node: onnx.NodeProto, here: Here) -> None:
             raise NoFormError("its last window starts in the padding, which opset 22 changed (ceil_mode)")
 
 
+def _no_dilations(node: onnx.NodeProto, here: Here) -> None:
+    """Dilations of 1 are none."""
+    if all(n == 1 for n in attribute(node, "dilations") or ()):
+        drop(node, "dilations")
+
+
 UP: Table = {(op, 22): _same_windows for op in POOLS}
-DOWN: Table = {(op, 22): _same_windows for op in POOLS}
+DOWN: Table = {
+    **UP,
+    ("AveragePool", 19): _no_dilations,
+    ("LpPool", 18): _no_dilations,
+    ("MaxPool", 10): _no_dilations,
+}

@@ -58,7 +58,8 @@ g (float[P, 4] x, float[Q, 4] w) => (float[?, 4] y) { y = Add(x, w) }
 BRANCHES = """
 <ir_version: 8, opset_import: ["" : 17]>
 g (float[N, 3] x, bool c) => (float[N, 3] y) {
-  y = If (c) <then_branch = t () => (float[N, 3] a) { a = Relu(x) }, else_branch = e () => (float[N, 3] b) { b = Neg(x) }>
+  y = If (c) <then_branch = t () => (float[N, 3] a) { a = Relu(x) },
+              else_branch = e () => (float[N, 3] b) { b = Neg(x) }>
 }
 """
 DEFAULT = """
@@ -80,7 +81,7 @@ def declared(model: ModelProto) -> dict[str, tuple]:
 
 FIXED = [
     (TWO, {"image": (1, 3, 224, 224)}, None, {"image": (1, 3, 224, 224), "query": (1, 4), "y": (1, 3, 224, 224)}),
-    (TWO, {"image": (None, 3, 9, None)}, None, {"image": ("N", 3, 9, "W"), "query": ("N", 4), "a": ("N", 3, 9, "W")}),
+    (TWO, {"image": (None, 3, 9, None)}, None, {"image": ("N", 3, 9, "W"), "a": ("N", 3, 9, "W")}),
     (TWO, {"image": ("N", 3, 8, 8)}, None, {"image": ("N", 3, 8, 8), "query": ("N", 4)}),
     (TWO, {"image": ("B", 3, 8, 8)}, None, {"image": ("B", 3, 8, 8), "query": ("B", 4), "y": ("B", 3, 8, 8)}),
     (TWO, {}, 4, {"image": (4, 3, "H", "W"), "query": (4, 4), "fixed": (2,), "y": (4, 3, "H", "W")}),

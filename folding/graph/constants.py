@@ -90,7 +90,11 @@ def recipe(scope: Scope, name: str) -> Weight:
     refusal = _why_not(scope, name, DEPTH)
     if refusal is not None:
         raise refusal
-    found = _evaluate(scope, name)
+    return as_weight(_evaluate(scope, name))
+
+
+def as_weight(found: Weight | Array) -> Weight:
+    """An evaluated constant as a recipe."""
     return found if isinstance(found, Weight) else Weight(found.dtype, found.shape, found)
 
 
@@ -209,7 +213,9 @@ def of_tensor(scope: Scope, tensor: onnx.TensorProto) -> Weight | Array:
     if payload is None:
         return _inline(tensor)
     require(dtype_of(tensor.data_type) is not None, "not-float", f"{tensor.name!r} has the type {tensor.data_type}")
-    assert isinstance(payload, Span), "folds attach their payloads at the very end"  # noqa: S101
+    if isinstance(payload, Weight):  # of a graph that was written back and is indexed again
+        return payload
+    assert isinstance(payload, Span)  # noqa: S101  there are no others
     dtype, shape = helper.tensor_dtype_to_np_dtype(tensor.data_type), tuple(tensor.dims)
     plain = payload.field in {RAW_FIELD, EXTERNAL_FIELD} or PLAIN_FIELDS.get(payload.field) == dtype
     if plain and dtype in FLOAT_TYPES:

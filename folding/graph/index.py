@@ -61,13 +61,20 @@ class Nodes:
 
     def __init__(self, nodes: Iterable[Node]) -> None:
         self._nodes = list(nodes)
+        self._first: list[Node] = []  # what was inserted in front of all
         self._behind: dict[Node, list[Node]] = {}  # what was inserted directly behind each, the last one first
 
     def insert_behind(self, node: Node, new: Node) -> None:
         """Insert an operator directly behind another one."""
         self._behind.setdefault(node, []).append(new)
 
+    def insert_first(self, new: Node) -> None:
+        """Insert an operator in front of all others, behind those that were inserted so before."""
+        self._first.append(new)
+
     def __iter__(self) -> Iterator[Node]:
+        if self._first:
+            self._nodes, self._first = [*self._first, *self._nodes], []
         if self._behind:
             waiting = self._nodes[::-1]
             self._nodes = []

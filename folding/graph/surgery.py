@@ -27,7 +27,7 @@ NO_ATTRIBUTES: Mapping[str, Attribute] = {}
 
 def set_constant(node: Node, index: int, weight: Weight, site: str) -> None:
     """Let an input read a new constant. It replaces an old one without other readers; equal constants are shared."""
-    scope = _home(node.scope)
+    scope = home(node.scope)
     digest = weight.digest()  # before `absorbing`, which takes it over
     weight = weight.absorbing(site, old_constant(node, index))
     old = node.inputs[index] if node.has(index) else ""
@@ -48,7 +48,7 @@ def old_constant(node: Node, index: int) -> Weight | None:
     return constants.recipe(node.scope, node.inputs[index]) if node.is_constant(index) else None
 
 
-def _home(scope: Scope) -> Scope:
+def home(scope: Scope) -> Scope:
     """The scope of new constants: before IR 4 the main graph, since initializers are inputs and bodies gain none."""
     return scope.graph.main if scope.graph.model.ir_version < FIRST_IR_WITH_DEFAULTS else scope
 

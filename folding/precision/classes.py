@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from folding.graph.node import Edge
 from folding.graph.sites import NORMALIZATION, in_training_mode
+from folding.graph.weights import FLOAT_TYPES as FLOATS
 from folding.precision.groups import CONSTANT, FREE, LOW, TIED
 from folding.refusal import Refused
 
@@ -122,9 +123,8 @@ class Classes:
             return "the operator is malformed"
 
     def _vanishing_epsilon(self, node: Node) -> str:
-        if node.attribute_proto(EPSILON) is None and EPSILON not in node.schema.attributes:
-            return ""
-        if STASHED in node.schema.attributes and node.attribute(STASHED) == 1:
+        known = () if "::" in node.op else self._groups.graph.schema(node.op).attributes
+        if EPSILON not in known or (STASHED in known and node.attribute(STASHED) == 1):
             return ""
         value = float(node.attribute(EPSILON) or 0)
         stored = self._kind.nearest(value)
@@ -153,6 +153,8 @@ class Classes:
         if node.op in HEAVY and node.op not in TIED:
             group.fixed = LOW
             return
+        if node.op == "Cast" and all(node.scope.dtype(n) in FLOATS for n in (node.inputs[0], node.output)):
+            return  # it is where types change, whatever they are
         group.low += SAVED_BYTES * sum(n for n in touched if n > FEW)
         if self._everything and max(touched, default=0) > FEW:
             group.low += START // 4

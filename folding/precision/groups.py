@@ -292,8 +292,9 @@ def _of_loop(node: Node, _: Scope) -> tuple[int, int, int]:
 
 def _of_scan(node: Node, body: Scope) -> tuple[int, int, int]:
     """States, then what is scanned; Scan-8 has the lengths of the sequences before both (operator Scan)."""
-    scanned = int(node.attribute("num_scan_inputs"))
-    before = 1 if node.version == FIRST_SCAN else 0
+    given = node.attribute_proto("num_scan_inputs")
+    scanned = 0 if given is None else int(given.i)
+    before = 1 if node.scope.graph.opset == FIRST_SCAN else 0
     return before, len(body.proto.input) - scanned, scanned
 
 

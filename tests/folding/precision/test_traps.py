@@ -34,7 +34,7 @@ def settled(text, precision="fp16", opset=17, *, ranges=False, share=0.02, feeds
     assert outcome.changes
     if precision != "bf16":
         assert_close(model, result, feeds or random_feeds(model), share)
-    again, second = lowered(result, precision, ranges=ranges, **(options or {}))
+    _, second = lowered(result, precision, ranges=ranges, **(options or {}))
     assert not second.changes, second.changes
     return result
 
@@ -63,7 +63,8 @@ def test_inputs_and_outputs_are_lowered_where_asked():
 
 def test_casts_from_integers_and_masks():
     m = settled("""g (int64[2,4] i, bool[2,4] k, float[2,4] x) => (float[2,4] y) {
-        a = Cast<to=1>(i) b = MatMul(a, w) f = Cast<to=1>(k) c = Mul(b, f) d = MatMul(c, w) e = Add(d, x) y = MatMul(e, w) }""",
+        a = Cast<to=1>(i) b = MatMul(a, w) f = Cast<to=1>(k) c = Mul(b, f) d = MatMul(c, w) e = Add(d, x)
+        y = MatMul(e, w) }""",
                 w=M4)  # fmt: skip
     assert counted(m)["Cast"] == 4
     assert {a.i for n in m.graph.node if n.op_type == "Cast" for a in n.attribute} == {FLOAT, HALF}
@@ -158,7 +159,8 @@ def test_what_is_kept_by_name_stays():
 
 def test_two_neighbours_beyond_the_range_have_no_cast_between_them():
     m = settled("""g (float[2,4] x) => (float[2,4] y) {
-        a = MatMul(x, w) b = Mul(a, big) c = Exp(a) d = Mul(b, big) e = Mul(d, c) f = Mul(e, small) y = MatMul(f, w) }""",
+        a = MatMul(x, w) b = Mul(a, big) c = Exp(a) d = Mul(b, big) e = Mul(d, c) f = Mul(e, small)
+        y = MatMul(f, w) }""",
                 ranges=True, w=M4, big=np.array([3e4]), small=np.array([1 / 9e8]))  # fmt: skip
     kinds = computed_in(m)
     assert kinds["MatMul"] == FLOAT or kinds["MatMul"] == HALF
@@ -205,8 +207,8 @@ def test_an_input_that_does_not_fit_keeps_its_first_operators():
 
 
 def test_infinity_stays_infinity_and_3e4_stays_3e4():
-    m = settled("g (float[2,4] x, bool[2,4] k) => (float[2,4] y) { a = MatMul(x, w) b = Where(k, a, low) s = Softmax(b) "
-                "c = Where(k, s, big) d = MatMul(c, w) y = Relu(d) }", share=0.05,
+    m = settled("g (float[2,4] x, bool[2,4] k) => (float[2,4] y) { a = MatMul(x, w) b = Where(k, a, low) "
+                "s = Softmax(b) c = Where(k, s, big) d = MatMul(c, w) y = Relu(d) }", share=0.05,
                 feeds={"x": np.ones((2, 4), np.float32), "k": np.array([[True, False] * 2] * 2)},
                 w=M4, low=np.array([-np.inf]), big=np.array([3e4]))  # fmt: skip
     values = {t.name: numpy_helper.to_array(t) for t in m.graph.initializer}
@@ -246,7 +248,8 @@ def test_fully_masked_rows_stay_as_they_are(low, style, precision):
 
 
 def test_a_large_constant_that_is_no_mask_keeps_its_readers():
-    m = settled("g (float[2,4] x) => (float[2,4] y) { a = MatMul(x, w) b = Add(a, low) c = Div(b, low) y = MatMul(c, w) }",
+    m = settled("g (float[2,4] x) => (float[2,4] y) { a = MatMul(x, w) b = Add(a, low) c = Div(b, low) "
+                "y = MatMul(c, w) }",
                 w=M4, low=np.array([-1e9]))  # fmt: skip
     assert types(m)["b"] == types(m)["c"] == FLOAT
 
@@ -286,7 +289,8 @@ def test_constants_in_every_form(form):
 
 @pytest.mark.parametrize("form", ["node", "sparse"])
 def test_a_constant_of_both_types_has_a_copy_for_each(form):
-    model = parsed("g (float[2,4] x) => (float[2,4] y) { a = MatMul(x, w) b = Add(a, c) d = MatMul(b, w) y = Add(d, c) }",
+    model = parsed("g (float[2,4] x) => (float[2,4] y) { a = MatMul(x, w) b = Add(a, c) d = MatMul(b, w) "
+                   "y = Add(d, c) }",
                    w=M4)  # fmt: skip
     values = np.array([0.5, 0, -2, 0.25], np.float32)
     if form == "sparse":
@@ -333,8 +337,10 @@ def test_weights_are_counted():
 @pytest.mark.parametrize(
     "text",
     [
-        "m = ReduceMean<axes=[-1]>(a) d = Sub(a, m) p = Mul(d, d) v = ReduceMean<axes=[-1]>(p) e = Add(v, eps) "
-        "s = Sqrt(e) b = Div(d, s)",
+        (
+            "m = ReduceMean<axes=[-1]>(a) d = Sub(a, m) p = Mul(d, d) v = ReduceMean<axes=[-1]>(p) "
+            "e = Add(v, eps) s = Sqrt(e) b = Div(d, s)"
+        ),
         "n = ReduceL2<axes=[-1]>(a) e = Max(n, eps) b = Div(a, e)",
         "n = ReduceL2<axes=[-1]>(a) e = Clip(n, eps) f = Expand(e, shape) b = Div(a, f)",
         "p = Mul(a, a) v = ReduceMean<axes=[-1]>(p) e = Add(v, eps) s = Sqrt(e) r = Reciprocal(s) b = Mul(a, r)",
@@ -611,6 +617,7 @@ def test_coordinates_stay():
 
 def test_recurrent_operators():
     rng = np.random.default_rng(0)
-    m = settled("g (float[5,2,4] x) => (float[5,1,2,3] y, float[1,2,3] h) { a = MatMul(x, m) y, h = GRU<hidden_size=3>(a, w, r) }",
+    m = settled("g (float[5,2,4] x) => (float[5,1,2,3] y, float[1,2,3] h) { a = MatMul(x, m) "
+                "y, h = GRU<hidden_size=3>(a, w, r) }",
                 m=M4, w=rng.standard_normal((1, 9, 4)) / 4, r=rng.standard_normal((1, 9, 3)) / 4)  # fmt: skip
     assert casts(m) == 3

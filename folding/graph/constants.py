@@ -90,7 +90,11 @@ def recipe(scope: Scope, name: str) -> Weight:
     refusal = _why_not(scope, name, DEPTH)
     if refusal is not None:
         raise refusal
-    found = _evaluate(scope, name)
+    return as_weight(_evaluate(scope, name))
+
+
+def as_weight(found: Weight | Array) -> Weight:
+    """An evaluated constant as a recipe."""
     return found if isinstance(found, Weight) else Weight(found.dtype, found.shape, found)
 
 

@@ -61,6 +61,7 @@ class Nodes:
 
     def __init__(self, nodes: Iterable[Node]) -> None:
         self._nodes = list(nodes)
+        self._first: list[Node] = []  # what was inserted in front of all
         self._behind: dict[Node, list[Node]] = {}  # what was inserted directly behind each, the last one first
         self._ahead: dict[Node, list[Node]] = {}  # what was inserted ahead of each, in order
 
@@ -72,7 +73,13 @@ class Nodes:
         """Insert an operator ahead of another one, behind those that were inserted there before."""
         self._ahead.setdefault(node, []).append(new)
 
+    def insert_first(self, new: Node) -> None:
+        """Insert an operator in front of all others, behind those that were inserted so before."""
+        self._first.append(new)
+
     def __iter__(self) -> Iterator[Node]:
+        if self._first:
+            self._nodes, self._first = [*self._first, *self._nodes], []
         if self._behind or self._ahead:
             waiting = self._nodes[::-1]
             self._nodes = []

@@ -110,11 +110,11 @@ def _tensor(scope: Scope, name: str, weight: Weight, old: onnx.TensorProto | Non
     tensor.name, tensor.data_type = name, helper.np_dtype_to_tensor_dtype(weight.dtype)
     tensor.dims.extend(weight.shape)
     floating = weight.dtype in FLOAT_TYPES
-    tensor.raw_data = _floats(scope.graph.file, weight) if floating else _packed(weight)
+    tensor.raw_data = stored_bytes(scope.graph.file, weight) if floating else _packed(weight)
     return tensor
 
 
-def _floats(file: OnnxFile, weight: Weight) -> bytes:
+def stored_bytes(file: OnnxFile, weight: Weight) -> bytes:
     """Floating-point values if they are few and stay in the model file, else the marker of a payload.
 
     One that cannot be represented is found when the model is written, as that of a payload.

@@ -1,11 +1,11 @@
-"""What else was done to a model than folding: removed, written as one operator, converted. Plain data."""
+"""What else was done to a model than folding: removed, written as one operator, converted, lowered. Plain data."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-Stage = Literal["cleaned", "fused", "converted"]
+Stage = Literal["cleaned", "fused", "converted", "lowered"]
 EXAMPLES = 10  # labels of operators that a change names; `count` has all
 
 
@@ -14,8 +14,8 @@ class Change:
     """What one kind of change did to a model.
 
     Attributes:
-        stage: cleaned (removed, or computed ahead), fused (an idiom became one operator) or converted (opset, IR
-            version, shapes, types).
+        stage: cleaned (removed, or computed ahead), fused (an idiom became one operator), converted (opset, IR
+            version, shapes, types) or lowered (to a 16-bit type).
         kind: what was done, in the words of a report: "Identity removed", "GELU written as Gelu".
         count: how often.
         examples: the labels of the first operators that it was done to.

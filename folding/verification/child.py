@@ -17,6 +17,8 @@ from folding.errors import ModelError, OptionError
 from folding.process.bounds import die_with, lower
 from folding.verification.compare import Comparison
 from folding.verification.job import JOB, RESULT, Job
+from folding.verification.ranges import KIND as SURVEY
+from folding.verification.ranges import Survey
 from folding.verification.runtime import THREADS
 from folding.verification.statistics import KIND, Calibration
 
@@ -27,11 +29,11 @@ if sys.platform != "win32":
 def main(folder: Path) -> None:
     """Run the job in `folder` and write result.json there, complete or not at all."""
     given = json.loads((folder / JOB).read_text())
-    job = Calibration(**given) if given.get("kind") == KIND else Job(**given)
+    job: Job | Calibration | Survey = {KIND: Calibration, SURVEY: Survey}.get(given.get("kind"), Job)(**given)
     die_with(job.parent)
     _limit(job)
     try:
-        if isinstance(job, Calibration):
+        if isinstance(job, (Calibration, Survey)):
             answer = job.answer(folder)
         else:
             answer = asdict(Comparison(job, folder, lambda verdict: _keep(folder, asdict(verdict))).verdict())
@@ -48,7 +50,7 @@ def _keep(folder: Path, answer: dict[str, Any]) -> None:
     draft.replace(folder / RESULT)
 
 
-def _limit(job: Job | Calibration) -> None:
+def _limit(job: Job | Calibration | Survey) -> None:
     """Limit this process, including what it holds so far. The limit on processor time applies if the parent is gone."""
     if sys.platform != "win32":
         lower(resource.RLIMIT_CORE, 0)

@@ -1,0 +1,63 @@
+"""What ranges say: values beyond the 16-bit type or below it stay in float32, and so does what reads them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from folding.graph.node import Edge
+from folding.precision.classes import ISLAND, START, STRONG, cast_cost
+from folding.precision.groups import CONSTANT, FREE, HIGH, LOW
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from folding.precision.groups import Groups, Value
+    from folding.verification.ranges import Range
+
+MARGIN = 4  # samples show a part of what occurs
+WORTHLESS = 2.0**-3  # of the smallest normal number: a subnormal below has seven digits or less
+INVERTED = {"Div": 1, "Log": 0, "Pow": 0, "Reciprocal": 0, "Sqrt": 0}  # operators that make small numbers matter
+
+
+def apply(
+    groups: Groups, ranges: Mapping[str, Range], masked: Collection[tuple[int, str]], *, everything: bool
+) -> None:
+    """Fix the groups that make or read values of the main graph that do not fit, and weigh those that hardly do."""
+    for name, found in ranges.items():
+        value = groups.values.get((groups.graph.main.index, name))
+        if value is None or value.maker == CONSTANT:
+            continue
+        is_mask = (groups.graph.main.index, name) in masked
+        largest = max(found.highest, 0.0) if is_mask else found.largest
+        if largest > groups.kind.largest / MARGIN:
+            _fix(groups, value, f"{name!r} reaches {largest:.3g} on the samples, too much for {groups.kind.name}")
+        elif 0 < found.largest < groups.kind.normal * WORTHLESS:
+            _fix(groups, value, f"{name!r} stays below {found.largest:.3g} on the samples, too little")
+        elif 0 < found.largest < groups.kind.normal:
+            _weigh(groups, value, STRONG)
+        elif found.smallest and _is_inverted(value):
+            if found.smallest < groups.kind.normal * WORTHLESS**2:
+                _fix(groups, value, f"{name!r} goes down to {found.smallest:.3g} on the samples, and is inverted")
+            elif found.smallest < groups.kind.normal and not everything:
+                _weigh(groups, value, ISLAND)
+
+
+def _fix(groups: Groups, value: Value, reason: str) -> None:
+    """Fix all that touches a value; an input or output of the model that was to be in 16 bits stays in float32."""
+    value.maker = HIGH if value.maker == LOW else value.maker
+    value.readers = [(HIGH if number == LOW else number, reader) for number, reader in value.readers]
+    for number in (value.maker, *(number for number, _ in value.readers)):
+        if number > LOW:
+            groups.all[number].fix(reason)
+
+
+def _weigh(groups: Groups, value: Value, share: float) -> None:
+    for number in dict.fromkeys((value.maker, *(number for number, _ in value.readers))):
+        group = groups.all[number]
+        if number > LOW and group.fixed == FREE:
+            group.high += int(share * max(cast_cost(value), START))
+            group.reason = group.reason or f"{value.name!r} is small on the samples"
+
+
+def _is_inverted(value: Value) -> bool:
+    return any(isinstance(r, Edge) and INVERTED.get(r.node.op) == r.index for _, r in value.readers)

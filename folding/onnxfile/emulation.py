@@ -17,8 +17,6 @@ Not emulated: what an operator keeps in 16 bits inside (the state of an LSTM bet
 
 from __future__ import annotations
 
-from collections import ChainMap
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from onnx import AttributeProto, FunctionProto, NodeProto, TensorProto, helper
@@ -26,8 +24,10 @@ from onnx import AttributeProto, FunctionProto, NodeProto, TensorProto, helper
 from folding.onnxfile.graphs import function_key
 from folding.onnxfile.halves import (
     HALVES,
+    OPSET,
     STANDARD,
     TYPED,
+    Body,
     Call,
     UnknownTypeError,
     declared,
@@ -45,14 +45,12 @@ from folding.onnxfile.writer import write
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from onnx import GraphProto, OperatorSetIdProto
 
     from folding.onnxfile.graphs import FunctionKey
     from folding.onnxfile.reader import OnnxFile
-
-    Body = GraphProto | FunctionProto
 
 FLOAT = TensorProto.FLOAT
 CONTROL = frozenset({"If", "Loop", "Scan", "SequenceMap"})  # their results have the types of what their bodies return
@@ -64,7 +62,6 @@ MOVING = frozenset(
 )
 CAST_BY_NUMBER = 6  # the opset from which Cast takes a type as a number
 SCAN_WITHOUT_BATCH = 9  # the opset from which Scan has no input for the lengths of its sequences
-OPSET = 13  # for a body that imports no standard operators: it has Cast for both types
 
 
 class EmulationError(Exception):
@@ -104,50 +101,6 @@ def emulate(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> E
         return Emulation({name: kind for name, kind in inputs.items() if name not in held}, outputs, depth, nbytes)
 
 
-@dataclass
-class Scope:
-    """The values of a graph or function: kinds (see `halves`), roundings on the longest path to each, and new names.
-
-    `hints` are the kinds that the file declares, `attributes` those of the call in a function.
-    """
-
-    opsets: dict[str, int]
-    kinds: MutableMapping[str, str] = field(default_factory=dict)
-    depths: MutableMapping[str, int] = field(default_factory=dict)
-    renamed: MutableMapping[str, str] = field(default_factory=dict)
-    hints: dict[str, str] = field(default_factory=dict)
-    attributes: dict[str, AttributeProto] = field(default_factory=dict)
-
-    def inner(self) -> Scope:
-        """The scope of a graph in this one."""
-        kinds, depths, renamed = (ChainMap({}, names) for names in (self.kinds, self.depths, self.renamed))
-        return Scope(self.opsets, kinds, depths, renamed, {}, self.attributes)
-
-    def define(self, name: str, kind: str, depth: int) -> None:
-        """Record a value."""
-        self.kinds[name], self.depths[name] = kind, depth
-        if name in self.renamed:
-            self.renamed[name] = name
-
-    def opset(self, node: NodeProto) -> int:
-        """The operator set of a node."""
-        return self.opsets.get("" if node.domain in STANDARD else node.domain, OPSET)
-
-    def attribute(self, node: NodeProto, name: str) -> AttributeProto | None:
-        """An attribute of a node; in a function, of the call that it refers to."""
-        found = next((one for one in node.attribute if one.name == name), None)
-        return self.resolved(found) if found is not None else None
-
-    def resolved(self, attribute: AttributeProto) -> AttributeProto | None:
-        """The attribute itself, or what it refers to."""
-        return self.attributes.get(attribute.ref_attr_name) if attribute.ref_attr_name else attribute
-
-    def call(self, node: NodeProto) -> Call:
-        """A node with what is known here."""
-        kinds = [self.kinds.get(name, "") for name in node.input]
-        return Call(node, kinds, self.opset(node), lambda name: self.attribute(node, name))
-
-
 class Made(NamedTuple):
     """A function for one combination of types: its name, the kinds of its outputs, roundings on its longest path."""
 
@@ -169,7 +122,7 @@ class _Emulator:
 
     def _names(self) -> Iterator[str]:
         yield from (f.name for f in self._model.functions)
-        waiting: list[Body] = [self._model.graph, *self._model.functions]
+        waiting: list[GraphProto | FunctionProto] = [self._model.graph, *self._model.functions]
         while waiting:
             body = waiting.pop()
             if not isinstance(body, FunctionProto):
@@ -185,7 +138,7 @@ class _Emulator:
     def run(self) -> int:
         model = self._model
         del model.training_info[:]
-        scope = Scope(_opsets(model.opset_import))
+        scope = Body(_opsets(model.opset_import))
         held = {tensor.name for tensor in model.graph.initializer}
         first: list[NodeProto] = []
         for value in model.graph.input:
@@ -201,7 +154,7 @@ class _Emulator:
 
     # --- bodies -------------------------------------------------------------------------------------------
 
-    def _graph(self, graph: GraphProto, scope: Scope, first: Sequence[NodeProto] = ()) -> None:
+    def _graph(self, graph: GraphProto, scope: Body, first: Sequence[NodeProto] = ()) -> None:
         """Rewrite a graph whose inputs are in its scope."""
         scope.hints = {value.name: declared(value.type) for value in (*graph.value_info, *graph.output)}
         for tensor_ in (*graph.initializer, *(one.values for one in graph.sparse_initializer)):
@@ -213,10 +166,10 @@ class _Emulator:
         del graph.value_info[:]
         del graph.quantization_annotation[:]
 
-    def _nodes(self, nodes: Sequence[NodeProto], scope: Scope) -> list[NodeProto]:
+    def _nodes(self, nodes: Sequence[NodeProto], scope: Body) -> list[NodeProto]:
         return [made for node in ordered(nodes) for made in self._node(node, scope)]
 
-    def _node(self, node: NodeProto, scope: Scope) -> list[NodeProto]:
+    def _node(self, node: NodeProto, scope: Body) -> list[NodeProto]:
         """A node in float32, and the pairs that round its results."""
         call = scope.call(node)
         kinds, depths, is_rounded = self._outcome(call, scope)
@@ -230,7 +183,7 @@ class _Emulator:
             scope.define(name, kind, depth + (code != 0))
         return made
 
-    def _outcome(self, call: Call, scope: Scope) -> tuple[list[str], list[int], bool]:
+    def _outcome(self, call: Call, scope: Body) -> tuple[list[str], list[int], bool]:
         """The kinds of a node's outputs, the roundings on the longest path to each, and whether all are rounded."""
         node, count = call.node, len(call.node.output)
         depth = max((scope.depths.get(name, 0) for name in node.input), default=0)
@@ -246,7 +199,7 @@ class _Emulator:
             return *self._control(call, scope), True
         return results(call), [depth] * count, node.op_type in MOVING
 
-    def _control(self, call: Call, scope: Scope) -> tuple[list[str], list[int]]:
+    def _control(self, call: Call, scope: Body) -> tuple[list[str], list[int]]:
         """Rewrite the bodies of If, Loop, Scan or SequenceMap; the kinds and depths of what they return."""
         node, count = call.node, len(call.node.output)
         kinds, depths = [""] * count, [0] * count
@@ -264,7 +217,7 @@ class _Emulator:
                 depths[place] = max(depths[place], inner.depths.get(value.name, 0))
         return kinds, depths
 
-    def _called(self, key: FunctionKey, call: Call, scope: Scope) -> Made:
+    def _called(self, key: FunctionKey, call: Call, scope: Body) -> Made:
         """The function for the types of a call; a copy for every combination of them."""
         original = self._functions[key]
         given = {one.name: one for one in original.attribute_proto}
@@ -277,14 +230,14 @@ class _Emulator:
         return self._made[signature]
 
     def _copied(
-        self, original: FunctionProto, inputs: Sequence[str], given: dict[str, AttributeProto], scope: Scope
+        self, original: FunctionProto, inputs: Sequence[str], given: dict[str, AttributeProto], scope: Body
     ) -> Made:
         function = FunctionProto()
         function.CopyFrom(original)
         function.name, function.overload = self._fresh(), ""
         if not any(one.domain in STANDARD for one in function.opset_import):
             function.opset_import.append(helper.make_opsetid("", scope.opsets.get("", OPSET)))
-        body = Scope(_opsets(function.opset_import), attributes=given)
+        body = Body(_opsets(function.opset_import), attributes=given)
         body.hints = {value.name: declared(value.type) for value in function.value_info}
         for name, kind in zip(function.input, [*inputs, *[""] * len(function.input)], strict=False):
             body.define(name, kind, 0)
@@ -298,7 +251,7 @@ class _Emulator:
 
     # --- nodes --------------------------------------------------------------------------------------------
 
-    def _attributes(self, node: NodeProto, scope: Scope) -> None:
+    def _attributes(self, node: NodeProto, scope: Body) -> None:
         """Widen the constants in the attributes of a node, and the types that they name."""
         for attribute in node.attribute:
             found = scope.resolved(attribute)
@@ -314,7 +267,7 @@ class _Emulator:
         for tensor_ in (*attribute.tensors, *(sparse.values for sparse in attribute.sparse_tensors)):
             widen_tensor(self._file, tensor_)
 
-    def _rounding(self, node: NodeProto, place: int, code: int, scope: Scope) -> list[NodeProto]:
+    def _rounding(self, node: NodeProto, place: int, code: int, scope: Body) -> list[NodeProto]:
         """What rounds an output of a node to a type; the output keeps its name, and the node gets another one."""
         if scope.opset(NodeProto()) < CAST_BY_NUMBER:
             raise UnknownTypeError(f"Cast has no types by number before operator set {CAST_BY_NUMBER}")

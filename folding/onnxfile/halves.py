@@ -5,13 +5,15 @@ A kind is a type as ONNX writes it, "tensor(float16)" or "seq(tensor(bfloat16))"
 
 from __future__ import annotations
 
+from collections import ChainMap
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from onnx import TensorProto, TypeProto, defs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, MutableMapping, Sequence
 
     from onnx import AttributeProto, NodeProto
 
@@ -23,6 +25,9 @@ TYPED = frozenset({"to", "dtype", "output_dtype", "output_datatype", "stash_type
 DEQUANTIZERS = frozenset({"DequantizeLinear"})
 # Operators of other domains whose outputs are whole numbers, whatever they read.
 WHOLE = ("QuantizeLinear", "Integer")
+
+
+OPSET = 13  # for a body that imports no standard operators: it has Cast for both types
 
 
 class UnknownTypeError(Exception):
@@ -94,6 +99,50 @@ class Call(NamedTuple):
     def at(self, place: int) -> str:
         """The kind of an input; "" if it is absent."""
         return self.inputs[place] if place < len(self.inputs) else ""
+
+
+@dataclass
+class Body:
+    """The values of a graph or function: their kinds, the roundings on the longest path to each, and new names.
+
+    `hints` are the kinds that the file declares, `attributes` those of the call in a function.
+    """
+
+    opsets: dict[str, int]
+    kinds: MutableMapping[str, str] = field(default_factory=dict)
+    depths: MutableMapping[str, int] = field(default_factory=dict)
+    renamed: MutableMapping[str, str] = field(default_factory=dict)
+    hints: dict[str, str] = field(default_factory=dict)
+    attributes: dict[str, AttributeProto] = field(default_factory=dict)
+
+    def inner(self) -> Body:
+        """The scope of a graph in this one."""
+        kinds, depths, renamed = (ChainMap({}, names) for names in (self.kinds, self.depths, self.renamed))
+        return Body(self.opsets, kinds, depths, renamed, {}, self.attributes)
+
+    def define(self, name: str, kind: str, depth: int) -> None:
+        """Record a value."""
+        self.kinds[name], self.depths[name] = kind, depth
+        if name in self.renamed:
+            self.renamed[name] = name
+
+    def opset(self, node: NodeProto) -> int:
+        """The operator set of a node."""
+        return self.opsets.get("" if node.domain in STANDARD else node.domain, OPSET)
+
+    def attribute(self, node: NodeProto, name: str) -> AttributeProto | None:
+        """An attribute of a node; in a function, of the call that it refers to."""
+        found = next((one for one in node.attribute if one.name == name), None)
+        return self.resolved(found) if found is not None else None
+
+    def resolved(self, attribute: AttributeProto) -> AttributeProto | None:
+        """The attribute itself, or what it refers to."""
+        return self.attributes.get(attribute.ref_attr_name) if attribute.ref_attr_name else attribute
+
+    def call(self, node: NodeProto) -> Call:
+        """A node with what is known here."""
+        kinds = [self.kinds.get(name, "") for name in node.input]
+        return Call(node, kinds, self.opset(node), lambda name: self.attribute(node, name))
 
 
 def results(call: Call) -> list[str]:

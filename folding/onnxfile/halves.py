@@ -1,6 +1,6 @@
 """Which values of a model are stored in 16 bits, by the schemas of the operators; nothing is run, no shape is needed.
 
-A kind is a type as ONNX writes it, "tensor(float16)" or "seq(tensor(bfloat16))", and "" for all that is not of 16 bits.
+A kind is a type as ONNX writes it, "tensor(float16)" or "seq(tensor(float))", and "" for all but the types in NAMES.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from onnx import AttributeProto, NodeProto
 
 HALVES: dict[int, str] = {TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
+NAMES = HALVES | {TensorProto.FLOAT: "float"}
 STANDARD = frozenset({"", "ai.onnx"})  # two spellings of one domain, see the ONNX IR specification
 # The attributes of the standard that name a type of floating-point numbers, as a TensorProto.DataType.
 TYPED = frozenset({"to", "dtype", "output_dtype", "output_datatype", "stash_type", "softmax_precision"})
@@ -36,12 +37,15 @@ class UnknownTypeError(Exception):
 
 def tensor(code: int) -> str:
     """The kind of a tensor of an element type."""
-    return f"tensor({HALVES[code]})" if code in HALVES else ""
+    return f"tensor({NAMES[code]})" if code in NAMES else ""
 
 
 def element(kind: str) -> int:
-    """The 16-bit element type of a tensor; 0 for sequences, and for all else."""
-    return next((code for code, name in HALVES.items() if kind == f"tensor({name})"), 0)
+    """The element type of a tensor; 0 for sequences, and for types without a name here."""
+    return next((code for code, name in NAMES.items() if kind == f"tensor({name})"), 0)
+
+
+KINDS = frozenset(map(tensor, NAMES))
 
 
 def declared(kind: TypeProto) -> str:
@@ -84,10 +88,11 @@ def sequence(kind: str) -> str:
 
 
 class Call(NamedTuple):
-    """An operator in its place: the kinds of its inputs, its operator set, its attributes, resolved in functions."""
+    """An operator in its place: the kinds of its inputs, the roundings before each, its operator set and attributes."""
 
     node: NodeProto
     inputs: Sequence[str]
+    depths: Sequence[int]
     opset: int
     attribute: Callable[[str], AttributeProto | None]
 
@@ -142,7 +147,8 @@ class Body:
     def call(self, node: NodeProto) -> Call:
         """A node with what is known here."""
         kinds = [self.kinds.get(name, "") for name in node.input]
-        return Call(node, kinds, self.opset(node), lambda name: self.attribute(node, name))
+        depths = [self.depths.get(name, 0) for name in node.input]
+        return Call(node, kinds, depths, self.opset(node), lambda name: self.attribute(node, name))
 
 
 def results(call: Call) -> list[str]:
@@ -158,7 +164,8 @@ def results(call: Call) -> list[str]:
         kind = rule(call)
         return [kind] * len(node.output)
     if node.op_type == "LayerNormalization":
-        stash = call.type_of("stash_type") or ""
+        stash = call.type_of("stash_type")
+        stash = tensor(TensorProto.FLOAT) if stash is None else stash
         return [call.at(0), stash, stash][: len(node.output)]
     return _by_schema(call)
 
@@ -168,24 +175,35 @@ def _by_schema(call: Call) -> list[str]:
     formal = _formal(call.node.op_type, call.node.domain, call.opset)
     if formal is None:
         return _foreign(call)
-    reads, makes = formal
+    reads, makes, _ = formal
     bound: dict[str, str] = {}
     for place, kind in enumerate(call.inputs):
         variable = reads[min(place, len(reads) - 1)] if reads else ""
         if kind:
             bound.setdefault(variable, kind)
     variables = [makes[min(place, len(makes) - 1)] if makes else "" for place in range(len(call.node.output))]
-    return [bound.get(variable, "") for variable in variables]
+    return [bound.get(variable, variable if variable in KINDS else "") for variable in variables]
+
+
+def may_be_half(call: Call, place: int) -> bool:
+    """Whether an operator takes an input in 16 bits, too, at its own operator set or a later one."""
+    node = call.node
+    formal = _formal(node.op_type, node.domain, defs.onnx_opset_version() if node.domain in STANDARD else call.opset)
+    if formal is None or not formal[0]:
+        return True
+    variable = formal[0][min(place, len(formal[0]) - 1)]
+    return variable not in KINDS and tensor(TensorProto.FLOAT16) in formal[2].get(variable, ())
 
 
 @cache
-def _formal(op: str, domain: str, opset: int) -> tuple[list[str], list[str]] | None:
-    """The type variables of the inputs and of the outputs of an operator; None if onnx does not know it."""
+def _formal(op: str, domain: str, opset: int) -> tuple[list[str], list[str], dict[str, frozenset[str]]] | None:
+    """The type variables of the inputs and outputs of an operator and their types; None if onnx does not know it."""
     try:
         schema = defs.get_schema(op, opset, "" if domain in STANDARD else domain)
     except defs.SchemaError:
         return None
-    return [one.type_str for one in schema.inputs], [one.type_str for one in schema.outputs]
+    allowed = {one.type_param_str: frozenset(one.allowed_type_strs) for one in schema.type_constraints}
+    return [one.type_str for one in schema.inputs], [one.type_str for one in schema.outputs], allowed
 
 
 def _foreign(call: Call) -> list[str]:
@@ -199,8 +217,14 @@ def _foreign(call: Call) -> list[str]:
     return [kind, *[""] * (count - 1)]
 
 
-def _named(name: str) -> Callable[[Call], str]:
-    return lambda call: call.type_of(name) or ""
+def _named(name: str, default: int = TensorProto.FLOAT) -> Callable[[Call], str]:
+    """An attribute."""
+
+    def rule(call: Call) -> str:
+        kind = call.type_of(name)
+        return tensor(default) if kind is None else kind
+
+    return rule
 
 
 def _like(name: str) -> Callable[[Call], str]:
@@ -218,7 +242,8 @@ def _held(call: Call) -> str:
     for name in ("value", "sparse_value"):
         if (found := call.attribute(name)) is not None:
             return tensor(found.t.data_type or found.sparse_tensor.values.data_type)
-    return ""
+    floats = call.node.op_type == "ConstantOfShape" or any(map(call.attribute, ("value_float", "value_floats")))
+    return tensor(TensorProto.FLOAT if floats else TensorProto.UNDEFINED)
 
 
 def _dequantized(call: Call) -> str:
@@ -236,10 +261,10 @@ RULES: dict[str, Callable[[Call], str]] = {
     "CastLike": lambda call: call.at(1),
     **dict.fromkeys(("Constant", "ConstantOfShape"), _held),
     **dict.fromkeys(("EyeLike", "RandomNormalLike", "RandomUniformLike", "Bernoulli"), _like("dtype")),
-    **dict.fromkeys(("RandomNormal", "RandomUniform", "Multinomial"), _named("dtype")),
+    **dict.fromkeys(("RandomNormal", "RandomUniform"), _named("dtype")),
     **dict.fromkeys(("BlackmanWindow", "HammingWindow", "HannWindow", "MelWeightMatrix"), _named("output_datatype")),
     "DequantizeLinear": _dequantized,
-    "SequenceEmpty": lambda call: sequence(call.type_of("dtype") or ""),
+    "SequenceEmpty": lambda call: sequence(_named("dtype")(call)),
     **dict.fromkeys(("SequenceConstruct", "SplitToSequence"), lambda call: sequence(call.at(0))),
     **dict.fromkeys(("SequenceAt", "ConcatFromSequence", "OptionalGetElement"), lambda call: unwrapped(call.at(0))),
     "Optional": lambda call: _wrapped("optional", call.at(0)),

@@ -46,6 +46,7 @@ TELLING = 0.25
 GROSS, GROSS_SHARE = 30, 0.1
 # ONNX Runtime's sigmoid is a rational approximation plus one half, so its values are multiples of a quarter epsilon.
 SIGMOID_STEPS = 4
+FLOAT32 = 2.0**-23  # the relative spacing of its numbers
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,11 @@ class Rounding:
     def least(self) -> float:
         """The accepted error, as a share of the largest number in a slice, where the jitter says less."""
         return self.epsilon * (EPSILONS_MEASURED if self.is_measured else EPSILONS)
+
+    @property
+    def step(self) -> float:
+        """The relative spacing of the numbers with which the runtime computes: an emulation runs in float32."""
+        return FLOAT32 if self.is_emulated else self.epsilon
 
     @property
     def swing(self) -> float:
@@ -164,7 +170,7 @@ def _floats(reference: Reference, folded: Array, rounding: Rounding) -> Finding:
     if not apart.size:
         return Finding("ok", "", OutputError(reference.name, 0.0, 0.0, 0.0, 0.0, ok=True))
     magnitude = largest(np.abs(wide(reference.value)))
-    scale = _scale(reference.value, magnitude, rounding.epsilon)
+    scale = _scale(reference.value, magnitude, rounding.step)
     noise = _rounding_tolerance(reference, rounding)
     tolerance = np.maximum(noise, FLOOR_EPSILONS * rounding.epsilon * min(1.0, scale))
     if rounding.max_error is not None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import onnx
+
 from folding.errors import OptionError
 from folding.graph.node import bodies
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import onnx
-
-    from folding.algebra.shape import Dimension
+    from folding.algebra.shape import Dimension, Shape
 
 UNKNOWN = frozenset({"", "?"})  # names that say nothing; "?" is how onnx prints an unknown dimension
 OPEN = frozenset({"?", "-1"})  # in the text of an option: leave this axis as it is
@@ -83,6 +83,14 @@ def real_inputs(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
     graph = model.graph
     defaults = {t.name for t in graph.initializer} | {s.values.name for s in graph.sparse_initializer}
     return {value.name: value for value in graph.input if value.name not in defaults}
+
+
+def declared_inputs(model: onnx.ModelProto) -> list[tuple[str, str, Shape]]:
+    """The name, element type as ONNX names it, and shape of each input that a caller has to give."""
+    return [
+        (name, onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower(), dims_of(value) or ())
+        for name, value in real_inputs(model).items()
+    ]
 
 
 def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

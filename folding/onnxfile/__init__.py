@@ -2,11 +2,13 @@
 
 reader (`OnnxFile`), skeleton, sources (where payloads lie), wire, tensors, graphs, scopes (checks), external, limits;
 writer, layout, stream, staging (a file appears complete or not at all); facts and probes (what verification needs to
-know), interpreter and kernels (a model computed in NumPy, in float64 if need be).
+know), interpreter and kernels (a model computed in NumPy, in float64 if need be); emulation (16-bit types in float32),
+with rewriting, halves (which values have them), widened (constants) and ordering.
 
 Only this room and `graph` use protobuf. May import: `folding.errors`.
 """
 
+from folding.onnxfile.emulation import Emulation, EmulationError, emulate, roughen
 from folding.onnxfile.facts import Facts, read_facts
 from folding.onnxfile.graphs import function_key
 from folding.onnxfile.interpreter import Interpreter, InterpreterError
@@ -22,6 +24,8 @@ from folding.onnxfile.writer import DATA_SUFFIX, copy, to_bytes, write
 __all__ = [
     "DATA_SUFFIX",
     "INLINE_BYTES",
+    "Emulation",
+    "EmulationError",
     "Facts",
     "FileSource",
     "Interpreter",
@@ -30,6 +34,7 @@ __all__ = [
     "OnnxFile",
     "Span",
     "copy",
+    "emulate",
     "external_locations",
     "from_bytes",
     "function_key",
@@ -38,6 +43,7 @@ __all__ = [
     "read",
     "read_facts",
     "resolve",
+    "roughen",
     "serialized",
     "to_bytes",
     "write",

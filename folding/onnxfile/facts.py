@@ -9,6 +9,7 @@ from onnx import GraphProto, TensorProto, numpy_helper
 
 from folding.errors import ModelError
 from folding.onnxfile import probes
+from folding.onnxfile.halves import HALVES, STANDARD, TYPED
 from folding.onnxfile.reader import read
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ FIRST_IR_WITH_DEFAULTS = 4  # before it an initializer had to be a graph input, 
 PLAIN = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT32, TensorProto.INT64})  # of `defaults`
 
 
-STANDARD = frozenset({"", "ai.onnx"})  # two spellings of one domain, see the ONNX IR specification
 STEPS = frozenset({"Ceil", "Floor", "Mod", "Round", "Sign"})  # one rounding more or less may be one step
 LENGTHS = frozenset({"Shape", "Size"})
 
@@ -43,7 +43,8 @@ LENGTHS = frozenset({"Shape", "Size"})
 class Facts:
     """Facts about one model, including nested graphs and functions.
 
-    `epsilon` is the relative spacing of the narrowest floating type in the model, or of float32 if there is none.
+    `epsilon` is the relative spacing of the narrowest floating type in the model, or of float32 if there is none;
+    `half` is the name of that type if it has 16 bits.
     `quantizes`: activations, not only weights, are rounded to a few bits or to whole numbers. `nbytes` includes
     external data. `defaults` are the small initializers that a caller may override, because they are graph inputs too
     (IR version 4 on). `channels` are the lengths of axis 1 of the graph inputs that a convolution or a normalization
@@ -53,6 +54,7 @@ class Facts:
     """
 
     epsilon: float
+    half: str
     quantizes: bool
     nbytes: int
     defaults: Mapping[str, NDArray[Any]]
@@ -74,11 +76,12 @@ def read_facts(path: str | os.PathLike[str]) -> Facts:
         with read(path) as file:
             bodies = list(_bodies(file.model))
             named = {kind for body in bodies for kind in _types(body)}
-            epsilon = max((EPSILON[kind] for kind in named & EPSILON.keys()), default=EPSILON[TensorProto.FLOAT])
+            narrowest = max(named & EPSILON.keys(), key=EPSILON.__getitem__, default=TensorProto.FLOAT)
             quantizes = any(_quantizes(node.op_type) for body in bodies for node in body.node) or _steps(file.model)
             folded = probes.folded_constants(file)
             return Facts(
-                epsilon,
+                EPSILON[narrowest],
+                HALVES.get(narrowest, ""),
                 quantizes,
                 file.nbytes,
                 dict(_defaults(file)),
@@ -142,7 +145,7 @@ def _attributes(body: GraphProto | FunctionProto) -> Iterator[AttributeProto]:
 def _types(body: GraphProto | FunctionProto) -> Iterator[int]:
     """The TensorProto.DataType of every constant, input, output and cast of one body; 0 if it has none."""
     for attribute in _attributes(body):
-        if attribute.name == "to":  # Cast's target type; no other standard operator has this name
+        if attribute.name in TYPED:
             yield attribute.i
         yield from (tensor.data_type for tensor in (attribute.t, *attribute.tensors))
         yield from (sparse.values.data_type for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors))

@@ -44,17 +44,31 @@ class Ready:
         return replace(options, clean=True, fuse=True, clamp="always" if pays else options.clamp)
 
     def before(self, file: OnnxFile) -> None:
-        """Change what the model declares: shapes, functions, training leftovers, opset."""
+        """Change what the model declares: shapes, functions, training leftovers, opset, types."""
         options, target = self.options, self.target
-        if options.shape or options.batch or options.name_axes:
+        if options.shape or options.batch:
             from folding.conversion.dimensions import parse_shape
             from folding.conversion.shapes import fix
 
             self.changes += fix(file, dict(map(parse_shape, options.shape)), options.batch)
+        if options.name_axes:
+            from folding.conversion.record import name_axes
+
+            self.changes += name_axes(file)
+        if target is not None:
+            from folding.conversion import functions, leftovers
+
+            self.changes += leftovers.strip(file)
+            if not target.functions:
+                self.changes += functions.inline(file)
         if (opset := self._opset(file)) is not None:
             from folding.conversion import opset as conversion
 
             self.changes += conversion.convert(file, opset)
+        if target is not None and target.narrow:
+            from folding.conversion.types import narrow
+
+            self.changes += narrow(file, target.narrow)
 
     def tidy(self, graph: Graph) -> None:
         """Clean before the fold, but for what gives a value two readers, which no map passes."""
@@ -101,7 +115,13 @@ class Ready:
         """Write the shapes that are known, and the IR version that the target takes, into the model."""
         if self.target is None and not (self.options.shape or self.options.batch or self.options.name_axes):
             return
-        # TODO record
+        from folding.conversion import ir
+        from folding.conversion.record import record
+
+        if self.target is not None:
+            self.changes += ir.fit(graph.file, *self.target.ir)
+        shapes.infer(graph)
+        self.changes += record(graph, graph.model)
 
     def findings(self, graph: Graph) -> tuple[Finding, ...]:
         """What the target refuses, leaves to the CPU or runs in parts."""
@@ -124,7 +144,10 @@ class Ready:
         """How to hand the file at `path` to the target."""
         if self.target is None:
             return ()
-        return ()
+        from folding.conversion.dimensions import declared_inputs
+        from folding.conversion.recipe import recipe
+
+        return recipe(self.target.name, path, declared_inputs(graph.model))
 
 
 def as_it_is(file: OnnxFile, options: Options, remaining: Collection[Finding]) -> tuple[Finding, ...]:

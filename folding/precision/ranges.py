@@ -17,6 +17,7 @@ from folding.verification.ranges import Range, Ranges, survey
 if TYPE_CHECKING:
     from folding.graph.index import Graph
 
+CHANNEL_AXIS = 1  # of data, in convolutions and normalizations
 SLICE_BYTES = 1 << 28  # of the values that are outputs at the same time
 TYPICAL = 64  # an unknown length
 LOADED_BYTES = 1 << 30  # of a model that is loaded from memory, so that values in it become outputs
@@ -40,9 +41,9 @@ def measure(graph: Graph, inputs: str | None = None, *, seconds: float = 300.0, 
         path = Path(folder, "model.onnx")
         onnxfile.write(file, path)
         fragments = [onnxfile.outputs_fragment(names) for names in slices]
-        channels = onnxfile.read_facts(path).channels
+        lengths = [(name, CHANNEL_AXIS, length) for name, length in onnxfile.read_facts(path).channels.items()]
         limit = available_memory() if memory is None else memory
-        return survey(path, slices, fragments, inputs, channels, seconds, limit)
+        return survey(path, slices, fragments, inputs, lengths, seconds, limit)
 
 
 def _slices(graph: Graph) -> list[list[str]]:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from folding.errors import ModelError
 from folding.report.model import Verification
-from folding.verification import judge
+from folding.verification import judge, samples
 from folding.verification.exact import Arbiter, Doubt
 from folding.verification.job import ACTIVITY, AFTER_TAPS, BEFORE_TAPS, PROGRESS, STEPS
 from folding.verification.judge import Rounding
-from folding.verification.originals import Originals, output_of, seen
+from folding.verification.originals import Originals, output_of, perturb, seen
 from folding.verification.runtime import BETWEEN, OPTIMISED, UNOPTIMISED, Interpreted, Runner, RuntimeRefusalError, Taps
 from folding.verification.samples import UnverifiableError
 from folding.verification.sensitivity import Measurement
@@ -49,8 +49,8 @@ class Comparison:
         self._started = time.monotonic()
         self._before, self._after = Path(job.before), Path(job.after)
         self._description = ""
-        self._notes: list[str] = []
-        self._rounding = Rounding(job.epsilon, job.quantizes)
+        self._notes = list(job.notes)
+        self._rounding = Rounding(job.epsilon, job.quantizes, job.actual is not None, max_error=job.max_error)
         self._taps = self._tapped(BEFORE_TAPS, 2), self._tapped(AFTER_TAPS, 3)
         self._is_interpreted = False
 
@@ -67,6 +67,7 @@ class Comparison:
 
     def _compared(self) -> Verification:
         self._now("loading the original", 0)
+        self._require_types()
         original = self._original()
         promised = original.inputs, original.outputs
         self._outputs = [name for name, _ in original.outputs]
@@ -78,6 +79,9 @@ class Comparison:
             self._description = originals.description
         self._drawn = originals.drawn
         del original, originals  # one model at a time in memory
+        if self._job.rough is not None:
+            self._now("running the original with rounded numbers", 0.25)
+            self._roughen(references)
         self._now("running the original with the runtime's optimisations", 0.4)
         self._widen(references, OPTIMISED)
         self._now("loading the folded model", 0.55)
@@ -151,6 +155,42 @@ class Comparison:
             return  # an optimiser's fault is not the model's; the other executions remain
         for sample in references:
             sample.widen(optimised, sample.feeds, kept=True)
+
+    def _roughen(self, references: list[Sample]) -> None:
+        """Take as noise what the original shows when every number in it is rounded; else what its inputs show."""
+        epsilon = self._rounding.epsilon
+        with suppress(RuntimeRefusalError):
+            rough = self._load(Path(str(self._job.rough)))
+            if all(
+                sample.widen(rough, feeds)
+                for sample in references
+                for feeds in (sample.feeds, samples.rounded(sample.feeds, epsilon, 0.0))
+            ):
+                self._rounding = replace(self._rounding, is_measured=True)
+                return
+        original = self._load(self._before)
+        for sample in references:
+            perturb(sample, original, self._rounding)
+
+    def _require_types(self) -> None:
+        """Load the files of which emulations run: in these all types are one, so a wrong one would not be seen.
+
+        Raises:
+            ModelError: the original breaks the standard.
+            FailedError: the folded model does.
+        """
+        refusals = [self._refusal(Path(path)) for path in self._job.actual or ()]
+        if refusals and TYPE_ERROR in refusals[0]:
+            raise ModelError(f"ONNX Runtime refuses the types of the original model: {refusals[0]}")
+        if refusals and refusals[1] and not refusals[0] and NO_KERNEL not in refusals[1].lower():
+            raise FailedError(f"ONNX Runtime loads the original but not the folded model: {refusals[1]}")
+
+    def _refusal(self, path: Path) -> str:
+        try:
+            Runner(path)
+        except RuntimeRefusalError as error:
+            return str(error)
+        return ""
 
     def _folded(self, inputs: list[Any], outputs: list[Any]) -> Model:
         try:

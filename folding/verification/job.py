@@ -28,4 +28,9 @@ class Job:
     traps: tuple[str, ...] = ()  # what the runtime is known to compute wrongly in either model
     folded: str | None = None  # an .npz file of constants that the fold changed, as they are in the folded model
     behind: dict[str, tuple[str, ...]] | None = None  # the outputs that depend on each of them
+    actual: tuple[str, str] | None = None  # the files themselves, where `before` or `after` is an emulation of one
+    halves: dict[str, str] | None = None  # inputs of the original that have 16 bits, by the name of their type
+    rough: str | None = None  # the original with every number rounded to the digits of the folded model's type
+    max_error: float | None = None  # what is accepted in place of what rounding explains, see `parent.verify`
+    notes: tuple[str, ...] = ()  # for the verdict
     parent: int = 0  # the process that waits for the verdict; 0: none

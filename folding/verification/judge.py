@@ -2,6 +2,7 @@
 
 The original runs as it is, optimised by the runtime, with its inputs rounded once more, and with its inputs off by
 several roundings. Differences between these executions are noise; a larger difference of the folded model is an error.
+Where the folded model has a type of fewer digits, the original runs with all its numbers rounded to these instead.
 Each slice (a channel, a class, a coordinate) has its own tolerance, so that a channel of small magnitude is not judged
 by its large neighbours.
 """
@@ -34,6 +35,8 @@ FLOOR_EPSILONS = 2
 EPSILONS_UNPROBED = 64
 # The jitter is a maximum of a few draws; the folded model's own noise is independent and may be a few times larger.
 NOISES = 8
+# The same where the original itself ran with every number rounded to the type: nothing is left to be guessed.
+EPSILONS_MEASURED, NOISES_MEASURED = 2, 4
 # A slice with fewer non-zero elements (as Relu leaves in some channels) may show little noise by chance: it is judged
 # by the noise of the whole output.
 QUIET_ELEMENTS = 16
@@ -43,19 +46,37 @@ TELLING = 0.25
 GROSS, GROSS_SHARE = 30, 0.1
 # ONNX Runtime's sigmoid is a rational approximation plus one half, so its values are multiples of a quarter epsilon.
 SIGMOID_STEPS = 4
+FLOAT32 = 2.0**-23  # the relative spacing of its numbers
 
 
 @dataclass(frozen=True)
 class Rounding:
-    """How a model rounds: the relative spacing of its narrowest floating type, and whether it quantizes activations."""
+    """How a model rounds: the relative spacing of its narrowest floating type, and whether it quantizes activations.
+
+    `is_emulated`: the folded model overflows as its types do. `is_measured`: the jitter is of executions in which every
+    number was rounded so. `max_error` is accepted in place of what the jitter explains, relative to the largest number.
+    """
 
     epsilon: float
     quantizes: bool = False
+    is_emulated: bool = False
+    is_measured: bool = False
+    max_error: float | None = None
 
     @property
     def noises(self) -> int:
         """The accepted error, as a multiple of the original's jitter."""
-        return QUANTIZED_NOISES if self.quantizes else NOISES
+        return QUANTIZED_NOISES if self.quantizes else NOISES_MEASURED if self.is_measured else NOISES
+
+    @property
+    def least(self) -> float:
+        """The accepted error, as a share of the largest number in a slice, where the jitter says less."""
+        return self.epsilon * (EPSILONS_MEASURED if self.is_measured else EPSILONS)
+
+    @property
+    def step(self) -> float:
+        """The relative spacing of the numbers with which the runtime computes: an emulation runs in float32."""
+        return FLOAT32 if self.is_emulated else self.epsilon
 
     @property
     def swing(self) -> float:
@@ -149,20 +170,26 @@ def _floats(reference: Reference, folded: Array, rounding: Rounding) -> Finding:
     if not apart.size:
         return Finding("ok", "", OutputError(reference.name, 0.0, 0.0, 0.0, 0.0, ok=True))
     magnitude = largest(np.abs(wide(reference.value)))
-    scale = _scale(reference.value, magnitude, rounding.epsilon)
+    scale = _scale(reference.value, magnitude, rounding.step)
     noise = _rounding_tolerance(reference, rounding)
     tolerance = np.maximum(noise, FLOOR_EPSILONS * rounding.epsilon * min(1.0, scale))
+    if rounding.max_error is not None:
+        tolerance = np.full_like(noise, rounding.max_error * magnitude)
+    overflows = _overflows(reference, folded) if rounding.is_emulated else np.zeros(folded.shape, np.bool_)
+    tolerance = np.where(overflows, 0, tolerance)
     bad = int(np.count_nonzero(~(apart <= tolerance)))
     place = _decisive(apart, tolerance)
     judgement: Judgement = "ok"
     reason = ""
-    if bad > rounding.noises * _jumps(reference, scale):
+    # What noise says is for what is neither overflow nor limited by the user.
+    is_decided = bool(overflows.any()) or (rounding.max_error is not None and bad > 0)
+    if is_decided or bad > rounding.noises * _jumps(reference, scale):
         judgement, reason = "bad", _deviation(reference, folded, place, float(tolerance[place]))
-    elif bad or np.median(noise) > TELLING * scale:
+    elif rounding.max_error is None and (bad or np.median(noise) > TELLING * scale):
         judgement, reason = "unsettled", _chaos(reference)
     measured = np.maximum(reference.jitter, reference.swing * (rounding.epsilon / rounding.swing))
     # Where elements jump (ties), one of them is as far off as any error: their number decides, above.
-    quiet = judgement == "bad" and not _jumps(reference, scale)
+    quiet = judgement == "bad" and not is_decided and not _jumps(reference, scale)
     if quiet and _is_within(reference.value, np.where(apart > tolerance, apart, 0), measured):
         judgement, reason = "unsettled", _chaos(reference)
     figures = OutputError(
@@ -174,7 +201,13 @@ def _floats(reference: Reference, folded: Array, rounding: Rounding) -> Finding:
         ok=judgement == "ok",
     )
     gross = np.count_nonzero(~(apart <= GROSS * tolerance)) > GROSS_SHARE * apart.size
-    return Finding(judgement, reason, figures, bool(gross))
+    return Finding(judgement, reason, figures, bool(gross or is_decided))
+
+
+def _overflows(reference: Reference, folded: Array) -> Array:
+    """Where the folded model has no finite number and every execution of the original has one."""
+    known = np.isfinite(reference.value) & np.isfinite(reference.jitter) & np.isfinite(reference.swing)
+    return np.asarray(known & ~np.isfinite(folded))
 
 
 def _is_within(value: Array, errors: Array, noise: Array) -> bool:
@@ -196,7 +229,7 @@ def _rounding_tolerance(reference: Reference, rounding: Rounding) -> Array:
     """The error of each element that rounding explains: the strictest tolerance of the slices that contain it."""
     value = np.abs(wide(reference.value))
     probed = largest(reference.jitter) > 0 or largest(reference.swing) > 0
-    relative = rounding.epsilon * (EPSILONS if probed else EPSILONS_UNPROBED)
+    relative = rounding.least if probed else rounding.epsilon * EPSILONS_UNPROBED
     moved = np.maximum(rounding.noises * reference.jitter, reference.swing)
     overall = largest(moved)
     tolerance = np.full(value.shape, max(relative * largest(value), overall), moved.dtype)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from folding.verification import judge, samples
-from folding.verification.judge import Reference, Rounding
+from folding.verification.judge import Reference
 from folding.verification.runtime import Interpreted, Runner, RuntimeRefusalError
 from folding.verification.samples import UnverifiableError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
     from folding.verification.job import Job
-    from folding.verification.judge import Array
+    from folding.verification.judge import Array, Rounding
     from folding.verification.samples import Feeds
 
     Model = Runner | Interpreted
@@ -37,19 +37,26 @@ class Sample:
     outputs: dict[str, Reference]
     others: dict[str, list[Array]] = field(default_factory=dict)  # what optimised executions return, by output
 
-    def widen(self, model: Model, feeds: Feeds, *, amplified: bool = False, kept: bool = False) -> None:
-        """Run once more and record how far the outputs deviate; an execution that fails is ignored.
+    def widen(self, model: Model, feeds: Feeds, *, amplified: bool = False, kept: bool = False) -> bool:
+        """Run once more and record how far the outputs deviate; False if the execution fails, which is ignored.
 
         `kept`: on the same inputs, so that its outputs are worth keeping.
         """
         try:
             outputs = model.run(feeds)
         except RuntimeRefusalError:
-            return
+            return False
         for name in self.outputs.keys() & outputs.keys():
             self.outputs[name].widen(outputs[name], amplified=amplified)
             if kept:
                 self.others.setdefault(name, []).append(outputs[name])
+        return True
+
+
+def perturb(sample: Sample, original: Model, rounding: Rounding) -> None:
+    """Run the original with inputs that are rounded once more, and with inputs that are off by several roundings."""
+    for relative, drift, amplified in ((rounding.epsilon, 0.0, False), (rounding.swing, DRIFT, True)):
+        sample.widen(original, samples.rounded(sample.feeds, relative, drift), amplified=amplified)
 
 
 class Originals:
@@ -62,7 +69,8 @@ class Originals:
     def __init__(self, job: Job, original: Model, rounding: Rounding, passed: Callable[[], float]) -> None:
         self._job, self._original, self._rounding, self._passed = job, original, rounding, passed
         self._promised = [name for name, _ in original.outputs]
-        self._specs = samples.with_lengths(original.specs, {(name, axis): length for name, axis, length in job.lengths})
+        specs = samples.with_types(original.specs, job.halves or {})
+        self._specs = samples.with_lengths(specs, {(name, axis): length for name, axis, length in job.lengths})
         self._guess: samples.Guess | None = None
         self.description = ""
         self.drawn = 0  # samples that were generated and ran
@@ -80,9 +88,8 @@ class Originals:
             if undefined := next((name for name, value in values.items() if _has_nan(value)), ""):
                 continue
             sample = Sample(feeds, {name: Reference.of(name, value) for name, value in values.items()})
-            rounding = self._rounding
-            for relative, drift, amplified in ((rounding.epsilon, 0.0, False), (rounding.swing, DRIFT, True)):
-                sample.widen(self._original, samples.rounded(feeds, relative, drift), amplified=amplified)
+            if self._job.rough is None:
+                perturb(sample, self._original, self._rounding)
             found.append(sample)
         if not found:
             hint = "" if self._job.inputs else '; give samples it can compute with (inputs="FILE.npz")'

@@ -9,6 +9,7 @@ import time
 import zipfile
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ import numpy as np
 from folding.errors import ModelError, OptionError
 from folding.onnxfile import outputs_fragment, read_facts
 from folding.report.model import OutputError, Verification
+from folding.verification.emulated import emulated
 from folding.verification.job import ACTIVITY, AFTER_TAPS, BEFORE_TAPS, JOB, PROGRESS, RESULT, STEPS, Job
 from folding.verification.standby import standby
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from folding.onnxfile import Facts
+    from folding.verification.emulated import Emulated
     from folding.verification.standby import Standby
 
 GIB = 1 << 30
@@ -46,6 +49,7 @@ def verify(
     inputs: str | os.PathLike[str] | Mapping[str, np.ndarray[Any, Any]] | None = None,
     timeout: float = 300.0,
     memory: int | None = None,
+    max_error: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Verification:
     """Whether the folded model computes what the original computes.
@@ -59,44 +63,71 @@ def verify(
     address space (default: a share of what is free), or crashed. `progress` is called with the steps that are done, and
     how many there are.
 
+    A model with values of 16 bits runs as an emulation in float32 that rounds each of them (`onnxfile.emulation`), as
+    the runtime would not. If the original is of float32, the error of each output may be a few times that of the
+    original itself with all its numbers rounded to the digits of that type; a number that is not finite where the
+    original's is fails. The emulations are temporary files beside `after`, of up to twice the size of the original.
+
+    `max_error` replaces what rounding explains: the largest error of a floating-point output that is accepted, relative
+    to the largest magnitude of that output in the original.
+
     Raises:
         ModelError: one of the models is missing, corrupt or unsafe, or ONNX Runtime refuses the types of the original.
             Nothing that they do when they run raises.
         OptionError: `inputs` is no .npz file or does not hold what the model wants; a model is given as something else
-            than a path.
+            than a path; `max_error` is not positive.
     """
     for name, model in (("before", before), ("after", after)):
         if not isinstance(model, (str, os.PathLike)):
             raise OptionError(f"{name} is of type {type(model).__name__}; give the path of an ONNX file")
+    if max_error is not None and not max_error > 0:
+        raise OptionError(f"max_error is {max_error!r}; give a number above 0")
     began = time.monotonic()
     if progress is not None:
         progress(0, STEPS)
+    paths = _absolute(before), _absolute(after)
     with standby() as process:
         known = read_facts(before), read_facts(after)
         given, label = _samples(inputs, process.folder)
         limit = available_memory() if memory is None else memory
-        needed = COPIES * max(model.nbytes for model in known)
-        epsilon, quantizes = max(model.epsilon for model in known), any(model.quantizes for model in known)
-        paths = _absolute(before), _absolute(after)
-        defaults = _defaults(*known, process.folder)
-        job = Job(
-            *paths,
-            given,
-            label,
-            timeout,
-            limit,
-            epsilon,
-            quantizes,
-            defaults,
-            _lengths(*known),
-            _taps(*known, process.folder),
-            tuple(dict.fromkeys(known[0].traps + known[1].traps)),
-            _folded(known[1], process.folder),
-            dict(known[1].behind),
-            os.getpid(),
-        )
-        verdict = _too_large(needed, limit) or _run(process, job, progress)
+        with emulated(*paths, known, process.folder) as files:
+            needed = COPIES * max(files.nbytes, *(model.nbytes for model in known))
+            job = partial(_job, inputs=given, label=label, seconds=timeout, memory=limit, max_error=max_error)
+            verdict = (
+                _unlike(files, known)
+                or _too_large(needed, limit)
+                or _run(process, job(paths, files, known, process.folder), progress)
+            )
     return replace(verdict, seconds=time.monotonic() - began)
+
+
+def _job(paths: tuple[Path, Path], files: Emulated, known: tuple[Facts, Facts], folder: Path, **limits: Any) -> Job:
+    """What the child is to compare, with all that it needs to know."""
+    return Job(
+        str(files.before),
+        str(files.after),
+        epsilon=max(model.epsilon for model in known),
+        quantizes=any(model.quantizes for model in known),
+        defaults=_defaults(*known, folder),
+        lengths=_lengths(*known),
+        taps=_taps(*known, folder) if limits["max_error"] is None else (),
+        traps=tuple(dict.fromkeys(known[0].traps + known[1].traps)),
+        folded=_folded(known[1], folder, wide=files.halves is not None),
+        behind=dict(known[1].behind),
+        actual=None if files.halves is None else (str(paths[0]), str(paths[1])),
+        halves=files.halves,
+        rough=None if files.rough is None else str(files.rough),
+        notes=files.notes,
+        parent=os.getpid(),
+        **limits,
+    )
+
+
+def _unlike(files: Emulated, known: tuple[Facts, Facts]) -> Verification | None:
+    """The verdict on a folded model that cannot be emulated; if the original has 16 bits, too, both run as they are."""
+    if not files.refused or known[0].half:
+        return None
+    return Verification("not verified", files.refused)
 
 
 def _too_large(needed: int, limit: int | None) -> Verification | None:
@@ -119,8 +150,8 @@ def _run(process: Standby, job: Job, progress: Callable[[int, int], None] | None
     return _verdict(process.folder, process.run(job.seconds, watch), job.seconds)
 
 
-def _absolute(path: str | os.PathLike[str]) -> str:
-    return str(Path(path).absolute())
+def _absolute(path: str | os.PathLike[str]) -> Path:
+    return Path(path).absolute()
 
 
 def _samples(inputs: str | os.PathLike[str] | Mapping[str, Any] | None, folder: Path) -> tuple[str | None, str]:
@@ -166,12 +197,12 @@ def _taps(before: Facts, after: Facts, folder: Path) -> tuple[tuple[str, str, st
     return tuple((name, before.taps[name].operator, before.taps[name].value, after.taps[name].value) for name in both)
 
 
-def _folded(after: Facts, folder: Path) -> str | None:
-    """The .npz file of constants to spoil."""
+def _folded(after: Facts, folder: Path, *, wide: bool) -> str | None:
+    """The .npz file of constants to spoil; those of 16 bits are `wide` in an emulation."""
     if not after.folded:
         return None
-    path = folder / "folded.npz"
-    _save(path, after.folded)
+    path, wider = folder / "folded.npz", wide and bool(after.half)
+    _save(path, {name: value.astype(np.float32) if wider else value for name, value in after.folded.items()})
     return str(path)
 
 

@@ -20,7 +20,7 @@ from folding.verification.samples import UnverifiableError
 from folding.verification.standby import standby
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from folding.verification.judge import Array
     from folding.verification.runtime import Runner
@@ -98,7 +98,7 @@ class Survey:
     label: str
     slices: tuple[tuple[str, ...], ...]
     fragments: tuple[str, ...]
-    channels: dict[str, int]
+    lengths: tuple[tuple[str, int, int], ...]  # of inputs, by name and axis
     seconds: float
     memory: int | None
     parent: int
@@ -134,7 +134,7 @@ class Survey:
         return {"ranges": {name: asdict(one) for name, one in found.items()}, "described": self._described(feeds)}
 
     def _feeds(self, runner: Runner) -> Iterator[Feeds]:
-        specs = samples.with_channels(runner.specs, self.channels)
+        specs = samples.with_lengths(runner.specs, {(name, axis): length for name, axis, length in self.lengths})
         if self.inputs is not None:
             yield from samples.batches(Path(self.inputs), specs, self.label)
             return
@@ -184,7 +184,7 @@ def survey(
     slices: Sequence[Sequence[str]],
     fragments: Sequence[bytes],
     inputs: str | None,
-    channels: Mapping[str, int],
+    lengths: Iterable[tuple[str, int, int]],
     seconds: float,
     memory: int | None,
 ) -> Ranges:
@@ -199,7 +199,7 @@ def survey(
             (process.folder / name).write_bytes(fragment)
         path = None if inputs is None else str(Path(inputs).absolute())
         names = tuple(map(tuple, slices))
-        job = Survey(str(model), path, inputs or "", names, files, dict(channels), seconds, memory, os.getpid())
+        job = Survey(str(model), path, inputs or "", names, files, tuple(lengths), seconds, memory, os.getpid())
         (process.folder / JOB).write_text(json.dumps(asdict(job)))
         status = process.run(seconds)
         result = process.folder / RESULT

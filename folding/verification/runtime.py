@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime as ort  # type: ignore[import-untyped, unused-ignore]
 
+from folding.verification.judge import is_float, wide
 from folding.verification.samples import NAMED_FLOATS, Feeds, Spec, UnverifiableError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ UNOPTIMISED, OPTIMISED = "ORT_DISABLE_ALL", "ORT_ENABLE_ALL"
 BETWEEN = ("ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED")
 EXTERNAL_DATA = "session.model_external_initializers_file_folder_path"  # of a model that is loaded from memory
 BFLOAT16 = 16  # TensorProto.DataType
+FLOAT = "tensor(float)"  # how the runtime writes the type of float32
 # The prefix of a message: codes, and a path that may lie in a temporary folder.
 PREAMBLE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .*? failed:)?")
 # How ONNX Runtime and the C++ library report that memory ran out.
@@ -94,6 +96,7 @@ class Runner:
         found = [(o.name, o.type) for o in self._session.get_outputs()]
         self.outputs = [(name, kind) for name, kind in found if name not in labels]
         self._all = [(labels.get(name, name), kind) for name, kind in found]
+        self._wide = {name for name, kind, _ in self.inputs if kind == FLOAT}
         kinds = [kind for _, kind, _ in self.inputs] + [kind for _, kind in self._all]
         self._numpy_suffices = not any(f"tensor({name})" in kind for name in NAMED_FLOATS for kind in kinds)
 
@@ -103,7 +106,13 @@ class Runner:
         return [Spec.of(*described) for described in self.inputs]
 
     def run(self, feeds: Feeds) -> dict[str, Array]:
-        """Every output by name, and what was tapped by its label; members of sequences and maps as "name[0]"."""
+        """Every output by name, and what was tapped by its label; members of sequences and maps as "name[0]".
+
+        An emulation takes float32 where the feeds are of 16 bits.
+        """
+        feeds = {
+            name: wide(value) if name in self._wide and is_float(value) else value for name, value in feeds.items()
+        }
         with _refusals():
             if self._numpy_suffices:
                 values = self._session.run(None, feeds)

@@ -103,6 +103,12 @@ def with_lengths(specs: Iterable[Spec], lengths: Mapping[tuple[str, int], int]) 
     ]
 
 
+def with_types(specs: Iterable[Spec], halves: Mapping[str, str]) -> list[Spec]:
+    """The specs of an emulation with the types of the model itself, where these have 16 bits."""
+    types = {name: NAMED_FLOATS.get(kind) or np.dtype(kind) for name, kind in halves.items()}
+    return [replace(spec, dtype=types.get(spec.name, spec.dtype)) for spec in specs]
+
+
 def _symbol(dimension: Dimension) -> str | None:
     """The symbol of a dimension; "?", "-1" and "" are no symbols: exporters write them for any unknown size."""
     return dimension if isinstance(dimension, str) and dimension.strip("?-1 ") else None

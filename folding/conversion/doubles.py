@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import onnx
@@ -70,21 +70,52 @@ def to_float(file: OnnxFile) -> list[Change]:
     tensors = [t for body in every for t in _tensors(body) if t.data_type == WIDE and t.name not in kept]
     saved = sum(_narrow(file, tensor) for tensor in tensors)
     changed = len(tensors)
+    inputs, outputs = _border(model, WIDE)
     for body in every:
         for node in body.node:
-            changed += _narrow_attributes(node)
+            if body is not model.graph or node.op_type != "Cast" or node.output[0] not in outputs.done:
+                changed += _narrow_attributes(node)
         for value in _values(body, is_main=body is model.graph):
             if value.name not in kept:
                 changed += _narrow_type(value.type)
-    inputs = [v.name for v in model.graph.input if v.type.tensor_type.elem_type == WIDE]
-    outputs = [v.name for v in model.graph.output if v.type.tensor_type.elem_type == WIDE]
-    if not (changed or inputs or outputs):
+    if not (changed or inputs.open or outputs.open):
         return []
     _require_standard(model)
-    _cast_at_the_border(model, inputs, [name for name in outputs if name not in inputs])
+    _cast_at_the_border(model, inputs.open, outputs.open)
     file.model = model
     names = tuple(t.name for t in tensors if t.name)
     return [Change("converted", "double to float", changed, names[:EXAMPLES], nbytes=-saved)]
+
+
+class _Side(NamedTuple):
+    """The inputs, or the outputs, of a model in float64: those with a Cast from or to float32, and the others."""
+
+    done: list[str]
+    open: list[str]
+
+
+def _border(model: onnx.ModelProto, kind: int) -> tuple[_Side, _Side]:
+    """The inputs and the outputs of this type. Those between which there is no operator are inputs only."""
+    narrowed, others, widened = set[str](), set[str](), set[str]()
+    for graph in all_graphs(model.graph):
+        for node in graph.node:
+            to = _to(node)
+            (narrowed if to == NARROW else others).update(node.input)
+            widened.update(node.output if to == kind else ())
+    inputs, outputs = (
+        [value.name for value in values if value.type.tensor_type.elem_type == kind]
+        for values in (model.graph.input, model.graph.output)
+    )
+    open_in = [name for name in inputs if name in others or name in outputs]
+    done_out = [name for name in outputs if name in widened - others - narrowed]
+    open_out = [name for name in outputs if name not in done_out and name not in inputs]
+    return _Side([name for name in inputs if name not in open_in], open_in), _Side(done_out, open_out)
+
+
+def _to(node: onnx.NodeProto) -> int:
+    """The type that a Cast returns, 0 for every other operator."""
+    is_cast = node.op_type == "Cast" and node.domain in STANDARD_DOMAINS
+    return next((int(attribute.i) for attribute in node.attribute if is_cast and attribute.name == "to"), 0)
 
 
 def _kept(model: onnx.ModelProto) -> set[str]:

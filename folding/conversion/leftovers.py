@@ -50,7 +50,8 @@ def strip(file: OnnxFile) -> list[Change]:
 
 
 def _has_leftovers(node: onnx.NodeProto, opset: int) -> bool:
-    return node.domain in STANDARD_DOMAINS and opset >= SINCE.get(node.op_type, opset + 1)
+    trains = any(a.name == "training_mode" and (a.i or a.ref_attr_name) for a in node.attribute)  # it needs its outputs
+    return node.domain in STANDARD_DOMAINS and opset >= SINCE.get(node.op_type, opset + 1) and not trains
 
 
 def _bodies(model: onnx.ModelProto) -> Iterator[tuple[Body, int]]:

@@ -12,17 +12,17 @@ MODEL = """
 <ir_version: 8, opset_import: ["": OPSET]>
 g (float[2,3] x) => (float[2,3] y OUTPUT) <float[3] s = {1, 2, 3}, bool[2,3] mask> {
   a, mask = Dropout(x)
-  n, mean, var = BatchNormalization<training_mode=1>(a, s, s, s, s)
+  n, mean, var = BatchNormalization<training_mode=MODE>(a, s, s, s, s)
   y = Relu(n)
 }
 """
 
 
-def made(opset: int = 15, output: str = ""):
+def made(opset: int = 15, output: str = "", mode: int = 0):
     found = parser.parse_model(
         MODEL.replace("OPSET", str(opset))
         .replace("OUTPUT", output)
-        .replace("<training_mode=1>", "<training_mode=1>" if opset >= 14 else "")
+        .replace("<training_mode=MODE>", f"<training_mode={mode}>" if opset >= 14 else "")
     )
     found.training_info.add()
     return found
@@ -44,6 +44,11 @@ def test_training_information_masks_and_statistics_go():
 def test_what_is_read_stays(output, left):
     after, _ = applied(made(output=output), strip)
     assert [len(node.output) for node in after.graph.node] == left
+
+
+def test_statistics_of_a_normalization_that_trains_stay_as_the_standard_requires_them():
+    after, _ = applied(made(mode=1), strip)
+    assert [len(node.output) for node in after.graph.node] == [1, 3, 1]
 
 
 def test_before_opset_14_the_number_of_outputs_told_the_mode():

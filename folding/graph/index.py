@@ -137,6 +137,12 @@ class Scope:
             scope = scope.parent
         return None
 
+    @property
+    def overridable(self) -> set[str]:
+        """The initializers that a caller may override."""
+        shared = self.inputs & self.initializers.keys() | self.inputs & self.sparse.keys()
+        return {name for name in shared if self.is_overridable(name)}
+
     def is_overridable(self, name: str) -> bool:
         """Whether a caller may override this initializer: from IR version 4 on, if it is a graph input too."""
         if name not in self.inputs or self.graph.freeze_initializers:

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from folding.graph import idioms, shapes
-from folding.graph.functions import count_nodes, count_normalizations, inline_where_needed
+from folding.graph.functions import count, inline_where_needed
 from folding.graph.sites import NORMALIZATION, OPERATORS, affine_of, is_candidate
 from folding.graph.values import indexed
 from folding.graph.writeback import write_back
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     import onnx
 
+    from folding.graph.functions import Count
     from folding.graph.index import Graph
     from folding.graph.node import Node
     from folding.graph.sites import Site
@@ -46,22 +47,12 @@ class Folded:
     graph: Graph
     outcomes: tuple[Outcome, ...]
     changed: bool
-    bn_before: int
-    nodes_before: int
+    before: Count
+    after: Count
     notes: list[str] = field(default_factory=list)
     frozen: int = 0  # normalizations whose training mode was turned off
     folds: dict[str, str] = field(default_factory=dict)  # what changed, by the keys that `blocked` takes; and labels
     clamped: frozenset[str] = frozenset()  # the folds that gave a clamp a bound per channel
-
-    @property
-    def bn_after(self) -> int:
-        """The number of BatchNormalizations left in all graphs and functions."""
-        return count_normalizations(self.graph.model)
-
-    @property
-    def nodes_after(self) -> int:
-        """The number of operators left."""
-        return count_nodes(self.graph.model)
 
 
 def fold_graph(
@@ -87,7 +78,7 @@ def fold_graph(
         if inlined:
             graph = indexed(file, freeze_initializers=options.freeze_initializers)
             notes = [f"functions were inlined, which their normalizations needed to fold: {', '.join(inlined)}"]
-    before = count_normalizations(file.model), count_nodes(file.model)
+    before = count(file.model)
     run = _Run(graph, options, blocked)
     run.notes += notes
     if any(node.op in OPERATORS for node in graph.nodes()):
@@ -96,7 +87,8 @@ def fold_graph(
         write_back(graph)
     outcomes = (*run.ended.values(), *out_of_reach(graph))
     folds = {key: end.node for key, end in run.ended.items() if end.status != "kept"} | run.others
-    return Folded(graph, outcomes, run.changed, *before, run.notes, run.frozen, folds, frozenset(run.clamping))
+    after = count(file.model) if run.changed else before
+    return Folded(graph, outcomes, run.changed, before, after, run.notes, run.frozen, folds, frozenset(run.clamping))
 
 
 def _fold_variant(file: OnnxFile, options: Options, blocked: Mapping[str, Refused], model: onnx.ModelProto) -> None:

@@ -111,6 +111,8 @@ class Scope:
         if parent is not None:
             own = {*self.producers, *self.inputs, *self.initializers, *self.sparse}
             self.shadowing = {name for name in own if parent.owner(name) is not None}
+        # Constants of the file under this name, whatever a caller or a fold does: the answer to most questions here
+        self.settled = {*self.initializers, *self.sparse} - self.overridable - self.shadowing
         self.uses: dict[str, dict[Edge, None]] = defaultdict(dict)  # a dict is a set in order
         for node in self.nodes:
             for index, name in enumerate(node.inputs):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import onnx
 from onnx import defs, helper
 
-from folding.refusal import require
+from folding.refusal import Refused
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,8 +92,8 @@ class Node:
         """
         given = self._attributes.get(name)
         if given is not None:
-            reference = given.ref_attr_name
-            require(not reference, "attribute-reference", f"{name} is the function's {reference}", self.label)
+            if reference := given.ref_attr_name:
+                raise Refused("attribute-reference", f"{name} is the function's {reference}", self.label)
             return helper.get_attribute_value(given)
         _ = self.schema  # raises for a malformed operator
         return self.scope.graph.default(self.op, name)
@@ -118,7 +118,9 @@ class Node:
 
     def is_constant(self, index: int) -> bool:
         """Whether the input is given and has a known value that no caller may override."""
-        return self.has(index) and self.scope.values.is_constant(self.scope, self.inputs[index])
+        if index >= len(self.inputs) or not (name := self.inputs[index]):
+            return False
+        return name in self.scope.settled or self.scope.values.is_constant(self.scope, name)
 
     def weight(self, index: int) -> Weight:
         """The input as a floating-point constant.
@@ -126,7 +128,8 @@ class Node:
         Raises:
             Refused: "weight-not-constant", "overridable", "not-float" or "too-large".
         """
-        require(self.has(index), "weight-not-constant", f"{self.op} has no input {index}")
+        if not self.has(index):
+            raise Refused("weight-not-constant", f"{self.op} has no input {index}")
         return self.scope.values.weight(self.scope, self.inputs[index])
 
     def integers(self, index: int) -> list[int] | None:

@@ -23,7 +23,7 @@ from onnx import helper
 from folding import onnxfile
 from folding.cleaning.driver import clean
 from folding.graph import shapes
-from folding.graph.functions import count_nodes
+from folding.graph.functions import count
 from folding.graph.writeback import write_back
 from folding.options import Options
 from folding.planning.pipeline import fold_graph
@@ -139,7 +139,7 @@ def row(source: Path, makers: Mapping[str, Callable[[Path, Path], None]]) -> lis
         expected = outputs(source, given)
     except Exception:  # noqa: BLE001  a model of an opset that the runtime does not have is counted, not run
         given = {}
-    cells = [source.stem, str(count_nodes(model))]
+    cells = [source.stem, str(count(model).nodes)]
     with tempfile.TemporaryDirectory() as folder:
         for number, make in enumerate(makers.values()):
             target = Path(folder) / f"{number}.onnx"
@@ -149,8 +149,8 @@ def row(source: Path, makers: Mapping[str, Callable[[Path, Path], None]]) -> lis
                 print(f"{source.name}: {str(error)[:200]}", file=sys.stderr)
                 cells.append("-")
                 continue
-            count = count_nodes(onnx.load(target, load_external_data=False))
-            cells.append(f"{count}{verdict(expected, target, given)}")
+            nodes = count(onnx.load(target, load_external_data=False)).nodes
+            cells.append(f"{nodes}{verdict(expected, target, given)}")
     return cells
 
 

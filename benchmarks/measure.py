@@ -18,7 +18,7 @@ from benchmarks import fusions
 from benchmarks.models import MODEL_NAME
 from folding import onnxfile
 from folding.errors import FoldingError
-from folding.graph.functions import count_normalizations
+from folding.graph.functions import count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,6 +140,6 @@ def _counted(run: Run, output: Path) -> Run:
 def normalizations(path: Path) -> int:
     """The number of standard BatchNormalization nodes in a model, with those in subgraphs and functions."""
     if path.stat().st_size <= PARSED_WHOLE:
-        return count_normalizations(onnx.load(path, load_external_data=False))
+        return count(onnx.load(path, load_external_data=False)).normalizations
     with onnxfile.read(path) as file:
-        return count_normalizations(file.model)
+        return count(file.model).normalizations

@@ -122,7 +122,7 @@ class Options:
 
     def keeps(self, name: str) -> bool:
         """Whether `keep` leaves a node of this name alone."""
-        return any(fnmatchcase(name, pattern) for pattern in self.keep)
+        return bool(self.keep) and any(fnmatchcase(name, pattern) for pattern in self.keep)
 
     def require_matches(self, names: Iterable[str]) -> None:
         """Refuse patterns that match none of these names: what a mistyped one should have kept would be folded.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 
 from benchmarks import fusions
-from folding.planning.pipeline import count_normalizations
+from folding.graph.functions import count
 from folding.report.model import BATCH_NORMALIZATION
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Survey:
             in_module = self._export(network, exporter, path)
         except ProcessError as error:
             return Row(*known, failure=str(error))
-        in_file = count_normalizations(onnx.load(path))
+        in_file = count(onnx.load(path)).normalizations
         return Row(*known, in_module, in_file, self.fold(path), self.fold(path, CLAMPS))
 
     def _export(self, network: Network, exporter: str, path: Path) -> int:

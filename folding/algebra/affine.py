@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from folding.algebra.whole import is_finite, is_true, is_uniformly
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -35,7 +37,7 @@ class Affine:
         for axis in range(1, pair.ndim):
             if pair.shape[axis] > 1:
                 first = pair[(slice(None),) * axis + (slice(0, 1),)]
-                if (pair == first).all():
+                if is_true(pair == first):
                     pair = first.copy()
         pair.setflags(write=False)
         return Affine(pair[0], pair[1])
@@ -58,17 +60,17 @@ class Affine:
     @property
     def axes(self) -> tuple[int, ...]:
         """The axes along which the map varies."""
-        return tuple(axis for axis, length in enumerate(self.shape) if length != 1)
+        return tuple([axis for axis, length in enumerate(self.scale.shape) if length != 1])
 
     @property
     def is_linear(self) -> bool:
         """Whether the map is a pure scale: its shift is zero."""
-        return not self.shift.any()
+        return is_uniformly(self.shift, 0)
 
     @property
     def is_shift(self) -> bool:
         """Whether the map is a pure shift: its scale is one."""
-        return bool((self.scale == 1).all())
+        return is_uniformly(self.scale, 1)
 
     @property
     def is_identity(self) -> bool:
@@ -78,7 +80,7 @@ class Affine:
     @property
     def is_finite(self) -> bool:
         """Whether every scale and shift is a finite number."""
-        return bool(np.isfinite(self.scale).all() and np.isfinite(self.shift).all())
+        return is_finite(self.scale) and is_finite(self.shift)
 
     def __call__(self, x: ArrayLike) -> Float64:
         """The map applied to a value."""
@@ -98,7 +100,8 @@ class Affine:
 
     def varies_only_along(self, *axes: int) -> bool:
         """Whether the map is constant along every axis but these (negative axes count from the end)."""
-        return set(self.axes) <= {axis % self.rank for axis in axes}
+        rank = self.rank
+        return {axis % rank for axis in axes}.issuperset(self.axes)
 
     def transpose(self, axes: Sequence[int]) -> Affine:
         """The map on the transposed value, as `numpy.transpose`."""

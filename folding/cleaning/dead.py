@@ -47,7 +47,7 @@ def operators(work: Work) -> list[str]:
 def _inside(work: Work, node: Node) -> list[Scope]:
     """The nested graphs of an operator, those inside them included."""
     found: list[Scope] = []
-    if next(bodies(node.proto), None) is None:
+    if not bodies(node.proto):
         return found
     for scope in work.graph.scopes:
         if scope.holder is node or scope.parent in found:

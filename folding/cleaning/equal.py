@@ -59,7 +59,7 @@ def _operators(scope: Scope, work: Work) -> Iterator[str]:
 def _is_comparable(node: Node) -> bool:
     if not is_standard(node) or node.op in APART or node.op.startswith(OTHER_TYPES):
         return False
-    return next(bodies(node.proto), None) is None and node.op != "Constant"
+    return not bodies(node.proto) and node.op != "Constant"
 
 
 def _signature(node: Node, same: dict[str, str]) -> Hashable:

@@ -47,7 +47,7 @@ FORMS = {"value", "sparse_value", *LISTS}
 
 def is_constant(scope: Scope, name: str) -> bool:
     """Whether the name has a known value that no caller may override."""
-    return _why_not(scope, name, DEPTH) is None
+    return name in scope.settled or _why_not(scope, name, DEPTH) is None
 
 
 def shape_of(scope: Scope, name: str) -> tuple[int, ...] | None:
@@ -87,9 +87,7 @@ def weight(scope: Scope, name: str) -> Weight:
 
 def recipe(scope: Scope, name: str) -> Weight:
     """A constant of any type as a recipe; raises as `weight` does."""
-    refusal = _why_not(scope, name, DEPTH)
-    if refusal is not None:
-        raise refusal
+    _require_constant(scope, name)
     return as_weight(_evaluate(scope, name))
 
 
@@ -103,6 +101,8 @@ def origin(scope: Scope, name: str) -> Node | None:
 
     None for every other constant, which may simply be replaced.
     """
+    if name in scope.settled:
+        return None
     for _ in range(DEPTH):
         owner = scope.owner(name)
         node = owner.producers.get(name) if owner is not None else None
@@ -116,10 +116,14 @@ def origin(scope: Scope, name: str) -> Node | None:
 
 def array(scope: Scope, name: str) -> Array:
     """A constant's values in its stored type; raises as `weight` does."""
-    refusal = _why_not(scope, name, DEPTH)
+    _require_constant(scope, name)
+    return array_of(_evaluate(scope, name))
+
+
+def _require_constant(scope: Scope, name: str) -> None:
+    refusal = None if name in scope.settled else _why_not(scope, name, DEPTH)
     if refusal is not None:
         raise refusal
-    return array_of(_evaluate(scope, name))
 
 
 def _why_not(scope: Scope, name: str, depth: int) -> Refused | None:
@@ -171,7 +175,7 @@ def _known_sizes(node: Node) -> tuple[int, ...] | None:
 
 
 def _evaluate(scope: Scope, name: str) -> Weight | Array:
-    owner = scope.owner(name)
+    owner = scope if name in scope.settled else scope.owner(name)
     assert owner is not None, "asked only for constants"  # noqa: S101  _why_not answered before
     if name in owner.weights:
         return owner.weights[name]
@@ -245,7 +249,7 @@ def _inline(tensor: onnx.TensorProto) -> Weight | Array:
     """A tensor whose values are in the message."""
     dtype = RAW_TYPES.get(tensor.data_type)
     if dtype is not None and tensor.HasField("raw_data"):  # what `to_array` does in ten times the time
-        values: Array = np.frombuffer(tensor.raw_data, dtype).reshape(tuple(tensor.dims))
+        values: Array = np.frombuffer(tensor.raw_data, dtype).reshape(tensor.dims[:])
     else:
         require(dtype_of(tensor.data_type) is not None, "not-float", f"{tensor.name!r} has the type {tensor.data_type}")
         values = numpy_helper.to_array(tensor)

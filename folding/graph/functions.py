@@ -6,12 +6,13 @@ constants, the calls must be inlined first.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
 
 import onnx
 from onnx import inliner
 
-from folding.graph.node import bodies
+from folding.graph.node import STANDARD_DOMAINS, bodies
 from folding.graph.sites import NORMALIZATION
 from folding.onnxfile import function_key
 
@@ -41,9 +42,9 @@ def inline_where_needed(
         tried += 1
         candidate = inlined(model, chosen)
         fold(candidate)
-        return count_normalizations(inlined(candidate, names))
+        return count(inlined(candidate, names)).normalizations
 
-    if not (count_normalizations(model) and _has_one_version_each(model)):
+    if not (count(model).normalizations and _has_one_version_each(model)):
         return model, []
     most = left([])
     fewest = left(names) if most and names else most
@@ -108,14 +109,18 @@ def _name(function: onnx.FunctionProto) -> Name:
     return function.domain, function.name
 
 
-def count_nodes(model: onnx.ModelProto) -> int:
-    """The number of operators in all graphs and functions."""
-    return sum(1 for _ in _nodes(model))
+class Count(NamedTuple):
+    """The operators in all graphs and functions of a model, and the standard BatchNormalizations among them."""
+
+    nodes: int
+    normalizations: int
 
 
-def count_normalizations(model: onnx.ModelProto) -> int:
-    """The number of standard BatchNormalizations in all graphs and functions."""
-    return sum(is_normalization(node) for node in _nodes(model))
+def count(model: onnx.ModelProto) -> Count:
+    """Count the operators of a model."""
+    kinds = Counter((node.op_type, node.domain) for node in _nodes(model))
+    normalizations = (kinds[NORMALIZATION, domain] for domain in STANDARD_DOMAINS)
+    return Count(kinds.total(), sum(normalizations))
 
 
 def is_normalization(node: onnx.NodeProto) -> bool:
@@ -129,5 +134,6 @@ def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     while waiting:
         node = waiting.pop()
         yield node
-        for body in bodies(node):
-            waiting += body.node
+        if node.attribute:
+            for body in bodies(node):
+                waiting += body.node

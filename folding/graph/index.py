@@ -127,6 +127,8 @@ class Scope:
         if parent is not None:
             own = {*self.producers, *self.inputs, *self.initializers, *self.sparse}
             self.shadowing = {name for name in own if parent.owner(name) is not None}
+        # Constants of the file under this name, whatever a caller or a fold does: the answer to most questions here
+        self.settled = {*self.initializers, *self.sparse} - self.overridable - self.shadowing
         self.uses: dict[str, dict[Edge, None]] = defaultdict(dict)  # a dict is a set in order
         for node in self.nodes:
             for index, name in enumerate(node.inputs):
@@ -154,6 +156,12 @@ class Scope:
                 return scope
             scope = scope.parent
         return None
+
+    @property
+    def overridable(self) -> set[str]:
+        """The initializers that a caller may override."""
+        shared = self.inputs & self.initializers.keys() | self.inputs & self.sparse.keys()
+        return {name for name in shared if self.is_overridable(name)}
 
     def is_overridable(self, name: str) -> bool:
         """Whether a caller may override this initializer: from IR version 4 on, if it is a graph input too."""

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import onnx
 from onnx import defs, helper
 
-from folding.refusal import require
+from folding.refusal import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import numpy as np
     from numpy.typing import NDArray
 
@@ -42,10 +40,11 @@ class Node:
 
     def __init__(self, proto: onnx.NodeProto, scope: Scope) -> None:
         self.proto, self.scope = proto, scope
-        self.inputs: list[str] = list(proto.input)
-        self.outputs: list[str] = list(proto.output)
-        self.label = scope.prefix + _first(proto.name, *self.outputs, proto.op_type)
-        self.key = f"{scope.index}:{_first(*self.outputs, self.label)}"
+        self.inputs: list[str] = proto.input[:]
+        self.outputs: list[str] = proto.output[:]
+        first = next(filter(None, self.outputs), "")
+        self.label = scope.prefix + (proto.name or first or proto.op_type)
+        self.key = f"{scope.index}:{first or self.label}"
         self.removed = False
         self.op = self._operator()
         self.is_made = False  # whether a fold made it, so that it is not part of the user's model
@@ -54,9 +53,9 @@ class Node:
 
     def _operator(self) -> str:
         """The standard operator's name; domain and name joined by "::" for everything else."""
-        if self.proto.domain in STANDARD_DOMAINS and self.proto.op_type not in self.scope.graph.overridden:
-            return str(self.proto.op_type)
-        return f"{self.proto.domain}::{self.proto.op_type}"
+        domain, name = self.proto.domain, self.proto.op_type
+        is_standard = domain in STANDARD_DOMAINS and name not in self.scope.graph.overridden
+        return name if is_standard else f"{domain}::{name}"
 
     @property
     def output(self) -> str:
@@ -93,8 +92,8 @@ class Node:
         """
         given = self._attributes.get(name)
         if given is not None:
-            reference = given.ref_attr_name
-            require(not reference, "attribute-reference", f"{name} is the function's {reference}", self.label)
+            if reference := given.ref_attr_name:
+                raise Refused("attribute-reference", f"{name} is the function's {reference}", self.label)
             return helper.get_attribute_value(given)
         _ = self.schema  # raises for a malformed operator
         return self.scope.graph.default(self.op, name)
@@ -119,7 +118,9 @@ class Node:
 
     def is_constant(self, index: int) -> bool:
         """Whether the input is given and has a known value that no caller may override."""
-        return self.has(index) and self.scope.values.is_constant(self.scope, self.inputs[index])
+        if index >= len(self.inputs) or not (name := self.inputs[index]):
+            return False
+        return name in self.scope.settled or self.scope.values.is_constant(self.scope, name)
 
     def weight(self, index: int) -> Weight:
         """The input as a floating-point constant.
@@ -127,7 +128,8 @@ class Node:
         Raises:
             Refused: "weight-not-constant", "overridable", "not-float" or "too-large".
         """
-        require(self.has(index), "weight-not-constant", f"{self.op} has no input {index}")
+        if not self.has(index):
+            raise Refused("weight-not-constant", f"{self.op} has no input {index}")
         return self.scope.values.weight(self.scope, self.inputs[index])
 
     def integers(self, index: int) -> list[int] | None:
@@ -170,14 +172,12 @@ class Node:
         return f"{self.op}({', '.join(self.inputs)}) -> {', '.join(self.outputs)}"
 
 
-def _first(*names: str) -> str:
-    return next(name for name in names if name)
-
-
-def bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+def bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
     """The graphs that an operator holds as attributes."""
+    found: list[onnx.GraphProto] = []
     for attribute in node.attribute:
         if attribute.HasField("g"):
-            yield attribute.g
+            found.append(attribute.g)
         if attribute.graphs:
-            yield from attribute.graphs
+            found += attribute.graphs
+    return found

@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 
 from folding.graph import surgery
 from folding.graph.node import Node
-from folding.graph.writeback import VALUES, stored_bytes
+from folding.graph.writeback import VALUES, inline_bytes, stored_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,7 +92,8 @@ def set_constant_node(node: Node, weight: Weight) -> None:
             tensor.ClearField(field)
     tensor.data_type = code_of(weight.dtype)
     tensor.dims.extend(weight.shape)
-    tensor.raw_data = stored_bytes(node.scope.graph.file, weight)
+    file = node.scope.graph.file
+    tensor.raw_data = stored_bytes(file, weight, inline_bytes(file))
     del node.proto.attribute[:]
     node.proto.attribute.append(helper.make_attribute("value", tensor))
     node.scope.evaluated.pop(node.output, None)

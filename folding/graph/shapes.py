@@ -42,7 +42,8 @@ def infer(graph: Graph) -> None:
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(graph.model)
-    copies = list(_graphs(copy.graph))
+    scopes = [scope for scope in graph.scopes if not scope.prefix]  # in functions onnx infers only what a call needs
+    copies = list(_graphs(copy.graph)) if len(scopes) > 1 else [copy.graph]
     for proto in copies:
         del proto.value_info[:]
     _settle_initializers(graph, copy)
@@ -53,7 +54,6 @@ def infer(graph: Graph) -> None:
     doubts = doubtful(graph)
     for scope in graph.scopes:
         _note_constants(scope)
-    scopes = [scope for scope in graph.scopes if not scope.prefix]  # in functions onnx infers only what a call needs
     for scope, proto in zip(scopes, copies, strict=True):
         for value in proto.output:
             if value.name in doubts.get(scope.index, ()):
@@ -71,8 +71,8 @@ def infer(graph: Graph) -> None:
             scope.shapes[name] = (None,) * len(scope.shapes[name])
         scope.shapes |= shapes_found
         scope.types |= types
-        settled = (name for name in scope.initializers if not scope.is_overridable(name))
-        scope.shapes |= {name: tuple(scope.initializers[name].dims) for name in settled}
+        overridable = scope.overridable
+        scope.shapes |= {n: tuple(t.dims[:]) for n, t in scope.initializers.items() if n not in overridable}
         scope.constness.clear()  # a Shape node may be a constant now, if its input was unknown before
 
 
@@ -189,14 +189,12 @@ def _settle_initializers(graph: Graph, copy: onnx.ModelProto) -> None:
 
     Of the others the type and the shape that the input declares are known, and no value.
     """
-    main = graph.main
-    for field in (copy.graph.initializer, copy.graph.sparse_initializer):
-        kept = [one for one in field if not main.is_overridable(one.name if hasattr(one, "name") else one.values.name)]
+    main, overridable = graph.main, graph.main.overridable
+    for field in (copy.graph.initializer, copy.graph.sparse_initializer) if overridable else ():
+        kept = [one for one in field if (one.name if hasattr(one, "name") else one.values.name) not in overridable]
         del field[:]
         field.extend(kept)
-    settled = [
-        v for v in copy.graph.input if v.name not in graph.main.initializers or graph.main.is_overridable(v.name)
-    ]
+    settled = [v for v in copy.graph.input if v.name not in main.initializers or v.name in overridable]
     if len(settled) < len(copy.graph.input):
         copy.ir_version = max(copy.ir_version, FIRST_IR_WITH_DEFAULTS)
         del copy.graph.input[:]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from folding.algebra.affine import Affine
+from folding.algebra.whole import is_finite, is_positive
 from folding.graph.weights import FLOAT_TYPES
 from folding.refusal import Refused, require
 
@@ -164,7 +165,7 @@ def _of_normalization(node: Node) -> Affine:
     place = (1, *weights[0].shape, *(1,) * (len(shape) - 1 - len(weights[0].shape)))
     gamma, beta, mean, var = (weight.values().reshape(place) for weight in weights)
     variance = var + float(node.attribute("epsilon"))
-    require(np.all(variance > 0) and np.isfinite(variance).all(), "non-finite", "var + epsilon is not positive")
+    require(is_positive(variance) and is_finite(variance), "non-finite", "var + epsilon is not positive")
     with np.errstate(all="ignore"):
         scale = gamma / np.sqrt(variance)
         affine = Affine.of(scale, beta - scale * mean)

@@ -36,10 +36,13 @@ def set_constant(node: Node, index: int, weight: Weight, site: str) -> None:
         name = old if _is_private(scope, old) else scope.graph.fresh_name(_wish(node, index, old))
         scope.made[digest] = name
         scope.weights[name] = weight
+    if name == old:
+        node.changed()
+        return
     connect(node, index, name)
     if scope is not node.scope:
         scope.captured.add(name)
-    if old and old != name:
+    if old:
         drop_if_unread(node.scope, old)
 
 
@@ -66,7 +69,7 @@ def _is_private(scope: Scope, name: str) -> bool:
 
 def drop_if_unread(scope: Scope, name: str) -> None:
     """Remove a constant without readers, and the operators that only produced it."""
-    owner = scope.owner(name) if constants.is_constant(scope, name) else None
+    owner = scope if name in scope.settled else scope.owner(name) if constants.is_constant(scope, name) else None
     if owner is not None and name in owner.captured and not _is_read_elsewhere(owner, name):
         owner.captured.discard(name)
     if owner is None or is_needed(owner, name):

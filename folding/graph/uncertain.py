@@ -79,7 +79,7 @@ def _hide(nodes: Iterable[onnx.NodeProto], opset: int) -> bool:
     for node in nodes:
         if is_disputed(node, opset):
             node.domain, hidden = UNKNOWN_DOMAIN, True
-        for body in bodies(node):
+        for body in bodies(node) if node.attribute else ():
             hidden |= _hide(body.node, opset)
     return hidden
 
@@ -111,7 +111,7 @@ def _reached(scope: Scope, *, inside: bool, called: bool) -> set[str]:
     while before < len(reached):  # more than twice only if operators are not in order
         before = len(reached)
         for node in scope.nodes:
-            nested = (inside or not reached.isdisjoint(scope.captured)) and next(bodies(node.proto), None) is not None
+            nested = (inside or not reached.isdisjoint(scope.captured)) and bool(bodies(node.proto))
             call = called and node.proto.domain not in STANDARD_DOMAINS
             if nested or call or is_disputed(node.proto, scope.graph.opset) or not reached.isdisjoint(node.inputs):
                 reached.update(filter(None, node.outputs))

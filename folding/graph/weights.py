@@ -13,6 +13,7 @@ import numpy as np
 from onnx import helper
 
 from folding.algebra.factors import BLOCK_ELEMENTS, Factor
+from folding.algebra.whole import is_true, is_uniformly
 from folding.refusal import Refused, require
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class Weight:
         """This weight, read as an array of shape `view`, times float64 `values` that broadcast against `view`."""
         factor = Factor(tuple(view), np.ascontiguousarray(np.asarray(values, np.float64)))
         assert math.prod(view) == self.size, "a view regroups the axes, it keeps the elements"  # noqa: S101  algebra
-        if (factor.values == 1).all():
+        if is_uniformly(factor.values, 1):
             return self
         factors = (*self.factors, factor)
         return Weight(self.dtype, self.shape, self.base, factors, self.site, self.onto, self.is_scale)
@@ -161,9 +162,9 @@ class Weight:
         Raises:
             Refused: "too-large" over `VALUES_LIMIT` elements.
         """
+        if not self.factors and isinstance(self.base, np.ndarray) and self.base.size <= VALUES_LIMIT:
+            return self.base.astype(np.float64, order="C").reshape(self.shape)
         require(self.size <= VALUES_LIMIT, "too-large", f"a constant of {self.size:,} elements is not evaluated here")
-        if not self.factors and isinstance(self.base, np.ndarray):
-            return np.array(self.base, np.float64, order="C").reshape(self.shape)
         result = np.empty(self.size)
         for start, stop in self._ranges():
             result[start:stop] = self._product(start, stop)
@@ -222,14 +223,15 @@ class Weight:
             return self._stored(first, last).view(np.uint8).data
         try:
             with np.errstate(over="raise", invalid="raise", under="ignore" if "underflow" in self._known else "raise"):
-                np.setbufsize(UFUNC_BUFFER)  # for this block only: errstate restores it
+                if last - first > UFUNC_BUFFER:
+                    np.setbufsize(UFUNC_BUFFER)  # for this block only: errstate restores it
                 rounded = self._rounded(first, last)
         except FloatingPointError as error:
             if "underflow" not in str(error):
                 raise UnrepresentableError(self, "overflow") from None
             self._judge_underflow()
             return self.evaluate(start, stop)
-        if not np.isfinite(rounded, out=_scratch.finite[: rounded.size]).all():
+        if not is_true(np.isfinite(rounded, out=_scratch.finite[: rounded.size])):
             raise UnrepresentableError(self, "overflow")
         return rounded.view(np.uint8).data
 
@@ -260,16 +262,17 @@ class Weight:
 
     def _ranges(self) -> Iterator[tuple[int, int]]:
         """Flat ranges of at most BLOCK_ELEMENTS elements, with whole rows or periods of the factors if they fit."""
+        if 0 < self.size <= BLOCK_ELEMENTS:  # a multiple of all units
+            return iter(((0, self.size),))
         units = [f.period if f.period <= BLOCK_ELEMENTS else f.inner for f in self.factors if f.values.size > 1]
         unit = max((unit for unit in units if unit <= BLOCK_ELEMENTS), default=1)
         step = BLOCK_ELEMENTS // unit * unit
         return ((start, min(start + step, self.size)) for start in range(0, self.size, step))
 
     def _stored(self, start: int, stop: int) -> NDArray[Any]:
-        """The base values of a flat range, in a buffer that the caller may overwrite."""
+        """The base values of a flat range; those of a span are in a buffer that the caller may overwrite."""
         if isinstance(self.base, np.ndarray):
-            flat = self.base.reshape(-1)[start:stop] if self.base.flags.c_contiguous else self.base.flat[start:stop]
-            return np.array(flat)
+            return self.base.reshape(-1)[start:stop] if self.base.flags.c_contiguous else self.base.flat[start:stop]
         item = self.dtype.itemsize
         buffer = _scratch.stored.view(np.uint8)[: (stop - start) * item]
         self.base.read_into(buffer.data, start * item)
@@ -279,8 +282,10 @@ class Weight:
         """The unrounded values of a flat range."""
         product = _scratch.product[: stop - start]
         product[...] = self._stored(start, stop)
+        is_small = stop - start == self.size <= UFUNC_BUFFER  # then rows cost more than short inner loops
         for factor in self.factors:
-            product.reshape(-1, factor.row_length(start, stop))[...] *= factor.over(start, stop)
+            rows = factor.view if is_small else (-1, factor.row_length(start, stop))
+            product.reshape(rows)[...] *= factor.values if is_small else factor.over(start, stop)
         return product
 
     def _rounded(self, start: int, stop: int) -> NDArray[Any]:

@@ -35,14 +35,15 @@ def write_back(graph: Graph) -> None:
     It may be called again after further changes.
     """
     # Bodies before the operators that hold them: protobuf copies an operator together with its bodies.
+    inline = inline_bytes(graph.file)
     for scope in reversed(graph.scopes):
         if scope.restructured or (scope.is_function and scope.weights):  # without the constants of an earlier call
             nodes = [node.proto for node in scope.nodes if not node.removed]
             replace(scope.proto.node, nodes)
         if scope.is_function:
-            _write_constants(scope)
+            _write_constants(scope, inline)
         else:
-            _write_initializers(scope)
+            _write_initializers(scope, inline)
         gone = {name for name in scope.dropped if name not in scope.producers} | set(scope.weights)
         if any(value.name in gone for value in scope.proto.value_info):
             replace(scope.proto.value_info, [value for value in scope.proto.value_info if value.name not in gone])
@@ -57,15 +58,15 @@ def with_outputs(graph: Graph, names: Iterable[str]) -> OnnxFile:
     return graph.file.variant(model)
 
 
-def _write_constants(scope: Scope) -> None:
+def _write_constants(scope: Scope, inline: int) -> None:
     """Write the new constants of a function as its first nodes (Constant), because it has no initializers."""
-    tensors = [_tensor(scope, name, weight, None) for name, weight in scope.weights.items()]
+    tensors = [_tensor(scope, name, weight, None, inline) for name, weight in scope.weights.items()]
     made = [helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in tensors]
     if made:
         replace(scope.proto.node, [*made, *scope.proto.node])
 
 
-def _write_initializers(scope: Scope) -> None:
+def _write_initializers(scope: Scope, inline: int) -> None:
     """Replace old initializers by new ones of the same name; remove unread ones with their graph inputs."""
     if not scope.dropped and not scope.weights:
         return
@@ -76,11 +77,12 @@ def _write_initializers(scope: Scope) -> None:
     old_ir = scope.parent is None and scope.graph.model.ir_version < FIRST_IR_WITH_DEFAULTS
     tensors, left = [], dict(scope.weights)
     for tensor in scope.proto.initializer:
-        if tensor.name in left:
-            tensors.append(_tensor(scope, tensor.name, left.pop(tensor.name), tensor))
-        elif tensor.name not in gone:
+        name = tensor.name
+        if name in left:
+            tensors.append(_tensor(scope, name, left.pop(name), tensor, inline))
+        elif name not in gone:
             tensors.append(tensor)
-    tensors += [_tensor(scope, name, weight, None) for name, weight in left.items()]
+    tensors += [_tensor(scope, name, weight, None, inline) for name, weight in left.items()]
     replace(scope.proto.initializer, tensors)
     vanished = gone - (set(scope.weights) if old_ir else set())
     if scope.inputs & vanished:
@@ -101,7 +103,8 @@ def _declare(scope: Scope) -> None:
             same.type.CopyFrom(value.type)
 
 
-def _tensor(scope: Scope, name: str, weight: Weight, old: onnx.TensorProto | None) -> onnx.TensorProto:
+def _tensor(scope: Scope, name: str, weight: Weight, old: onnx.TensorProto | None, inline: int) -> onnx.TensorProto:
+    """The tensor of a constant, which is in the message itself if it has at most `inline` bytes."""
     tensor = onnx.TensorProto()
     if old is not None:
         tensor.CopyFrom(old)  # its documentation and metadata stay, and fields that onnx does not know
@@ -110,18 +113,23 @@ def _tensor(scope: Scope, name: str, weight: Weight, old: onnx.TensorProto | Non
     tensor.name, tensor.data_type = name, helper.np_dtype_to_tensor_dtype(weight.dtype)
     tensor.dims.extend(weight.shape)
     floating = weight.dtype in FLOAT_TYPES
-    tensor.raw_data = stored_bytes(scope.graph.file, weight) if floating else _packed(weight)
+    tensor.raw_data = stored_bytes(scope.graph.file, weight, inline) if floating else _packed(weight)
     return tensor
 
 
-def stored_bytes(file: OnnxFile, weight: Weight) -> bytes:
-    """Floating-point values if they are few and stay in the model file, else the marker of a payload.
+def inline_bytes(file: OnnxFile) -> int:
+    """The largest constant that is in the message itself, in bytes; -1 where all are apart."""
+    return INLINE_BYTES if file.nbytes < SINGLE_BYTES and not file.external_locations else -1
+
+
+def stored_bytes(file: OnnxFile, weight: Weight, inline: int) -> bytes:
+    """Floating-point values, or the marker of a payload if there are more bytes than `inline`.
 
     One that cannot be represented is found when the model is written, as that of a payload.
     """
-    if weight.nbytes <= INLINE_BYTES and file.nbytes < SINGLE_BYTES and not file.external_locations:
+    if weight.nbytes <= inline:
         with suppress(UnrepresentableError):
-            return b"".join(weight.evaluate(start, stop) for start, stop in weight.blocks())
+            return b"".join([weight.evaluate(start, stop) for start, stop in weight.blocks()])
     return file.attach(weight)
 
 

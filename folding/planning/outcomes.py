@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from folding.algebra.whole import largest
 from folding.graph.ended import where_inference_ended
 from folding.graph.functions import is_normalization
 from folding.graph.sites import NORMALIZATION, OPERATORS, affine_of
@@ -106,13 +107,13 @@ def _outcome(node: Node, a: Affine | None, **facts: object) -> Outcome:
     figures: dict[str, object] = {}
     if a is not None:
         scales = np.sort(np.abs(a.scale).reshape(-1))
-        shown = scales[_places(scales.size)]
+        shown = scales if scales.size <= SCALES_SHOWN else scales[_places(scales.size)]
         figures = {
             "channels": int(scales.size),
             "scales": tuple(shown.tolist()),
             "scale_min": float(scales[0]),
             "scale_max": float(scales[-1]),
-            "shift_max": float(np.abs(a.shift).max()),
+            "shift_max": largest(np.abs(a.shift)),
         }
     return Outcome(**{"node": node.label, "operator": node.op, "status": "kept", **figures, **facts})  # type: ignore[arg-type]
 
@@ -120,7 +121,7 @@ def _outcome(node: Node, a: Affine | None, **facts: object) -> Outcome:
 @cache
 def _places(size: int) -> NDArray[np.int64]:
     """The places of the scales to show, spread evenly over `size` sorted ones."""
-    return np.linspace(0, size - 1, min(size, SCALES_SHOWN)).astype(int)
+    return np.linspace(0, size - 1, SCALES_SHOWN).astype(int)
 
 
 def _refusal(refused: Refused) -> Refusal:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 DEPTH_LIMIT = 128  # operators in a row; each takes a few of the 1,000 Python frames that the interpreter allows
 VISIT_LIMIT = 4096  # operators that one move may visit; nested sums repeat visits for each place of a shift
+SHOWN = 3  # other readers in a refusal
+NO_RULE = OperatorRule()
 BARRIERS = {"barrier", "quantized"}  # the codes of operators that never absorb
 
 
@@ -131,8 +133,9 @@ class Planner:
                 f"{name!r} is an input of the graph" if inside else f"{name!r} comes from an enclosing graph",
             )
         self._require_unobserved(scope, name, producer)
-        others = list(islice((reader.node.label for reader in scope.readers(name) if reader != edge), 3))
-        require(not others, "other-consumer", f"{', '.join(map(repr, others))} reads {name!r} too", producer.label)
+        if others := list(islice((reader.node.label for reader in scope.readers(name) if reader != edge), SHOWN)):
+            shown = ", ".join(map(repr, others))
+            raise Refused("other-consumer", f"{shown} reads {name!r} too", producer.label)
         self._require_changeable(producer)
         if name != producer.output:
             return self._through_part(producer, producer.outputs.index(name), a, depth)
@@ -163,13 +166,13 @@ class Planner:
                 raise self._whole(producer)
             edits = normalization.idiom_absorb_backward(idiom, a)
             return sum((self._landed(edit, depth) for edit in edits), Move())
-        rule = self._rule(producer)
-        refusal = _barrier(producer)
+        rule, refusal = self._rule(producer), None
         if rule.absorb_backward is not None:
             try:
                 return self._landed(asked(producer, rule.absorb_backward, a), depth)
             except Refused as error:
                 refusal = _located(error, producer)
+        refusal = refusal or _barrier(producer)
         if rule.pass_backward is not None:
             return self._any_way(producer, partial(asked, producer, rule.pass_backward, a), depth, refusal)
         if rule.part_backward is not None:
@@ -214,6 +217,8 @@ class Planner:
     def _landed(self, edit: Edit, depth: int) -> Move:
         """The move of an absorber's edit. A quantized weight is scaled at its dequantization, so its integers stay."""
         factors = {index: quantized.factor(edit.node, index, weight) for index, weight in edit.constants.items()}
+        if all(a is None for a in factors.values()):
+            return Move(edits=(edit,))
         kept = {index: weight for index, weight in edit.constants.items() if factors[index] is None}
         moved = (
             self._backward(Edge(edit.node, index), a, depth + 1)
@@ -251,13 +256,13 @@ class Planner:
                     return move
                 if not self.merge:
                     raise
-        rule = self._rule(node)
-        refusal = _barrier(node)
+        rule, refusal = self._rule(node), None
         if rule.absorb_forward is not None:
             try:
                 return self._with_leftover(asked(node, rule.absorb_forward, edge.index, a), depth)
             except Refused as error:
                 refusal = _located(error, node)
+        refusal = refusal or _barrier(node)
         if rule.pass_forward is None:
             raise refusal
         try:
@@ -287,9 +292,9 @@ class Planner:
 
     def _with_leftover(self, edit: Edit, depth: int) -> Move:
         """Move what an absorber could not absorb further forward if possible; otherwise it stays after the absorber."""
-        landed = self._landed(replace(edit, leftover=None), depth)
         if edit.leftover is None:
-            return landed
+            return self._landed(edit, depth)
+        landed = self._landed(replace(edit, leftover=None), depth)
         try:
             return landed + self._forward(edit.node, edit.leftover, depth + 1)
         except Refused:
@@ -299,8 +304,8 @@ class Planner:
 
     def _count(self, depth: int, node: Node) -> None:
         self._visits[0] += 1
-        near = depth < DEPTH_LIMIT and self._visits[0] < VISIT_LIMIT
-        require(near, "too-far", f"more than {self._visits[0]} operators lie on the way", node.label)
+        if depth >= DEPTH_LIMIT or self._visits[0] >= VISIT_LIMIT:
+            raise Refused("too-far", f"more than {self._visits[0]} operators lie on the way", node.label)
 
     def _companion(self, node: Node) -> Site | None:
         """The node as an affine operator that may move too, None if it is none or must stay."""
@@ -315,13 +320,15 @@ class Planner:
 
     def _rule(self, node: Node) -> OperatorRule:
         """The node's rule. An affine operator never passes another one, and absorbs one only as the last resort."""
-        rule = RULES.get(node.op, OperatorRule())
+        rule = RULES.get(node.op, NO_RULE)
         if self.merge or node.op not in OPERATORS:
             return rule if self._companion(node) is None else rule.never_passing()
         return replace(rule, absorb_backward=None, absorb_forward=None)
 
     def _require_unobserved(self, scope: Scope, name: str, node: Node) -> None:
         """Require that nothing outside the move can see the value, so that it may change."""
+        if not (scope.is_seen(name) or name in scope.shadowing or name in scope.annotated):
+            return
         require(name not in scope.outputs, "graph-output", f"{name!r} is an output of the graph", node.label)
         require(name not in scope.shadowing, "captured", f"{name!r} means two values in nested graphs", node.label)
         require(name not in scope.captured, "captured", f"a nested graph reads {name!r}", node.label)

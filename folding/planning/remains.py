@@ -33,9 +33,10 @@ class Remains:
 
     def account(self, plan: Plan) -> _Account:
         """What goes with a plan, to be noted before it is committed."""
-        normalizations = {node.key for node in plan.gone if node.op == NORMALIZATION}
-        others = {node.key: node.op for node in plan.gone if node.op != NORMALIZATION and not node.is_made}
-        inherited: set[str] = set().union(*(self._owners.pop(node, ()) for node in plan.gone))
+        gone = plan.gone
+        normalizations = {node.key for node in gone if node.op == NORMALIZATION}
+        others = {node.key: node.op for node in gone if node.op != NORMALIZATION and not node.is_made}
+        inherited: set[str] = set().union(*(self._owners.pop(node, ()) for node in gone))
         return _Account(normalizations, others, inherited)
 
     def note(self, account: _Account, plan: Plan, left: Sequence[Node]) -> None:

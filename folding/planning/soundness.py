@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from folding.graph.sites import NORMALIZATION, value_type
 from folding.planning.copies import require_small
 from folding.planning.makers import require_makers, require_operators
-from folding.refusal import require
+from folding.refusal import Refused, require
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,18 +34,22 @@ def require_sound(options: Options, site: Site, move: Move) -> None:
         if edit.become is not None or edit.leftover is not None:
             require_operators(site.node.scope.graph)
             require(value_type(edit.node), "unknown-type", "the type of the value is unknown", edit.node.label)
-    twice = repeated(parts)
-    require(twice is None, "reconvergent", "two ways of the move meet here", twice.label if twice else "")
+    if twice := repeated(parts):
+        raise Refused("reconvergent", "two ways of the move meet here", twice.label)
     gain = len(move.removed) - move.added
     gone = [*move.removed, *(edit.node for edit in move.edits if edit.become is not None)]
     normalizes = any(node.op == NORMALIZATION for node in gone)
     gains = gain > 0 or (gain == 0 and normalizes)
-    full = next((edit.node for edit in move.edits if edit.leftover is not None), site.node)
-    why = "it gains nothing" if full is site.node else f"{full.op} has no place for it"
-    require(gains, "no-gain", f"{why}: as many operators would be left as there are", full.label)
+    if not gains:
+        full = next((edit.node for edit in move.edits if edit.leftover is not None), site.node)
+        why = "it gains nothing" if full is site.node else f"{full.op} has no place for it"
+        raise Refused("no-gain", f"{why}: as many operators would be left as there are", full.label)
     require_small(move, normalizes=normalizes)
 
 
 def repeated(nodes: Iterable[Node]) -> Node | None:
     """The first operator that is there more than once."""
-    return next((node for node, times in Counter(nodes).items() if times > 1), None)
+    given = list(nodes)
+    if len(set(given)) == len(given):
+        return None
+    return next(node for node, times in Counter(given).items() if times > 1)

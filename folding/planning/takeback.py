@@ -62,7 +62,6 @@ def before(file: OnnxFile, values: Collection[str]) -> set[str]:
         node = waiting.pop()
         if node.key not in found:
             found.add(node.key)
-            has_bodies = next(bodies(node.proto), None) is not None
-            read = {*node.inputs, *(name for name in main.captured if has_bodies)}
+            read = {*node.inputs, *(main.captured if bodies(node.proto) else ())}
             waiting += [main.producers[name] for name in read if name in main.producers]
     return found

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from folding.refusal import require
+from folding.refusal import Refused, require
 from folding.rules.edit import Edit
 from folding.rules.rule import OperatorRule, along, bias_edit, data_only
 
@@ -25,12 +25,10 @@ def _weight(node: Node, a: Affine) -> tuple[Weight, int]:
     """The constant weight and the number of groups."""
     weight, group = node.weight(1), int(node.attribute("group"))
     rank = len(weight.shape)
-    require(rank >= LEAST_RANK and rank == a.rank, "parameters", f"the weight has rank {rank}, the data {a.rank}")
-    require(
-        group > 0 and weight.size > 0 and weight.shape[0] % group == 0,
-        "parameters",
-        f"{group} groups do not divide the weight {list(weight.shape)}",
-    )
+    if rank < LEAST_RANK or rank != a.rank:
+        raise Refused("parameters", f"the weight has rank {rank}, the data {a.rank}")
+    if group <= 0 or weight.size == 0 or weight.shape[0] % group:
+        raise Refused("parameters", f"{group} groups do not divide the weight {list(weight.shape)}")
     return weight, group
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 
 from folding.algebra.affine import Affine, Float64
+from folding.algebra.whole import is_uniformly
 from folding.graph import constants
 from folding.graph.weights import Weight
 from folding.refusal import Refused, require
@@ -76,10 +77,12 @@ def along(a: Affine, axis: int, length: int, what: str) -> tuple[Float64, Float6
     Raises:
         Refused: "axis" if it varies along another axis, "broadcast" if its own length there differs.
     """
-    require(-a.rank <= axis < a.rank, "axis", f"a value of rank {a.rank} has no axis {axis}")
+    if not -a.rank <= axis < a.rank:
+        raise Refused("axis", f"a value of rank {a.rank} has no axis {axis}")
     if not a.varies_only_along(axis):
         raise Refused("axis", f"the map varies along axes {list(a.axes)}, {what} along {axis % a.rank}")
-    require(a.shape[axis] in (1, length), "broadcast", f"the map has {a.shape[axis]} channels, {what} {length}")
+    if a.shape[axis] not in (1, length):
+        raise Refused("broadcast", f"the map has {a.shape[axis]} channels, {what} {length}")
     scale, shift = a.scale.reshape(-1), a.shift.reshape(-1)
     return (scale, shift) if scale.size == length else (np.broadcast_to(scale, length), np.broadcast_to(shift, length))
 
@@ -91,7 +94,7 @@ def data_only(index: int) -> None:
 
 def bias_edit(node: Node, index: int, scale: Float64, shift: Float64, like: Weight) -> dict[int, Weight]:
     """``scale * bias + shift`` as the new constant of an optional bias input; empty if nothing changes."""
-    if not shift.any() and (np.all(scale == 1) or not node.has(index)):
+    if is_uniformly(shift, 0) and (not node.has(index) or is_uniformly(scale, 1)):
         return {}
     if not node.has(index):
         return {index: Weight.of(np.array(shift), like.dtype)}

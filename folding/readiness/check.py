@@ -96,9 +96,7 @@ def _of_operators(graph: Graph, target: Target) -> Iterator[Finding]:
             version = _version(node, imported)
             reason = _reason(node, version, target)
             if reason is not None and not (below is not None and set(node.outputs) <= on_purpose):
-                found = _judged(node, version, reason, target, below)
-                if found is not None:
-                    yield found
+                yield _judged(node, version, reason, target, below)
             elif reason is None and _is_expanded(node, target):
                 sentence = f"{target.title} has no {node.op} and runs ONNX's definition of it by smaller operators"
                 yield Finding(node.label, node.op, "unfused", "expanded", sentence, target.source)
@@ -117,15 +115,14 @@ def _is_expanded(node: Node, target: Target) -> bool:
     return span is not None and span.is_expanded
 
 
-def _judged(
-    node: Node, version: int, reason: tuple[str, str, str], target: Target, below: Target | None
-) -> Finding | None:
-    """The finding of an operator that the target does not run itself; None if it disappears before it runs."""
+def _judged(node: Node, version: int, reason: tuple[str, str, str], target: Target, below: Target | None) -> Finding:
+    """The finding of an operator that the target does not run itself."""
     code, sentence, advice = reason
     severity: Severity = "fails"
     if below is not None:
         if _is_expanded(node, below) and code in {UNKNOWN, OTHER_OPSET}:
-            return None  # what its definition consists of goes to the target
+            sentence = f"{target.title} has no {node.op}: ONNX's definition of it runs there, by smaller operators"
+            return Finding(node.label, node.op, "unfused", "expanded", sentence, target.source)
         severity = "fails" if _reason(node, version, below) is not None else "falls-back"
     return Finding(node.label, node.op, severity, code, sentence, target.source, advice)
 
@@ -161,11 +158,10 @@ def _other_opset(node: Node, version: int, known: Operator, target: Target) -> t
 
 def _other_type(node: Node, version: int, target: Target) -> tuple[str, str, str] | None:
     span = target.operators[node.op].span(version)
-    if span is None or not span.types:
+    if span is None or not (span.types or target.types):
         return None
-    values = constrained(node) if DOMAIN_MARK not in node.op else []
-    for constraint, name in values:
-        allowed = span.types.get(constraint, frozenset())
+    for constraint, name in constrained(node):
+        allowed = span.types.get(constraint) or target.types
         found = type_of(node.scope, name)
         if found and not target.has_type(allowed, found):
             sentence = f"{name!r} is {found}; {target.title} takes {node.op} for {_listed(allowed)}"

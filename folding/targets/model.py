@@ -77,6 +77,7 @@ class Target:
         align: to how many bytes external data should be aligned.
         narrow: types that it wants in another type.
         casts: types that it takes, too, because it computes them in another one by itself.
+        types: those that it knows at all; empty if each operator says it.
         fallback: the target that runs what this one does not, in the same session; "" if there is none.
     """
 
@@ -94,6 +95,7 @@ class Target:
     align: int
     narrow: Mapping[str, str] = field(default_factory=dict)
     casts: Mapping[str, str] = field(default_factory=dict)
+    types: frozenset[str] = frozenset()
     fallback: str = ""
 
     def takes(self, op: str, opset: int, dtype: str | None = None) -> bool:
@@ -151,6 +153,7 @@ def parse(name: str, data: Mapping[str, Any]) -> Target:
         align=data["align"],
         narrow=data.get("narrow", {}),
         casts=data.get("casts", {}),
+        types=frozenset(data.get("types", "").split()),
         fallback=data.get("fallback", ""),
     )
 

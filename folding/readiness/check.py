@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from folding.graph import idioms
 from folding.graph.node import STANDARD_DOMAINS
+from folding.readiness.idioms import of_idioms
 from folding.readiness.restrictions import broken
 from folding.readiness.values import constrained, known_ahead, type_of
 from folding.refusal import Refused
@@ -43,7 +43,7 @@ def check(graph: Graph, target: Target) -> tuple[Finding, ...]:
     Shapes and types are those that the index knows (`graph.shapes.infer`). Linear in the operators.
     """
     found = [*_of_model(graph, target), *_of_functions(graph, target), *_of_operators(graph, target)]
-    found += _of_idioms(graph, target)
+    found += of_idioms(graph, target)
     return tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity)))
 
 
@@ -187,24 +187,3 @@ def _nearest(found: str, allowed: frozenset[str]) -> str:
     """A type that the target takes in the place of another one."""
     wishes = ("int32", "int64") if "int" in found or found == "bool" else ("float", "float16")
     return next((wish for wish in wishes if wish in allowed), min(allowed))
-
-
-# --- idioms ---------------------------------------------------------------------------------------
-
-
-def _of_idioms(graph: Graph, target: Target) -> Iterator[Finding]:
-    """What the target has one operator for, and the model writes out."""
-    for occurrence in dict.fromkeys(idioms.find(graph).values()):
-        name, operator = occurrence.idiom.name, occurrence.idiom.operator
-        known = target.operators.get(operator)
-        if occurrence.is_bias or known is None or target.idioms.get(name) != "operator":
-            continue
-        dtype = type_of(occurrence.last.scope, occurrence.last.output) or None
-        sentence = f"{name} is written with {len(occurrence.nodes)} operators; {target.title} has {operator} for it"
-        if target.takes(operator, graph.opset, dtype):
-            advice = "--fuse"
-        elif graph.opset < known.opsets[0] <= target.opset[1]:
-            advice = f"--opset {known.opsets[0]} --fuse"
-        else:
-            continue
-        yield Finding(occurrence.last.label, operator, "unfused", "idiom", sentence, target.source, advice)

@@ -72,6 +72,7 @@ class Target:
         operators: by name, "Conv"; "com.microsoft::FusedMatMul" outside the standard domain.
         idioms: by the name of an idiom: "operator" (write the standard operator), "form" (leave it written out, the
             runtime fuses that) or "none" (it runs unfused either way).
+        recognized: the written-out forms of an idiom that it fuses by itself, as `graph/matching.py` writes patterns.
         clamp: "never" or "always": whether a Relu or Clip with a bound per channel pays.
         functions: whether it takes model-local functions.
         align: to how many bytes external data should be aligned.
@@ -97,6 +98,7 @@ class Target:
     casts: Mapping[str, str] = field(default_factory=dict)
     types: frozenset[str] = frozenset()
     fallback: str = ""
+    recognized: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def takes(self, op: str, opset: int, dtype: str | None = None) -> bool:
         """Whether the target runs an operator of an operator set, with this type ("float") of its main data."""
@@ -155,6 +157,7 @@ def parse(name: str, data: Mapping[str, Any]) -> Target:
         casts=data.get("casts", {}),
         types=frozenset(data.get("types", "").split()),
         fallback=data.get("fallback", ""),
+        recognized={idiom: tuple(forms) for idiom, forms in data.get("recognized", {}).items()},
     )
 
 

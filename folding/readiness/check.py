@@ -165,7 +165,13 @@ def _other_type(node: Node, version: int, target: Target) -> tuple[str, str, str
         found = type_of(node.scope, name)
         if found and not target.has_type(allowed, found):
             sentence = f"{name!r} is {found}; {target.title} takes {node.op} for {_listed(allowed)}"
-            return OTHER_TYPE, sentence, f"cast it to {_nearest(found, allowed)}"
+            is_constant = node.op == CONSTANT
+            advice = (
+                "clean (--clean): it becomes an initializer"
+                if is_constant
+                else f"cast it to {_nearest(found, allowed)}"
+            )
+            return OTHER_TYPE, sentence, advice
     return None
 
 

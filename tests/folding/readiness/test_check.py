@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import onnx
 import pytest
@@ -14,8 +15,10 @@ from folding.readiness.check import check
 from folding.readiness.lint import lint
 from folding.readiness.restrictions import RESTRICTIONS
 from folding.readiness.values import NAMES as TYPE_NAMES
-from folding.report.findings import Finding
 from folding.targets.model import NAMES, Target, load
+
+if TYPE_CHECKING:
+    from folding.report.findings import Finding
 
 TRT = load("tensorrt-11")
 

@@ -8,7 +8,7 @@ MODELS := .cache/models/.fetched
 INSTALLING = @echo 'Making a virtual environment in $(VENV), and installing into it from PyPI'
 export ORT_DISABLE_TELEMETRY = 1
 
-.PHONY: test lint types unit packages models fuzz mutate nightly patterns bench runtime survey hostile detection serve chaos clean
+.PHONY: test lint types unit packages models fuzz mutate nightly patterns targets bench runtime survey hostile detection serve chaos clean
 
 ## test: install what the tests need, then lint, types, and the suite with branch coverage
 # BNFOLD_NO_PACKAGES=1 installs no packages of the system: the tests that need them are skipped.
@@ -52,6 +52,10 @@ nightly: fuzz mutate
 ## patterns: write docs/patterns.md, what becomes of every pattern of the rule tables
 patterns: $(STAMP)
 	$(BIN)/python -m tests.patterns
+
+## targets: ask the installed runtimes again what they take, and write docs/targets/, one page for each target
+targets: $(STAMP)
+	$(BIN)/python -m tests.targets
 
 ## bench: side by side with cp, onnx, onnxsim, onnxslim, onnxscript and ONNX Runtime; growth with the operators
 bench: $(VENV)/.bench-installed

@@ -1,9 +1,9 @@
 """The data of the runtime targets and their pages, from the documents of the runtimes and the packages installed here.
 
-``python -m tests.targets`` asks the installed ONNX Runtime for the kernels of each of its providers, rewrites the
-operators of these targets, and writes a page for every target, `docs/targets/NAME.md`. ``python -m tests.targets
-DOCUMENT...`` reads documents instead: onnx-tensorrt's `docs/operators.md`, ONNX Runtime's `docs/OperatorKernels.md` and
-`js/web/docs/webgpu-operators.md`. What a person decided about a target stays as it is: see `docs/targets.md`.
+``python -m tests.targets`` asks the packages that are installed (ONNX Runtime with its providers, its WebGPU plugin,
+OpenVINO), rewrites the operators of these targets, and writes a page for every target, `docs/targets/NAME.md`.
+``python -m tests.targets DOCUMENT...`` reads documents instead: onnx-tensorrt's `docs/operators.md`, ONNX Runtime's
+`docs/OperatorKernels.md` and `js/web/docs/webgpu-operators.md`. What a person decided stays: see `docs/targets.md`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tests.support.targets import datafile, documents, installed
+from tests.support.targets import datafile, documents, installed, pages
 
 
 def main(paths: list[str]) -> None:
@@ -19,6 +19,7 @@ def main(paths: list[str]) -> None:
     for source in sources:
         for name, rows in source.items():
             datafile.write(name, rows)
+    pages.write()
 
 
 if __name__ == "__main__":

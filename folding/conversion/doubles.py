@@ -108,6 +108,7 @@ def _border(model: onnx.ModelProto, kind: int) -> tuple[_Side, _Side]:
     )
     open_in = [name for name in inputs if name in others or name in outputs]
     done_out = [name for name in outputs if name in widened - others - narrowed]
+    done_out += _constant_outputs(model) - set(done_out)
     open_out = [name for name in outputs if name not in done_out and name not in inputs]
     return _Side([name for name in inputs if name not in open_in], open_in), _Side(done_out, open_out)
 
@@ -119,11 +120,17 @@ def _to(node: onnx.NodeProto) -> int:
 
 
 def _kept(model: onnx.ModelProto) -> set[str]:
-    """The graph inputs, with their default values: what a caller gives keeps its type."""
+    """What keeps its type: graph inputs, with their default values, and outputs that are constants."""
     names = {value.name for value in model.graph.input}
     if model.ir_version < FIRST_IR_WITH_DEFAULTS:
         names -= {tensor.name for tensor in model.graph.initializer}
-    return names
+    return names | _constant_outputs(model)
+
+
+def _constant_outputs(model: onnx.ModelProto) -> set[str]:
+    """The graph outputs that are initializers and that no operator reads."""
+    read = {name for graph in all_graphs(model.graph) for node in graph.node for name in node.input}
+    return ({value.name for value in model.graph.output} & {t.name for t in model.graph.initializer}) - read
 
 
 def _bodies(model: onnx.ModelProto) -> Iterator[Body]:

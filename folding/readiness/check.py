@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from folding.graph import idioms
 from folding.graph.node import STANDARD_DOMAINS
+from folding.readiness.idioms import of_idioms
 from folding.readiness.restrictions import broken
 from folding.readiness.values import constrained, known_ahead, type_of
 from folding.refusal import Refused
@@ -43,7 +43,7 @@ def check(graph: Graph, target: Target) -> tuple[Finding, ...]:
     Shapes and types are those that the index knows (`graph.shapes.infer`). Linear in the operators.
     """
     found = [*_of_model(graph, target), *_of_functions(graph, target), *_of_operators(graph, target)]
-    found += _of_idioms(graph, target)
+    found += of_idioms(graph, target)
     return tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity)))
 
 
@@ -96,9 +96,7 @@ def _of_operators(graph: Graph, target: Target) -> Iterator[Finding]:
             version = _version(node, imported)
             reason = _reason(node, version, target)
             if reason is not None and not (below is not None and set(node.outputs) <= on_purpose):
-                found = _judged(node, version, reason, target, below)
-                if found is not None:
-                    yield found
+                yield _judged(node, version, reason, target, below)
             elif reason is None and _is_expanded(node, target):
                 sentence = f"{target.title} has no {node.op} and runs ONNX's definition of it by smaller operators"
                 yield Finding(node.label, node.op, "unfused", "expanded", sentence, target.source)
@@ -117,15 +115,14 @@ def _is_expanded(node: Node, target: Target) -> bool:
     return span is not None and span.is_expanded
 
 
-def _judged(
-    node: Node, version: int, reason: tuple[str, str, str], target: Target, below: Target | None
-) -> Finding | None:
-    """The finding of an operator that the target does not run itself; None if it disappears before it runs."""
+def _judged(node: Node, version: int, reason: tuple[str, str, str], target: Target, below: Target | None) -> Finding:
+    """The finding of an operator that the target does not run itself."""
     code, sentence, advice = reason
     severity: Severity = "fails"
     if below is not None:
         if _is_expanded(node, below) and code in {UNKNOWN, OTHER_OPSET}:
-            return None  # what its definition consists of goes to the target
+            sentence = f"{target.title} has no {node.op}: ONNX's definition of it runs there, by smaller operators"
+            return Finding(node.label, node.op, "unfused", "expanded", sentence, target.source)
         severity = "fails" if _reason(node, version, below) is not None else "falls-back"
     return Finding(node.label, node.op, severity, code, sentence, target.source, advice)
 
@@ -161,15 +158,20 @@ def _other_opset(node: Node, version: int, known: Operator, target: Target) -> t
 
 def _other_type(node: Node, version: int, target: Target) -> tuple[str, str, str] | None:
     span = target.operators[node.op].span(version)
-    if span is None or not span.types:
+    if span is None or not (span.types or target.types):
         return None
-    values = constrained(node) if DOMAIN_MARK not in node.op else []
-    for constraint, name in values:
-        allowed = span.types.get(constraint, frozenset())
+    for constraint, name in constrained(node):
+        allowed = span.types.get(constraint) or target.types
         found = type_of(node.scope, name)
         if found and not target.has_type(allowed, found):
             sentence = f"{name!r} is {found}; {target.title} takes {node.op} for {_listed(allowed)}"
-            return OTHER_TYPE, sentence, f"cast it to {_nearest(found, allowed)}"
+            is_constant = node.op == CONSTANT
+            advice = (
+                "clean (--clean): it becomes an initializer"
+                if is_constant
+                else f"cast it to {_nearest(found, allowed)}"
+            )
+            return OTHER_TYPE, sentence, advice
     return None
 
 
@@ -191,24 +193,3 @@ def _nearest(found: str, allowed: frozenset[str]) -> str:
     """A type that the target takes in the place of another one."""
     wishes = ("int32", "int64") if "int" in found or found == "bool" else ("float", "float16")
     return next((wish for wish in wishes if wish in allowed), min(allowed))
-
-
-# --- idioms ---------------------------------------------------------------------------------------
-
-
-def _of_idioms(graph: Graph, target: Target) -> Iterator[Finding]:
-    """What the target has one operator for, and the model writes out."""
-    for occurrence in dict.fromkeys(idioms.find(graph).values()):
-        name, operator = occurrence.idiom.name, occurrence.idiom.operator
-        known = target.operators.get(operator)
-        if occurrence.is_bias or known is None or target.idioms.get(name) != "operator":
-            continue
-        dtype = type_of(occurrence.last.scope, occurrence.last.output) or None
-        sentence = f"{name} is written with {len(occurrence.nodes)} operators; {target.title} has {operator} for it"
-        if target.takes(operator, graph.opset, dtype):
-            advice = "--fuse"
-        elif graph.opset < known.opsets[0] <= target.opset[1]:
-            advice = f"--opset {known.opsets[0]} --fuse"
-        else:
-            continue
-        yield Finding(occurrence.last.label, operator, "unfused", "idiom", sentence, target.source, advice)

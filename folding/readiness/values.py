@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from folding.graph.node import SHAPE_READERS
+from folding.targets.model import DOMAIN_MARK
 
 if TYPE_CHECKING:
     from folding.graph.index import Scope
@@ -32,7 +33,9 @@ def type_of(scope: Scope, name: str) -> str:
 
 
 def constrained(node: Node) -> list[tuple[str, str]]:
-    """The values of a standard operator, inputs first: the type constraint of each, as its schema names it, and it."""
+    """The values of an operator, inputs first: the type constraint of each, as its schema names it, and its name."""
+    if DOMAIN_MARK in node.op:
+        return [("", name) for name in (*node.inputs, *node.outputs) if name]
     schema = node.scope.graph.schema(node.op)
     found = []
     for formal, names in ((schema.inputs, node.inputs), (schema.outputs, node.outputs)):

@@ -72,11 +72,13 @@ class Target:
         operators: by name, "Conv"; "com.microsoft::FusedMatMul" outside the standard domain.
         idioms: by the name of an idiom: "operator" (write the standard operator), "form" (leave it written out, the
             runtime fuses that) or "none" (it runs unfused either way).
+        recognized: the written-out forms of an idiom that it fuses by itself, as `graph/matching.py` writes patterns.
         clamp: "never" or "always": whether a Relu or Clip with a bound per channel pays.
         functions: whether it takes model-local functions.
         align: to how many bytes external data should be aligned.
         narrow: types that it wants in another type.
         casts: types that it takes, too, because it computes them in another one by itself.
+        types: those that it knows at all; empty if each operator says it.
         fallback: the target that runs what this one does not, in the same session; "" if there is none.
     """
 
@@ -94,7 +96,9 @@ class Target:
     align: int
     narrow: Mapping[str, str] = field(default_factory=dict)
     casts: Mapping[str, str] = field(default_factory=dict)
+    types: frozenset[str] = frozenset()
     fallback: str = ""
+    recognized: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def takes(self, op: str, opset: int, dtype: str | None = None) -> bool:
         """Whether the target runs an operator of an operator set, with this type ("float") of its main data."""
@@ -151,7 +155,9 @@ def parse(name: str, data: Mapping[str, Any]) -> Target:
         align=data["align"],
         narrow=data.get("narrow", {}),
         casts=data.get("casts", {}),
+        types=frozenset(data.get("types", "").split()),
         fallback=data.get("fallback", ""),
+        recognized={idiom: tuple(forms) for idiom, forms in data.get("recognized", {}).items()},
     )
 
 

@@ -61,20 +61,20 @@ STAYS = [
         "Concat Slice Relu",
     ),
     (
-        "(float[2,4] x) => (float[2,3] y) <int64[1] s = {0}, int64[1] e = {-1}, int64[1] a = {1}>"
-        "{ b = Slice(x, s, e, a) y = Relu(b) }",
+        ("(float[2,4] x) => (float[2,3] y) <int64[1] s = {0}, int64[1] e = {-1}, int64[1] a = {1}>"
+        "{ b = Slice(x, s, e, a) y = Relu(b) }"),
         17,
         "Slice Relu",
     ),
     (
-        "(float[N,4] x) => (float[M,4] y) <int64[1] s = {0}, int64[1] e = {2}, int64[1] a = {0}>"
-        "{ b = Slice(x, s, e, a) y = Relu(b) }",
+        ("(float[N,4] x) => (float[M,4] y) <int64[1] s = {0}, int64[1] e = {2}, int64[1] a = {0}>"
+        "{ b = Slice(x, s, e, a) y = Relu(b) }"),
         17,
         "Slice Relu",
     ),
     (
-        "(float[2,4] x) => (float[2,4] y) <int64[1] s = {-1}, int64[1] e = {-9}, int64[1] a = {1}, int64[1] t = {-1}>"
-        "{ b = Slice(x, s, e, a, t) y = Relu(b) }",
+        ("(float[2,4] x) => (float[2,4] y) <int64[1] s = {-1}, int64[1] e = {-9}, int64[1] a = {1}, int64[1] t = {-1}>"
+        "{ b = Slice(x, s, e, a, t) y = Relu(b) }"),
         17,
         "Slice Relu",
     ),
@@ -96,7 +96,10 @@ STAYS = [
     ),
     ("(float[N,1] x) => (float[N,1] y) { a = ReduceL2 <axes = [1]> (x) y = Relu(a) }", 17, "ReduceL2 Relu"),
     (
-        "(float[2,3,4,4] x) => (float[2,3,2,2] y) { a = AveragePool <kernel_shape = [1,1], strides = [2,2]> (x) y = Relu(a) }",
+        (
+            "(float[2,3,4,4] x) => (float[2,3,2,2] y)"
+            "{ a = AveragePool <kernel_shape = [1,1], strides = [2,2]> (x) y = Relu(a) }"
+        ),
         17,
         "AveragePool Relu",
     ),
@@ -106,9 +109,9 @@ STAYS = [
         "Resize Relu",
     ),
     (
-        "(float[N,3] x, float[M,3] z) => (float[N,3] y)"
+        ("(float[N,3] x, float[M,3] z) => (float[N,3] y)"
         "<int64[1] i = {0}, int64[1] n = {3}> { s = Shape(z) b = Gather(s, i) t = Concat <axis = 0> (b, n)"
-        " a = Expand(x, t) y = Relu(a) }",
+        " a = Expand(x, t) y = Relu(a) }"),
         17,
         "Shape Gather Concat Expand Relu",
     ),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from onnx import helper
+
 from tests.support.targets.rows import NEWEST, Row, Rows, main_constraint, meanings, merged, ordered, schemas
 
 if TYPE_CHECKING:
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
 INTERNAL = ("com.ms.internal", "com.microsoft.nchwc")  # no file has operators of these domains
 COMPLEX = frozenset({"complex64", "complex128"})  # ONNX Runtime has neither
 SEQUENCES = frozenset({"SequenceMap"})  # it holds a graph, of which a probe knows nothing
-ALL_VERSIONS = 100  # of a domain that is not the standard one
 
 
 class Kernel(NamedTuple):
@@ -80,6 +81,12 @@ def _more(
     return types | {main: types[main] | found} if found else types
 
 
+def _newest_version(domain: str) -> int:
+    """The newest version of a domain that the installed onnx knows."""
+    known = (version for name, version in helper.OP_SET_ID_VERSION_MAP if name == (domain or "ai.onnx"))
+    return max(known, default=1)
+
+
 def _newest() -> Iterable[defs.OpSchema]:
     from onnx import defs  # noqa: PLC0415  the module's name is a type above
 
@@ -92,7 +99,7 @@ def _rows(op: str, domain: str, kernels: list[Kernel]) -> Iterator[Row]:
         types = ordered(_joined([kernel.types for kernel in kernels]), "")
         yield Row(min(kernel.first for kernel in kernels), last, types, kernels[0].note)
         return
-    for start, end, schema in meanings(op, 1, ALL_VERSIONS if domain else NEWEST, domain):
+    for start, end, schema in meanings(op, 1, _newest_version(domain), domain):
         fitting = [kernel for kernel in kernels if kernel.computes(schema.since_version)]
         if fitting:
             types = {_constraint(schema, name): listed for name, listed in _joined([k.types for k in fitting]).items()}

@@ -34,6 +34,8 @@ SKIPPED = frozenset({"Constant", "If", "Loop", "Scan", "SequenceMap", "TfIdfVect
 def one_node(schema: defs.OpSchema, opset: int, types: dict[str, str]) -> onnx.ModelProto:
     """A model of one operator, whose inputs have these types and unknown shapes."""
     inputs = [value if is_given(schema, value) else None for value in schema.inputs]
+    while inputs and inputs[-1] is None:
+        inputs.pop()
     names = [f"x{index}" if value else "" for index, value in enumerate(inputs)]
     values = [
         helper.make_tensor_value_info(name, TYPES[types.get(value.type_str, value.type_str)], None)

@@ -1,0 +1,52 @@
+"""What a target has one operator for, and a model writes out in a form that the target does not recognize."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from folding.graph import idioms
+from folding.graph.matching import matches, parse
+from folding.readiness.values import type_of
+from folding.report.findings import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from folding.graph.idioms import Occurrence
+    from folding.graph.index import Graph
+    from folding.targets.model import Target
+
+
+def of_idioms(graph: Graph, target: Target) -> Iterator[Finding]:
+    """One finding for each occurrence of an idiom that runs as several operators, and need not."""
+    for occurrence in dict.fromkeys(idioms.find(graph).values()):
+        name = occurrence.idiom.name
+        advice = _advice(occurrence, graph, target)
+        if advice and not _is_recognized(occurrence, target):
+            sentence = (
+                f"{name} is written with {len(occurrence.nodes)} operators, in no form that {target.title} is known "
+                f"to recognize; it has {occurrence.idiom.operator} for it"
+            )
+            last = occurrence.last
+            yield Finding(last.label, last.op, "unfused", "idiom", sentence, target.source, advice)
+
+
+def _advice(occurrence: Occurrence, graph: Graph, target: Target) -> str:
+    """How the occurrence becomes the operator that the target has; "" if it has none."""
+    operator = occurrence.idiom.operator
+    known = target.operators.get(operator)
+    if occurrence.is_bias or known is None or target.idioms.get(occurrence.idiom.name) != "operator":
+        return ""
+    opset = max(graph.opset, known.opsets[0])
+    span = known.span(opset)
+    dtype = type_of(occurrence.last.scope, occurrence.last.output) or None
+    if span is None or span.is_expanded or opset > target.opset[1] or not target.takes(operator, opset, dtype):
+        return ""
+    return "--fuse" if opset == graph.opset else f"--opset {opset} --fuse"
+
+
+def _is_recognized(occurrence: Occurrence, target: Target) -> bool:
+    """Whether the target fuses the form in which it is written."""
+    last = occurrence.last
+    forms = target.recognized.get(occurrence.idiom.name, ())
+    return any(matches(last.scope, parse(form), last.output) is not None for form in forms)

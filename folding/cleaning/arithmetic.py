@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 INTEGERS = frozenset({np.dtype(np.int32), np.dtype(np.int64)})
 OPERATORS = sizes.OPERATORS.keys() | {"Shape"}
 COMPUTED_SINCE = 5  # opset: before it the target of Reshape is an attribute
+ALLOWS_ZERO = 14  # opset
 COPY, REST = 0, -1  # in the target of a Reshape: the length of the input there, and what is left
 
 
@@ -45,7 +46,7 @@ def evaluate(node: Node, work: Work) -> bool:
 
 def settle_target(node: Node, work: Work) -> bool:
     """Let a Reshape read a constant instead of sizes that are computed, case 2."""
-    if node.version < COMPUTED_SINCE or not node.has(1) or node.is_constant(1) or node.attribute_proto("allowzero"):
+    if node.version < COMPUTED_SINCE or not node.has(1) or node.is_constant(1) or keeps_zeros(node):
         return False
     found, source = sizes.of(node.scope, node.inputs[1], work.sizes), shape_of(node.scope, node.inputs[0])
     target = None if found is None or found.ndim != 1 else target_of(found, source or ())
@@ -55,6 +56,11 @@ def settle_target(node: Node, work: Work) -> bool:
     set_target(node, target)
     work.look_at([maker] if maker is not None else [])
     return True
+
+
+def keeps_zeros(node: Node) -> bool:
+    """Whether 0 in the target of a Reshape is a length of 0."""
+    return node.version >= ALLOWS_ZERO and bool(node.attribute("allowzero"))
 
 
 def target_of(found: Sizes, source: Shape) -> list[int] | None:
@@ -67,5 +73,7 @@ def target_of(found: Sizes, source: Shape) -> list[int] | None:
 
 
 def set_target(node: Node, target: list[int]) -> None:
-    """Let a Reshape read this target."""
+    """Let a Reshape read this target, in which 0 copies."""
+    if node.attribute_proto("allowzero") is not None:
+        surgery.drop_attributes(node, {"allowzero"})
     surgery.set_constant(node, 1, Weight.exactly(np.array(target, np.int64)), "")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from folding.cleaning.arithmetic import COMPUTED_SINCE, COPY, set_target, target_of
+from folding.cleaning.arithmetic import COMPUTED_SINCE, COPY, keeps_zeros, set_target, target_of
 from folding.cleaning.work import moves_nothing, permutation, same_shape, shape_of
 from folding.graph import surgery
 from folding.graph.evaluation import dtype_of_cast
@@ -88,11 +88,11 @@ def _target(node: Node, source: Shape, middle: Shape | None) -> list[int] | None
         shape = shape_of(node.scope, node.output)
         usable = shape is not None and 0 not in shape and node.scope.graph.opset >= COMPUTED_SINCE
         return target_of(np.array(shape, object), source) if usable else None
-    if node.version < COMPUTED_SINCE or node.attribute_proto("allowzero"):
-        return None
-    given = node.integers(1)
+    given = node.integers(1) if node.version >= COMPUTED_SINCE else None
     if given is None or COPY not in given:
         return given
+    if keeps_zeros(node):
+        return None
     lengths = [*(middle or ()), *(None,) * len(given)]
     sizes = [lengths[i] if size == COPY else size for i, size in enumerate(given)]
     return None if 0 in sizes else target_of(np.array(sizes, object), source)

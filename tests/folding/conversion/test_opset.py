@@ -246,7 +246,7 @@ def test_every_change_that_drops_or_redefines_an_attribute_has_an_adapter():
 
 
 def test_every_change_of_the_order_of_inputs_has_an_adapter():
-    for op, newer in [(op, v) for op in ("Resize", "Split", "Tile", "Upsample") for v in versions(op)[1:]]:
+    for op, newer in [(one, v) for one in ("Resize", "Split", "Tile", "Upsample") for v in versions(one)[1:]]:
         one, two = (defs.get_schema(op, v, "") for v in (newer - 1, newer))
         names = [[formal.name for formal in schema.inputs] for schema in (one, two)]
         if names[1][: len(names[0])] != names[0] and not two.deprecated:
@@ -351,6 +351,22 @@ def test_a_model_of_which_no_operator_changes_gets_another_number_only():
     assert [change.kind for change in changes] == ["operator set 14 to 17"]
     after.opset_import[0].version = 14
     assert after.SerializeToString() == before.SerializeToString()
+
+
+def test_constants_that_others_read_stay():
+    body = """
+      one = Constant<value = int64[1] {1}>()
+      two = Add(one, one)
+      a = Squeeze(x, two)
+      b = Squeeze(x, two)
+      f = Cast<to=1>(one)
+      c = Add(a, f)
+      y = Add(c, b)
+    """
+    before = model(13, "float[2,3,1] x", body)
+    after = converted(before, 11)
+    assert [node.op_type for node in after.graph.node] == ["Constant", "Squeeze", "Squeeze", "Cast", "Add", "Add"]
+    assert_equal(before, after)
 
 
 @pytest.mark.parametrize("ir", [3, 8])

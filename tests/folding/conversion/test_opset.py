@@ -361,11 +361,14 @@ def test_constants_that_others_read_stay():
       b = Squeeze(x, two)
       f = Cast<to=1>(one)
       c = Add(a, f)
-      y = Add(c, b)
+      d = Add(c, b)
+      y = Reshape(d, sizes)
     """
-    before = model(13, "float[2,3,1] x", body)
+    before = model(13, "float[2,3,1] x", body, constants="int64[2] sizes = {2, 3}")
     after = converted(before, 11)
-    assert [node.op_type for node in after.graph.node] == ["Constant", "Squeeze", "Squeeze", "Cast", "Add", "Add"]
+    assert [node.op_type for node in after.graph.node] == [
+        *("Constant", "Squeeze", "Squeeze", "Cast", "Add", "Add", "Reshape")
+    ]
     assert_equal(before, after)
 
 

@@ -355,11 +355,12 @@ def test_a_model_of_which_no_operator_changes_gets_another_number_only():
 
 def test_constants_that_others_read_stay():
     body = """
-      one = Constant<value = int64[1] {1}>()
+      minus = Constant<value = int64[1] {-1}>()
+      one = Neg(minus)
       two = Add(one, one)
       a = Squeeze(x, two)
       b = Squeeze(x, two)
-      f = Cast<to=1>(one)
+      f = Cast<to=1>(minus)
       c = Add(a, f)
       d = Add(c, b)
       y = Reshape(d, sizes)

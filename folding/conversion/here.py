@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from folding.conversion.dimensions import all_graphs, values_of
+from folding.conversion.inlined import with_small_values
 from folding.graph import shapes
 from folding.graph.constants import LISTS
 from folding.graph.index import FIRST_IR_WITH_DEFAULTS
@@ -36,20 +37,24 @@ class Known:
     """The index of the model as it was; it is built when something is asked of it, since few conversions do."""
 
     def __init__(self, file: OnnxFile) -> None:
+        self._model = file.model
         self._file = file
 
     @cached_property
     def graph(self) -> Graph:
         """The index, with shapes and types."""
-        graph = indexed(self._file)
+        model = with_small_values(self._file, self._model)
+        graph = indexed(self._file.variant(model))
         shapes.infer(graph)
-        graph.names.update(name for f in self._file.model.functions if not graph.reaches(f) for name in _names(f))
+        graph.names.update(
+            name for function in model.functions if not graph.reaches(function) for name in _names(function)
+        )
         return graph
 
     @cached_property
     def others(self) -> dict[str, str]:
         """The values that are declared as no tensors, or made by an operator that makes none: seq or optional."""
-        model = self._file.model
+        model = self._model
         graphs = [*all_graphs(model.graph)]
         graphs += [g for f in model.functions for node in f.node for one in bodies(node) for g in all_graphs(one)]
         found = {name: "seq" for body in (*graphs, *model.functions) for name in _made_sequences(body)}
@@ -59,20 +64,24 @@ class Known:
                 found[value.name] = kind
         return found
 
-    def scopes(self, function: onnx.FunctionProto | None) -> list[Scope | None]:
-        """The scopes of the main graph or of a function and of what is nested in it; None for unknown ones."""
+    def scopes(self, function: int | None) -> list[Scope | None]:
+        """The scopes of the main graph, or of the function with a number, and of what is nested in it.
+
+        Empty for a function of another operator set, which the index does not know.
+        """
         if function is None:
             return [scope for scope in self.graph.scopes if not scope.is_function and not scope.prefix]
-        known = iter(self.graph.scopes)
-        for scope in known:
-            if scope.is_function and scope.proto is function:
-                nested: list[Scope | None] = [scope]
-                for one in known:
-                    if one.is_function:
-                        break
-                    nested.append(one)
-                return nested
-        return []
+        reached = [n for n, proto in enumerate(self.graph.model.functions) if self.graph.reaches(proto)]
+        if function not in reached:
+            return []
+        starts = [n for n, scope in enumerate(self.graph.scopes) if scope.is_function]
+        start = starts[reached.index(function)]
+        nested: list[Scope | None] = [self.graph.scopes[start]]
+        for scope in self.graph.scopes[start + 1 :]:
+            if scope.is_function:
+                break
+            nested.append(scope)
+        return nested
 
 
 def _made_sequences(body: Body) -> Iterator[str]:

@@ -50,9 +50,9 @@ def convert(file: OnnxFile, opset: int) -> list[Change]:
     run = _Run(file, changed, opset)
     if (version := _version(changed)) is not None:
         run.convert(None, changed.graph, version)
-    for old, function in zip(file.model.functions, changed.functions, strict=True):
+    for number, function in enumerate(changed.functions):
         if (own := _version(function)) is not None:
-            run.convert(old, function, own)
+            run.convert(number, function, own)
     for body in (changed, *changed.functions):
         for entry in body.opset_import:
             if entry.domain in STANDARD_DOMAINS:
@@ -91,18 +91,20 @@ class _Run:
             for op, count in sorted(counts.items())
         ]
 
-    def convert(self, old: onnx.FunctionProto | None, body: Body, version: int) -> None:
+    def convert(self, function: int | None, body: Body, version: int) -> None:
         """Convert the main graph or a function, and what is nested in it."""
         if version == self._opset:
             return
         inner = [graph for node in body.node for one in bodies(node) for graph in all_graphs(one)]
         # Inner ones first: an operator that is put into a list anew is copied with its bodies.
         for number, proto in reversed([*enumerate([body, *inner])]):
-            scope = partial(self._scope, old, number)
-            self._convert_nodes(proto, Here(proto, scope, self._known, self._ir, is_function=old is not None), version)
+            scope = partial(self._scope, function, number)
+            self._convert_nodes(
+                proto, Here(proto, scope, self._known, self._ir, is_function=function is not None), version
+            )
 
-    def _scope(self, old: onnx.FunctionProto | None, number: int) -> Scope | None:
-        scopes = self._known.scopes(old)
+    def _scope(self, function: int | None, number: int) -> Scope | None:
+        scopes = self._known.scopes(function)
         return scopes[number] if number < len(scopes) else None
 
     def _convert_nodes(self, proto: Body, here: Here, version: int) -> None:

@@ -16,6 +16,7 @@ from folding.conversion.dimensions import (
     values_of,
     written,
 )
+from folding.conversion.inlined import with_small_values
 from folding.graph import shapes as inference
 from folding.graph.values import indexed
 from folding.report.changes import EXAMPLES, Change
@@ -148,7 +149,7 @@ def _fresh(wish: str, taken: set[str]) -> str:
 
 def _name_outputs(file: OnnxFile, model: onnx.ModelProto) -> None:
     """Give open axes of outputs the names that inference finds for them."""
-    graph = indexed(file.variant(model))
+    graph = indexed(file.variant(with_small_values(file, model)))
     inference.infer(graph)
     names = {d.dim_param for value in model.graph.input for d in dimensions_in(value.type)}
     for value in model.graph.output:

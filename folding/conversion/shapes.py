@@ -18,6 +18,7 @@ from folding.conversion.dimensions import (
     values_of,
     written,
 )
+from folding.conversion.inlined import with_small_values
 from folding.errors import OptionError
 from folding.graph import shapes as inference
 from folding.graph.inference import InferenceError, inferred
@@ -179,7 +180,7 @@ def _update_recorded(file: OnnxFile, changed: onnx.ModelProto, before: Mapping[s
     Raises:
         OptionError: an operator does not take the lengths.
     """
-    bare = _bare(changed)
+    bare = _bare(file, changed)
     graph = indexed(file.variant(bare))
     inference.infer(graph)
     _require_fit(file, bare, graph, given)
@@ -196,10 +197,9 @@ def _update_recorded(file: OnnxFile, changed: onnx.ModelProto, before: Mapping[s
                     set_dimension(value.type.tensor_type.shape.dim[axis], None)
 
 
-def _bare(model: onnx.ModelProto) -> onnx.ModelProto:
+def _bare(file: OnnxFile, model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy without lengths of results, which may be of the time of the export."""
-    bare = onnx.ModelProto()
-    bare.CopyFrom(model)
+    bare = with_small_values(file, model)
     for graph in all_graphs(bare.graph):
         del graph.value_info[:]
     for value in bare.graph.output:
@@ -214,7 +214,7 @@ def _require_fit(file: OnnxFile, bare: onnx.ModelProto, graph: Graph, given: str
         if node.op == "Reshape" and (why := _misfit(node)):
             raise OptionError(f"shape: {given} does not fit {node.label!r} (Reshape), {why}; export the model for it")
     reason = _contradiction(bare)
-    if reason and not _contradiction(_bare(file.model)):
+    if reason and not _contradiction(_bare(file, file.model)):
         raise OptionError(f"shape: {given} does not fit the model: {reason}; give lengths that it was made for")
 
 

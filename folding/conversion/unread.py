@@ -32,11 +32,11 @@ def remove_unread(model: onnx.ModelProto, names: Iterable[str]) -> None:
     nodes: set[str] = set()  # first outputs
     while waiting:
         name = waiting.pop()
-        if uses[name]:
+        if uses[name] or name in gone:
             continue
         gone.add(name)
         maker = makers.get(name)
-        if maker is not None and not any(uses[output] for output in maker.output):
+        if maker is not None and maker.output[0] not in nodes and not any(uses[output] for output in maker.output):
             nodes.add(maker.output[0])
             for source in maker.input:
                 uses[source] -= 1

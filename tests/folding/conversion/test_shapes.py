@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from onnx import ModelProto, checker, parser
+from onnx import ModelProto, checker, parser, save
 
 from folding import onnxfile
 from folding.conversion.dimensions import dims_of, parse_shape, written
@@ -151,3 +151,15 @@ def test_a_batch_that_it_has_already_changes_nothing():
     model, changes = fixed(text, {}, 8)
     assert not changes
     assert model == parser.parse_model(text)
+
+
+def test_sizes_in_external_data_are_read(tmp_path):
+    """Markers stand for external constants; inference must not take them for lengths."""
+    made = parser.parse_model(BAKED.replace("{1, 12}", "{2, -1}").replace("[1, 12] y", "[?, ?] y"))
+    save(made, tmp_path / "model.onnx", save_as_external_data=True, location="data", size_threshold=0)
+    with onnxfile.read(tmp_path / "model.onnx") as file:
+        fix(file, {"x": (3, None, None)})
+    made.graph.initializer[0].CopyFrom(parser.parse_model(BAKED).graph.initializer[0])
+    save(made, tmp_path / "baked.onnx", save_as_external_data=True, location="data", size_threshold=0)
+    with onnxfile.read(tmp_path / "baked.onnx") as file, pytest.raises(OptionError, match="which makes 1x12 of 3x3x4"):
+        fix(file, {}, 3)

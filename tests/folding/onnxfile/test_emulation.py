@@ -9,11 +9,16 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper, parser
 from onnx.reference import ReferenceEvaluator
 
 from folding import onnxfile
-from folding.onnxfile.emulation import EmulationError, emulate
+from folding.onnxfile.emulation import EmulationError, emulate, roughen
+from tests.support.halved import lowered, single
+from tests.support.strategies.graphs import graphs
+from tests.support.strategies.stacks import stacks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -323,3 +328,118 @@ def test_names_that_are_taken_are_not_taken_again(tmp_path):
     model = parsed("(float16[8] emulated_1) => (float16[8] emulated_2) { emulated_2 = Mul(emulated_1, emulated_1) }")
     emulation = same_as_reference(model, tmp_path, emulated_1=X)
     assert emulation.inputs == {"emulated_1": "float16"}
+
+
+# --- every number with fewer digits -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_digits_are_rounded_as_the_type_does_and_the_range_stays(tmp_path, kind):
+    """Beyond the range of the type, too; infinities become large numbers, NaN stays NaN."""
+    onnx.save(parsed("(float[N] x) => (float[N] y) { y = Identity(x) }"), tmp_path / "model.onnx")
+    assert roughen(tmp_path / "model.onnx", tmp_path / "rough.onnx", kind).depth == 1
+    result = onnx.load(tmp_path / "rough.onnx")
+    onnx.checker.check_model(result, full_check=True)
+    values = np.random.default_rng(4).standard_normal(1000).astype(np.float32)
+    for scale in (1, 2.0**40, 2.0**-40):
+        (found,) = run(result, x=values * np.float32(scale))
+        np.testing.assert_array_equal(found, values.astype(TYPES[kind]).astype(np.float32) * np.float32(scale))
+    (found,) = run(result, x=[np.inf, -np.inf, np.nan, 0])
+    assert np.isnan(found[2])
+    assert abs(found[0]) > 1e29 < abs(found[1])
+    assert found[3] == 0
+
+
+def test_every_number_is_rounded_and_what_can_only_be_float32_is_not(tmp_path):
+    text = """(float[1,1,4,4] x, bool c) => (float[1,1,A,B] y) <float[4] s = {1, 1, 1.7, 1.7}, float[1] w = {0.3}> {
+        m = If(c) <then_branch = g () => (float[1,1,4,4] u) { u = Mul(x, w) },
+                   else_branch = h () => (float[1,1,4,4] v) { v = local.F(x) }>
+        y = Resize<mode="nearest">(m, , s) }"""
+    model = parsed(text, imports=', "local" : 1')
+    model.functions.append(function("F", ["a"], ["b"], [helper.make_node("Exp", ["a"], ["b"])]))
+    onnx.save(model, tmp_path / "model.onnx")
+    assert roughen(tmp_path / "model.onnx", tmp_path / "rough.onnx", "float16").depth == 2
+    result = onnx.load(tmp_path / "rough.onnx")
+    onnx.checker.check_model(result, full_check=True)
+    assert next(node for node in result.graph.node if node.op_type == "Resize").input[2] == "s"
+    x = np.random.default_rng(5).standard_normal((1, 1, 4, 4)).astype(np.float32)
+    for branch in (True, False):
+        session = ort.InferenceSession(result.SerializeToString(), providers=["CPUExecutionProvider"])
+        (found,) = session.run(None, {"x": x, "c": np.array(branch)})
+        assert found.shape == (1, 1, 6, 6)
+        half, w = x.astype(np.float16), np.float16(0.3)
+        expected = half * w if branch else np.exp(half.astype(np.float32)).astype(np.float16)
+        assert set(found.reshape(-1)) <= set(expected.astype(np.float32).reshape(-1))
+
+
+def test_what_it_takes_an_operator_set_for(tmp_path):
+    onnx.save(parsed("(float[N] x) => (float[N] y) { y = Exp(x) }", 10), tmp_path / "model.onnx")
+    with pytest.raises(EmulationError, match="operator set 10, and this takes 11"):
+        roughen(tmp_path / "model.onnx", tmp_path / "rough.onnx", "float16")
+
+
+# --- random graphs ----------------------------------------------------------------------------------------------
+
+random_graphs = settings(
+    max_examples=120, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+)
+
+
+def loads(model: onnx.ModelProto) -> bool:
+    """Whether the types are those of the standard; that there is no kernel for one is another matter."""
+    try:
+        run(model)
+    except Exception as error:  # noqa: BLE001  the runtime's exceptions have no common base class
+        return "Type Error" not in str(error) and "INVALID_GRAPH" not in str(error)
+    return True
+
+
+def with_all_values(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with every value of its main graph as an output."""
+    known = {value.name for value in model.graph.output}
+    for node in model.graph.node:
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in node.output if name and name not in known)
+    return model
+
+
+@random_graphs
+@given(drawn=st.one_of(graphs(), stacks()), kind=st.sampled_from(list(TYPES)))
+def test_random_graphs_hold_nothing_but_16_bits(tmp_path_factory, drawn, kind):
+    """Every value that the lowered graph stores in 16 bits is such a number in its emulation."""
+    model, feeds = drawn
+    half = lowered(single(model), CODES[kind])
+    assume(loads(half))
+    folder = tmp_path_factory.mktemp("random")
+    result, emulation = emulated(half, folder)
+    assert emulation.depth > 0
+    every = with_all_values(result)
+    session = ort.InferenceSession(every.SerializeToString(), providers=["CPUExecutionProvider"])
+    given = {name: value.astype(np.float32) if value.dtype.kind == "f" else value for name, value in feeds.items()}
+    found = dict(zip([one.name for one in session.get_outputs()], session.run(None, given), strict=True))
+    stored = {name for node in half.graph.node for name in node.output} & found.keys()
+    ends = {value.name for value in half.graph.output}
+    for name in stored - ends:
+        value = np.asarray(found[name])
+        if value.dtype == np.float32:
+            with np.errstate(over="ignore"):
+                np.testing.assert_array_equal(value, value.astype(TYPES[kind]).astype(np.float32), err_msg=name)
+
+
+@random_graphs
+@given(drawn=st.one_of(graphs(), stacks()))
+def test_random_graphs_with_fewer_digits_compute_nearly_the_same(tmp_path_factory, drawn):
+    model, feeds = drawn
+    model = single(model)
+    folder = tmp_path_factory.mktemp("random")
+    onnx.save(model, folder / "model.onnx")
+    roughen(folder / "model.onnx", folder / "rough.onnx", "float16")
+    rough = onnx.load(folder / "rough.onnx")
+    onnx.checker.check_model(rough, full_check=True)
+    given = {name: value.astype(np.float32) if value.dtype.kind == "f" else value for name, value in feeds.items()}
+    pairs = [
+        ort.InferenceSession(one.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, given)
+        for one in (model, rough)
+    ]
+    for exact, rounded in zip(*pairs, strict=True):
+        assert exact.shape == rounded.shape
+        assert exact.dtype == rounded.dtype

@@ -19,7 +19,7 @@ from folding.conversion.adapters import DOWN, UP, NoFormError, expanded
 from folding.conversion.adapters.node import label
 from folding.conversion.dimensions import all_graphs
 from folding.conversion.here import Here, Known
-from folding.conversion.schemas import boundaries, first_version, is_deprecated, require_fit, settle
+from folding.conversion.schemas import boundaries, first_version, is_deprecated, only_widens, require_fit, settle
 from folding.conversion.unread import remove_unread
 from folding.errors import OptionError
 from folding.graph.node import STANDARD_DOMAINS, bodies
@@ -118,11 +118,13 @@ class _Run:
             replace(proto.node, [*here.constants, *nodes])
 
     def _may_change(self, node: onnx.NodeProto, version: int) -> bool:
-        if node.domain not in STANDARD_DOMAINS or node.op_type in self._overridden:
+        op = node.op_type
+        if node.domain not in STANDARD_DOMAINS or op in self._overridden:
             return False
-        return first_version(node.op_type) > min(version, self._opset) or bool(
-            boundaries(node.op_type, version, self._opset)
-        )
+        crossed = boundaries(op, version, self._opset)
+        if not crossed:
+            return first_version(op) > min(version, self._opset)
+        return any((op, one) in UP for one in crossed) or not only_widens(op, version, self._opset)
 
     def _converted(self, node: onnx.NodeProto, here: Here, version: int) -> list[onnx.NodeProto]:
         before, op, name, inputs = node.SerializeToString(), node.op_type, label(node), list(node.input)

@@ -12,6 +12,8 @@ from folding.conversion.adapters.node import NoFormError, drop
 from folding.graph.node import STANDARD_DOMAINS, bodies
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from folding.conversion.here import Here
 
 HINTS = frozenset({"consumed_inputs"})  # which inputs a runtime might overwrite, in opset 1
@@ -49,6 +51,31 @@ def _schema(op: str, opset: int) -> defs.OpSchema | None:
         return defs.get_schema(op, opset, "")
     except defs.SchemaError:
         return None
+
+
+@cache
+def only_widens(op: str, start: int, stop: int) -> bool:
+    """Whether the schema of a newer opset takes whatever the older one takes: more types, attributes, inputs."""
+    old, new = _schema(op, start), _schema(op, stop)
+    if old is None or new is None or new.deprecated or stop < start:
+        return False
+    same = all(
+        name in new.attributes
+        and attribute.default_value.SerializeToString() == new.attributes[name].default_value.SerializeToString()
+        for name, attribute in old.attributes.items()
+    )
+    few = new.min_input <= old.min_input and new.min_output <= old.min_output
+    many = new.max_input >= old.max_input and new.max_output >= old.max_output
+    return same and few and many and _takes(old.inputs, new.inputs) and _takes(old.outputs, new.outputs)
+
+
+def _takes(old: Sequence[defs.OpSchema.FormalParameter], new: Sequence[defs.OpSchema.FormalParameter]) -> bool:
+    """Whether the newer parameters have all types of the older ones, and share no more of them."""
+    return (
+        len(new) >= len(old)
+        and all(set(one.types) <= set(two.types) for one, two in zip(old, new, strict=False))
+        and len({one.type_str for one in new[: len(old)]}) >= len({one.type_str for one in old})
+    )
 
 
 def is_deprecated(op: str, opset: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+
 from typing import TYPE_CHECKING
 
 import onnx
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from folding.graph.index import Graph, Scope
     from folding.onnxfile import OnnxFile
 
-MADE_UP = re.compile(r"unk__\d+")  # names that onnx's inference makes; they differ from run to run of a pipeline
 BATCH = "batch"
 
 
@@ -72,8 +71,8 @@ def _value(name: str, scope: Scope, names: Collection[str]) -> onnx.ValueInfoPro
 
 
 def _named(shape: Shape, names: Collection[str]) -> Shape:
-    """The shape without names that inference made up."""
-    return tuple(None if isinstance(d, str) and d not in names and MADE_UP.fullmatch(d) else d for d in shape)
+    """The shape without names that inference made up; `names` are those of the model."""
+    return tuple(None if isinstance(d, str) and d not in names else d for d in shape)
 
 
 def _set_shape(value: onnx.ValueInfoProto, shape: Shape) -> None:

@@ -18,7 +18,7 @@ from onnx import defs
 from folding.conversion.adapters import DOWN, UP, NoFormError, expanded
 from folding.conversion.adapters.node import label
 from folding.conversion.dimensions import all_graphs
-from folding.conversion.here import Here, Known
+from folding.conversion.here import INT64, Here, Known
 from folding.conversion.schemas import boundaries, first_version, is_deprecated, only_widens, require_fit, settle
 from folding.conversion.unread import remove_unread
 from folding.errors import OptionError
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from folding.graph.index import Scope
     from folding.onnxfile import OnnxFile
 
+FIRST_INTEGERS = 9  # the opset from which on a Constant node holds integers
 HOW = "choose another opset, or export the model again with the one that is needed"
 
 
@@ -114,6 +115,9 @@ class _Run:
             made = self._converted(node, here, version) if self._may_change(node, version) else [node]
             renewed |= len(made) != 1 or made[0] is not node
             nodes += made
+        if self._opset < FIRST_INTEGERS and any(node.attribute[0].t.data_type == INT64 for node in here.constants):
+            what = f"opset: opset {self._opset} has no constants of integers in IR version {self._ir}"
+            raise OptionError(f"{what}, which this conversion needs; {HOW}")
         if here.constants or renewed:
             replace(proto.node, [*here.constants, *nodes])
 

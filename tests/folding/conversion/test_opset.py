@@ -388,6 +388,17 @@ def test_constants_are_nodes_where_initializers_are_inputs(ir):
     assert_equal(before, after)
 
 
+def test_a_constant_node_holds_integers_from_opset_9_on():
+    before = model(4, "float[2,3] x", "y = Reshape<shape=[3, 2]>(x)", ir=3)
+    before.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", 1, [3, 2]))
+    with (
+        onnxfile.from_bytes(before.SerializeToString()) as file,
+        pytest.raises(OptionError, match="opset 8 has no constants of integers in IR version 3"),
+    ):
+        convert(file, 8)
+    assert_equal(model(9, "float[2,3] x", "y = Reshape(x, s)", constants="int64[2] s = {3, 2}"), converted(before, 9))
+
+
 def test_weights_stay_in_the_file(tmp_path):
     weights = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
     before = model(

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from folding.conversion.dimensions import all_graphs, values_of
-from folding.conversion.inlined import with_small_values
 from folding.graph import shapes
 from folding.graph.constants import LISTS
 from folding.graph.index import FIRST_IR_WITH_DEFAULTS
+from folding.graph.inlined import with_small_values
 from folding.graph.node import bodies
 from folding.graph.values import indexed
 from folding.refusal import Refused

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from typing import TYPE_CHECKING
 
 import onnx
@@ -16,8 +15,8 @@ from folding.conversion.dimensions import (
     values_of,
     written,
 )
-from folding.conversion.inlined import with_small_values
 from folding.graph import shapes as inference
+from folding.graph.inlined import with_small_values
 from folding.graph.values import indexed
 from folding.report.changes import EXAMPLES, Change
 

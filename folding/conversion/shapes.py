@@ -18,10 +18,10 @@ from folding.conversion.dimensions import (
     values_of,
     written,
 )
-from folding.conversion.inlined import with_small_values
 from folding.errors import OptionError
 from folding.graph import shapes as inference
 from folding.graph.inference import InferenceError, inferred
+from folding.graph.inlined import with_small_values
 from folding.graph.values import indexed
 from folding.report.changes import EXAMPLES, Change
 

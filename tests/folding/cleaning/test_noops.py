@@ -78,7 +78,8 @@ STAYS = [
     ),
     (
         (
-            "(float[2,4] x) => (float[2,4] y) <int64[1] s = {-1}, int64[1] e = {-9}, int64[1] a = {1}, int64[1] t = {-1}>"
+            "(float[2,4] x) => (float[2,4] y) "
+            "<int64[1] s = {-1}, int64[1] e = {-9}, int64[1] a = {1}, int64[1] t = {-1}>"
             "{ b = Slice(x, s, e, a, t) y = Relu(b) }"
         ),
         17,

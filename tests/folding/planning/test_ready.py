@@ -1,4 +1,4 @@
-"""What options and target ask for besides folding: in its order, taken back where it is wrong, refused where it must."""
+"""What options and target ask for besides folding: in its order, taken back where wrong, refused where it must be."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from folding.graph.weights import Weight
 from folding.report.changes import Change
 from tests.support.examples import model_of
 
-CONV = "x: float[2, 4, 6, 6]\na = Identity(x)\nb = Conv(a, W[8, 4, 1, 1])\nc = BatchNormalization(b, S[8], B[8], M[8], V[8])"
+CONV = """x: float[2, 4, 6, 6]
+a = Identity(x)
+b = Conv(a, W[8, 4, 1, 1])
+c = BatchNormalization(b, S[8], B[8], M[8], V[8])"""
 GELU = """<ir_version: 8, opset_import: ["" : 20]>
 g (float[2,4] x) => (float[2,4] y) <float r = {1.4142135}, float o = {1}, float h = {0.5}> {
   s = Div(x, r) e = Erf(s) p = Add(e, o) m = Mul(x, p) y = Mul(m, h) }"""

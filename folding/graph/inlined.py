@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import onnx
 
-from folding.conversion.dimensions import all_graphs
 from folding.graph.node import bodies
+from folding.graph.weights import UnrepresentableError, Weight
 from folding.onnxfile import INLINE_BYTES, Span
 
 if TYPE_CHECKING:
@@ -27,13 +28,23 @@ def with_small_values(file: OnnxFile, model: onnx.ModelProto) -> onnx.ModelProto
         payload = file.payload(tensor)
         if isinstance(payload, Span) and payload.length <= INLINE_BYTES:
             tensor.raw_data = payload.read()
+        elif isinstance(payload, Weight) and payload.nbytes <= INLINE_BYTES:  # of a graph that was written back
+            with suppress(UnrepresentableError):
+                tensor.raw_data = b"".join([payload.evaluate(start, stop) for start, stop in payload.blocks()])
     return copy
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    graphs = [*all_graphs(model.graph)]
-    graphs += [g for f in model.functions for node in f.node for one in bodies(node) for g in all_graphs(one)]
+    graphs = [*_graphs(model.graph)]
+    graphs += [g for f in model.functions for node in f.node for one in bodies(node) for g in _graphs(one)]
     for body in (*graphs, *model.functions):
         yield from (attribute.t for node in body.node for attribute in node.attribute if attribute.HasField("t"))
     for graph in graphs:
         yield from graph.initializer
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    yield graph
+    for node in graph.node:
+        for body in bodies(node):
+            yield from _graphs(body)

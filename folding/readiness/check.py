@@ -56,7 +56,7 @@ def _of_model(graph: Graph, target: Target) -> Iterator[Finding]:
         ("opset", "operator set", graph.opset, target.opset, "--opset"),
         ("ir", "IR version", version, target.ir, ""),
     ):
-        if not lowest <= number <= highest:
+        if not lowest <= number <= highest and not (code == "ir" and number > highest and target.newer_ir):
             nearest = max(lowest, min(number, highest))
             sentence = f"the model has {what} {number}; {target.title} takes {lowest} to {highest}"
             advice = f"convert it: {option} {nearest}" if option else f"save it with {what} {nearest}"
@@ -93,25 +93,28 @@ def _of_operators(graph: Graph, target: Target) -> Iterator[Finding]:
         for node in scope.nodes:
             if node.removed or node.op in functions or (below is not None and node.op == CONSTANT):
                 continue
-            version = _version(node, imported)
+            version = _version(node, imported, target)
             reason = _reason(node, version, target)
             if reason is not None and not (below is not None and set(node.outputs) <= on_purpose):
                 yield _judged(node, version, reason, target, below)
-            elif reason is None and _is_expanded(node, target):
+            elif reason is None and _is_expanded(node, version, target):
                 sentence = f"{target.title} has no {node.op} and runs ONNX's definition of it by smaller operators"
                 yield Finding(node.label, node.op, "unfused", "expanded", sentence, target.source)
 
 
-def _version(node: Node, imported: dict[str, int]) -> int:
-    """The operator set that an operator belongs to: the standard one, or that of its own domain."""
+def _version(node: Node, imported: dict[str, int], target: Target) -> int:
+    """The operator set that an operator belongs to: the standard one, or that of its own domain.
+
+    What is outside the target's range counts as the nearest one inside: that the model is outside is said once.
+    """
     if DOMAIN_MARK not in node.op:
-        return node.scope.graph.opset
+        return max(target.opset[0], min(node.scope.graph.opset, target.opset[1]))
     return imported.get(node.proto.domain, 1)
 
 
-def _is_expanded(node: Node, target: Target) -> bool:
+def _is_expanded(node: Node, version: int, target: Target) -> bool:
     known = target.operators.get(node.op)
-    span = known.span(node.scope.graph.opset) if known is not None else None
+    span = known.span(version) if known is not None else None
     return span is not None and span.is_expanded
 
 
@@ -120,7 +123,7 @@ def _judged(node: Node, version: int, reason: tuple[str, str, str], target: Targ
     code, sentence, advice = reason
     severity: Severity = "fails"
     if below is not None:
-        if _is_expanded(node, below) and code in {UNKNOWN, OTHER_OPSET}:
+        if _is_expanded(node, version, below) and code in {UNKNOWN, OTHER_OPSET}:
             sentence = f"{target.title} has no {node.op}: ONNX's definition of it runs there, by smaller operators"
             return Finding(node.label, node.op, "unfused", "expanded", sentence, target.source)
         severity = "fails" if _reason(node, version, below) is not None else "falls-back"

@@ -69,6 +69,7 @@ class Target:
         date: of the source, or when the package was asked.
         opset: the lowest and the highest standard operator set that it parses.
         ir: the lowest and the highest IR version.
+        newer_ir: whether it loads files of a newer IR version too, with a warning at most.
         operators: by name, "Conv"; "com.microsoft::FusedMatMul" outside the standard domain.
         idioms: by the name of an idiom: "operator" (write the standard operator), "form" (leave it written out, the
             runtime fuses that) or "none" (it runs unfused either way).
@@ -98,6 +99,7 @@ class Target:
     casts: Mapping[str, str] = field(default_factory=dict)
     types: frozenset[str] = frozenset()
     fallback: str = ""
+    newer_ir: bool = False
     recognized: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def takes(self, op: str, opset: int, dtype: str | None = None) -> bool:
@@ -157,6 +159,7 @@ def parse(name: str, data: Mapping[str, Any]) -> Target:
         casts=data.get("casts", {}),
         types=frozenset(data.get("types", "").split()),
         fallback=data.get("fallback", ""),
+        newer_ir=data.get("newer_ir", False),
         recognized={idiom: tuple(forms) for idiom, forms in data.get("recognized", {}).items()},
     )
 

@@ -125,12 +125,13 @@ def test_every_restriction_has_a_row_and_every_one_of_the_data_is_known():
 
 
 def test_what_is_outside_the_range_of_the_target_is_about_the_whole_model():
-    late = findings(g("y = Abs(x)", opset=25, ir=13))
-    assert [(one.node, one.code, one.severity) for one in late[:2]] == [("", "opset", "fails"), ("", "ir", "fails")]
-    assert "operator set 25; TensorRT 11 takes 9 to 24" in late[0].sentence
-    assert late[0].advice == "convert it: --opset 24"
+    (late,) = findings(g("y = Abs(x)", opset=25, ir=13))  # a newer IR version it loads
+    assert (late.node, late.code, late.severity, late.advice) == ("", "opset", "fails", "convert it: --opset 24")
+    assert "operator set 25; TensorRT 11 takes 9 to 24" in late.sentence
     assert not findings(g("y = Abs(x)", opset=24, ir=12))
-    assert codes(g("y = Abs(x)", opset=22), "directml")[0] == ("falls-back", "", "opset")
+    assert codes(g("y = Abs(x)", opset=22), "directml") == [("falls-back", "", "opset")]
+    assert codes(g("y = Abs(x)", ir=14), "onnxruntime-cuda") == [("fails", "", "ir")]
+    assert not findings(g("y = Abs(x)", ir=13), "onnxruntime-cuda")
 
 
 @pytest.mark.parametrize(
@@ -218,6 +219,6 @@ def test_the_report_has_the_form_of_polygraphys_lint():
         report = json.loads(json.dumps(lint(check(graph, TRT), graph)))
     assert set(report) == {"summary", "lint_entries"}
     assert report["summary"] == {"passing": [], "failing": ["d"]}
-    assert [entry["level"] for entry in report["lint_entries"]] == ["exception"] * 3
-    assert [entry.get("nodes") for entry in report["lint_entries"]] == [None, None, ["d"]]
-    assert report["lint_entries"][2]["source"] == TRT.source
+    assert [entry["level"] for entry in report["lint_entries"]] == ["exception"] * 2
+    assert [entry.get("nodes") for entry in report["lint_entries"]] == [None, ["d"]]
+    assert report["lint_entries"][1]["source"] == TRT.source

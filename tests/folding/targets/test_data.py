@@ -34,7 +34,7 @@ KERNELS = """## Operators implemented by CUDAExecutionProvider
 |**Operator Domain:** *ai.onnx*||||
 |Abs|*in* X:**T**<br> *out* Y:**T**|13+|**T** = tensor(double), tensor(float)|
 |||[6, 12]|**T** = tensor(float)|
-|Cast|*in* input:**T1**<br><br>or<br><br>*out* y:**T2**|13|**T1** = tensor(bool)<br/> **T2** = tensor(float), tensor(int8)|
+|Cast|*in* x:**T1**<br>or<br>*out* y:**T2**|13|**T1** = tensor(bool)<br/> **T2** = tensor(float), tensor(int8)|
 |ConcatFromSequence|*in* input_sequence:**S**|11+|**S** = seq(tensor(float))|
 |Det|*in* X:**T**|11+|**T** = tensor(float)|
 | |

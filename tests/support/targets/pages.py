@@ -44,7 +44,7 @@ def _policy(target: Target) -> Iterator[str]:
     yield "| | |"
     yield "| --- | --- |"
     yield f"| operator sets | {target.opset[0]} to {target.opset[1]} |"
-    yield f"| IR versions | {target.ir[0]} to {target.ir[1]} |"
+    yield f"| IR versions | {target.ir[0]} to {target.ir[1]}{', newer ones too' if target.newer_ir else ''} |"
     yield f"| model-local functions | {'taken' if target.functions else 'inlined'} |"
     yield f"| a bound per channel in Relu and Clip | {target.clamp} |"
     yield f"| external data begin at multiples of | {target.align} bytes |"

@@ -18,9 +18,11 @@ ROWS = [
     (X + f"<bool c = {{1}}> {{ p = Abs(x) q = {BOTH} y = Add(q, p) }}", "Abs Mul Relu Add"),
     (X + f"<bool c = {{1}}> {{ p = {BOTH} q = {BOTH} y = Add(p, q) }}", "Mul Relu Add"),  # equal ones are computed once
     (
-        "(float[N] x) => (float[N] y, float[N] z) <bool c = {1}> { y, z = If (c) <"
-        "then_branch = t () => (float[N] r, float[N] s) { r = Relu(x) s = Identity(r) },"
-        "else_branch = e () => (float[N] r, float[N] s) { r = Neg(x) s = Exp(x) }> }",
+        (
+            "(float[N] x) => (float[N] y, float[N] z) <bool c = {1}> { y, z = If (c) <"
+            "then_branch = t () => (float[N] r, float[N] s) { r = Relu(x) s = Identity(r) },"
+            "else_branch = e () => (float[N] r, float[N] s) { r = Neg(x) s = Exp(x) }> }"
+        ),
         "Relu Identity",
     ),
     (
@@ -30,15 +32,19 @@ ROWS = [
         "Neg",
     ),
     (
-        "(float[N] x, bool d) => (float[N] y) <bool c = {1}> { y = If (c) < then_branch = t () => (float[N] r)"
-        "{ a = Sqrt(x) r = If (d) < then_branch = tt () => (float[N] q) { q = Exp(a) },"
-        "else_branch = te () => (float[N] q) { q = Neg(a) }> }, else_branch = e () => (float[N] r) { r = Abs(x) } > }",
+        (
+            "(float[N] x, bool d) => (float[N] y) <bool c = {1}> { y = If (c) < then_branch = t () => (float[N] r)"
+            "{ a = Sqrt(x) r = If (d) < then_branch = tt () => (float[N] q) { q = Exp(a) },"
+            "else_branch = te () => (float[N] q) { q = Neg(a) }> }, else_branch = e () => (float[N] r) { r = Abs(x) } > }"
+        ),
         "Sqrt If Exp Neg",
     ),
     (
-        "(float[N,1] x) => (float[N] y) <int64[1] i = {1}> { s = Shape(x) n = Gather(s, i) c = Equal(n, i)"
-        " y = If (c) < then_branch = t () => (float[N] r) <int64[1] a = {1}> { r = Squeeze(x, a) },"
-        "else_branch = e () => (float[N] r) <int64[1] a = {1}> { r = ReduceSum <keepdims = 0> (x, a) }> }",
+        (
+            "(float[N,1] x) => (float[N] y) <int64[1] i = {1}> { s = Shape(x) n = Gather(s, i) c = Equal(n, i)"
+            " y = If (c) < then_branch = t () => (float[N] r) <int64[1] a = {1}> { r = Squeeze(x, a) },"
+            "else_branch = e () => (float[N] r) <int64[1] a = {1}> { r = ReduceSum <keepdims = 0> (x, a) }> }"
+        ),
         "Squeeze",
     ),
     ("(float[N] x, bool c) => (float[N] y) { y = " + BOTH + " }", "If Mul Relu Neg Exp"),

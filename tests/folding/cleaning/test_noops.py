@@ -61,20 +61,26 @@ STAYS = [
         "Concat Slice Relu",
     ),
     (
-        "(float[2,4] x) => (float[2,3] y) <int64[1] s = {0}, int64[1] e = {-1}, int64[1] a = {1}>"
-        "{ b = Slice(x, s, e, a) y = Relu(b) }",
+        (
+            "(float[2,4] x) => (float[2,3] y) <int64[1] s = {0}, int64[1] e = {-1}, int64[1] a = {1}>"
+            "{ b = Slice(x, s, e, a) y = Relu(b) }"
+        ),
         17,
         "Slice Relu",
     ),
     (
-        "(float[N,4] x) => (float[M,4] y) <int64[1] s = {0}, int64[1] e = {2}, int64[1] a = {0}>"
-        "{ b = Slice(x, s, e, a) y = Relu(b) }",
+        (
+            "(float[N,4] x) => (float[M,4] y) <int64[1] s = {0}, int64[1] e = {2}, int64[1] a = {0}>"
+            "{ b = Slice(x, s, e, a) y = Relu(b) }"
+        ),
         17,
         "Slice Relu",
     ),
     (
-        "(float[2,4] x) => (float[2,4] y) <int64[1] s = {-1}, int64[1] e = {-9}, int64[1] a = {1}, int64[1] t = {-1}>"
-        "{ b = Slice(x, s, e, a, t) y = Relu(b) }",
+        (
+            "(float[2,4] x) => (float[2,4] y) <int64[1] s = {-1}, int64[1] e = {-9}, int64[1] a = {1}, int64[1] t = {-1}>"
+            "{ b = Slice(x, s, e, a, t) y = Relu(b) }"
+        ),
         17,
         "Slice Relu",
     ),
@@ -106,9 +112,11 @@ STAYS = [
         "Resize Relu",
     ),
     (
-        "(float[N,3] x, float[M,3] z) => (float[N,3] y)"
-        "<int64[1] i = {0}, int64[1] n = {3}> { s = Shape(z) b = Gather(s, i) t = Concat <axis = 0> (b, n)"
-        " a = Expand(x, t) y = Relu(a) }",
+        (
+            "(float[N,3] x, float[M,3] z) => (float[N,3] y)"
+            "<int64[1] i = {0}, int64[1] n = {3}> { s = Shape(z) b = Gather(s, i) t = Concat <axis = 0> (b, n)"
+            " a = Expand(x, t) y = Relu(a) }"
+        ),
         17,
         "Shape Gather Concat Expand Relu",
     ),

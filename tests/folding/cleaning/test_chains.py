@@ -45,7 +45,23 @@ GOES = [
     ),
     ("(float[2,3] x) => (float[6,3] y) { a = Concat <axis = 0> (x, x) y = Concat <axis = -2> (a, x) }", "Concat"),
 ]
+GOES += [
+    (
+        "(int64[1,2,40,40] x) => (int64[1,2,40,40] y) <int64[2,1] c = {3,4}, int64[3] t = {2,40,40}, int64[1] a = {0}>"
+        "{ d = Reshape(c, r) e = Expand(d, t) f = Unsqueeze(e, a) y = Add(x, f) }".replace(
+            "c = {3,4}", "c = {3,4}, int64[3] r = {2,1,1}"
+        ),
+        "Expand Add",
+    ),
+]
 STAYS = [
+    (
+        (
+            "(int64[1,2,40,40] x, int64[2,1,1] d) => (int64[1,2,40,40] y) <int64[3] t = {2,40,40}, int64[1] a = {0}>"
+            "{ e = Expand(d, t) f = Unsqueeze(e, a) y = Add(x, f) }"
+        ),
+        "Expand Unsqueeze Add",
+    ),
     (
         N + " => (float[N,12] y, float[M,4] a) <int64[2] s = {-1,4}, int64[2] t = {-1,12}>"
         "{ a = Reshape(x, s) y = Reshape(a, t) }",
@@ -54,7 +70,7 @@ STAYS = [
     ("(float[N,M] x) => (float[M,N] y) <int64[1] s = {-1}> { t = Transpose(x) y = Relu(t) }", "Transpose Relu"),
     (
         N + " => (float[N,3,4] y) { a = Transpose(x) b = Relu(a) c = Neg(a) d = Transpose(b) y = Transpose(c) }",
-        "Transpose Neg Transpose",
+        "Neg",
     ),
     (N + " => (float[N,3,4] y) { a = Cast <to = 10> (x) b = Cast <to = 1> (a) y = Relu(b) }", "Cast Cast Relu"),
     ("(float[N] x) => (float[N] y) { a = Cast <to = 7> (x) b = Cast <to = 1> (a) y = Relu(b) }", "Cast Cast Relu"),

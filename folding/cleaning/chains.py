@@ -7,19 +7,21 @@
 4. Clip and Relu within each other's bounds: the narrower one alone. Not of Not, Neg of Neg: none.
 5. Pad of Pad with the same constant: the sums of the pads, if none is negative.
 6. Concat of a Concat along the same axis: one.
+7. Unsqueeze of an Expand of a constant: the Expand of the constant with these axes.
 
 The first operator stays if others read it, so that nothing is gained; then nothing is done, except where none is left.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from folding.cleaning.arithmetic import COMPUTED_SINCE, COPY, keeps_zeros, set_target, target_of
-from folding.cleaning.work import moves_nothing, permutation, same_shape, shape_of
-from folding.graph import surgery
+from folding.cleaning.work import moves_nothing, permutation, same_shape, settled, shape_of
+from folding.graph import constants, surgery
 from folding.graph.evaluation import dtype_of_cast
 from folding.graph.weights import Weight, holds
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 RESHAPING = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
 BOUNDS_AS_INPUTS = 11  # of Clip, and pads of Pad
+AXES_AS_INPUT = 13  # of Unsqueeze
+SPREAD = 1 << 10  # elements of a constant that is given axes
 INVOLUTIONS = frozenset({"Neg", "Not"})
 
 
@@ -228,3 +232,25 @@ def concats(node: Node, work: Work) -> bool:
             work.look_at([maker])
             return True
     return False
+
+
+def expands(node: Node, work: Work) -> bool:
+    """Case 7."""
+    maker, scope = _before(node, work), node.scope
+    if maker is None or maker.op != "Expand" or not work.only_reads(scope, maker.output):
+        return False
+    if not all(constants.is_stored(scope, name) for name in maker.inputs):
+        return False
+    before, after = settled(shape_of(scope, maker.output)), settled(shape_of(scope, node.output))
+    axes = node.attribute("axes") if node.version < AXES_AS_INPUT else node.integers(1)
+    given = settled(shape_of(scope, maker.inputs[0]))
+    if before is None or after is None or axes is None or given is None or math.prod(given) > SPREAD:
+        return False
+    places, lengths = {axis % len(after) for axis in axes}, iter((1,) * (len(before) - len(given)) + given)
+    inner = [1 if axis in places else next(lengths) for axis in range(len(after))]
+    values = maker.array(0).reshape(inner)
+    surgery.retype(node, "Expand")
+    surgery.set_constant(node, 1, Weight.exactly(np.array(after, np.int64)), "")
+    surgery.set_constant(node, 0, Weight.exactly(values), "")
+    work.look_at([maker])
+    return True

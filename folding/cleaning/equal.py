@@ -71,12 +71,16 @@ def _signature(node: Node, same: dict[str, str]) -> Hashable:
 
 
 def _end(node: Node, work: Work, same: dict[str, str]) -> str:
-    """The result of the idiom that an operator is part of, by the first value that equals it; "" if it is of none."""
+    """The result of the idiom that an operator is part of, by the first value that equals it; "" if it is of none.
+
+    An idiom of which an operator has to stay is merged with no other one.
+    """
     occurrence = work.idioms.get(node)
     if occurrence is None:
         return ""
     last = occurrence.beta or occurrence.gamma or occurrence.last
-    return same.get(last.output, last.output)
+    has_to_stay = any(work.stays(one) for one in occurrence.nodes) or not rewiring.can_vanish(node.scope, last.output)
+    return last.output if has_to_stay else same.get(last.output, last.output)
 
 
 def _merge(node: Node, first: Node, work: Work) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from folding.cleaning import arithmetic, branches, chains, constant, dead, equal, noops, padding
+from folding.cleaning import arithmetic, branches, chains, constant, dead, equal, noops, padding, transposes
 from folding.report.changes import EXAMPLES, Change
 
 if TYPE_CHECKING:
@@ -40,11 +40,13 @@ _RULES: tuple[tuple[Kind, Collection[str], Rule], ...] = (
     (Kind("clean:twice", "Not of Not or Neg of Neg removed"), chains.INVOLUTIONS, chains.involutions),
     (Kind("clean:pads", "Pad of Pad became one"), ("Pad",), chains.pads),
     (Kind("clean:pad", "Pad absorbed by the convolution or pooling that reads it"), padding.READERS, padding.absorb),
+    (Kind("clean:expand", "Unsqueeze of an expanded constant became one Expand"), ("Unsqueeze",), chains.expands),
     (Kind("clean:concat", "Concat of Concat became one"), ("Concat",), chains.concats),
 )
 PASSES: tuple[tuple[Kind, Pass], ...] = (
     (Kind("clean:equal-constants", "initializer removed, because an equal one is there"), equal.initializers),
     (Kind("clean:equal", "removed, because an equal operator is there"), equal.operators),
+    (Kind("clean:transposes", "Transpose moved behind elementwise operators, where it meets another"), transposes.move),
     (Kind("clean:dead", "removed, because nothing reads the result"), dead.operators),
     (Kind("clean:initializer-unread", "initializer removed, because nothing reads it"), dead.initializers),
 )

@@ -84,6 +84,8 @@ def _write_initializers(scope: Scope, inline: int) -> None:
             tensors.append(tensor)
     tensors += [_tensor(scope, name, weight, None, inline) for name, weight in left.items()]
     replace(scope.proto.initializer, tensors)
+    for tensor in scope.proto.initializer:  # one that is dropped later must be found
+        scope.initializers.setdefault(tensor.name, tensor)
     vanished = gone - (set(scope.weights) if old_ir else set())
     if scope.inputs & vanished:
         replace(scope.proto.input, [value for value in scope.proto.input if value.name not in vanished])

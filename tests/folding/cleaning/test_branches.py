@@ -35,8 +35,7 @@ ROWS = [
         (
             "(float[N] x, bool d) => (float[N] y) <bool c = {1}> { y = If (c) < then_branch = t () => (float[N] r)"
             "{ a = Sqrt(x) r = If (d) < then_branch = tt () => (float[N] q) { q = Exp(a) },"
-            "else_branch = te () => (float[N] q) { q = Neg(a) }> }, "
-            "else_branch = e () => (float[N] r) { r = Abs(x) } > }"
+            "else_branch = te () => (float[N] q) { q = Neg(a) }> }, else_branch = e () => (float[N] r) { r = Abs(x) } > }"
         ),
         "Sqrt If Exp Neg",
     ),

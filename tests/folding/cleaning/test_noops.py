@@ -78,8 +78,7 @@ STAYS = [
     ),
     (
         (
-            "(float[2,4] x) => (float[2,4] y) "
-            "<int64[1] s = {-1}, int64[1] e = {-9}, int64[1] a = {1}, int64[1] t = {-1}>"
+            "(float[2,4] x) => (float[2,4] y) <int64[1] s = {-1}, int64[1] e = {-9}, int64[1] a = {1}, int64[1] t = {-1}>"
             "{ b = Slice(x, s, e, a, t) y = Relu(b) }"
         ),
         17,
@@ -103,10 +102,7 @@ STAYS = [
     ),
     ("(float[N,1] x) => (float[N,1] y) { a = ReduceL2 <axes = [1]> (x) y = Relu(a) }", 17, "ReduceL2 Relu"),
     (
-        (
-            "(float[2,3,4,4] x) => (float[2,3,2,2] y)"
-            "{ a = AveragePool <kernel_shape = [1,1], strides = [2,2]> (x) y = Relu(a) }"
-        ),
+        "(float[2,3,4,4] x) => (float[2,3,2,2] y) { a = AveragePool <kernel_shape = [1,1], strides = [2,2]> (x) y = Relu(a) }",
         17,
         "AveragePool Relu",
     ),

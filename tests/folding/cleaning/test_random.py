@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import HealthCheck, given, settings
 
-from tests.support.cleaning import check
+from tests.support.cleaning import can_run, check
 from tests.support.strategies.cleaning import messes
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
@@ -13,4 +13,4 @@ SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=SLOW)
 @given(messes())
 def test_the_same_is_computed(before):
-    check(before)
+    check(before, runs=can_run(before))

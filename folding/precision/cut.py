@@ -1,12 +1,15 @@
 """Minimum cut: two sides for many vertices at the least cost, exact, one small part of the graph after another.
 
 Most vertices are fixed to a side. Those that are free form parts between fixed ones; a part that only one side pulls
-at goes there, and for the others the cut is found by blocking flows (Dinic 1970) on arrays, without recursion.
+at goes there. For the others the cut is found by elimination, in linear time; and in parts that are too entangled for
+that, by blocking flows (Dinic 1970) on arrays, without recursion.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+
+from folding.precision import elimination
 
 NEVER = 1 << 60  # a capacity that no cut pays
 FREE = -1
@@ -47,7 +50,7 @@ class Network:
         inner = [edge for edge in self.edges if sides[edge[0]] == FREE and sides[edge[1]] == FREE]
         for part, edges in _parts(sides, inner):
             pulled = any(zero[v] for v in part), any(one[v] for v in part)
-            zeros = _cut(part, edges, zero, one) if pulled == (True, True) else set() if pulled[1] else set(part)
+            zeros = _zeros(part, edges, zero, one) if all(pulled) else set() if pulled[1] else set(part)
             for v in part:
                 sides[v] = 0 if v in zeros else 1
         return sides
@@ -186,6 +189,12 @@ class _Flow:
                 continue
             way.append(arc)
             u = head[arc]
+
+
+def _zeros(part: list[int], edges: list[tuple[int, int, int]], zero: list[int], one: list[int]) -> set[int]:
+    """The vertices of one part on side 0."""
+    found = elimination.zeros(part, edges, zero, one)
+    return _cut(part, edges, zero, one) if found is None else found
 
 
 def _cut(part: list[int], edges: list[tuple[int, int, int]], zero: list[int], one: list[int]) -> set[int]:

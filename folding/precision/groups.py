@@ -50,6 +50,7 @@ class Value:
     name: str
     maker: int = HIGH
     readers: list[tuple[int, Reader]] = field(default_factory=list)
+    elements: int = -1  # as `classes.elements` counts them
 
 
 @dataclass(slots=True, eq=False)

@@ -6,9 +6,10 @@ import itertools
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from folding.precision import elimination
 from folding.precision.cut import FREE, NEVER, Network
 
 COSTS = st.sampled_from([0, 1, 2, 3, 5, 7, NEVER])
@@ -36,13 +37,25 @@ def networks(draw):
     return network
 
 
-@given(networks())
-def test_no_other_choice_costs_less(network):
+@pytest.fixture(params=["eliminated", "by flows"])
+def way(request, monkeypatch):
+    """Both ways to a cut, each on all networks."""
+    if request.param == "by flows":
+        monkeypatch.setattr(elimination, "WIDEST", -1)
+
+
+both = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+
+
+@both
+@given(network=networks())
+def test_no_other_choice_costs_less(way, network):
     assert cost(network, tuple(network.sides())) == min(cost(network, sides) for sides in allowed(network))
 
 
-@given(networks())
-def test_of_the_cheapest_choices_it_is_the_one_with_the_fewest_zeros(network):
+@both
+@given(network=networks())
+def test_of_the_cheapest_choices_it_is_the_one_with_the_fewest_zeros(way, network):
     for v in range(len(network.fixed)):
         network.one[v] = max(network.one[v], 1)  # so that every part is pulled at
     sides = tuple(network.sides())

@@ -7,11 +7,12 @@ from importlib import import_module
 TYPE_CHECKING = False  # what type checkers take for true; typing is imported only after Ctrl-C ends a command quietly
 if TYPE_CHECKING:
     from folding.api import fold, fold_model, inspect
-    from folding.errors import FoldingError, LimitError, ModelError, OptionError
+    from folding.errors import ExportError, FoldingError, LimitError, ModelError, OptionError
     from folding.onnxfile import Limits
     from folding.options import Options
     from folding.report.errors import NothingToFoldError, VerificationError
     from folding.report.model import Leftover, Offer, Outcome, Refusal, Report, Verification
+    from folding.torch.convert import from_torch
     from folding.verification.parent import verify
 
     __version__: str
@@ -19,15 +20,18 @@ if TYPE_CHECKING:
 # Where each public name lives. Loaded on first use: `bnfold --help` must not pay for onnx.
 _HOMES = {
     "fold": "api", "fold_model": "api", "inspect": "api",
+    "from_torch": "torch.convert",
     "verify": "verification.parent",
     "Options": "options", "Limits": "onnxfile",
     "Leftover": "report.model", "Offer": "report.model",
     "Outcome": "report.model", "Refusal": "report.model", "Report": "report.model", "Verification": "report.model",
+    "ExportError": "errors",
     "FoldingError": "errors", "LimitError": "errors", "ModelError": "errors", "OptionError": "errors",
     "NothingToFoldError": "report.errors", "VerificationError": "report.errors",
 }  # fmt: skip
 
 __all__ = [
+    "ExportError",
     "FoldingError",
     "Leftover",
     "LimitError",
@@ -44,6 +48,7 @@ __all__ = [
     "VerificationError",
     "fold",
     "fold_model",
+    "from_torch",
     "inspect",
     "verify",
 ]

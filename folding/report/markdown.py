@@ -16,6 +16,7 @@ from folding.report.digest import (
     is_bn,
     kept_groups,
     left_groups,
+    named,
     printable,
     reasons,
     scale_range,
@@ -109,7 +110,7 @@ def _fold_rows(outcomes: Iterable[Outcome]) -> Iterator[str]:
     for o in outcomes:
         into, through = (", ".join(map(code, labels)) for labels in (o.absorbed_by, o.path))
         what = f"{STATUS_WORDS[o.status]} {o.direction}".rstrip()
-        yield f"| {code(o.node)} | {prose(o.operator)} | {what} | {into} | {through} | {scale_range(o)} |"
+        yield f"| {code(named(o))} | {prose(o.operator)} | {what} | {into} | {through} | {scale_range(o)} |"
 
 
 def _kept_lines(group: KeptGroup, *, brief: bool) -> Iterator[str]:
@@ -120,7 +121,7 @@ def _kept_lines(group: KeptGroup, *, brief: bool) -> Iterator[str]:
         for way, refusals in group.refusals:
             yield f"- {way}: {prose(reasons(refusals, REASONS_SHOWN))} (`{refusals[0].code}`)"
         yield from (f"- what to do: {prose(hint)}" for hint in group.hints)
-    names = [f"{code(o.node)}{_places(o)}" for o in group.outcomes]
+    names = [f"{code(named(o))}{_places(o)}" for o in group.outcomes]
     if len(names) <= NAMES_OPEN and not brief:
         yield from (f"- {name}" for name in names)
     else:

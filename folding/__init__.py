@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from folding.report.errors import NothingToFoldError, VerificationError
     from folding.report.model import Leftover, Offer, Outcome, Refusal, Report, Verification
     from folding.torch.convert import from_torch
+    from folding.torch.fold import fold_module, inspect_module
     from folding.verification.parent import verify
 
     __version__: str
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 # Where each public name lives. Loaded on first use: `bnfold --help` must not pay for onnx.
 _HOMES = {
     "fold": "api", "fold_model": "api", "inspect": "api",
-    "from_torch": "torch.convert",
+    "from_torch": "torch.convert", "fold_module": "torch.fold", "inspect_module": "torch.fold",
     "verify": "verification.parent",
     "Options": "options", "Limits": "onnxfile",
     "Leftover": "report.model", "Offer": "report.model",
@@ -48,8 +49,10 @@ __all__ = [
     "VerificationError",
     "fold",
     "fold_model",
+    "fold_module",
     "from_torch",
     "inspect",
+    "inspect_module",
     "verify",
 ]
 

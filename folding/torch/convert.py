@@ -66,7 +66,7 @@ def from_torch(
     require_inference(module)
     place = None if target is None else onnxfile.resolve(_path(target))
     example, names = Example.of(module, example_inputs), Names(module)
-    calls = _calls(example, options)
+    calls = calls_of(example, options)
     name = f"{type(module).__module__}.{type(module).__qualname__}"
     with tempfile.TemporaryDirectory(prefix=".bnfold-", dir=None if place is None else place.parent) as folder:
         exported, staged = Path(folder, EXPORTED), Path(folder, STAGED if place is None else f"folded-{place.name}")
@@ -93,11 +93,19 @@ def _path(target: object) -> str | os.PathLike[str]:
     return target
 
 
-def _calls(example: Example, options: Options) -> list[Example]:
+def calls_of(example: Example, options: Options) -> list[Example]:
     """The calls to compare on: the example, and those of `options.inputs` or generated ones."""
     if options.inputs is None:
         return [example, *example.more()]
     return [example, *example.read(os.fspath(options.inputs))]
+
+
+def described(calls: list[Example], options: Options, *, exact: bool) -> str:
+    """What was compared with what: "against PyTorch in float64, the example inputs: ..."."""
+    what = f"against PyTorch{' in float64' if exact else ''}, the example inputs"
+    kind = "generated" if options.inputs is None else "given"
+    more = counted(len(calls) - 1, f"{kind} sample")
+    return f"{samples.describe(what, calls[0].feeds(), generated=False)}, and {more}"
 
 
 def _judged(
@@ -108,21 +116,17 @@ def _judged(
     Raises:
         VerificationError: the file differs; the text says whether it did so before folding.
     """
-    described = samples.describe("against PyTorch in float64, the example inputs", calls[0].feeds(), generated=False)
-    kind = "generated" if options.inputs is None else "given"
-    described += f", and {counted(len(calls) - 1, f'{kind} sample')}"
     try:
         reference = Reference64(module, calls)
     except Exception as error:
         raise ExportError(f"the module does not run on the example inputs: {error}") from error
-    found = reference.verdict(staged, described)
-    if not reference.is_exact:
-        found = replace(found, inputs=described.replace(" in float64", ""))
+    told = described(calls, options, exact=reference.is_exact)
+    found = reference.verdict(staged, told)
     runtime = report.verification
     found = replace(_sensitive(found, runtime), notes=(*found.notes, f"against the exported file: {verdict(runtime)}"))
     report = replace(report, verification=found)
     if found.status == "failed":
-        before = reference.verdict(exported, described)
+        before = reference.verdict(exported, told)
         whose = (
             "the folded file" if before.status == "verified" else "the exported file differs before it is folded; it"
         )

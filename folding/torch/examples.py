@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ class Example:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     names: tuple[str, ...]
+    bound: Mapping[str, Any] = field(default_factory=dict)  # by the names of parameters
 
     @classmethod
     def of(cls, module: torch.nn.Module, inputs: object) -> Example:
@@ -41,7 +42,7 @@ class Example:
             bound = inspect.signature(module.forward).bind(*args, **kwargs).arguments
         except TypeError as error:
             raise OptionError(f"example_inputs do not fit {type(module).__name__}.forward: {error}") from None
-        return cls(args, kwargs, tuple(_names(module, bound)))
+        return cls(args, kwargs, tuple(_names(module, bound)), bound)
 
     @property
     def tensors(self) -> list[torch.Tensor]:
@@ -57,6 +58,14 @@ class Example:
         """The same call with other tensors, in order."""
         given = iter(tensors)
         return self.map(lambda _: next(given))
+
+    def open_axes(self, mark: Any) -> Any:
+        """The dynamic shapes with this mark on every axis of every tensor, as torch.export wants them."""
+
+        def marked(leaf: object) -> Any:
+            return dict.fromkeys(range(leaf.ndim), mark) if isinstance(leaf, torch.Tensor) else None
+
+        return {name: pytree.tree_map(marked, given) for name, given in self.bound.items()}
 
     def feeds(self) -> dict[str, np.ndarray[Any, Any]]:
         """The tensors as arrays, by name."""

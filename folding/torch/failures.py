@@ -16,15 +16,19 @@ OTHER = {"dynamo": "torchscript", "torchscript": "dynamo"}
 
 
 class Failure(NamedTuple):
-    """A known failure: what PyTorch's text has in it, the sentence, and what to do; `{0}` is what the pattern found."""
+    """A known failure: what PyTorch's text has in it, the sentence, and what to do; `{0}` is what the pattern found.
+
+    `other` says whether the other exporter may do it, and what it would do.
+    """
 
     sign: re.Pattern[str]
     what: str
     advice: str
+    other: str | None = None
 
 
-def _failure(sign: str, what: str, advice: str) -> Failure:
-    return Failure(re.compile(sign, re.DOTALL), what, advice)
+def _failure(sign: str, what: str, advice: str, other: str | None = None) -> Failure:
+    return Failure(re.compile(sign, re.DOTALL), what, advice, other)
 
 
 OPERATOR = r"([\w.:]+)"
@@ -32,19 +36,21 @@ FAILURES = (
     _failure(
         rf"(?:No ONNX function found|No decompositions registered)[^<]*<OpOverload\(op='{OPERATOR}'",
         "the exporter has no ONNX form of the operator {0}",
-        "write that part with other operators, or try exporter={other!r}",
+        "write that part with other operators",
+        "",
     ),
     _failure(
         rf"Exporting the operator '{OPERATOR}' to ONNX opset version (?:\d+) is not supported",
         "the exporter has no ONNX form of the operator {0}",
-        "write that part with other operators, or try exporter={other!r}",
+        "write that part with other operators",
+        "",
     ),
     _failure(
         r"Could not guard on data-dependent|GuardOnDataDependentSymNode|data.dependent (?:expression|branching|control)"
         r"|Dynamic control flow is not supported",
         "what the module does depends on the values of its inputs (an `if` or a slice by a tensor's value)",
-        "write it with torch.where or torch.cond, tell limits with torch._check, or try exporter={other!r}, which "
-        "records the way of the example inputs only",
+        "write it with torch.where or torch.cond, tell limits with torch._check",
+        ", which records the way of the example inputs only",
     ),
     _failure(
         r"Constraints violated \(([^)]*)\)|(?:ConstraintViolation|UserErrorType\.CONSTRAINT_VIOLATION)"
@@ -56,27 +62,28 @@ FAILURES = (
         r"(?:When `dynamic_shapes` is specified as|dynamic_shapes.{0,200}(?:must match|mismatch|expected)"
         r"|Detected mismatch between the structure of `inputs` and `dynamic_shapes`)",
         "dynamic_shapes does not fit the inputs of the module",
-        'give one entry for each argument of forward: {{"x": {{0: "batch"}}}}',
+        'give one entry for each argument of forward: {"x": {0: "batch"}}',
     ),
 )
 
 
-def told(error: Exception, exporter: Exporter) -> ExportError:
-    """The sentence for what an exporter raised."""
+def told(error: Exception, exporter: Exporter | None) -> ExportError:
+    """The sentence for what an exporter raised, or torch.export alone (None), beside which there is no other one."""
     if isinstance(error, ModuleNotFoundError) and error.name:
         return ExportError(
             f"the exporter {exporter!r} needs the package {error.name.partition('.')[0]}, which is not installed; "
-            f"pip install 'bnfold[torch]', or try exporter={OTHER[exporter]!r}"
+            "pip install 'bnfold[torch]'" + (f", or try exporter={OTHER[exporter]!r}" if exporter else "")
         )
     texts = list(_texts(error))
-    other = {"other": OTHER[exporter]}
+    other = f"try exporter={OTHER[exporter]!r}" if exporter else ""
     for failure in FAILURES:
         for text in texts:
             if found := failure.sign.search(text):
                 name = next((part for part in found.groups() if part), "")
                 what = failure.what.format(name).replace(" ()", "")
-                return ExportError(f"the module cannot be exported: {what}; {failure.advice.format(**other)}")
-    return ExportError(f"the module cannot be exported: {_short(texts)}; try exporter={other['other']!r}")
+                also = "" if failure.other is None or not other else f", or {other}{failure.other}"
+                return ExportError(f"the module cannot be exported: {what}; {failure.advice}{also}")
+    return ExportError("; ".join(filter(None, (f"the module cannot be exported: {_short(texts)}", other))))
 
 
 def _texts(error: BaseException) -> Iterator[str]:

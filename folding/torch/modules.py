@@ -68,6 +68,11 @@ class Names:
         scopes = _listed(metadata.get(SCOPES, ""))
         return next((name for name in map(_first_call, reversed(scopes)) if name in self._known), "")
 
+    def captured(self, node: Any) -> str:
+        """The innermost module of a node of torch.export's graph."""
+        scopes = [str(name) for name, _ in (node.meta.get("nn_module_stack") or {}).values()]
+        return next((name for name in map(_first_call, reversed(scopes)) if name in self._known), "")
+
     def walked(self, scopes: list[str]) -> str:
         """The module at the end of a way of TorchScript's scopes, which hold names of attributes: layer1, layer1.0, bn.
 

@@ -78,9 +78,26 @@ class Reference64:
         began = time.monotonic()
         try:
             model = _loaded(path)
-            found = [self._findings(model, place) for place in range(len(self.calls))]
+            names = [name for name, *_ in model.inputs]
+            outputs = [model.run(fed(call, names)) for call in self.calls]
         except (RuntimeRefusalError, UnverifiableError) as error:
             return Verification(UNJUDGED, f"against PyTorch: {error}", inputs=described)
+        return self._compared(outputs, described, began)
+
+    def verdict_of(self, folded: torch.nn.Module, described: str) -> Verification:
+        """How another module compares."""
+        began = time.monotonic()
+        outputs = [dict(enumerate(_arrays(call.run(folded)))) for call in self.calls]
+        named = [{f"output {place}": value for place, value in one.items()} for one in outputs]
+        return self._compared(named, described, began)
+
+    def _compared(self, outputs: list[dict[str, Array]], described: str, began: float) -> Verification:
+        """The verdict on the outputs of every call, by name and in order."""
+        counts = {len(one) for one in outputs} | {len(one) for one in self._references}
+        if len(counts) > 1:
+            numbers = f"the file has {len(outputs[0])} outputs, and the module returns {len(self._references[0])}"
+            return Verification(UNJUDGED, f"against PyTorch: {numbers}", inputs=described)
+        found = [self._findings(one, place) for place, one in enumerate(outputs)]
         findings = [finding for one in found for finding, _ in one]
         bad, unsettled = ([f.reason for f in findings if f.judgement == kind] for kind in ("bad", "unsettled"))
         status: VerificationStatus = "failed" if bad else UNJUDGED if unsettled else "verified"
@@ -96,12 +113,9 @@ class Reference64:
             tuple(notes),
         )
 
-    def _findings(self, model: Runner | Interpreted, place: int) -> list[tuple[Finding, float]]:
+    def _findings(self, outputs: dict[str, Array], place: int) -> list[tuple[Finding, float]]:
         """The judgement of every output of one call, and its distance from the module in its own type."""
-        outputs = model.run(fed(self.calls[place], [name for name, *_ in model.inputs]))
         references, own = self._references[place], self.own[place]
-        if len(outputs) != len(references):
-            raise UnverifiableError(f"the file has {len(outputs)} outputs, and the module returns {len(references)}")
         result = []
         for (name, value), reference, expected in zip(outputs.items(), references, own, strict=True):
             finding = judge.judge(replace(reference, name=name), _float64(value), self.rounding)

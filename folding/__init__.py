@@ -7,13 +7,15 @@ from importlib import import_module
 TYPE_CHECKING = False  # what type checkers take for true; typing is imported only after Ctrl-C ends a command quietly
 if TYPE_CHECKING:
     from folding.api import fold, fold_model, inspect
-    from folding.errors import FoldingError, LimitError, ModelError, OptionError
+    from folding.errors import ExportError, FoldingError, LimitError, ModelError, OptionError
     from folding.onnxfile import Limits
     from folding.options import Options
     from folding.report.changes import Change
     from folding.report.errors import NothingToFoldError, TargetError, VerificationError
     from folding.report.findings import Finding
     from folding.report.model import Leftover, Offer, Outcome, Refusal, Report, Verification
+    from folding.torch.convert import from_torch
+    from folding.torch.fold import fold_module, inspect_module
     from folding.verification.parent import verify
 
     __version__: str
@@ -21,10 +23,12 @@ if TYPE_CHECKING:
 # Where each public name lives. Loaded on first use: `bnfold --help` must not pay for onnx.
 _HOMES = {
     "fold": "api", "fold_model": "api", "inspect": "api",
+    "from_torch": "torch.convert", "fold_module": "torch.fold", "inspect_module": "torch.fold",
     "verify": "verification.parent",
     "Options": "options", "Limits": "onnxfile",
     "Leftover": "report.model", "Offer": "report.model",
     "Outcome": "report.model", "Refusal": "report.model", "Report": "report.model", "Verification": "report.model",
+    "ExportError": "errors",
     "FoldingError": "errors", "LimitError": "errors", "ModelError": "errors", "OptionError": "errors",
     "Change": "report.changes", "Finding": "report.findings",
     "NothingToFoldError": "report.errors", "TargetError": "report.errors", "VerificationError": "report.errors",
@@ -32,6 +36,7 @@ _HOMES = {
 
 __all__ = [
     "Change",
+    "ExportError",
     "Finding",
     "FoldingError",
     "Leftover",
@@ -50,7 +55,10 @@ __all__ = [
     "VerificationError",
     "fold",
     "fold_model",
+    "fold_module",
+    "from_torch",
     "inspect",
+    "inspect_module",
     "verify",
 ]
 

@@ -26,6 +26,10 @@ class OptionError(FoldingError):
     """An option has an impossible value, or contradicts another one. Nothing was written."""
 
 
+class ExportError(FoldingError):
+    """PyTorch cannot export the module; the text says what it fails of, and what to do. Nothing was written."""
+
+
 class ServiceError(FoldingError):
     """A bnfold service refused the work, failed, or could not be reached. Nothing was written.
 

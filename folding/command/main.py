@@ -26,6 +26,7 @@ from folding.command.options import add_options, chosen_options, spelled_out
 from folding.command.parser import Parser
 from folding.command.progress import Bars
 from folding.command.remote import Service, add_server
+from folding.command.torch import add_from_torch, converted
 from folding.errors import FoldingError, OptionError, ServiceError
 from folding.options import option_fields
 from folding.process.quit import INTERRUPTED
@@ -109,6 +110,7 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     _add_fold(commands)
     _add_inspect(commands)
+    add_from_torch(commands, _add_presentation, _from_torch)
     _add_verify(commands)
     _add_explain(commands)
     commands.add_parser("help", help="show the help of a command", add_help=False)
@@ -198,6 +200,17 @@ def _fold(arguments: argparse.Namespace) -> int:
         with Bars(enabled=_shows_bars(arguments)) as bars:  # gone before the report appears
             report: Report = library.fold(arguments.model, target, options, progress=bars)
         return report
+
+    return _told(work, arguments)
+
+
+def _from_torch(arguments: argparse.Namespace) -> int:
+    if arguments.output is None and not arguments.dry_run:
+        arguments.usage("give -o OUT to write the folded model, or --dry-run to see what would be done")
+
+    def work() -> Report:
+        with Bars(enabled=_shows_bars(arguments)) as bars:
+            return converted(arguments, bars)
 
     return _told(work, arguments)
 

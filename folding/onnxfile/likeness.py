@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 HEAD_BYTES = 1 << 16  # of a file that are looked at: a zip begins with its first entry's name, a page with its tag
 PICKLE_PROTOCOLS = range(2, 6)
 LENGTH_BYTES = 8  # of the header of a safetensors file, little-endian, before the header itself
-EXPORT = "export the model to ONNX first: torch.onnx.export(model.eval(), ...)"
+EXPORT = (
+    "it holds weights and no graph: give the module that they belong to, "
+    "`bnfold from-torch package.module:factory --weights FILE -o out.onnx`, or folding.from_torch(module, ...)"
+)
 
 
 class Format(NamedTuple):

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from folding.report.model import BATCH_NORMALIZATION
+from folding.report.model import BATCH_NORMALIZATION, Leftover
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from folding.report.model import Leftover, Outcome, OutputError, Refusal, Report, Verification
+    from folding.report.model import Outcome, OutputError, Refusal, Report, Verification
 
 _Stays = TypeVar("_Stays", "Outcome", "Leftover")
 _Key = TypeVar("_Key", str, tuple[str, str])
@@ -59,8 +59,16 @@ def shorten(text: str, width: int) -> str:
     return text[: room - tail] + ELLIPSIS + text[len(text) - tail :]
 
 
+def named(outcome: Outcome | Leftover) -> str:
+    """The node's name, after that of its PyTorch module, where it has one that the node's name does not begin with."""
+    module = "" if isinstance(outcome, Leftover) else outcome.module
+    return f"{module} ({outcome.node})" if module and not outcome.node.startswith(module) else outcome.node
+
+
 def short_name(outcome: Outcome | Leftover) -> str:
-    """The node's printable name, without a last part that repeats the operator (as PyTorch's exporters write it)."""
+    """The module's printable name, or the node's without a last part that repeats the operator (as exporters do)."""
+    if not isinstance(outcome, Leftover) and outcome.module and is_bn(outcome):
+        return printable(outcome.module)
     scope = outcome.node.removesuffix(f"/{outcome.operator}")
     return printable(outcome.node if scope in ("", outcome.node) else f"{scope}/{ELLIPSIS}")
 

@@ -24,6 +24,7 @@ from folding.report.digest import (
     is_bn,
     kept_groups,
     left_groups,
+    named,
     place_of,
     printable,
     reasons,
@@ -227,7 +228,7 @@ def _affine(outcome: Outcome, axis: Axis, anchors: Mapping[int, str]) -> Element
     channels = _line(counted(outcome.channels, "channel")) if outcome.channels else ()
     return tag(
         "tr",
-        tag("th", code(outcome.node), operator, scope="row"),
+        tag("th", code(named(outcome)), operator, scope="row"),
         tag("td", _outcome(outcome, anchors), class_="outcome"),
         tag("td", _destination(outcome), class_="to"),
         tag("td", scale_range(outcome), channels, class_="number", data_label="|scale|"),
@@ -288,7 +289,7 @@ def _stay(group: KeptGroup, anchor: str) -> Element:
 
 
 def _names(group: KeptGroup) -> Element:
-    return tag("ul", [tag("li", code(o.node), _places(o)) for o in group.outcomes])
+    return tag("ul", [tag("li", code(named(o)), _places(o)) for o in group.outcomes])
 
 
 def _places(outcome: Outcome | Leftover) -> Element:

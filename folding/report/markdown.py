@@ -16,6 +16,7 @@ from folding.report.digest import (
     is_bn,
     kept_groups,
     left_groups,
+    named,
     printable,
     reasons,
     scale_range,
@@ -119,7 +120,7 @@ def _fold_rows(outcomes: Iterable[Outcome]) -> Iterator[str]:
     for o in outcomes:
         into, through = (", ".join(map(code, labels)) for labels in (o.absorbed_by, o.path))
         what = f"{STATUS_WORDS[o.status]} {o.direction}".rstrip()
-        yield f"| {code(o.node)} | {prose(o.operator)} | {what} | {into} | {through} | {scale_range(o)} |"
+        yield f"| {code(named(o))} | {prose(o.operator)} | {what} | {into} | {through} | {scale_range(o)} |"
 
 
 def _kept_lines(group: KeptGroup, *, brief: bool) -> Iterator[str]:
@@ -130,7 +131,7 @@ def _kept_lines(group: KeptGroup, *, brief: bool) -> Iterator[str]:
         for way, refusals in group.refusals:
             yield f"- {way}: {prose(reasons(refusals, REASONS_SHOWN))} (`{refusals[0].code}`)"
         yield from (f"- what to do: {prose(hint)}" for hint in group.hints)
-    yield from _names([f"{code(o.node)}{_places(o)}" for o in group.outcomes], closed=brief)
+    yield from _names([f"{code(named(o))}{_places(o)}" for o in group.outcomes], closed=brief)
 
 
 def _places(outcome: Outcome | Leftover) -> str:

@@ -81,6 +81,7 @@ class Outcome:
         backward: why it did not move backward, where it was kept.
         forward: why it did not move forward, where it was kept.
         left: the operators that are left of it, where it was split; several maps may share one.
+        module: the name of the PyTorch module that it comes from; "" where that is unknown.
     """
 
     node: str
@@ -98,6 +99,7 @@ class Outcome:
     backward: Refusal | None = None
     forward: Refusal | None = None
     left: tuple[Leftover, ...] = ()
+    module: str = ""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from folding.report.digest import (
     kept_groups,
     left_groups,
     listed,
+    named,
     place_of,
     places,
     printable,
@@ -169,7 +170,7 @@ def _fold_lines(group: FoldGroup, shown: int, page: Page) -> Iterator[str]:
     outcomes = group.outcomes[:shown]
     ranges = [SCALE + scale_range(o) if o.channels else "" for o in outcomes]
     room = page.width - len(INDENT + ARROW + INDENT) - max(map(len, ranges))
-    rows = [(printable(o.node), _into(o)) for o in outcomes]
+    rows = [(printable(named(o)), _into(o)) for o in outcomes]
     if not _fits(rows, room):
         rows = [(short_name(o), _into(o, brief=True)) for o in outcomes]
     longest, far = (max(len(row[i]) for row in rows) for i in range(2))
@@ -232,7 +233,7 @@ def _kept_lines(group: KeptGroup, page: Page) -> Iterator[str]:
 
 def _name(outcome: Outcome | Leftover, width: int) -> str:
     """The name of what stays; of what is left of a map also its operator and its place."""
-    name = outcome.node if len(outcome.node) <= width else shorten(short_name(outcome), width)
+    name = named(outcome) if len(named(outcome)) <= width else shorten(short_name(outcome), width)
     if not isinstance(outcome, Leftover):
         return name
     return f"{outcome.operator} {name} {shorten(place_of(outcome), width)}"

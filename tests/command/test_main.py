@@ -121,9 +121,9 @@ def test_exit_codes_and_messages(
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        ([], "bnfold: give a command: fold, inspect, verify, explain, help, serve, keys; see `bnfold --help`\n"),
+        ([], "bnfold: give a command: fold, inspect, from-torch, verify, explain, help, serve, keys; see `bnfold"),
         (["fodl", "a.onnx"], "bnfold: there is no command 'fodl' (did you mean fold?); see `bnfold --help`\n"),
-        (["help", "convert"], "there is no command 'convert': give fold, inspect, verify,"),
+        (["help", "convert"], "there is no command 'convert': give fold, inspect, from-torch, verify,"),
         (["explain", "zero-pading"], "explain: there is no code 'zero-pading'; did you mean zero-padding?"),
         (["explain", "xyz"], "explain: there is no code 'xyz'; `bnfold explain` lists them all"),
         (["keys", "lst"], "there is no command 'lst' (did you mean list?); see `bnfold keys --help`"),

@@ -32,10 +32,13 @@ def model() -> bytes:
 FILES = {
     "PyTorch": (
         zipped("archive/data.pkl"),
-        "is a PyTorch checkpoint, not an ONNX model; export the model",
+        "is a PyTorch checkpoint, not an ONNX model; it holds weights and no graph: give the module",
     ),
     "zip": (zipped("model.onnx"), "is a zip archive, not an ONNX model; unpack it and give the .onnx file in it"),
-    "pickle": (pickle.dumps({"weight": [1.0]}), "is a pickle, perhaps a PyTorch checkpoint, not an ONNX model; export"),
+    "pickle": (
+        pickle.dumps({"weight": [1.0]}),
+        "is a pickle, perhaps a PyTorch checkpoint, not an ONNX model; it holds weights",
+    ),
     "safetensors": ((40).to_bytes(8, "little") + b'{"w":{"dtype":"F32","shape":[1]}}' + b" " * 20, "(safetensors)"),
     "Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n", "git lfs pull"),
     "page": (b"\n<!DOCTYPE html><html><body>Sign in</body></html>", "is an HTML page, not an ONNX model"),

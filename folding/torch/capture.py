@@ -1,0 +1,77 @@
+"""Capture a module as a graph of ATen operators through torch.export, without in-place operators."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from folding.errors import ExportError
+from folding.torch.failures import told
+
+if TYPE_CHECKING:
+    from folding.torch.examples import Example
+
+AUTO = torch.export.Dim.AUTO  # open where the module allows it
+
+
+@dataclass(frozen=True)
+class Captured:
+    """The graph of a module: `module` runs it, `persistent` are the names in its state, `original` is what it is of."""
+
+    module: torch.fx.GraphModule
+    persistent: frozenset[str]
+    original: torch.nn.Module
+
+    @property
+    def nodes(self) -> list[torch.fx.Node]:
+        """The nodes in order."""
+        return list(self.module.graph.nodes)
+
+    def tensor(self, name: str) -> Any:
+        """The parameter, buffer, constant or inner graph of a name."""
+        found: Any = self.module
+        for part in name.split("."):
+            found = getattr(found, part)
+        return found
+
+
+def capture(module: torch.nn.Module, example: Example, shapes: Any) -> Captured:
+    """The graph of a module on its example inputs; axes without `shapes` are open where the module allows it.
+
+    Raises:
+        ExportError: torch.export fails, or the module changes its buffers when it runs.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            program = _exported(module, example, shapes)
+            _require_unchanged(program)
+            graph = program.run_decompositions({}).module()  # no decomposition, but no in-place operators either
+        except ExportError:
+            raise
+        except Exception as error:
+            raise told(error, None) from error
+    return Captured(graph, frozenset(program.state_dict), module)
+
+
+def _require_unchanged(program: Any) -> None:
+    changed = sorted(program.graph_signature.buffers_to_mutate.values())
+    if changed:
+        raise ExportError(
+            f"the module changes its buffers when it runs ({', '.join(changed)}): what it computes depends on what it "
+            "computed before, and nothing is folded"
+        )
+
+
+def _exported(module: torch.nn.Module, example: Example, shapes: Any) -> Any:
+    """The exported program; where no shapes are given and open axes do not work, with the shapes of the example."""
+    args, kwargs = example.args, dict(example.kwargs)
+    if shapes is not None:
+        return torch.export.export(module, args, kwargs, dynamic_shapes=shapes)
+    try:
+        return torch.export.export(module, args, kwargs, dynamic_shapes=example.open_axes(AUTO))
+    except Exception:  # noqa: BLE001  a constraint, or an input that is no tensor
+        return torch.export.export(module, args, kwargs)

@@ -1,0 +1,124 @@
+"""fold_module: the algebra of a fold on an `nn.Module`, through the graph of torch.export; and inspect_module."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from folding import api
+from folding.errors import ExportError
+from folding.options import Options, require_options
+from folding.report.errors import NothingToFoldError, VerificationError
+from folding.torch.capture import capture
+from folding.torch.carry import Carry, InexpressibleError
+from folding.torch.convert import calls_of, described
+from folding.torch.examples import Example
+from folding.torch.modules import Names, require_inference, selecting
+from folding.torch.operators import translate
+from folding.torch.reference import Reference64
+from folding.torch.skeleton import Skeleton
+
+if TYPE_CHECKING:
+    import torch
+
+    from folding.report.model import Report
+
+DEFAULTS = Options()
+REPORT = "bnfold"  # the key of the report in a folded module's `meta`
+# What folding does only where it is told to, or by default: without it, all that it leaves has a form in PyTorch.
+PLAIN = {"clamp": "never", "merge_branches": False, "leftover": "keep"}
+
+
+def fold_module(
+    module: torch.nn.Module, example_inputs: Any, options: Options = DEFAULTS, *, dynamic_shapes: Any = None
+) -> torch.nn.Module:
+    """Fold the normalizations of a PyTorch module into its weights; return a new module, the original is not changed.
+
+    The module is captured with torch.export, which runs no code of yours afterwards: the result is a graph
+    (`torch.fx.GraphModule`) of layers under their old names and of ATen operators, and its `state_dict` has the folded
+    weights and no normalization that folded. Every weight is computed in float64 and rounded once. The result is
+    compared with the module on the example inputs and on generated ones; its report is in ``result.meta["bnfold"]``.
+
+    It can be compiled, exported, trained further and quantized. Axes of the inputs are open where the module allows it
+    (those of length 1 in the example are not), or as `dynamic_shapes` says, as in `torch.export.export`; inputs of
+    other shapes are refused when it is called.
+
+    Raises:
+        ExportError: torch.export cannot capture the module; the text says why, and what to do.
+        VerificationError: the result does not compute what the module computes.
+        NothingToFoldError: `options.require_change`, and nothing folds.
+        OptionError: the module is in training mode, or an argument does not fit.
+    """
+    started = time.perf_counter()
+    skeleton, example, name = _skeleton(module, example_inputs, options, dynamic_shapes)
+    try:
+        folded, report = _folded(skeleton, options)
+    except InexpressibleError:
+        folded, report = _folded(skeleton, replace(options, **PLAIN))  # type: ignore[arg-type]
+    report = _named(report, skeleton, name, f"{type(module).__name__} in memory")
+    if options.require_change and not report.changed:
+        raise NothingToFoldError(f"{name}: nothing to fold; the report says why", replace(report, target=None))
+    if options.verify:
+        report = _judged(report, module, folded, calls_of(example, options), options)
+    folded.meta[REPORT] = replace(report, seconds=time.perf_counter() - started)
+    return folded
+
+
+def inspect_module(
+    module: torch.nn.Module, example_inputs: Any, options: Options = DEFAULTS, *, dynamic_shapes: Any = None
+) -> Report:
+    """What `fold_module` would do with a module, and why not more. Raises as `fold_module` does."""
+    skeleton, _, name = _skeleton(module, example_inputs, options, dynamic_shapes)
+    try:
+        _, report = _folded(skeleton, options)
+    except InexpressibleError:
+        _, report = _folded(skeleton, replace(options, **PLAIN))  # type: ignore[arg-type]
+    return _named(report, skeleton, name, None)
+
+
+def _skeleton(module: torch.nn.Module, inputs: Any, options: Options, shapes: Any) -> tuple[Skeleton, Example, str]:
+    """The module as a skeleton, its example and its name."""
+    require_options(options)
+    require_inference(module)
+    example = Example.of(module, inputs)
+    skeleton = Skeleton(capture(module, example, shapes), Names(module))
+    translate(skeleton)
+    return skeleton, example, f"{type(module).__module__}.{type(module).__qualname__}"
+
+
+def _folded(skeleton: Skeleton, options: Options) -> tuple[torch.fx.GraphModule, Report]:
+    """The folded module and the report on its skeleton; PyTorch judges the result, not the runtime.
+
+    Raises:
+        InexpressibleError: what folding made has no form in PyTorch.
+        ExportError: not even without folds that make new operators.
+    """
+    chosen = selecting(replace(options, verify=False, inputs=None, require_change=False), skeleton.modules)
+    model, report = api.fold_model(skeleton.model(), chosen)
+    return Carry(skeleton, model).module(), report
+
+
+def _named(report: Report, skeleton: Skeleton, source: str, target: str | None) -> Report:
+    """The report with the names of modules; its sizes are those of the weights that folding looked at."""
+    outcomes = tuple(replace(one, module=skeleton.modules.get(one.node, "")) for one in report.outcomes)
+    return replace(report, source=source, target=target, outcomes=outcomes)
+
+
+def _judged(
+    report: Report, module: torch.nn.Module, folded: torch.fx.GraphModule, calls: list[Example], options: Options
+) -> Report:
+    """The report with PyTorch's verdict.
+
+    Raises:
+        VerificationError: the folded module computes something else.
+    """
+    try:
+        reference = Reference64(module, calls)
+    except Exception as error:
+        raise ExportError(f"the module does not run on the example inputs: {error}") from error
+    verdict = reference.verdict_of(folded, described(calls, options, exact=reference.is_exact))
+    report = replace(report, verification=verdict)
+    if verdict.status == "failed":
+        raise VerificationError(f"{report.source}: the folded module differs: {verdict.reason}", report)
+    return report

@@ -20,6 +20,7 @@ from folding.planning.outcomes import UNKNOWN, Reasons, evaluated, merged_away, 
 from folding.planning.plan import Plan
 from folding.planning.planner import Planner
 from folding.planning.remains import Remains
+from folding.process.garbage import collected_rarely
 from folding.refusal import Refused
 from folding.report.model import Outcome
 
@@ -55,6 +56,7 @@ class Folded:
     clamped: frozenset[str] = frozenset()  # the folds that gave a clamp a bound per channel
 
 
+@collected_rarely()
 def fold_graph(
     file: OnnxFile,
     options: Options,

@@ -87,7 +87,8 @@ def weight(scope: Scope, name: str) -> Weight:
 
 def recipe(scope: Scope, name: str) -> Weight:
     """A constant of any type as a recipe; raises as `weight` does."""
-    _require_constant(scope, name)
+    if name not in scope.settled and (refusal := _why_not(scope, name, DEPTH)) is not None:
+        raise refusal
     return as_weight(_evaluate(scope, name))
 
 
@@ -116,14 +117,9 @@ def origin(scope: Scope, name: str) -> Node | None:
 
 def array(scope: Scope, name: str) -> Array:
     """A constant's values in its stored type; raises as `weight` does."""
-    _require_constant(scope, name)
-    return array_of(_evaluate(scope, name))
-
-
-def _require_constant(scope: Scope, name: str) -> None:
-    refusal = None if name in scope.settled else _why_not(scope, name, DEPTH)
-    if refusal is not None:
+    if name not in scope.settled and (refusal := _why_not(scope, name, DEPTH)) is not None:
         raise refusal
+    return array_of(_evaluate(scope, name))
 
 
 def _why_not(scope: Scope, name: str, depth: int) -> Refused | None:
@@ -225,9 +221,9 @@ def _of_sizes(node: Node, sizes: tuple[int, ...]) -> Array:
 
 def of_tensor(scope: Scope, tensor: onnx.TensorProto) -> Weight | Array:
     """A tensor of the model: a recipe if it is floating-point, else an array."""
-    payload = scope.graph.file.payload(tensor)
+    payload = scope.graph.file.marked_payload(data := tensor.raw_data)
     if payload is None:
-        return _inline(tensor)
+        return _inline(tensor, data)
     require(dtype_of(tensor.data_type) is not None, "not-float", f"{tensor.name!r} has the type {tensor.data_type}")
     if isinstance(payload, Weight):  # of an index before this one
         return payload if payload.dtype in FLOAT_TYPES else array_of(payload)
@@ -245,11 +241,11 @@ def of_tensor(scope: Scope, tensor: onnx.TensorProto) -> Weight | Array:
     return numpy_helper.to_array(whole)
 
 
-def _inline(tensor: onnx.TensorProto) -> Weight | Array:
-    """A tensor whose values are in the message."""
-    dtype = RAW_TYPES.get(tensor.data_type)
-    if dtype is not None and tensor.HasField("raw_data"):  # what `to_array` does in ten times the time
-        values: Array = np.frombuffer(tensor.raw_data, dtype).reshape(tensor.dims[:])
+def _inline(tensor: onnx.TensorProto, data: bytes) -> Weight | Array:
+    """A tensor whose values are in the message; `data` is its raw_data."""
+    dtype = RAW_TYPES.get(tensor.data_type) if data else None
+    if dtype is not None:  # what `to_array` does in ten times the time
+        values: Array = np.frombuffer(data, dtype).reshape(tensor.dims[:])
     else:
         require(dtype_of(tensor.data_type) is not None, "not-float", f"{tensor.name!r} has the type {tensor.data_type}")
         values = numpy_helper.to_array(tensor)

@@ -143,7 +143,7 @@ def in_training_mode(node: Node) -> bool:
     """Whether a BatchNormalization uses the statistics of the batch (operator BatchNormalization, all versions)."""
     if node.version < MODE_AS_ATTRIBUTE:
         return not node.attribute("is_test")
-    return bool(node.attribute("training_mode")) or len([name for name in node.outputs if name]) > 1
+    return bool(node.attribute("training_mode")) or sum(map(bool, node.outputs)) > 1
 
 
 def read_outputs(node: Node) -> list[str]:
@@ -155,8 +155,8 @@ def read_outputs(node: Node) -> list[str]:
 def _of_normalization(node: Node) -> Affine:
     """``scale = gamma / sqrt(var + epsilon)``, ``shift = beta - scale * mean`` on axis 1."""
     require(not in_training_mode(node), "training-mode", "exported in training mode: it uses the batch's statistics")
-    extra = read_outputs(node)
-    require(not extra, "extra-outputs", f"its output {extra[0]!r} is read" if extra else "")
+    if extra := read_outputs(node):
+        raise Refused("extra-outputs", f"its output {extra[0]!r} is read")
     weights = [node.weight(index) for index in range(1, 5)]
     shape = node.shape(0)
     for weight in weights:
@@ -179,14 +179,16 @@ def _require_parameter(node: Node, weight: Weight, common: Shape, shape: Shape) 
     That is (C,). Before opset 9 with the attribute spatial = 0 it is (C, D1, ...), one value per position.
     """
     rank = len(shape)
-    require(rank >= 2, "parameters", f"its input has rank {rank}, so there is no channel axis")
+    if rank < 2:
+        raise Refused("parameters", f"its input has rank {rank}, so there is no channel axis")
     per_position = node.attribute("spatial") == 0 and rank > 2
     fits = weight.size > 0 and len(weight.shape) == (rank - 1 if per_position else 1)
     known = [pair for pair in zip(weight.shape, shape[1:], strict=False) if isinstance(pair[1], int)]
     if not fits or any(length != dimension for length, dimension in known):
         raise Refused("parameters", f"a parameter has the shape {list(weight.shape)}, the input {_shown(shape)}")
     require(weight.shape == common, "parameters", "its parameters differ in shape")
-    require(weight.size <= AFFINE_LIMIT, "too-large", f"its parameters have {weight.size:,} elements")
+    if weight.size > AFFINE_LIMIT:
+        raise Refused("too-large", f"its parameters have {weight.size:,} elements")
 
 
 def _data_input(node: Node) -> int | None:

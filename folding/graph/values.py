@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from folding.graph import constants, shapes
 from folding.graph.index import Graph
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from folding.algebra.shape import Shape
-    from folding.graph.index import Scope
-    from folding.graph.weights import Weight
     from folding.onnxfile import OnnxFile
 
 
@@ -28,18 +23,7 @@ def indexed(file: OnnxFile, *, freeze_initializers: bool = False) -> Graph:
 class Known:
     """Implements `folding.graph.index.Values` with the contents of the file and the results of inference."""
 
-    def is_constant(self, scope: Scope, name: str) -> bool:
-        """Whether the name has a known value that no caller may override."""
-        return constants.is_constant(scope, name)
-
-    def weight(self, scope: Scope, name: str) -> Weight:
-        """A floating-point constant; raises as `constants.weight` does."""
-        return constants.weight(scope, name)
-
-    def array(self, scope: Scope, name: str) -> NDArray[Any]:
-        """A constant's values in its stored type; raises as `constants.weight` does."""
-        return constants.array(scope, name)
-
-    def shape(self, scope: Scope, name: str) -> Shape | None:
-        """The shape of a value as far as it is known."""
-        return shapes.of(scope, name)
+    is_constant = staticmethod(constants.is_constant)
+    weight = staticmethod(constants.weight)
+    array = staticmethod(constants.array)
+    shape = staticmethod(shapes.of)

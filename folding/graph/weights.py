@@ -28,6 +28,8 @@ UFUNC_BUFFER = 2048  # elements that NumPy casts at a time; two such buffers of 
 DEAD = 1e-30  # a scale below this, and subnormal, carries nothing whatever it multiplies
 VALUES_LIMIT = 1 << 26  # elements that may be evaluated at once while planning (512 MiB as float64)
 
+DIGEST_BYTES = 16  # of constants that are compared
+
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 FLOAT_TYPES = frozenset({np.dtype(np.float16), BFLOAT16, np.dtype(np.float32), np.dtype(np.float64)})
 
@@ -247,15 +249,22 @@ class Weight:
         return self._known["digest"]
 
     def _hashed(self) -> bytes:
-        state = hashlib.blake2b(repr((self.dtype.num, self.shape)).encode(), digest_size=16)
+        facts: list[object] = [
+            self.dtype.num,
+            self.shape,
+            [(factor.view, factor.values.shape) for factor in self.factors],
+        ]
+        values = b""
         if isinstance(self.base, np.ndarray):
             uniform = not any(self.base.strides)  # one repeated value, made by ConstantOfShape: hash it once
-            values = self.base.reshape(-1)[:1] if uniform else self.base
-            state.update(repr((self.base.dtype.num, uniform)).encode() + values.tobytes())
+            values = (self.base.reshape(-1)[:1] if uniform else self.base).tobytes()
+            facts += [self.base.dtype.num, uniform]
         else:
-            state.update(repr((id(self.base.source), self.base.offset, self.base.length)).encode())
+            facts += [id(self.base.source), self.base.offset, self.base.length]
+        state = hashlib.blake2b(repr(facts).encode(), digest_size=DIGEST_BYTES)
+        state.update(values)
         for factor in self.factors:
-            state.update(repr((factor.view, factor.values.shape)).encode() + factor.values.tobytes())
+            state.update(factor.values.tobytes())
         return state.digest()
 
     # --- evaluation of one flat range -------------------------------------------------------------------

@@ -189,7 +189,7 @@ def _check(file: OnnxFile, external: ExternalFiles, limits: Limits) -> None:
         tensor = place.tensor
         if tensor.data_location == tensor.EXTERNAL:
             _mark_external(file, external, place)
-        payload = file.payload(tensor)
+        payload = file.marked_payload(tensor.raw_data)
         total += check_tensor(tensor, payload if isinstance(payload, Span) else None, place.label)
         limits.hold("tensor_bytes", total)
 

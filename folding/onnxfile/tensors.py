@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from onnx import TensorProto
@@ -42,6 +43,7 @@ _TYPED: dict[int, tuple[str, int]] = {
     TensorProto.STRING: ("string_data", 1),
 }
 _DATA_FIELDS = ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
+_data_of = attrgetter(*_DATA_FIELDS)
 _FIELD_NAMES = {number: TensorProto.DESCRIPTOR.fields_by_number[number].name for number in TENSOR.payloads}
 _DIMENSION_MAX = 2**63 - 1  # dims are int64, and so is their product in every runtime
 _BLOCK = 1 << 20  # bytes of packed numbers checked at a time
@@ -59,6 +61,7 @@ def element_count(dims: Any, label: str) -> int:
         ModelError: one is negative, or the product does not fit in 64 bits.
     """
     count = 1
+    dims = dims[:]
     for dim in dims:
         if dim < 0:
             raise ModelError(f"{label}: dimension {dim} is negative in shape {_shape(dims)}")
@@ -97,23 +100,26 @@ def check_tensor(tensor: TensorProto, span: Span | None, label: str) -> int:
     Raises:
         ModelError: the type is undefined, a dimension is negative, or the data has another length.
     """
-    if tensor.data_type == TensorProto.UNDEFINED:
+    data_type = tensor.data_type
+    if data_type == TensorProto.UNDEFINED:
         raise ModelError(f"{label}: the tensor has no data type")
     if tensor.HasField("segment"):
         raise ModelError(f"{label}: the tensor is a segment of a larger one; store it as a whole")
     count = element_count(tensor.dims, label)
-    expected = _raw_bytes(tensor.data_type, count)
+    expected = _raw_bytes(data_type, count)
     if span is not None and span.field == TENSOR_EXTERNAL_DATA:
         return span.length  # compared with the dims when its file was opened
     field, found = _data(tensor, span, label)
-    if expected is not None or tensor.data_type == TensorProto.STRING:
+    if field == "raw_data" and found == expected:
+        return found
+    if expected is not None or data_type == TensorProto.STRING:
         _check_length(tensor, field, found, count, label)
     return found if expected is None else expected
 
 
 def stored_fields(tensor: TensorProto) -> list[str]:
     """The data fields of a tensor that are not empty."""
-    return [name for name in _DATA_FIELDS if len(getattr(tensor, name))]
+    return [name for name, data in zip(_DATA_FIELDS, _data_of(tensor), strict=True) if data]
 
 
 def _data(tensor: TensorProto, span: Span | None, label: str) -> tuple[str, int]:

@@ -67,7 +67,7 @@ def _payload(constant: Node) -> int:
 
 def _size(tensor: onnx.TensorProto) -> int:
     dtype = dtype_of(tensor.data_type)
-    return 0 if dtype is None else math.prod(tensor.dims) * dtype.itemsize
+    return 0 if dtype is None else math.prod(tensor.dims[:]) * dtype.itemsize
 
 
 def explained(graph: Graph, copied: Mapping[str, str]) -> str:

@@ -106,7 +106,8 @@ def merged_away(node: Node, plan: Merge) -> Outcome:
 def _outcome(node: Node, a: Affine | None, **facts: object) -> Outcome:
     figures: dict[str, object] = {}
     if a is not None:
-        scales = np.sort(np.abs(a.scale).reshape(-1))
+        scales = np.abs(a.scale).reshape(-1)
+        scales.sort()
         shown = scales if scales.size <= SCALES_SHOWN else scales[_places(scales.size)]
         figures = {
             "channels": int(scales.size),

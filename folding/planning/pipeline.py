@@ -16,6 +16,7 @@ from folding.planning import leftover
 from folding.planning.outcomes import out_of_reach
 from folding.planning.ready import Ready
 from folding.planning.run import Run
+from folding.process.garbage import collected_rarely
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,6 +50,7 @@ class Folded:
     ready: Ready | None = None  # what was done besides folding
 
 
+@collected_rarely()
 def fold_graph(
     file: OnnxFile,
     options: Options,

@@ -14,7 +14,7 @@ from folding.planning.halves import half_way, halves
 from folding.planning.makers import require_makers
 from folding.planning.noise import require_digits
 from folding.planning.plan import Move, Plan
-from folding.planning.soundness import repeated, require_sound
+from folding.planning.soundness import repeated, require_sound, require_unobserved
 from folding.refusal import Refused, require
 from folding.rules import RULES, Edit, OperatorRule, Passage, asked, constant, normalization, quantized
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from folding.algebra.affine import Affine
     from folding.graph.idioms import Occurrence
-    from folding.graph.index import Scope
     from folding.graph.node import Node
     from folding.graph.sites import Site
     from folding.options import Options
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
 DEPTH_LIMIT = 128  # operators in a row; each takes a few of the 1,000 Python frames that the interpreter allows
 VISIT_LIMIT = 4096  # operators that one move may visit; nested sums repeat visits for each place of a shift
-SHOWN = 3  # other readers in a refusal
 NO_RULE = OperatorRule()
 BARRIERS = {"barrier", "quantized"}  # the codes of operators that never absorb
 
@@ -68,9 +66,8 @@ class Planner:
         for direction in ("backward", "forward"):
             self._visits[0] = 0
             try:
-                require(
-                    not site.is_open or direction == "backward", "unknown-shape", "the rank of its value is unknown"
-                )
+                if site.is_open and direction == "forward":
+                    raise Refused("unknown-shape", "the rank of its value is unknown")
                 move = Move(removed=(node,)) + self.move(site, direction)
                 require_sound(self.options, site, move)
             except Refused as refusal:
@@ -111,7 +108,7 @@ class Planner:
     def _can_vanish(self, site: Site) -> bool:
         """Whether an identity, or a map whose values nothing reads, can be removed: its readers then read its input."""
         try:
-            self._require_unobserved(site.node.scope, site.node.output, site.node)
+            require_unobserved(site.node.scope, site.node.output, site.node)
             require_makers(self.options, site.node, range(len(site.node.inputs)))
         except Refused:
             return False
@@ -132,10 +129,9 @@ class Planner:
                 "graph-input" if inside else "outer-scope",
                 f"{name!r} is an input of the graph" if inside else f"{name!r} comes from an enclosing graph",
             )
-        self._require_unobserved(scope, name, producer)
-        if others := list(islice((reader.node.label for reader in scope.readers(name) if reader != edge), SHOWN)):
-            shown = ", ".join(map(repr, others))
-            raise Refused("other-consumer", f"{shown} reads {name!r} too", producer.label)
+        require_unobserved(scope, name, producer)
+        if others := list(islice((reader.node.label for reader in scope.readers(name) if reader != edge), 3)):
+            raise Refused("other-consumer", f"{', '.join(map(repr, others))} reads {name!r} too", producer.label)
         self._require_changeable(producer)
         if name != producer.output:
             return self._through_part(producer, producer.outputs.index(name), a, depth)
@@ -233,7 +229,7 @@ class Planner:
         """Change all readers of an output of the producer so that they apply `a` to it first."""
         self._count(depth, producer)
         scope, name = producer.scope, producer.outputs[output]
-        self._require_unobserved(scope, name, producer)
+        require_unobserved(scope, name, producer)
         readers = list(scope.readers(name))
         require(readers, "unused", f"nothing reads {name!r}")
         twice = repeated(edge.node for edge in readers)
@@ -324,16 +320,6 @@ class Planner:
         if self.merge or node.op not in OPERATORS:
             return rule if self._companion(node) is None else rule.never_passing()
         return replace(rule, absorb_backward=None, absorb_forward=None)
-
-    def _require_unobserved(self, scope: Scope, name: str, node: Node) -> None:
-        """Require that nothing outside the move can see the value, so that it may change."""
-        if not (scope.is_seen(name) or name in scope.shadowing or name in scope.annotated):
-            return
-        require(name not in scope.outputs, "graph-output", f"{name!r} is an output of the graph", node.label)
-        require(name not in scope.shadowing, "captured", f"{name!r} means two values in nested graphs", node.label)
-        require(name not in scope.captured, "captured", f"a nested graph reads {name!r}", node.label)
-        require(name not in scope.pinned, "captured", f"training information reads {name!r}", node.label)
-        require(name not in scope.annotated, "annotated", f"{name!r} has a quantization annotation", node.label)
 
     def _require_changeable(self, node: Node) -> None:
         require(not self.options.keeps(node.label), "kept-by-option", "an option keeps it", node.label)

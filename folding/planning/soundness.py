@@ -13,6 +13,7 @@ from folding.refusal import Refused, require
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from folding.graph.index import Scope
     from folding.graph.node import Node
     from folding.graph.sites import Site
     from folding.options import Options
@@ -53,3 +54,14 @@ def repeated(nodes: Iterable[Node]) -> Node | None:
     if len(set(given)) == len(given):
         return None
     return next(node for node, times in Counter(given).items() if times > 1)
+
+
+def require_unobserved(scope: Scope, name: str, node: Node) -> None:
+    """Require that nothing outside the move can see the value, so that it may change."""
+    if not (scope.is_seen(name) or name in scope.shadowing or name in scope.annotated):
+        return
+    require(name not in scope.outputs, "graph-output", f"{name!r} is an output of the graph", node.label)
+    require(name not in scope.shadowing, "captured", f"{name!r} means two values in nested graphs", node.label)
+    require(name not in scope.captured, "captured", f"a nested graph reads {name!r}", node.label)
+    require(name not in scope.pinned, "captured", f"training information reads {name!r}", node.label)
+    require(name not in scope.annotated, "annotated", f"{name!r} has a quantization annotation", node.label)

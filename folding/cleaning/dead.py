@@ -2,7 +2,8 @@
 
 1. An operator of the standard domain whose results nothing reads, and then what only it read. Operators of other
    domains may have effects that the graph does not show.
-2. Initializers that nothing reads. One that a caller may override is an input of the graph, and stays.
+2. Functions of the model that no operator calls.
+3. Initializers that nothing reads. One that a caller may override is an input of the graph, and stays.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from folding.cleaning.work import is_standard
-from folding.graph import rewiring, surgery
+from folding.graph import functions, rewiring, surgery
 from folding.graph.index import FIRST_IR_WITH_DEFAULTS
 from folding.graph.node import bodies
 from folding.graph.stored import nbytes_of
@@ -61,6 +62,11 @@ def _is_dead(node: Node, work: Work) -> bool:
     if not is_standard(node) or work.stays(node):
         return False
     return all(is_standard(inner) for scope in _inside(work, node) for inner in scope.nodes if not inner.removed)
+
+
+def uncalled(work: Work) -> list[str]:
+    """Remove functions without calls; return their names."""
+    return functions.drop_uncalled(work.graph)
 
 
 def initializers(work: Work) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from folding.cleaning import arithmetic, branches, chains, constant, dead, equal, noops, padding, transposes
+from folding.cleaning import arithmetic, branches, chains, constant, dead, equal, noops, padding, transposes, zeros
 from folding.report.changes import EXAMPLES, Change
 
 if TYPE_CHECKING:
@@ -47,7 +47,9 @@ PASSES: tuple[tuple[Kind, Pass], ...] = (
     (Kind("clean:equal-constants", "initializer removed, because an equal one is there"), equal.initializers),
     (Kind("clean:equal", "removed, because an equal operator is there"), equal.operators),
     (Kind("clean:transposes", "Transpose moved behind elementwise operators, where it meets another"), transposes.move),
+    (Kind("clean:zero", "addition of 0 removed, where nothing tells -0 from 0"), zeros.drop),
     (Kind("clean:dead", "removed, because nothing reads the result"), dead.operators),
+    (Kind("clean:function", "function removed, because nothing calls it"), dead.uncalled),
     (Kind("clean:initializer-unread", "initializer removed, because nothing reads it"), dead.initializers),
 )
 

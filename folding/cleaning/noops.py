@@ -9,7 +9,7 @@
 3. By shapes: Reshape, Flatten, Squeeze, Unsqueeze, Expand, Tile to the shape that a value has. Lengths count as equal
    if they are equal numbers or one and the same open length of an input.
 4. By constants: x * 1, x / 1, x - 0, x + -0, x ** 1, x & true, x | false, and x + 0 for integers, where the constant
-   does not make the result larger. x + 0 changes -0 in floating point, so it stays.
+   does not make the result larger. x + 0 changes -0 in floating point, see `zeros`.
 5. Where with a condition that is true, or false, everywhere.
 """
 
@@ -165,14 +165,15 @@ def _neutral(right: float, *, commutes: bool, is_negative: bool = False) -> Call
             return None
         for constant in (1, 0) if commutes else (1,):
             data = 1 - constant
-            if _is_all_of(node, constant, right, is_negative=is_negative) and _keeps_shape(node, data, constant):
+            if is_all_of(node, constant, right, is_negative=is_negative) and keeps_shape(node, data):
                 return data
         return None
 
     return same
 
 
-def _is_all_of(node: Node, index: int, value: float, *, is_negative: bool) -> bool:
+def is_all_of(node: Node, index: int, value: float, *, is_negative: bool = False) -> bool:
+    """Whether one of two operands, and it alone, is a constant of this value everywhere; `is_negative`: no 0 but -0."""
     if not node.is_constant(index) or node.is_constant(1 - index):
         return False
     shape = settled(shape_of(node.scope, node.inputs[index]))
@@ -184,8 +185,9 @@ def _is_all_of(node: Node, index: int, value: float, *, is_negative: bool) -> bo
     return bool((values == value).all())
 
 
-def _keeps_shape(node: Node, data: int, constant: int) -> bool:
-    """Whether the constant does not make the result larger than the other operand."""
+def keeps_shape(node: Node, data: int) -> bool:
+    """Whether the other operand, a constant, does not make the result larger than this one."""
+    constant = 1 - data
     if same_shape(node.scope, node.inputs[data], node.output):
         return True
     shape, given = shape_of(node.scope, node.inputs[constant]), shape_of(node.scope, node.inputs[data])

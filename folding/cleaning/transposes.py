@@ -46,7 +46,7 @@ class Region:
     fronts: dict[str, Node]
     nodes: dict[str, Node] = field(default_factory=dict)
     backs: list[Edge] = field(default_factory=list)  # Transposes behind that turn back
-    open: set[str] = field(default_factory=set)  # values that others read
+    open: dict[str, None] = field(default_factory=dict)  # values that others read
 
     @property
     def gain(self) -> int:
@@ -119,7 +119,7 @@ def _note_readers(name: str, region: Region, work: Work) -> None:
     """Find what reads a value besides the region: Transposes that turn back, and others."""
     back = [region.perm.index(axis) for axis in range(len(region.perm))]
     if not work.is_inner(region.scope, name):
-        region.open.add(name)
+        region.open[name] = None
     for edge in region.scope.uses.get(name, ()):
         reader = edge.node
         if reader.output in region.nodes and region.nodes[reader.output] is reader:
@@ -127,7 +127,7 @@ def _note_readers(name: str, region: Region, work: Work) -> None:
         if name in region.nodes and reader.op == "Transpose" and permutation(reader) == back and not work.stays(reader):
             region.backs.append(edge)
         else:
-            region.open.add(name)
+            region.open[name] = None
 
 
 def _turn(region: Region, work: Work) -> None:
@@ -147,7 +147,8 @@ def _turn(region: Region, work: Work) -> None:
         surgery.connect(edge.node, 0, made[name])
         surgery.set_attributes(edge.node, {"perm": list(range(len(region.perm)))})
     work.look_at([*inside, *region.fronts.values(), *(edge.node for edge in region.backs)])
-    work.look_at(edge.node for node in inside for edge in rewiring.edges(region.scope, node.output))
+    for name in [*(node.output for node in inside), *region.open]:
+        work.look_at(edge.node for edge in rewiring.edges(region.scope, name))
 
 
 def _rename(region: Region, name: str, node: Node) -> str:

@@ -17,10 +17,14 @@ from folding.graph.sites import NORMALIZATION
 from folding.onnxfile import function_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
+
+    from folding.graph.index import Graph, Scope
+    from folding.graph.node import Node
 
 TRIALS = 24  # how often a model is folded to find the functions to inline
 
+FunctionKey = tuple[str, str, str]  # domain, name, overload
 Name = tuple[str, str]  # domain and name: all overloads of a function are inlined together
 
 
@@ -85,6 +89,41 @@ def inlined(model: onnx.ModelProto, names: Collection[Name]) -> onnx.ModelProto:
     return inliner.inline_selected_functions(copy, list(names))
 
 
+def drop_uncalled(graph: Graph) -> list[str]:
+    """Remove functions that no operator calls, directly or through others; return their names."""
+    model, kept = graph.model, set[FunctionKey]()
+    by_key = {function_key(f.domain, f.name, f.overload): f for f in model.functions}
+    indexed = {id(scope.proto): scope for scope in graph.scopes if scope.is_function and scope.parent is None}
+    waiting = [node.proto for scope in graph.scopes if not _root(scope).is_function for node in _left(scope)]
+    while waiting:
+        proto = waiting.pop()
+        key = function_key(proto.domain, proto.op_type, proto.overload)
+        if key in by_key and key not in kept:
+            kept.add(key)
+            inside = indexed.get(id(by_key[key]))
+            scopes = [] if inside is None else [scope for scope in graph.scopes if _root(scope) is inside]
+            waiting += [node.proto for scope in scopes for node in _left(scope)]
+            waiting += [] if inside is not None else _nodes_of(by_key[key].node)
+    gone = [index for index, f in enumerate(model.functions) if function_key(f.domain, f.name, f.overload) not in kept]
+    names = [model.functions[index].name for index in gone]
+    dropped = {id(model.functions[index]) for index in gone}
+    graph.scopes[:] = [scope for scope in graph.scopes if id(_root(scope).proto) not in dropped]
+    for index in reversed(gone):
+        del model.functions[index]
+    return names
+
+
+def _root(scope: Scope) -> Scope:
+    """The main graph or the function that a scope is in."""
+    while scope.parent is not None:
+        scope = scope.parent
+    return scope
+
+
+def _left(scope: Scope) -> Iterator[Node]:
+    return (node for node in scope.nodes if not node.removed)
+
+
 def _has_one_version_each(model: onnx.ModelProto) -> bool:
     """Whether the model and all functions import the same operator set versions, as onnx's inliner requires."""
     imported = [o for body in (model, *model.functions) for o in body.opset_import]
@@ -130,7 +169,12 @@ def is_normalization(node: onnx.NodeProto) -> bool:
 
 def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     """The operators of all graphs and functions."""
-    waiting = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    return _nodes_of((*model.graph.node, *(node for function in model.functions for node in function.node)))
+
+
+def _nodes_of(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """These operators and those in their bodies."""
+    waiting = list(nodes)
     while waiting:
         node = waiting.pop()
         yield node

@@ -101,3 +101,17 @@ def test_a_function_is_cleaned_and_its_references_stay():
     after = check(before)
     assert [node.op_type for node in after.functions[0].node] == ["LeakyRelu"]
     assert after.functions[0].node[0].attribute[0].ref_attr_name == "alpha"
+
+
+def test_functions_that_nothing_calls_go():
+    text = """
+    <ir_version: 8, opset_import: ["" : 17, "local" : 1]>
+    g (float[N,3] x) => (float[N,3] y) { z = local.unread (x) y = local.f (x) }
+    <opset_import: ["" : 17, "local" : 1], domain: "local"> f (a) => (b) { b = local.inner (a) }
+    <opset_import: ["" : 17], domain: "local"> none (a) => (b) { c = Identity(a) b = Exp(c) }
+    <opset_import: ["" : 17], domain: "local"> inner (a) => (b) { c = Identity(a) b = Neg(c) }
+    <opset_import: ["" : 17], domain: "local"> unread (a) => (b) { b = Abs(a) }
+    """
+    after = check(onnx.parser.parse_model(text))
+    assert [function.name for function in after.functions] == ["f", "inner", "unread"]
+    assert [node.op_type for node in after.functions[1].node] == ["Neg"]

@@ -1,0 +1,31 @@
+"""x + 0 goes where nothing tells -0 from 0."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.cleaning import check, model, operators
+
+N = "(float[N,3] x) => (float[N,3] y) <float[3] z = {0,0,0}, float c = {0.5}, float p = {2}, float m = {-1}>"
+ROWS = [
+    (N + "{ a = Add(x, z) y = Relu(a) }", "Relu"),
+    (N + "{ a = Relu(x) y = Add(z, a) }", "Relu"),
+    (N + "{ a = Add(x, z) b = Pow(a, p) d = Add(b, c) e = Sqrt(d) y = Div(a, e) }", "Pow Add Sqrt Div"),
+    (N + "{ a = Add(x, z) b = Exp(a) y = Reciprocal(b) }", "Exp Reciprocal"),
+    # something tells
+    (N + "{ a = Add(x, z) y = Reciprocal(a) }", "Add Reciprocal"),
+    (N + "{ a = Add(x, z) b = Neg(a) y = Div(c, b) }", "Add Neg Div"),
+    (N + "{ a = Add(x, z) b = Mul(a, c) d = Transpose(b) e = Transpose(d) y = Pow(e, m) }", "Add Mul Pow"),
+    (N + "{ a = Add(x, z) y = local.Custom(a) }", "Add Custom"),
+    (
+        N + "{ a = Add(x, z) s = ReduceMax <keepdims = 0> (x) k = Greater(s, c) y = If (k) <"
+        "then_branch = f () => (float[N,3] r) { r = Reciprocal(a) }, else_branch = e () => (float[N,3] r) { r = Exp(a) }> }",
+        "Add ReduceMax Greater If Reciprocal Exp",
+    ),
+    ("(float[3] x) => (float[2,3] y) <float[2,3] z = {0,0,0,0,0,0}> { a = Add(x, z) y = Relu(a) }", "Add Relu"),
+]
+
+
+@pytest.mark.parametrize(("text", "left"), ROWS)
+def test_what_is_left(text, left):
+    assert " ".join(operators(check(model(text), runs="local" not in text).graph)) == left

@@ -20,11 +20,12 @@ import numpy as np
 
 from folding.cleaning.work import settled, shape_of
 from folding.graph import constants, evaluation, rewiring
+from folding.graph.dtypes import FLOAT_TYPES
 from folding.graph.index import FIRST_IR_WITH_DEFAULTS
 from folding.graph.node import SHAPE_READERS
 from folding.graph.sites import NORMALIZATION
 from folding.graph.stored import nbytes_of
-from folding.graph.weights import FLOAT_TYPES, Weight
+from folding.graph.weights import Weight
 from folding.refusal import require
 
 if TYPE_CHECKING:

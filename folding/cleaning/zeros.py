@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from folding.cleaning.noops import is_all_of, keeps_shape
 from folding.cleaning.work import is_standard, settled, shape_of
+from folding.graph.dtypes import FLOAT_TYPES
 from folding.graph.node import SHAPE_READERS, bodies
-from folding.graph.weights import FLOAT_TYPES
 
 if TYPE_CHECKING:
     from folding.cleaning.work import Work
@@ -80,7 +80,7 @@ def _told(scope: Scope) -> set[str]:
 
 
 def _told_by(node: Node) -> list[str]:
-    if not is_standard(node) or next(bodies(node.proto), None) is not None:
+    if not is_standard(node) or bodies(node.proto):
         return [name for name in node.inputs if name]
     if node.op not in TELLERS or (node.op == "Pow" and _is_positive(node, 1)):
         return []

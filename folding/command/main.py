@@ -18,7 +18,6 @@ from dataclasses import asdict
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 from folding.command.handover import SERVICE_COMMANDS, run_service
@@ -26,12 +25,12 @@ from folding.command.options import add_options, chosen_options, spelled_out
 from folding.command.parser import Parser
 from folding.command.progress import Bars
 from folding.command.remote import Service, add_server
+from folding.command.terminal import colour, complain, show, width
 from folding.command.torch import add_from_torch, converted
 from folding.errors import FoldingError, OptionError, ServiceError
 from folding.options import option_fields
 from folding.process.quit import INTERRUPTED
 from folding.process.signals import Terminated, end_cleanly_when_told_to
-from folding.report.digest import printable
 from folding.report.errors import NothingToFoldError, ReportedError, TargetError, VerificationError
 from folding.report.file import REPORT_SUFFIXES, report_path, write_report
 from folding.report.model import json_ready
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
 
 DONE, BAD_INPUT, DIFFERENT, UNCHANGED, UNAVAILABLE, REFUSED = 0, 2, 3, 4, 5, 6
 
-WIDTH_CAP = 120  # wider lines are hard to read
 VERIFICATION_OPTIONS = ("verify", "inputs", "verify_timeout")
 
 DESCRIPTION = "Fold BatchNormalization and other per-channel affine maps into the weights of an ONNX model."
@@ -255,7 +253,7 @@ def _publish(report: Report, arguments: argparse.Namespace) -> int:
     if arguments.json:
         show(report.to_json())
     elif not arguments.quiet:
-        show(render_text(report, width=_width(), colour=_colour()))
+        show(render_text(report, width=width(), colour=colour()))
     if unproven and (arguments.json or arguments.quiet):
         complain(f"warning: {arguments.model}: not verified: {report.verification.reason}", DONE)
     return code
@@ -277,7 +275,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     if arguments.json:
         show(json.dumps(json_ready(asdict(verification)), indent=2) + "\n")
     else:
-        show(render_verification(verification, width=_width(), colour=_colour()))
+        show(render_verification(verification, width=width(), colour=colour()))
     return _verdict_code(verification)
 
 
@@ -320,33 +318,6 @@ def sentence(error: Exception, arguments: argparse.Namespace) -> str:
 def _cause(error: OSError) -> str:
     cause = error.strerror or str(error) or type(error).__name__
     return cause[:1].lower() + cause[1:]
-
-
-def complain(text: str, code: int) -> int:
-    """Say it on stderr, on one line that no terminal obeys, and hand back the exit code."""
-    print(f"bnfold: {printable(text)}", file=sys.stderr)
-    return code
-
-
-def show(text: str) -> None:
-    """Print to stdout; a reader that has left (``| head``) is no error and costs no exit code."""
-    try:
-        print(text, end="", flush=True)
-    except BrokenPipeError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-
-
-def _width() -> int:
-    return min(get_terminal_size(fallback=(WIDTH_CAP, 0)).columns, WIDTH_CAP)
-
-
-def _colour() -> bool:
-    """Colour for a terminal only, unless FORCE_COLOR or NO_COLOR (no-color.org) say otherwise."""
-    if os.environ.get("NO_COLOR"):
-        return False
-    return bool(os.environ.get("FORCE_COLOR")) or (sys.stdout.isatty() and os.environ.get("TERM") != "dumb")
 
 
 def _shows_bars(arguments: argparse.Namespace) -> bool:

@@ -9,8 +9,8 @@ import ml_dtypes
 import numpy as np
 
 from folding.graph.composing import Made
+from folding.graph.dtypes import FLOAT_TYPES
 from folding.graph.matching import INVERSE, scalar
-from folding.graph.weights import FLOAT_TYPES
 from folding.refusal import require
 
 if TYPE_CHECKING:

@@ -10,10 +10,11 @@ import onnx
 from onnx import helper, numpy_helper
 
 from folding.algebra.quantization import DEQUANTIZE, QUANTIZE
+from folding.graph.dtypes import FLOAT_TYPES, dtype_of
 from folding.graph.evaluation import OPERATORS, array_of, evaluate
 from folding.graph.node import CAST_LIKE, LIKE, SHAPE_READERS
 from folding.graph.sites import NORMALIZATION
-from folding.graph.weights import FLOAT_TYPES, VALUES_LIMIT, Weight, dtype_of
+from folding.graph.weights import VALUES_LIMIT, Weight
 from folding.onnxfile import Span
 from folding.refusal import Refused, require
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from folding.graph.dtypes import FLOAT_TYPES
 from folding.graph.matching import Match, matches, parse
-from folding.graph.weights import FLOAT_TYPES
 from folding.refusal import Refused
 
 if TYPE_CHECKING:

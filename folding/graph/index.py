@@ -11,8 +11,9 @@ import onnx
 from onnx import checker, defs, helper
 
 from folding.errors import ModelError
+from folding.graph.dtypes import dtype_of
 from folding.graph.node import STANDARD_DOMAINS, Edge, Node, bodies
-from folding.graph.weights import Weight, dtype_of
+from folding.graph.weights import Weight
 from folding.refusal import Refused, require
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import ml_dtypes
 
-from folding.graph.weights import BFLOAT16, FLOAT_TYPES
+from folding.graph.dtypes import BFLOAT16, FLOAT_TYPES
 from folding.refusal import Refused
 
 if TYPE_CHECKING:

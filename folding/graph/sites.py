@@ -9,7 +9,7 @@ import numpy as np
 
 from folding.algebra.affine import Affine
 from folding.algebra.whole import is_finite, is_positive
-from folding.graph.weights import FLOAT_TYPES
+from folding.graph.dtypes import FLOAT_TYPES
 from folding.refusal import Refused, require
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import numpy as np
 from onnx import helper
 
 from folding.graph import constants
-from folding.graph.weights import dtype_of
+from folding.graph.dtypes import dtype_of
 from folding.onnxfile import Span
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from folding import onnxfile
+from folding.graph.dtypes import FLOAT_TYPES
 from folding.graph.surgery import set_constant
-from folding.graph.weights import FLOAT_TYPES, Weight, rounded
+from folding.graph.weights import Weight, rounded
 from folding.graph.writeback import with_outputs
 from folding.verification.parent import available_memory
 from folding.verification.statistics import collect

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from folding.graph.weights import dtype_of
+from folding.graph.dtypes import dtype_of
 from folding.refusal import require
 from folding.report.digest import file_size
 

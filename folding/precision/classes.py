@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from folding.graph.dtypes import FLOAT_TYPES as FLOATS
 from folding.graph.node import Edge
 from folding.graph.sites import NORMALIZATION, in_training_mode
-from folding.graph.weights import FLOAT_TYPES as FLOATS
 from folding.precision.groups import CONSTANT, FREE, LOW, TIED
 from folding.refusal import Refused
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from folding.algebra.quantization import stored
 from folding.graph import constants
-from folding.graph.weights import FLOAT_TYPES, Weight
+from folding.graph.dtypes import FLOAT_TYPES
+from folding.graph.weights import Weight
 from folding.refusal import require
 from folding.rules.edit import Edit
 

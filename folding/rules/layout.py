@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from folding.algebra.regroup import regroup
+from folding.graph.dtypes import contains
 from folding.graph.sites import MODE_AS_ATTRIBUTE
-from folding.graph.weights import contains
 from folding.refusal import Refused, require
 from folding.rules.axes import axes_of
 from folding.rules.rule import OperatorRule, data_only

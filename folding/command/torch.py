@@ -37,7 +37,7 @@ def add_from_torch(
     group.add_argument("--weights", metavar="FILE", help="weights to load: .safetensors, or .pt with weights only")
     group.add_argument("--eval", action="store_true", help="switch the module to inference mode first: module.eval()")
     shape = "the shape of an example input, in the order of the arguments: 1x3x224x224 (repeatable)"
-    group.add_argument("--shape", action="append", default=[], metavar="SIZES", help=shape)
+    group.add_argument("--example", action="append", default=[], metavar="SIZES", help=shape)
     described = "PyTorch's exporter (default: dynamo)"
     group.add_argument("--exporter", choices=EXPORTERS, default=EXPORTERS[0], help=described)
     axes = "leave an axis of an input open: x:0=batch (repeatable)"
@@ -70,7 +70,7 @@ def converted(arguments: argparse.Namespace, progress: Callable[[str, int, int],
         module.eval()
     return from_torch(
         module,
-        loading.inputs_of(options.inputs, arguments.shape, own),
+        loading.inputs_of(options.inputs, arguments.example, own),
         None if arguments.dry_run else arguments.output,
         options,
         dynamic_shapes=loading.dynamic(arguments.dynamic),

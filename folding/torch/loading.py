@@ -119,7 +119,7 @@ def inputs_of(path: str | os.PathLike[str] | None, shapes: list[str], own: Any) 
     if shapes:
         return tuple(map(_drawn, range(len(shapes)), shapes))
     if own is None:
-        raise OptionError("example inputs are needed: give --inputs FILE.npz or --shape 1x3x224x224")
+        raise OptionError("example inputs are needed: give --inputs FILE.npz or --example 1x3x224x224")
     return own
 
 

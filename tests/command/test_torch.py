@@ -24,7 +24,7 @@ def _one_thread():
 
 def test_a_factory_becomes_a_folded_file(tmp_path, capsys):
     target = tmp_path / "o.onnx"
-    assert main(["from-torch", *SMALL, "--shape", "2x3x12x12", "-o", str(target), "--json"]) == 0
+    assert main(["from-torch", *SMALL, "--example", "2x3x12x12", "-o", str(target), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["bn_before"], report["bn_after"]) == (7, 0)
     assert "layer1.0.bn1" in [one["module"] for one in report["outcomes"]]
@@ -44,7 +44,7 @@ def test_weights_are_loaded(tmp_path):
     with torch.no_grad():
         module.head.bias.fill_(100)
     torch.save(module.state_dict(), tmp_path / "w.pt")
-    given = ["--weights", str(tmp_path / "w.pt"), "--shape", "1x3x12x12", "-q", "--eval"]
+    given = ["--weights", str(tmp_path / "w.pt"), "--example", "1x3x12x12", "-q", "--eval"]
     target = str(tmp_path / "o.onnx")
     assert main(["from-torch", f"{HERE}:Small", "--exporter", "torchscript", *given, "-o", target]) == 0
     biases = [onnx.numpy_helper.to_array(t) for t in onnx.load(target).graph.initializer if t.dims == [5]]
@@ -54,7 +54,7 @@ def test_weights_are_loaded(tmp_path):
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        ([f"{HERE}:training", "--shape", "1x3x12x12"], f"{HERE}:training: the module is in training mode: bn (Batch"),
+        ([f"{HERE}:training", "--example", "1x3x12x12"], f"{HERE}:training: the module is in training mode: bn (Batch"),
         ([f"{HERE}:small"], "example inputs are needed"),
         ([f"{HERE}:absent"], "cannot be imported"),
         ([f"{HERE}:small", "--weights", "absent.pt"], "weights: there is no file"),
@@ -69,12 +69,12 @@ def test_errors_are_one_line(tmp_path, capsys, given, reason):
 
 
 def test_eval_switches_the_mode(tmp_path):
-    given = [f"{HERE}:training", "--exporter", "torchscript", "--eval", "--shape", "1x3x12x12", "-q"]
+    given = [f"{HERE}:training", "--exporter", "torchscript", "--eval", "--example", "1x3x12x12", "-q"]
     assert main(["from-torch", *given, "-o", str(tmp_path / "o.onnx")]) == 0
 
 
 def test_a_dry_run_and_no_target(tmp_path, capsys):
-    assert main(["from-torch", *SMALL, "--shape", "1x3x12x12", "--dry-run"]) == 0
+    assert main(["from-torch", *SMALL, "--example", "1x3x12x12", "--dry-run"]) == 0
     assert "7 of 7 BatchNormalizations can be folded" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(["from-torch", *SMALL])

@@ -11,7 +11,7 @@ import folding
 from benchmarks.growth import FAMILIES, Growing
 from folding import Options, fold_model
 from folding.graph import constants, index
-from folding.planning import pipeline
+from folding.planning import run
 from tests.support.models import NO_VERIFY
 
 SIZES = (16, 32, 64)
@@ -97,13 +97,13 @@ def test_constants_are_evaluated_once(monkeypatch):
 
 def test_a_round_looks_at_each_open_site_once(monkeypatch):
     tried = Counter()
-    original = pipeline._Run._try
+    original = run.Run._try
 
-    def counting(run, node, planning):
+    def counting(one, node, planning):
         tried[node.key, planning.__name__] += 1
-        return original(run, node, planning)
+        return original(one, node, planning)
 
-    monkeypatch.setattr(pipeline._Run, "_try", counting)
+    monkeypatch.setattr(run.Run, "_try", counting)
     fold_model(FAMILIES["chain"](20), Options(verify=False))
     assert set(tried.values()) == {1}
 

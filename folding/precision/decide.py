@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from folding.precision.classes import Classes, cast_cost
 from folding.precision.constants import Constants
-from folding.precision.cut import Network
+from folding.precision.cut import NEVER, Network
 from folding.precision.groups import CONSTANT, FREE, LOW, Groups
 from folding.precision.limits import apply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from folding.graph.index import Graph
     from folding.graph.node import Node
@@ -63,16 +63,18 @@ def decide(
     constants.assess()
     apply(groups, ranges, constants.masked, everything=everything)
     Classes(groups, everything=everything, takes=takes, keep=keep, caution=caution).assign()
-    return Decision(groups, _sides(groups), constants.fits)
+    return Decision(groups, _sides(groups, constants.masked), constants.fits)
 
 
-def _sides(groups: Groups) -> list[int]:
+def _sides(groups: Groups, masked: Collection[tuple[int, str]]) -> list[int]:
     network = Network()
     for group in groups.all:
         network.vertex(group.fixed, group.high, group.low)
-    for value in groups.values.values():
+    for key, value in groups.values.items():
         if value.maker != CONSTANT:
             _connect(network, value)
+            for number, _ in value.readers if key in masked else ():
+                network.edge(value.maker, number, NEVER)  # a Cast would make it infinite, and rows of it NaN
     for node in groups.of:
         if node.op == "Cast":
             _connect_cast(network, groups, node)

@@ -1,10 +1,11 @@
-"""What ranges say: values beyond the 16-bit type or below it stay in float32, and so does what reads them."""
+"""What ranges and bounds say: values beyond the 16-bit type, or below it, stay in float32 with what reads them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from folding.graph.node import Edge
+from folding.precision.bounds import bounds
 from folding.precision.classes import ISLAND, START, STRONG, cast_cost
 from folding.precision.groups import CONSTANT, FREE, HIGH, LOW
 
@@ -22,24 +23,38 @@ INVERTED = {"Div": 1, "Log": 0, "Pow": 0, "Reciprocal": 0, "Sqrt": 0}  # operato
 def apply(
     groups: Groups, ranges: Mapping[str, Range], masked: Collection[tuple[int, str]], *, everything: bool
 ) -> None:
-    """Fix the groups that make or read values of the main graph that do not fit, and weigh those that hardly do."""
-    for name, found in ranges.items():
-        value = groups.values.get((groups.graph.main.index, name))
-        if value is None or value.maker == CONSTANT:
+    """Fix the groups that make or read values that do not fit, and weigh those of values that hardly do.
+
+    Samples tell of the values of the main graph; a bound that holds without them needs no margin. Where there are no
+    samples, a bound beyond the range counts.
+    """
+    proven = bounds(groups)
+    for key, value in list(groups.values.items()):
+        if value.maker == CONSTANT:
             continue
-        is_mask = (groups.graph.main.index, name) in masked
-        largest = max(found.highest, 0.0) if is_mask else found.largest
-        if largest > groups.kind.largest / MARGIN:
-            _fix(groups, value, f"{name!r} reaches {largest:.3g} on the samples, too much for {groups.kind.name}")
-        elif 0 < found.largest < groups.kind.normal * WORTHLESS:
-            _fix(groups, value, f"{name!r} stays below {found.largest:.3g} on the samples, too little")
-        elif 0 < found.largest < groups.kind.normal:
-            _weigh(groups, value, STRONG)
-        elif found.smallest and _is_inverted(value):
-            if found.smallest < groups.kind.normal * WORTHLESS**2:
-                _fix(groups, value, f"{name!r} goes down to {found.smallest:.3g} on the samples, and is inverted")
-            elif found.smallest < groups.kind.normal and not everything:
-                _weigh(groups, value, ISLAND)
+        found = ranges.get(value.name) if key[0] == groups.graph.main.index else None
+        limit, kind = proven.get(key), groups.kind
+        if found is not None:
+            margin = 1 if limit is not None and limit.size <= kind.largest else MARGIN
+            _apply(groups, value, found, margin, is_mask=key in masked, everything=everything)
+        elif limit is not None and limit.size > kind.largest and key not in masked:
+            _fix(groups, value, f"{value.name!r} may reach {limit.size:.3g}, too much for {kind.name}")
+
+
+def _apply(groups: Groups, value: Value, found: Range, margin: int, *, is_mask: bool, everything: bool) -> None:
+    kind, name = groups.kind, value.name
+    largest = max(found.highest, 0.0) if is_mask else found.largest
+    if largest > kind.largest / margin:
+        _fix(groups, value, f"{name!r} reaches {largest:.3g} on the samples, too much for {kind.name}")
+    elif 0 < found.largest < kind.normal * WORTHLESS:
+        _fix(groups, value, f"{name!r} stays below {found.largest:.3g} on the samples, too little for {kind.name}")
+    elif 0 < found.largest < kind.normal:
+        _weigh(groups, value, STRONG)
+    elif found.smallest and _is_inverted(value):
+        if found.smallest < kind.normal * WORTHLESS**2:
+            _fix(groups, value, f"{name!r} goes down to {found.smallest:.3g} on the samples, and is inverted")
+        elif found.smallest < kind.normal and not everything:
+            _weigh(groups, value, ISLAND)
 
 
 def _fix(groups: Groups, value: Value, reason: str) -> None:

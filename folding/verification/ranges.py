@@ -117,16 +117,21 @@ class Survey:
         refused = f"the ranges: the model does not run on {self.label}"
         try:
             (folder / ACTIVITY).write_text("running the model on the samples")
-            feeds = list(self._feeds(Runner(Path(self.before))))
+            plain = Runner(Path(self.before))
+            known = {name for name, _ in plain.outputs}
+            feeds = list(self._feeds(plain))
+            del plain  # one model at a time in memory
             for sample in feeds:
                 for name, values in sample.items():
                     _note(found, name, values)
             for names, fragment in zip(self.slices, self.fragments, strict=True):
                 taps = Taps((folder / fragment).read_bytes(), {name: name for name in names})
                 runner = Runner(Path(self.before), UNOPTIMISED, taps)
+                wanted = set(names) | (known - found.keys())
                 for sample in feeds:
                     for name, values in runner.run(sample).items():
-                        _note(found, name, values)
+                        if name in wanted:
+                            _note(found, name, values)
         except (RuntimeRefusalError, UnverifiableError, MemoryError) as error:
             if self.inputs is None:
                 return {"refusal": str(error) or "memory ran out"}

@@ -102,7 +102,20 @@ def _folded(skeleton: Skeleton, options: Options) -> tuple[torch.fx.GraphModule,
 def _named(report: Report, skeleton: Skeleton, source: str, target: str | None) -> Report:
     """The report with the names of modules; its sizes are those of the weights that folding looked at."""
     outcomes = tuple(replace(one, module=skeleton.modules.get(one.node, "")) for one in report.outcomes)
-    return replace(report, source=source, target=target, outcomes=outcomes)
+    notes = (*report.notes, *_notes(skeleton))
+    return replace(report, source=source, target=target, outcomes=outcomes, notes=notes)
+
+
+def _notes(skeleton: Skeleton) -> list[str]:
+    """What stays without being an operator of the skeleton that folding could report on."""
+    batch = [name for name, node in skeleton.opaque_nodes() if "batch_norm" in str(node.target)]
+    inner = [name for name, node in skeleton.opaque_nodes() if any(map(skeleton.is_inner, node.all_input_nodes))]
+    notes = []
+    if batch:
+        notes.append(f"with the statistics of the batch, which are no fixed map, these stay: {', '.join(batch)}")
+    if inner:
+        notes.append(f"what is inside torch.cond, a loop or a scan stays as it is: {', '.join(inner)}")
+    return notes
 
 
 def _judged(

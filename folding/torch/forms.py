@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import torch
 from onnx import helper
 from torch import nn
@@ -66,11 +67,12 @@ def _conv(carry: Carrying, node: onnx.NodeProto) -> Fx | None:
             return None
         sides = [side for axis in reversed(range(rank)) for side in (pads[axis], pads[rank + axis])]
         read, padding = carry.graph.call_function(aten.constant_pad_nd.default, (read, sides, 0.0)), [0] * rank
-    inputs, outputs = weight.shape[0] if transposed else weight.shape[1] * groups, weight.shape[1 - transposed]
+    grouped = weight.shape[1] * groups  # Conv has the inputs of a group on this axis, ConvTranspose the outputs
+    inputs, outputs = (weight.shape[0], grouped) if transposed else (grouped, weight.shape[0])
     more = {"output_padding": tuple(a.get("output_padding", [0] * rank))} if transposed else {}
     layer = CONVOLUTIONS[transposed, rank](
         inputs,
-        outputs if not transposed else weight.shape[1] * groups,
+        outputs,
         tuple(weight.shape[2:]),
         stride=tuple(a.get("strides", [1] * rank)),
         padding=tuple(padding),
@@ -141,14 +143,16 @@ def _batch_norm(carry: Carrying, node: onnx.NodeProto) -> Fx | None:
     if rank not in NORMALIZATIONS:
         return None
     gamma, beta, mean, variance = map(carry.tensor, node.input[1:])
+    variance = variance - (read["eps"] - float(np.float32(read["eps"])))  # as the translation has it
+    kind = read["running_var"].meta["val"].dtype
     plain = all(name.startswith("#") and not carry.is_changed(name) for name in node.input[1:3])
     layer = NORMALIZATIONS[rank](
         len(mean), eps=read["eps"], momentum=read["momentum"], affine=not plain, device=NOWHERE
     )
     weights = {} if plain else {"weight": gamma, "bias": beta}
     buffers = {
-        "running_mean": mean,
-        "running_var": variance,
+        "running_mean": mean.to(kind),
+        "running_var": variance.to(kind),
         "num_batches_tracked": carry.layers.tracked(carry.at(node)),
     }
     return carry.layers.call(carry.at(node), layer, carry.value(node.input[0]), weights | buffers)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from folding.torch import shaping
@@ -103,12 +104,15 @@ def _batch_norm(skeleton: Skeleton, node: Fx, a: Arguments) -> None:
     require(a["running_mean"] is not None, a["running_var"] is not None, not a.get("training", False))
     if node.target is not aten.batch_norm.default:
         require(not {user.args[1] for user in node.users if user.target is operator.getitem} - {0})
-    mean = skeleton.known(a["running_mean"])
+    mean, epsilon = skeleton.known(a["running_mean"]), float(np.float32(a["eps"]))
+    # An attribute is a float32: what it cannot hold of epsilon goes into the variance, in float64 (opset 15 allows it).
+    variance = skeleton.known(a["running_var"]).double() + (a["eps"] - epsilon)
+    statistics = skeleton.added(node, "mean", mean.double()), skeleton.added(node, "var", variance)
     weight = a["weight"] if a["weight"] is not None else skeleton.added(node, "weight", torch.ones_like(mean))
     bias = a["bias"] if a["bias"] is not None else skeleton.added(node, "bias", torch.zeros_like(mean))
-    read = [a["input"], weight, bias, a["running_mean"], a["running_var"]]
+    read = [a["input"], weight, bias, *statistics]
     output = f"%{node.name}" if node.target is aten.batch_norm.default else f"%{node.name}.0"
-    skeleton.emit("BatchNormalization", node, read, [output], epsilon=float(a["eps"]))
+    skeleton.emit("BatchNormalization", node, read, [output], epsilon=epsilon, part=True)
 
 
 def _layer_norm(skeleton: Skeleton, node: Fx, a: Arguments) -> None:

@@ -211,6 +211,11 @@ class Skeleton:
         read = [one for one in occurrences(node) if not self.is_inner(one)]
         self.emit("Call", node, read, outputs, domain=OPAQUE)
 
+    def opaque_nodes(self) -> list[tuple[str, Fx]]:
+        """The operators that are carried over as they are, each with the name of its module, or its own."""
+        nodes = (self.origins[one.name].node for one in self._nodes if one.domain == OPAQUE)
+        return [(self.names.captured(node) or node.name, node) for node in nodes]
+
     def is_inner(self, node: Fx) -> bool:
         """Whether a node is no value: a graph inside another one."""
         return node.op == "get_attr" and not isinstance(self.captured.tensor(str(node.target)), torch.Tensor)

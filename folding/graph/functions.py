@@ -13,6 +13,7 @@ import onnx
 from onnx import inliner
 
 from folding.graph.node import STANDARD_DOMAINS, bodies
+from folding.graph.rewiring import forget
 from folding.graph.sites import NORMALIZATION
 from folding.onnxfile import function_key
 
@@ -107,7 +108,7 @@ def drop_uncalled(graph: Graph) -> list[str]:
     gone = [index for index, f in enumerate(model.functions) if function_key(f.domain, f.name, f.overload) not in kept]
     names = [model.functions[index].name for index in gone]
     dropped = {id(model.functions[index]) for index in gone}
-    graph.scopes[:] = [scope for scope in graph.scopes if id(_root(scope).proto) not in dropped]
+    forget(graph, [scope for scope in graph.scopes if id(_root(scope).proto) in dropped])
     for index in reversed(gone):
         del model.functions[index]
     return names

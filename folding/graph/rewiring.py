@@ -183,12 +183,20 @@ def drop_initializer(scope: Scope, name: str) -> None:
 
 
 def drop_bodies(node: Node) -> None:
-    """Forget the nested graphs of an operator that was removed."""
+    """Forget the nested graphs of an operator that was removed, with their operators that did not move elsewhere."""
     gone: set[int] = set()
     for scope in node.scope.graph.scopes:  # those inside come after those around them
         if scope.holder is node or (scope.parent is not None and scope.parent.index in gone):
             gone.add(scope.index)
     if gone:
-        kept = [scope for scope in node.scope.graph.scopes if scope.index not in gone]
-        node.scope.graph.scopes[:] = kept
+        forget(node.scope.graph, [scope for scope in node.scope.graph.scopes if scope.index in gone])
         recapture(node.scope.graph)
+
+
+def forget(graph: Graph, gone: Sequence[Scope]) -> None:
+    """Take graphs and functions that no longer exist out of the index."""
+    for scope in gone:
+        for node in scope.nodes:
+            node.removed |= node.scope is scope
+    indices = {scope.index for scope in gone}
+    graph.scopes[:] = [scope for scope in graph.scopes if scope.index not in indices]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
 
 from folding import onnxfile
+from folding.cleaning.driver import clean
 from folding.graph import idioms, shapes
+from folding.graph.stored import SAMPLE
 from folding.graph.values import indexed
-from folding.onnxfile import INLINE_BYTES
-from tests.support.cleaning import check, clean_model, model, operators
+from folding.onnxfile import INLINE_BYTES, Span
+from tests.support.cleaning import check, clean_model, model, operators, run, samples
 from tests.support.idioms import WRITERS, kinds
 from tests.support.models import Model
+from tests.support.structures import with_constant_nodes
 
 N = "(float[N,3] x) => (float[N,3] y)"
 ROWS = [
@@ -165,3 +170,45 @@ def test_two_idioms_that_are_outputs_stay_two():
     before = m.build(gelu(m, x), gelu(m, x))
     after, _ = clean_model(before)
     assert found(after) == ["GELU", "GELU"]
+
+
+def test_weights_are_not_loaded(monkeypatch):
+    """Of weights that differ, samples are read; of what becomes an initializer or gets another shape, nothing more."""
+    read: list[int] = []
+    plain = Span.read_into
+
+    def counted(span: Span, buffer: Any, start: int = 0) -> None:
+        read.append(memoryview(buffer).nbytes)
+        plain(span, buffer, start)
+
+    random = np.random.default_rng(0)
+    m = Model(dtype=np.float32)
+    x = m.x(1, 512)
+    for _ in range(3):
+        weight = m.op("Reshape", m.constant(random.standard_normal(512 * 512)), m.constant(np.array([512, 512])))
+        x = m.op("MatMul", x, weight)
+    before = with_constant_nodes(m.build(x), ["c0"])
+    with onnxfile.from_bytes(before.SerializeToString()) as file:
+        graph = indexed(file)
+        shapes.infer(graph)
+        monkeypatch.setattr(Span, "read_into", counted)
+        clean(graph)
+        assert [node.op for node in graph.nodes()] == ["MatMul"] * 3
+    assert read
+    assert max(read) <= SAMPLE
+    feeds = samples(before)
+    one, other = (run(which, feeds)[0] for which in (before, clean_model(before)[0]))
+    assert np.allclose(one, other, rtol=1e-4, atol=1e-4 * np.abs(one).max())  # a stored matrix takes another kernel
+
+
+def test_large_constants_of_constants_are_not_computed():
+    m = Model(dtype=np.float32)
+    big = m.constant(np.random.default_rng(0).standard_normal((2048, 1024)))
+    m.op(
+        "MatMul",
+        m.x(1, 1024),
+        m.op("Transpose", big, perm=[1, 0], like=m.constant(np.zeros((1024, 2048)))),
+        like=m.x(1, 2048),
+    )
+    before = m.build()
+    assert list(operators(clean_model(before)[0].graph)) == ["Transpose", "MatMul"]

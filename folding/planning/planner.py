@@ -66,8 +66,8 @@ class Planner:
         for direction in ("backward", "forward"):
             self._visits[0] = 0
             try:
-                if site.is_open and direction == "forward":
-                    raise Refused("unknown-shape", "the rank of its value is unknown")
+                is_known = direction == "backward" or not site.is_open
+                require(is_known, "unknown-shape", "the rank of its value is unknown")
                 move = Move(removed=(node,)) + self.move(site, direction)
                 require_sound(self.options, site, move)
             except Refused as refusal:

@@ -32,12 +32,13 @@ class Affine:
     def of(scale: ArrayLike, shift: ArrayLike) -> Affine:
         """Build a map from these arrays, broadcast to one shape; axes along which it does not vary get length 1."""
         scale, shift = np.asarray(scale, np.float64), np.asarray(shift, np.float64)
-        pair = np.empty((2, *np.broadcast(scale, shift).shape))
+        pair = np.empty((2, *(scale.shape if scale.shape == shift.shape else np.broadcast(scale, shift).shape)))
         pair[0], pair[1] = scale, shift
-        for axis in range(1, pair.ndim):
-            if pair.shape[axis] > 1:
-                first = pair[(slice(None),) * axis + (slice(0, 1),)]
-                if is_true(pair == first):
+        for axis, length in enumerate(pair.shape):
+            if axis and length > 1:
+                first, last = (pair[(slice(None),) * axis + (slice(at, at + 1),)] for at in (0, length - 1))
+                varies = pair.size and first.item(0) != last.item(0)  # the usual case, and cheap to find
+                if not varies and is_true(pair == first):
                     pair = first.copy()
         pair.setflags(write=False)
         return Affine(pair[0], pair[1])

@@ -16,24 +16,29 @@ if TYPE_CHECKING:
 
 def is_true(flags: NDArray[Any]) -> bool:
     """Whether every element of a boolean array is true."""
-    return not flags.size or bool(flags.item(flags.argmin()))
+    flat = flags.reshape(-1)
+    return not flat.size or bool(flat[flat.argmin()])
 
 
 def is_uniformly(values: NDArray[Any], number: float) -> bool:
     """Whether every element equals the number."""
-    return not values.size or bool(values.item(values.argmin()) == number and values.item(values.argmax()) == number)
+    flat = values.reshape(-1)
+    return not flat.size or bool(flat[flat.argmin()] == number and flat[flat.argmax()] == number)
 
 
 def is_finite(values: NDArray[Any]) -> bool:
     """Whether every element is a finite number."""
-    return not values.size or bool(values.item(values.argmin()) > -math.inf and values.item(values.argmax()) < math.inf)
+    flat = values.reshape(-1)
+    return not flat.size or bool(flat[flat.argmin()] > -math.inf and flat[flat.argmax()] < math.inf)
 
 
 def is_positive(values: NDArray[Any]) -> bool:
     """Whether every element is larger than zero."""
-    return not values.size or bool(values.item(values.argmin()) > 0)
+    flat = values.reshape(-1)
+    return not flat.size or bool(flat[flat.argmin()] > 0)
 
 
 def largest(values: NDArray[Any]) -> float:
     """The largest element, NaN if there is one."""
-    return float(values.item(values.argmax()))
+    flat = values.reshape(-1)
+    return float(flat[flat.argmax()])

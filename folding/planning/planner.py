@@ -66,9 +66,8 @@ class Planner:
         for direction in ("backward", "forward"):
             self._visits[0] = 0
             try:
-                require(
-                    not site.is_open or direction == "backward", "unknown-shape", "the rank of its value is unknown"
-                )
+                is_known = direction == "backward" or not site.is_open
+                require(is_known, "unknown-shape", "the rank of its value is unknown")
                 move = Move(removed=(node,)) + self.move(site, direction)
                 require_sound(self.options, site, move)
             except Refused as refusal:
@@ -206,7 +205,7 @@ class Planner:
 
         A bound per channel turns Relu or Clip into another operator, which may be slower in a runtime.
         """
-        if edit is not None and edit.clamp is not None and self.options.clamp != "always":
+        if edit is not None and edit.clamp is not None and self.options.clamp == "never":
             cheap = edit.clamp.is_uniform or edit.clamp.operators == (node.op,)
             require(cheap, "clamp", f"{node.op} would become {' and '.join(edit.clamp.operators)}", node.label)
         return Move(path=(node,), edits=() if edit is None else (replace(edit, passed=True),))

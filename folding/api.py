@@ -214,7 +214,9 @@ def _require_samples(options: Options) -> None:
 def _verify_files(before: Path, after: Path, folded: Folded, options: Options, progress: Stage) -> Verification:
     if not options.verify:
         return Verification("not verified", "verification was turned off (verify=False)")
-    compare = partial(verify, inputs=options.inputs, timeout=options.verify_timeout, progress=progress)
+    compare = partial(
+        verify, inputs=options.inputs, timeout=options.verify_timeout, max_error=options.max_error, progress=progress
+    )
     if not folded.frozen:
         return compare(before, after)
     # In training mode the original computes something else; what the fold must equal is the original in inference.
@@ -257,7 +259,7 @@ def _report(folded: Folded, file: OnnxFile, source: str, target: str | None, aft
         outcomes=folded.outcomes,
         verification=Verification("not verified", "it has not run"),
         seconds=time.perf_counter() - started,
-        notes=tuple(folded.notes),
+        notes=(*folded.notes, *(folded.ready.notes if folded.ready is not None else ())),
         **_readied(folded, target or source),
     )
 
@@ -268,4 +270,5 @@ def _readied(folded: Folded, path: str) -> dict[str, Any]:
         return {}
     runtime = "" if ready.target is None else ready.target.title
     findings, recipe = ready.findings(folded.graph), ready.recipe(folded.graph, path)
-    return {"runtime": runtime, "changes": merged(ready.changes), "findings": findings, "recipe": recipe}
+    done = {"changes": merged(ready.changes), "types": ready.types, "rounded": ready.rounded}
+    return {"runtime": runtime, "findings": findings, "recipe": recipe, **done}

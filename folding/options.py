@@ -19,7 +19,9 @@ _Kind = TypeVar("_Kind")
 Leftover = Literal["keep", "affine", "conv"]
 Clamps = Literal["auto", "never", "always"]
 Freezing = Literal["no", "stored", "samples"]
-LISTS = ("keep", "only", "shape")  # options that hold several texts
+Precision = Literal["keep", "fp32", "fp16", "bf16", "mixed"]
+InputTypes = Literal["keep", "lower"]
+LISTS = ("keep", "keep_fp32", "only", "shape")  # options that hold several texts
 
 
 def option(default: Any, explanation: str, **extra: Any) -> Any:
@@ -61,6 +63,18 @@ class Options:
     )
     batch: int | None = option(None, "set the open first length of the inputs", metavar="N")
     name_axes: bool = option(False, "give open lengths without a name one, so that a runtime sees which are equal")
+    precision: Precision = option(
+        "keep",
+        "the types in the file: fp16 or bf16 lower all that can be, mixed leaves in float32 what the samples show to "
+        "need it",
+    )
+    io_types: InputTypes = option("keep", "whether inputs and outputs of the graph are lowered, too")
+    keep_fp32: tuple[str, ...] = option(
+        (), "leave nodes with a matching name in float32 (glob, repeatable)", metavar="NAME"
+    )
+    max_error: float | None = option(
+        None, "the relative error that verification accepts, in place of what rounding explains", metavar="ERROR"
+    )
     keep: tuple[str, ...] = option((), "leave nodes with a matching name alone (glob, repeatable)", metavar="NAME")
     only: tuple[str, ...] = option((), "fold only nodes with a matching name (glob, repeatable)", metavar="NAME")
     freeze_initializers: bool = option(
@@ -124,16 +138,25 @@ class Options:
         """Whether `keep` leaves a node of this name alone."""
         return bool(self.keep) and any(fnmatchcase(name, pattern) for pattern in self.keep)
 
+    @property
+    def lowers(self) -> bool:
+        """Whether values are stored in 16 bits."""
+        return self.precision not in ("keep", "fp32")
+
+    def keeps_fp32(self, name: str) -> bool:
+        """Whether `keep_fp32` leaves a node of this name in float32."""
+        return any(fnmatchcase(name, pattern) for pattern in self.keep_fp32)
+
     def require_matches(self, names: Iterable[str]) -> None:
         """Refuse patterns that match none of these names: what a mistyped one should have kept would be folded.
 
         Raises:
             OptionError: with the names that come closest.
         """
-        if not (self.keep or self.only):
+        if not (self.keep or self.only or self.keep_fp32):
             return
         known = list(names)
-        for option_name in ("keep", "only"):
+        for option_name in ("keep", "only", "keep_fp32"):
             for pattern in getattr(self, option_name):
                 if not any(fnmatchcase(name, pattern) for name in known):
                     close = get_close_matches(pattern, known, n=3)
@@ -170,6 +193,9 @@ _KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
         lambda value: value in get_args(Freezing),
         f"choose one of {', '.join(get_args(Freezing))}, or True or False",
     ),
+    "Precision": (lambda value: value in get_args(Precision), f"choose one of {', '.join(get_args(Precision))}"),
+    "InputTypes": (lambda value: value in get_args(InputTypes), f"choose one of {', '.join(get_args(InputTypes))}"),
+    "float | None": (lambda value: value is None or _is_seconds(value), "give a number above 0"),
     "Clamps": (lambda value: value in get_args(Clamps), f"choose one of {', '.join(get_args(Clamps))}"),
 }
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from folding.errors import OptionError
-from folding.options import LISTS, Clamps, Leftover, Options, option_fields
+from folding.options import LISTS, Clamps, InputTypes, Leftover, Options, Precision, option_fields
 from folding.targets.model import NAMES
 from service.problems import Problem
 
@@ -48,6 +48,10 @@ class FoldQuery(BaseModel):
     shape: list[Pattern] = _option("shape", max_length=PATTERNS)
     batch: int | None = _option("batch", gt=0)
     name_axes: bool = _option("name_axes")
+    precision: Precision = _option("precision")
+    io_types: InputTypes = _option("io_types")
+    keep_fp32: list[Pattern] = _option("keep_fp32", max_length=PATTERNS)
+    max_error: float | None = _option("max_error", gt=0, allow_inf_nan=False)
     keep: list[Pattern] = _option("keep", max_length=PATTERNS)
     only: list[Pattern] = _option("only", max_length=PATTERNS)
     freeze_initializers: bool = _option("freeze_initializers")

@@ -93,6 +93,9 @@ def fold_graph(
         if not again.changed:
             break
         run.join(again)
+    if run.changed or ready.changes or options.lowers:
+        write_back(graph)
+    ready.lower(graph)
     changed = run.changed or bool(ready.changes)
     if changed:
         write_back(graph)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from folding.options import Options
     from folding.report.changes import Change
     from folding.report.findings import Finding
+    from folding.report.types import Placed, Rounded
 
 # ruff: noqa: PLC0415  most folds ask for none of this, and start-up time counts
 
@@ -30,6 +31,9 @@ class Ready:
         self.options = self._settled(options)
         self._blocked = blocked
         self.changes: list[Change] = []
+        self.notes: list[str] = []
+        self.types: tuple[Placed, ...] = ()
+        self.rounded: tuple[Rounded, ...] = ()
 
     @property
     def keys(self) -> dict[str, str]:
@@ -56,11 +60,13 @@ class Ready:
 
             self.changes += name_axes(file)
         if target is not None:
-            from folding.conversion import functions, leftovers
+            from folding.conversion import leftovers
 
             self.changes += leftovers.strip(file)
-            if not target.functions:
-                self.changes += functions.inline(file)
+        if (target is not None and not target.functions) or options.lowers:
+            from folding.conversion import functions
+
+            self.changes += functions.inline(file)
         if (opset := self._opset(file)) is not None:
             from folding.conversion import opset as conversion
 
@@ -111,6 +117,35 @@ class Ready:
             self._clean(graph)
         return len(self.changes) > before
 
+    def lower(self, graph: Graph) -> None:
+        """Store values in 16 bits, as the options ask; the graph was written back."""
+        options = self.options
+        if not options.lowers:
+            return
+        from folding.precision.lower import lower
+        from folding.precision.ranges import measure
+
+        assert options.precision in ("fp16", "bf16", "mixed")  # noqa: S101  it lowers
+        shapes.infer(graph)
+        inputs = None if options.inputs is None else str(options.inputs)
+        ranges = measure(graph, inputs, seconds=options.verify_timeout)
+        lowered = lower(
+            graph,
+            options.precision,
+            target=self.target,
+            ranges=ranges.values,
+            io_types=options.io_types,
+            keep_fp32=options.keeps_fp32,
+            max_error=options.max_error,
+        )
+        self.changes += lowered.changes
+        self.types, self.rounded = lowered.nodes, lowered.tensors
+        self.notes += [f"nothing was lowered: {lowered.reason}"] if lowered.reason else []
+        self.notes += [f"the ranges of values are unknown: {ranges.refusal}"] if ranges.refusal else []
+        if ranges.described:
+            self.notes.append(f"the ranges of values are those on samples, {ranges.described}")
+        write_back(graph)
+
     def finish(self, graph: Graph) -> None:
         """Write the shapes that are known, and the IR version that the target takes, into the model."""
         if self.target is None and not (self.options.shape or self.options.batch or self.options.name_axes):
@@ -133,12 +168,24 @@ class Ready:
 
     def _opset(self, file: OnnxFile) -> int | None:
         """The version of the standard operators to convert to, None for the model's own."""
-        if self.options.opset is not None or self.target is None:
+        if self.options.opset is not None:
             return self.options.opset
         present = next((o.version for o in file.model.opset_import if o.domain in ("", "ai.onnx")), 1)
-        lowest, highest = self.target.opset
-        wanted = min(max(present, lowest), highest)
+        wanted = max(present, self._opset_of_type(file))
+        if self.target is not None:
+            lowest, highest = self.target.opset
+            wanted = min(max(wanted, lowest), highest)
         return None if wanted == present else wanted
+
+    def _opset_of_type(self, file: OnnxFile) -> int:
+        """The version from which on the model's operators take bfloat16; 0 where it does not matter."""
+        if self.options.precision != "bf16":
+            return 0
+        from folding.precision.opsets import wanted_opset
+
+        graph = indexed(file, freeze_initializers=self.options.freeze_initializers)
+        shapes.infer(graph)
+        return wanted_opset(graph, "bf16")
 
     def recipe(self, graph: Graph, path: str) -> tuple[str, ...]:
         """How to hand the file at `path` to the target."""

@@ -15,6 +15,7 @@ from folding.precision.groups import CONSTANT, LOW, Result
 from folding.precision.kinds import FLOAT32, KINDS
 from folding.precision.types import retype
 from folding.report.changes import EXAMPLES, Change
+from folding.report.types import Placed, Rounded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -39,28 +40,6 @@ class Takes(Protocol):
     def takes(self, op: str, opset: int, dtype: str | None = None) -> bool:
         """Whether the target runs the operator of this operator set on this type."""
         ...
-
-
-@dataclass(frozen=True)
-class Placed:
-    """The type in which one operator computes, and why it stays in float32."""
-
-    label: str
-    op: str
-    dtype: str
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Rounded:
-    """What rounding did to one constant: counts of its elements."""
-
-    name: str
-    elements: int
-    clamped: int = 0
-    subnormal: int = 0
-    flushed: int = 0
-    bound: float = 0.0  # to which elements beyond the range were clamped
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from folding.report.digest import (
     verdict,
 )
 from folding.report.model import Leftover
-from folding.report.ready import SEVERITY_WORDS, changes_by_stage, finding_groups, readiness
+from folding.report.ready import SEVERITY_WORDS, changes_by_stage, finding_groups, loss, readiness, staying_wide
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -54,6 +54,7 @@ def render_markdown(report: Report) -> str:
         *_kind("BatchNormalization", [o for o in report.outcomes if is_bn(o)]),
         *_kind(OTHER.capitalize(), [o for o in report.outcomes if not is_bn(o)]),
         *_changes(report),
+        *_types(report),
         *_findings(report),
         *(["## Notes", "\n".join(f"- {prose(note)}" for note in report.notes)] if report.notes else ()),
         *(
@@ -150,6 +151,17 @@ def _changes(report: Report) -> Iterator[str]:
             examples = ", ".join(map(code, change.examples[:REASONS_SHOWN]))
             rows.append(f"| {change.count:,} | {prose(change.kind + grown)} | {examples} |")
         yield "\n".join(rows)
+
+
+def _types(report: Report) -> Iterator[str]:
+    groups = staying_wide(report)
+    if groups:
+        yield f"## Stays in float32, and why: {sum(len(those) for _, those in groups):,}"
+    for reason, those in groups:
+        yield "\n".join([f"**{len(those):,}**: {prose(reason)}", "", *_names([code(placed.label) for placed in those])])
+    if report.rounded:
+        yield f"## Constants that lose more than digits in 16 bits: {len(report.rounded):,}"
+        yield "\n".join(f"- {code(one.name)}: {loss(one)}" for one in report.rounded)
 
 
 def _findings(report: Report) -> Iterator[str]:

@@ -13,6 +13,7 @@ from folding.options import as_flags
 from folding.report import forms
 from folding.report.changes import Change  # noqa: TC001  `from_dict` reads the types at run time
 from folding.report.findings import Finding  # noqa: TC001
+from folding.report.types import Placed, Rounded  # noqa: TC001
 
 Status = Literal["folded", "split", "merged", "kept", "removed"]
 VerificationStatus = Literal["verified", "failed", "not verified"]
@@ -194,6 +195,8 @@ class Report:
         runtime: the title of the runtime that was named as the target: "TensorRT 11"; "" if there is none.
         changes: what else was done: cleaned, fused, converted.
         findings: what the runtime refuses, leaves to the CPU or runs in parts.
+        types: with a precision, the type in which each operator computes, and why it stays in float32.
+        rounded: with a precision, the constants of which rounding lost more than digits.
         recipe: how to hand the file to the runtime: a command line first, then Python, a line each.
     """
 
@@ -216,6 +219,8 @@ class Report:
     changes: tuple[Change, ...] = ()
     findings: tuple[Finding, ...] = ()
     recipe: tuple[str, ...] = ()
+    types: tuple[Placed, ...] = ()
+    rounded: tuple[Rounded, ...] = ()
 
     def __repr__(self) -> str:
         return forms.line(self)

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from folding.report.changes import Change
     from folding.report.findings import Finding
     from folding.report.model import Report
+    from folding.report.types import Placed, Rounded
 
 STAGE_TITLES = {
     "converted": "Converted",
     "cleaned": "Removed or computed ahead",
     "fused": "Written as one operator",
+    "lowered": "Stored in 16 bits",
 }
 # What the operators of a finding do, for one and for more of them.
 SEVERITY_VERBS = {
@@ -80,6 +82,25 @@ def finding_groups(findings: Iterable[Finding]) -> tuple[FindingGroup, ...]:
     order = list(SEVERITY_VERBS)
     ranked = sorted(groups.items(), key=lambda item: (order.index(item[0][0]), -len(item[1])))
     return tuple(FindingGroup(tuple(group)) for _, group in ranked)
+
+
+def staying_wide(report: Report) -> tuple[tuple[str, tuple[Placed, ...]], ...]:
+    """With a precision, the operators that stay in float32, by the reason, the most frequent reason first."""
+    groups: dict[str, list[Placed]] = {}
+    for placed in report.types:
+        if placed.reason:
+            groups.setdefault(placed.reason, []).append(placed)
+    return tuple((reason, tuple(those)) for reason, those in sorted(groups.items(), key=lambda item: -len(item[1])))
+
+
+def loss(rounded: Rounded) -> str:
+    """What rounding did to a constant: ``3 clamped to 65504, 12 subnormal of 864``."""
+    counts = (
+        (rounded.clamped, f"clamped to {rounded.bound:g}"),
+        (rounded.flushed, "became zero"),
+        (rounded.subnormal, "subnormal"),
+    )
+    return f"{', '.join(f'{number:,} {what}' for number, what in counts if number)} of {rounded.elements:,}"
 
 
 def readiness(report: Report) -> str:

@@ -35,7 +35,15 @@ from folding.report.digest import (
     verdict,
 )
 from folding.report.model import Leftover
-from folding.report.ready import SEVERITY_WORDS, changes_by_stage, finding_groups, is_refused, readiness
+from folding.report.ready import (
+    SEVERITY_WORDS,
+    changes_by_stage,
+    finding_groups,
+    is_refused,
+    loss,
+    readiness,
+    staying_wide,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -91,6 +99,7 @@ def render_text(report: Report, *, width: int = DEFAULT_WIDTH, colour: bool = Fa
         *_left(report, page),
         *_others(report, page),
         *_changes(report, page),
+        *_types(report, page),
         *_findings(report, page),
         [line for note in report.notes for line in page.wrap("Note: ", note)],
         [page.paint(NEXT, "bold"), *(INDENT + printable(line) for line in report.recipe)] if report.recipe else [],
@@ -264,6 +273,23 @@ def _changes(report: Report, page: Page) -> Iterator[list[str]]:
             grown = f", {size_change(0, change.nbytes)}" if change.nbytes else ""
             lines += page.wrap(f"{INDENT}{change.count:>{number},} x ", change.kind + grown)
         yield lines
+
+
+def _types(report: Report, page: Page) -> Iterator[list[str]]:
+    """What stays in float32, by the reason, and what rounding did to constants."""
+    lines = []
+    for reason, those in staying_wide(report):
+        count = f"{INDENT}{len(those):,} x "
+        lines += page.wrap(count, reason)
+        names = [shorten(printable(placed.label), page.width // 2) for placed in those]
+        lines += page.wrap(" " * len(count), listed(names, NAMES_SHOWN), "dim")
+    if lines:
+        total = sum(len(those) for _, those in staying_wide(report))
+        yield [page.paint(f"Stays in float32, and why: {total:,}", "bold"), *lines]
+    lost = [f"{INDENT}{shorten(printable(one.name), page.width // 2)}: {loss(one)}" for one in report.rounded]
+    if lost:
+        heading = page.paint(f"Constants that lose more than digits in 16 bits: {len(lost):,}", "bold")
+        yield [heading, *lost[:ROWS_SHOWN], *_more(len(lost) - ROWS_SHOWN, page)]
 
 
 def _findings(report: Report, page: Page) -> Iterator[list[str]]:

@@ -1,10 +1,11 @@
 // What a report says beyond folding, in the words of the library's report/ready.py.
 
 import { h } from "./dom.js";
+import { share } from "./pictures.js";
 import { code } from "./tables.js";
 import { counted, grouped, labelled, printable, sentence, sizeChange } from "./words.js";
 
-const TITLES = { converted: "Converted", cleaned: "Removed or computed ahead", fused: "Written as one operator" };
+const TITLES = { converted: "Converted", cleaned: "Removed or computed ahead", fused: "Written as one operator", lowered: "Stored in 16 bits" };
 const VERBS = { fails: ["is refused", "are refused"], "falls-back": ["runs on the CPU", "run on the CPU"], unfused: ["runs in parts", "run in parts"] };
 const WORDS = { fails: "refused", "falls-back": "on the CPU", unfused: "in parts" };
 const CLASSES = { fails: "wrong", "falls-back": "wrong", unfused: "stays" };
@@ -33,6 +34,8 @@ export function readySections(report, section) {
   const groups = grouping(report.findings ?? []);
   return [
     ...changes.filter(([, , kinds]) => kinds.length).map(([stage, title, kinds]) => section(title, stage, h("ul", {}, kinds.map(change)))),
+    types(report, section),
+    report.rounded?.length ? section("Constants that lose more than digits in 16 bits", "rounded", h("ul", {}, report.rounded.map(lost))) : null,
     groups.length ? section(`What ${printable(report.runtime)} does not run as it is`, "findings", groups.map(card)) : null,
     report.recipe?.length ? section("What to do with the file", "next", recipe(report.recipe)) : null,
   ];
@@ -42,6 +45,28 @@ function change({ count, kind, examples, nbytes }) {
   const grown = nbytes ? `, ${sizeChange(0, nbytes)}` : "";
   const shown = examples.slice(0, EXAMPLES_SHOWN).flatMap((name) => [", ", code(name)]).slice(1);
   return h("li", {}, `${grouped(count)} × ${printable(kind)}${grown} `, shown.length ? h("span", { class: "soft" }, shown) : null);
+}
+
+/** Which operators stay in float32 and why: a bar over all of them, and a card for each reason. */
+function types(report, section) {
+  const total = report.types?.length ?? 0;
+  if (!total) return null;
+  const wide = Map.groupBy(report.types.filter(({ reason }) => reason), ({ reason }) => reason);
+  const low = total - report.types.filter(({ reason }) => reason).length;
+  const said = `${grouped(low)} of ${grouped(total)} operators in 16 bits`;
+  const cards = [...wide].sort((a, b) => b[1].length - a[1].length).map(([reason, those]) => wideCard(reason, those));
+  return section("Types", "types", h("p", {}, said), share(low / total, said, ""), cards);
+}
+
+function wideCard(reason, those) {
+  const names = h("ul", { class: "names" }, those.map(({ label }) => h("li", {}, code(label))));
+  const all = h("details", { open: those.length <= NAMES_OPEN }, h("summary", {}, counted(those.length, "node")), names);
+  return h("article", { class: "card" }, h("h3", {}, `${counted(those.length, "operator")} in float32`), h("p", {}, printable(reason)), all);
+}
+
+function lost({ name, elements, clamped, flushed, subnormal, bound }) {
+  const parts = [[clamped, `clamped to ${bound}`], [flushed, "became zero"], [subnormal, "subnormal"]].filter(([number]) => number);
+  return h("li", {}, code(name), `: ${parts.map(([number, what]) => `${grouped(number)} ${what}`).join(", ")} of ${grouped(elements)}`);
 }
 
 function grouping(findings) {

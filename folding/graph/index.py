@@ -230,7 +230,7 @@ class Graph:
         self.main.pinned |= set(_training_names(self.model))
         for function in filter(self.reaches, self.model.functions):
             Scope(self, function, None)
-        self.names = {name for scope in self.scopes for name in _all_names(scope)}
+        self.names: set[str] = set().union(*map(_all_names, self.scopes))
 
     def reaches(self, function: onnx.FunctionProto) -> bool:
         """Whether a function imports the model's standard operator set, so that it becomes a scope."""
@@ -331,7 +331,7 @@ def _training_names(model: onnx.ModelProto) -> Iterator[str]:
             yield from (entry.key, entry.value)
 
 
-def _all_names(scope: Scope) -> Iterator[str]:
-    yield from (*scope.inputs, *scope.outputs, *scope.initializers, *scope.sparse, *scope.producers, *scope.uses)
-    yield from (node.proto.name for node in scope.nodes)  # an operator that a fold adds gets a unique name
-    yield from (value.name for value in scope.proto.value_info)
+def _all_names(scope: Scope) -> set[str]:
+    names = scope.inputs.union(scope.outputs, scope.initializers, scope.sparse, scope.producers, scope.uses)
+    names.update(node.proto.name for node in scope.nodes)  # an operator that a fold adds gets a unique name
+    return names.union(value.name for value in scope.proto.value_info)

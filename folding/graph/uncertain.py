@@ -106,7 +106,7 @@ def _reached(scope: Scope, *, inside: bool, called: bool) -> set[str]:
 
     `inside` says that a nested graph has a disputed operator, `called` that a function has one.
     """
-    reached = {name for name in scope.initializers.keys() | scope.sparse.keys() if _gives_length(scope, name)}
+    reached = {name for name in scope.overridable if _gives_length(scope, name)}
     before = -1
     while before < len(reached):  # more than twice only if operators are not in order
         before = len(reached)
@@ -119,9 +119,7 @@ def _reached(scope: Scope, *, inside: bool, called: bool) -> set[str]:
 
 
 def _gives_length(scope: Scope, name: str) -> bool:
-    """Whether a caller may override this initializer, and a length may be computed from its value."""
-    if not scope.is_overridable(name):
-        return False
+    """Whether a length may be computed from the value of this initializer."""
     dtype = scope.dtype(name)
     if dtype is None or dtype.kind in "iu":
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -66,8 +67,6 @@ def converted(python: str, tool: str, source: Path, samples: Path, target: Path,
 
 
 def _environment() -> dict[str, str]:
-    import os  # noqa: PLC0415
-
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 

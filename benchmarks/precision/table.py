@@ -27,12 +27,12 @@ by PyTorch's TorchScript exporter at opset 17 as they are (`TrainingMode.PRESERV
 converter runs in a process of its own, with its defaults and inputs and outputs kept in float32, on the original and \
 on our fold of it (`bnfold fold --no-verify`); bnfold itself folds, so it is given the original only.
 
-"error" is mean |y - t| / mean |t| of the worst output, with t from PyTorch in float64, on inputs no converter saw; \
-y comes from ONNX Runtime under emulation: every value that the file stores in 16 bits is rounded to them, and \
+"error" is mean |y - t| / mean |t| of the worst output, with t from PyTorch in float64, on inputs that no converter \
+saw; y comes from ONNX Runtime under emulation: every value that the file stores in 16 bits is rounded to them, and \
 operators compute in float32 (`folding/onnxfile/emulation.py`). Run time, kernels and accumulation on a GPU are not \
 measured. Two correct roundings of a network differ by up to 25 %. "heavy in fp32" counts products (Conv, \
 ConvTranspose, Gemm, MatMul, Einsum, LSTM, GRU, Attention) that stay in float32. "not finite" counts numbers. A file \
-is invalid if `onnx.checker` (full check) or ONNX Runtime refuses it. Seconds and memory are the whole process's."""
+is invalid if `onnx.checker` (full check) or ONNX Runtime refuses it. Seconds and memory are of a whole process."""
 
 
 def read(folder: Path) -> tuple[dict[str, str], list[Row]]:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from folding.command.handover import SERVICE_COMMANDS, run_service
+from folding.command.lint import add_lint, require_target, write_lint
 from folding.command.options import add_options, chosen_options, spelled_out
 from folding.command.parser import Parser
 from folding.command.progress import Bars
@@ -28,7 +29,7 @@ from folding.command.remote import Service, add_server
 from folding.command.terminal import colour, complain, show, width
 from folding.command.torch import add_from_torch, converted
 from folding.errors import FoldingError, OptionError, ServiceError
-from folding.options import option_fields
+from folding.options import as_flags, option_fields
 from folding.process.quit import INTERRUPTED
 from folding.process.signals import Terminated, end_cleanly_when_told_to
 from folding.report.errors import NothingToFoldError, ReportedError, TargetError, VerificationError
@@ -144,6 +145,7 @@ def _add_inspect(commands: argparse._SubParsersAction[Parser]) -> None:
     inspect = commands.add_parser("inspect", help="say what can be folded and what cannot", description=about)
     inspect.add_argument("model", metavar="IN", help="the ONNX model to look at")
     _add_presentation(inspect)
+    add_lint(inspect)
     add_server(inspect)
     chosen = (name for name in option_fields() if name not in VERIFICATION_OPTIONS)
     add_options(inspect.add_argument_group("how to fold"), chosen)
@@ -214,6 +216,7 @@ def _from_torch(arguments: argparse.Namespace) -> int:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
+    require_target(arguments)
     options, library = chosen_options(arguments), _library(arguments)
     return _told(lambda: library.inspect(arguments.model, options), arguments)
 
@@ -243,6 +246,8 @@ def _told(work: Callable[[], Report], arguments: argparse.Namespace) -> int:
 
 def _publish(report: Report, arguments: argparse.Namespace) -> int:
     code, report = DONE, report.with_flags()
+    if vars(arguments).get("lint") is not None:
+        write_lint(report, arguments)
     for path in arguments.report:
         try:
             write_report(report, path)
@@ -307,7 +312,7 @@ def sentence(error: Exception, arguments: argparse.Namespace) -> str:
     named, model = vars(arguments), vars(arguments).get("model", "")
     if isinstance(error, OSError):
         return f"{error.filename or model}: {_cause(error)}".removeprefix(": ")
-    text, files = str(error), [named[key] for key in ("model", "output") if named.get(key)]
+    text, files = as_flags(str(error)), [named[key] for key in ("model", "output") if named.get(key)]
     is_own = isinstance(error, OptionError) or (isinstance(error, ServiceError) and error.is_unavailable)
     if is_own or not files or text.startswith(tuple(files)):
         return text

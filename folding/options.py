@@ -47,7 +47,7 @@ class Options:
 
     target: str | None = option(
         None,
-        "make the file ready for this runtime, or refuse it: implies `clean` and `fuse`",
+        "make the file ready for this runtime, or refuse it; that includes cleaning and fusing",
         metavar="TARGET",
         choices=NAMES,
     )
@@ -223,11 +223,12 @@ def as_flags(text: str) -> str:
 
 
 _NAMES = "|".join(f.name for f in fields(Options))
-_NAMED = re.compile(rf"`({_NAMES})`|\b({_NAMES})=(?:(True)|(False)|\"([^\"]*)\")")
+_NAMED = re.compile(rf"`({_NAMES})`|\b({_NAMES})=(?:(True)|(False)|(\d+)|\"([^\"]*)\")")
 
 
 def _flag(found: re.Match[str]) -> str:
-    alone, name, _, off, value = found.groups()
+    alone, name, _, off, number, text = found.groups()
+    value = number or text
     flag = (alone or name).replace("_", "-")
     return f"--no-{flag}" if off else f"--{flag} {value}" if value else f"--{flag}"
 

@@ -205,7 +205,7 @@ class Planner:
 
         A bound per channel turns Relu or Clip into another operator, which may be slower in a runtime.
         """
-        if edit is not None and edit.clamp is not None and self.options.clamp == "never":
+        if edit is not None and edit.clamp is not None and self.options.clamp != "always":
             cheap = edit.clamp.is_uniform or edit.clamp.operators == (node.op,)
             require(cheap, "clamp", f"{node.op} would become {' and '.join(edit.clamp.operators)}", node.label)
         return Move(path=(node,), edits=() if edit is None else (replace(edit, passed=True),))

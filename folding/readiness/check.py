@@ -53,13 +53,13 @@ def check(graph: Graph, target: Target) -> tuple[Finding, ...]:
 def _of_model(graph: Graph, target: Target) -> Iterator[Finding]:
     version = graph.model.ir_version
     for code, what, number, (lowest, highest), option in (
-        ("opset", "operator set", graph.opset, target.opset, "--opset"),
+        ("opset", "operator set", graph.opset, target.opset, "opset"),
         ("ir", "IR version", version, target.ir, ""),
     ):
         if not lowest <= number <= highest and not (code == "ir" and number > highest and target.newer_ir):
             nearest = max(lowest, min(number, highest))
             sentence = f"the model has {what} {number}; {target.title} takes {lowest} to {highest}"
-            advice = f"convert it: {option} {nearest}" if option else f"save it with {what} {nearest}"
+            advice = f"convert it with {option}={nearest}" if option else f"save it with {what} {nearest}"
             severity: Severity = "falls-back" if target.fallback and code == "opset" else "fails"
             yield Finding("", "", severity, code, sentence, target.source, advice)
 
@@ -156,7 +156,7 @@ def _other_opset(node: Node, version: int, known: Operator, target: Target) -> t
     first, last = known.opsets
     nearest = last if version > last else first
     sentence = f"{target.title} has {node.op} of operator sets {first} to {last}, not of {version}"
-    return OTHER_OPSET, sentence, f"convert the model: --opset {nearest}"
+    return OTHER_OPSET, sentence, f"convert it with opset={nearest}"
 
 
 def _other_type(node: Node, version: int, target: Target) -> tuple[str, str, str] | None:
@@ -170,7 +170,7 @@ def _other_type(node: Node, version: int, target: Target) -> tuple[str, str, str
             sentence = f"{name!r} is {found}; {target.title} takes {node.op} for {_listed(allowed)}"
             is_constant = node.op == CONSTANT
             advice = (
-                "clean (--clean): it becomes an initializer"
+                "give clean=True: it becomes an initializer"
                 if is_constant
                 else f"cast it to {_nearest(found, allowed)}"
             )

@@ -42,7 +42,7 @@ def _advice(occurrence: Occurrence, graph: Graph, target: Target) -> str:
     dtype = type_of(occurrence.last.scope, occurrence.last.output) or None
     if span is None or span.is_expanded or opset > target.opset[1] or not target.takes(operator, opset, dtype):
         return ""
-    return "--fuse" if opset == graph.opset else f"--opset {opset} --fuse"
+    return "give fuse=True" if opset == graph.opset else f"give fuse=True and opset={opset}"
 
 
 def _is_recognized(occurrence: Occurrence, target: Target) -> bool:

@@ -131,7 +131,9 @@ def write_reports(report: Report, folder: Path) -> None:
     from folding.report.file import write_report  # noqa: PLC0415
 
     target = None if report.target is None else Path(report.target).name
-    report = replace(report.with_flags(), source=Path(report.source).name, target=target)
+    place = f"{Path(report.target or report.source).parent}/"
+    recipe = tuple(line.replace(place, "") for line in report.recipe)
+    report = replace(report.with_flags(), source=Path(report.source).name, target=target, recipe=recipe)
     for name in (REPORT, PAGE):
         write_report(report, folder / OUT / name)
 

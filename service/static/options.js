@@ -60,7 +60,7 @@ function field(option, common) {
   const initial = option.initial ?? "";
   if (option.kind === "choice") {
     const every = option.initial === null ? ["", ...option.choices] : option.choices; // the first means none
-    const choices = every.map((choice) => h("option", { value: choice, selected: choice === initial }, choice));
+    const choices = every.map((choice) => h("option", { value: choice, selected: choice === initial }, choice || "none"));
     return h("select", common, choices);
   }
   if (option.kind === "list") {

@@ -30,7 +30,7 @@ export function readiness(report) {
 
 /** The sections beyond folding; `section` makes one of a title, an id and its contents. */
 export function readySections(report, section) {
-  const changes = Object.entries(TITLES).map(([stage, title]) => [stage, title, (report.changes ?? []).filter((one) => one.stage === stage)]);
+  const changes = Object.entries(TITLES).map(([stage, title]) => [stage, title, (report.changes ?? []).filter((one) => one.stage === stage).sort((a, b) => b.count - a.count)]);
   const groups = grouping(report.findings ?? []);
   return [
     ...changes.filter(([, , kinds]) => kinds.length).map(([stage, title, kinds]) => section(title, stage, h("ul", {}, kinds.map(change)))),
@@ -61,7 +61,7 @@ function types(report, section) {
 function wideCard(reason, those) {
   const names = h("ul", { class: "names" }, those.map(({ label }) => h("li", {}, code(label))));
   const all = h("details", { open: those.length <= NAMES_OPEN }, h("summary", {}, counted(those.length, "node")), names);
-  return h("article", { class: "card" }, h("h3", {}, `${counted(those.length, "operator")} in float32`), h("p", {}, printable(reason)), all);
+  return h("article", { class: "card stay" }, h("h3", {}, `${counted(those.length, "operator")} in float32`), h("p", {}, printable(reason)), all);
 }
 
 function lost({ name, elements, clamped, flushed, subnormal, bound }) {
@@ -85,7 +85,7 @@ function card(group, i) {
   const row = (title, ...content) => [h("dt", {}, title), h("dd", {}, content)];
   return h(
     "article",
-    { class: "card", id, "aria-labelledby": `${id}-title` },
+    { class: "card stay", id, "aria-labelledby": `${id}-title` },
     h("h3", { id: `${id}-title` }, `${counted(group.length, "operator")}: ${printable(operators)} `, h("span", { class: `chip ${CLASSES[first.severity]}` }, WORDS[first.severity])),
     h(
       "dl",

@@ -126,7 +126,7 @@ def test_every_restriction_has_a_row_and_every_one_of_the_data_is_known():
 
 def test_what_is_outside_the_range_of_the_target_is_about_the_whole_model():
     (late,) = findings(g("y = Abs(x)", opset=25, ir=13))  # a newer IR version it loads
-    assert (late.node, late.code, late.severity, late.advice) == ("", "opset", "fails", "convert it: --opset 24")
+    assert (late.node, late.code, late.severity, late.advice) == ("", "opset", "fails", "convert it with opset=24")
     assert "operator set 25; TensorRT 11 takes 9 to 24" in late.sentence
     assert not findings(g("y = Abs(x)", opset=24, ir=12))
     assert codes(g("y = Abs(x)", opset=22), "directml") == [("falls-back", "", "opset")]
@@ -159,7 +159,7 @@ def test_an_operator_of_another_operator_set_says_which_one_the_target_has():
     assert (found.severity, found.code, found.advice) == (
         "falls-back",
         "operator-opset",
-        "convert the model: --opset 21",
+        "convert it with opset=21",
     )
 
 

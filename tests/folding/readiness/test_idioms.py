@@ -58,7 +58,7 @@ def test_an_idiom_is_called_unfused_exactly_where_onnx_runtime_leaves_it(writer,
 def test_the_advice_names_the_operator_set_that_has_the_operator():
     (finding,) = unfused(written("gelu", 17), "tensorrt-11")
     assert finding.severity == "unfused"
-    assert finding.advice == "--opset 20 --fuse"
+    assert finding.advice == "give fuse=True and opset=20"
     assert "5 operators" in finding.sentence
     assert "Gelu" in finding.sentence
     (finding,) = unfused(written("gelu", 20), "tensorrt-11")

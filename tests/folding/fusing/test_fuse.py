@@ -114,6 +114,23 @@ def test_a_first_stage_in_float32_is_the_operators_own(writer, op):
     assert_equal(model, after, m.feeds)
 
 
+def test_two_casts_of_one_value_are_one():
+    """As TorchScript exports T5: the value is cast once for its square, and once to be scaled."""
+    m = Model(opset=NEWEST, dtype=np.float16, ir=10)
+    x = start(m, 2, 3, 4)
+    first, second = (m.op("Cast", x, to=TensorProto.FLOAT) for _ in range(2))
+    m.dtype = np.dtype(np.float32)
+    square = reduced(m, "ReduceMean", m.op("Pow", first, number(m, 2)), -1)
+    inverse = m.op("Reciprocal", m.op("Sqrt", m.op("Add", square, number(m, 1e-6))))
+    y = m.op("Cast", m.op("Mul", second, inverse), to=TensorProto.FLOAT16)
+    m.dtype = np.dtype(np.float16)
+    m.op("Identity", idioms.scaled(m, y, shift=False))
+    model = m.build()
+    after, _ = fused(model)
+    assert operators(after) == ["Asinh", "RMSNormalization", "Identity"]
+    assert_equal(model, after, m.feeds)
+
+
 def test_a_cast_inside_is_no_operators():
     m = Model(opset=NEWEST, dtype=np.float16)
     d = idioms.centered(m, start(m))

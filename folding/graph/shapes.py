@@ -174,7 +174,7 @@ def _declare_disputed(node: Node, proto: onnx.GraphProto) -> bool:
 
 
 def _declare_alike(node: Node, proto: onnx.GraphProto) -> bool:
-    """Declare the result of an operator of the shape of its input, for which onnx infers nothing; whether that is new."""
+    """Declare a result of the shape of the first input, for which onnx infers nothing; return whether that is new."""
     scope, name = node.scope, node.inputs[0] if node.has(0) else ""
     shape = scope.shapes.get(name)
     code = onnx.TensorProto.FLOAT if node.op == SCALER else scope.types.get(name)

@@ -51,11 +51,7 @@ FLOORS = {
 }
 # The only modules that know of each other: a scope has its nodes, each of its scope; a report writes itself in forms.
 PAIRS = {("folding.graph.node", "folding.graph.index"), ("folding.report.model", "folding.report.forms")}
-PROTOBUF = {
-    "conversion",
-    "graph",
-    "onnxfile",
-}  # the rooms that know it; others name its types for the type checker alone
+PROTOBUF = {"conversion", "graph", "onnxfile"}  # the rooms that know it; others name its types for the type checker alone
 BELOW_ALGEBRA = {"__future__", "collections", "dataclasses", "functools", "math", "ml_dtypes", "numpy", "typing"}
 LARGEST = 350  # lines of a file one enjoys opening
 

@@ -56,7 +56,8 @@ def test_random_stacks_compute_the_same_for_random_targets(drawn, lacks):
     model, feeds = drawn
     target = Fake(lacks=lacks)
     there, _ = rewritten(write_out, fused(model)[0], target)
-    assert not lacks & FORMS.keys() & set(operators(there))
+    formless = {"GroupNormalization"} if "InstanceNormalization" in lacks else set()
+    assert not (lacks - formless) & FORMS.keys() & set(operators(there))
     back, changes = fused(there, target)
     assert not lacks & set(operators(back)) - set(operators(there))
     if changes:

@@ -27,10 +27,10 @@ from onnx import version_converter
 from torch import nn
 from torch.nn import functional
 
-from folding.fusing.fuse import WRITERS, fuse
+from folding.fusing.fuse import WRITERS, fuse, kind_of
 from folding.fusing.operator import require_exact
 from folding.graph import idioms, shapes
-from folding.graph.idioms import WRITTEN_OUT
+from folding.graph.idioms import BIAS, WRITTEN_OUT
 from folding.graph.values import indexed
 from folding.graph.writeback import write_back
 from folding.onnxfile import from_bytes
@@ -219,7 +219,8 @@ def outcome(model: onnx.ModelProto, case: Case, x: np.ndarray[Any, Any]) -> Outc
         shapes.infer(graph)
         own = Counter(node.op for node in graph.nodes())[case.operator]
         changes: list[Change] = fuse(graph)
-        fused = sum(change.kind.endswith(f" {case.operator}") for change in changes)
+        kinds = {kind_of(idiom) for idiom in (*WRITTEN_OUT, BIAS) if idiom.operator == case.operator}
+        fused = sum(change.kind in kinds for change in changes)
         occurrences = dict.fromkeys(idioms.find(graph, WRITTEN_OUT).values())
         left = sum(found.idiom.operator == case.operator and is_exact(found) for found in occurrences)
         if changes:

@@ -9,6 +9,7 @@ from folding.fusing.operator import ONNX_NAMES, dtype_of, require_exact
 from folding.graph import idioms
 from folding.graph.composing import become
 from folding.graph.idioms import BIAS, WRITTEN_OUT
+from folding.graph.node import Node
 from folding.graph.surgery import note
 from folding.graph.weights import Weight
 from folding.refusal import Refused, require
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from folding.fusing.operator import Operator, Target
-    from folding.graph.idioms import Occurrence
+    from folding.graph.idioms import Idiom, Occurrence
     from folding.graph.index import Graph
 
 FUSED = "bnfold.fused"  # key in the operator's metadata_props; its value names the operators that it was
@@ -66,18 +67,41 @@ def fuse(
     """
     made: list[Change] = []
     for _ in range(ROUNDS):
-        before = len(made)
+        before, touched = len(made), set[Node]()
         for occurrence in dict.fromkeys(idioms.find(graph, WRITTEN_OUT).values()):
-            try:
-                operator = operator_of(occurrence, target)
-            except Refused:
-                continue
+            operator = None if touched.intersection(occurrence.nodes) else _exact(occurrence, target)
+            if operator is None or touched.intersection(operator.nodes):
+                continue  # what shares an operator with another one is found again in the next round
             key = KEY + operator.last.key
             if key not in blocked and not any(keeps(node.label) for node in operator.nodes):
+                touched.update(operator.nodes)
                 made.append(_fused(occurrence, operator, key))
         if len(made) == before:
             break
     return made
+
+
+def left(graph: Graph, target: Target | None = None) -> list[tuple[Occurrence, Refused]]:
+    """The idioms that stay written out, and why."""
+    found: list[tuple[Occurrence, Refused]] = []
+    for occurrence in dict.fromkeys(idioms.find(graph, WRITTEN_OUT).values()):
+        try:
+            operator_of(occurrence, target)
+        except Refused as refusal:
+            found.append((occurrence, refusal))
+    return found
+
+
+def kind_of(idiom: Idiom) -> str:
+    """What a report calls it when an idiom became its operator."""
+    return f"{idiom.name} written as {'one operator' if idiom.name == idiom.operator else idiom.operator}"
+
+
+def _exact(occurrence: Occurrence, target: Target | None) -> Operator | None:
+    try:
+        return operator_of(occurrence, target)
+    except Refused:
+        return None
 
 
 def _fused(occurrence: Occurrence, operator: Operator, key: str) -> Change:
@@ -87,7 +111,7 @@ def _fused(occurrence: Occurrence, operator: Operator, key: str) -> Change:
     nbytes = sum(given.nbytes for given in made.inputs if isinstance(given, Weight))
     become(last, made, [node for node in operator.nodes if node is not last], key)
     note(last, FUSED, names)
-    return Change("fused", f"{occurrence.idiom.name} written as {made.op}", 1, (last.label,), key, nbytes)
+    return Change("fused", kind_of(occurrence.idiom), 1, (last.label,), key, nbytes)
 
 
 def operator_of(occurrence: Occurrence, target: Target | None = None) -> Operator:
@@ -100,8 +124,7 @@ def operator_of(occurrence: Occurrence, target: Target | None = None) -> Operato
     graph, op, name = occurrence.last.scope.graph, occurrence.idiom.operator, occurrence.idiom.name
     require(name in WRITERS, "idiom", f"{name} has no operator of its own")
     since, write = WRITERS[name]
-    found = graph.schema(op).since_version
-    require(found >= since, "old-opset", f"{op} is {name} from opset {since} on")
+    require(graph.opset >= since, "old-opset", f"{op} is {name} from opset {since} on")
     dtype = dtype_of(occurrence)
     require(graph.computes(op, dtype), "not-float", f"{op} of opset {graph.opset} has no type {dtype}")
     if target is not None:

@@ -110,8 +110,11 @@ def _value(scope: Scope, term: Pattern | str | float, name: str, found: Match) -
     elif term in ANY_SCALAR:
         if scalar(scope, name) is not None:
             yield found.with_scalar(term, name)
-    elif found.value(term) in (None, name) and (term in ANYTHING or not scope.values.is_constant(scope, name)):
-        yield found if found.value(term) else replace(found, values=(*found.values, (term, name)))
+    elif known := found.value(term):
+        if known == name or _is_cast_alike(scope, known, name):
+            yield found
+    elif term in ANYTHING or not scope.values.is_constant(scope, name):
+        yield replace(found, values=(*found.values, (term, name)))
 
 
 def _operator(scope: Scope, pattern: Pattern, name: str, found: Match) -> Iterator[Match]:
@@ -135,6 +138,14 @@ def _operator(scope: Scope, pattern: Pattern, name: str, found: Match) -> Iterat
     yield from _inputs(scope, pattern.inputs, node.inputs, found)
     if node.op in COMMUTING:
         yield from _inputs(scope, pattern.inputs, node.inputs[::-1], found)
+
+
+def _is_cast_alike(scope: Scope, one: str, other: str) -> bool:
+    """Whether two values are casts of one value to one type: TorchScript casts it for each reader."""
+    first, second = scope.producers.get(one), scope.producers.get(other)
+    if first is None or second is None or not first.op == second.op == "Cast":
+        return False
+    return first.inputs == second.inputs and scope.dtype(one) == scope.dtype(other) is not None
 
 
 def _keeps_floats(node: Node) -> bool:

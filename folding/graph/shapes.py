@@ -31,6 +31,7 @@ SAME_SHAPE = frozenset(
     "InstanceNormalization LayerNormalization LeakyRelu LRN Neg PRelu Relu RMSNormalization Selu Sigmoid Softmax "
     "Softplus Sqrt Tanh".split()
 )
+UNINFERRED = frozenset({SCALER, "GroupNormalization"})
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 CHANNEL_AXIS = 1  # of data, in convolutions and normalizations
 
@@ -111,8 +112,8 @@ def _declare(scopes: list[Scope], copies: list[onnx.GraphProto]) -> bool:
             if is_disputed(node.proto, scope.graph.opset):
                 declared |= _declare_disputed(node, proto)
                 continue
-            if node.op == SCALER:
-                declared |= _declare_scaler(node, proto)
+            if node.op in UNINFERRED:
+                declared |= _declare_alike(node, proto)
                 continue
             known = scope.shapes.get(node.output) if node.op in sizes.SETTLED and node.output else ()
             if known == () or node.output in scope.outputs or (known is not None and not _is_open(known)):
@@ -158,15 +159,16 @@ def _declare_disputed(node: Node, proto: onnx.GraphProto) -> bool:
     return True
 
 
-def _declare_scaler(node: Node, proto: onnx.GraphProto) -> bool:
-    """Declare the result of a Scaler, for which onnx infers nothing; return whether that is new."""
-    scope = node.scope
-    shape = scope.shapes.get(node.inputs[0]) if node.has(0) else None
-    if shape is None or scope.shapes.get(node.output) == shape:
+def _declare_alike(node: Node, proto: onnx.GraphProto) -> bool:
+    """Declare a result of the shape of the first input, for which onnx infers nothing; return whether that is new."""
+    scope, name = node.scope, node.inputs[0] if node.has(0) else ""
+    shape = scope.shapes.get(name)
+    code = onnx.TensorProto.FLOAT if node.op == SCALER else scope.types.get(name)
+    if shape is None or code is None or scope.shapes.get(node.output) == shape:
         return False
-    scope.shapes[node.output], scope.types[node.output] = shape, onnx.TensorProto.FLOAT
+    scope.shapes[node.output], scope.types[node.output] = shape, code
     if node.output not in scope.outputs:
-        proto.value_info.append(_value_info(node.output, onnx.TensorProto.FLOAT, shape))
+        proto.value_info.append(_value_info(node.output, code, shape))
     return node.output not in scope.outputs
 
 

@@ -218,9 +218,9 @@ class Report:
     runtime: str = ""
     changes: tuple[Change, ...] = ()
     findings: tuple[Finding, ...] = ()
-    recipe: tuple[str, ...] = ()
     types: tuple[Placed, ...] = ()
     rounded: tuple[Rounded, ...] = ()
+    recipe: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return forms.line(self)

@@ -104,6 +104,19 @@ def test_another_operator_set_can_be_asked_for():
     assert asked == {(17, "float16")}
 
 
+def test_the_shape_behind_a_group_normalization_is_known():
+    """onnx infers none, and the form of the second one needs it."""
+    m = Model(opset=21, dtype=np.float32)
+    x = m.x(2, 4, 5, 6)
+    for _ in range(2):
+        y = m.op("GroupNormalization", x, m.constant((4,)), m.constant((4,)), num_groups=2, like=x)
+        x = m.op("Add", y, x)
+    model = m.build()
+    after, changes = rewritten(write_out, model, Fake(lacks=frozenset({"GroupNormalization"})))
+    assert len(changes) == 2
+    assert_equal(model, after, m.feeds)
+
+
 def test_statistics_that_are_read_keep_a_normalization():
     m = Model(opset=NEWEST, dtype=np.float32, ir=10)
     x = m.x(2, 3, 4)

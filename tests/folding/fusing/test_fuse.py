@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from folding.fusing.fuse import KEY, fuse
+from folding.fusing.fuse import KEY, fuse, kind_of, left
 from folding.fusing.fuse import WRITERS as OPERATORS
 from folding.graph.idioms import BIAS
 from folding.graph.idioms import WRITTEN_OUT as TABLE
@@ -43,9 +43,9 @@ def test_an_idiom_becomes_its_operator_from_its_opset_on(name, opset):
         return
     (change,) = changes
     kind = ALL[name][0]
-    operator = next(idiom.operator for idiom in (*TABLE, BIAS) if idiom.name == kind)
-    assert operators(after) == ["Asinh", operator, "Identity"]
-    assert (change.stage, change.kind) == ("fused", f"{kind} written as {operator}")
+    idiom = next(idiom for idiom in (*TABLE, BIAS) if idiom.name == kind)
+    assert operators(after) == ["Asinh", idiom.operator, "Identity"]
+    assert (change.stage, change.kind) == ("fused", kind_of(idiom))
     assert after.graph.node[1].output == model.graph.node[-2].output
     assert after.graph.node[1].name == model.graph.node[-2].name == change.examples[0]
     assert after.graph.node[1].metadata_props[0].key == "bnfold.fused"
@@ -111,6 +111,23 @@ def test_a_first_stage_in_float32_is_the_operators_own(writer, op):
     m, model = half_norm(writer)
     after, _ = fused(model)
     assert operators(after) == ["Asinh", op, "Identity"]
+    assert_equal(model, after, m.feeds)
+
+
+def test_two_casts_of_one_value_are_one():
+    """As TorchScript exports T5: the value is cast once for its square, and once to be scaled."""
+    m = Model(opset=NEWEST, dtype=np.float16, ir=10)
+    x = start(m, 2, 3, 4)
+    first, second = (m.op("Cast", x, to=TensorProto.FLOAT) for _ in range(2))
+    m.dtype = np.dtype(np.float32)
+    square = reduced(m, "ReduceMean", m.op("Pow", first, number(m, 2)), -1)
+    inverse = m.op("Reciprocal", m.op("Sqrt", m.op("Add", square, number(m, 1e-6))))
+    y = m.op("Cast", m.op("Mul", second, inverse), to=TensorProto.FLOAT16)
+    m.dtype = np.dtype(np.float16)
+    m.op("Identity", idioms.scaled(m, y, shift=False))
+    model = m.build()
+    after, _ = fused(model)
+    assert operators(after) == ["Asinh", "RMSNormalization", "Identity"]
     assert_equal(model, after, m.feeds)
 
 
@@ -407,7 +424,7 @@ def test_a_softmax_written_out_becomes_part_of_attention():
     model = m.build()
     after, changes = fused(model)
     assert operators(after) == ["Asinh", "Attention", "Identity"]
-    assert [change.kind for change in changes] == ["Softmax written as Softmax", "attention written as Attention"]
+    assert [change.kind for change in changes] == ["Softmax written as one operator", "attention written as Attention"]
     assert_equal(model, after, m.feeds)
 
 
@@ -415,6 +432,25 @@ def test_the_larger_idiom_comes_first():
     """A HardSigmoid in a HardSwish that the operator set lacks stays in it."""
     _, model = written("hard_swish_sixth_first", 13)
     assert fused(model) == (model, [])
+
+
+def test_two_attentions_that_share_a_product_are_fused_one_by_one():
+    """The second product of the first is the first of the second."""
+    m = Model(opset=NEWEST, dtype=np.float32, ir=10)
+    x = start(m, 2, 4, 6, 6)
+    m.op("Identity", m.op("MatMul", m.op("Softmax", scaled_product(m, attended(m, x), x), axis=-1), x))
+    model = m.build()
+    after, changes = fused(model)
+    assert len(changes) >= 1
+    assert_equal(model, after, m.feeds)
+
+
+def attended(m, x):
+    return m.op("Softmax", scaled_product(m, x, x), axis=-1)
+
+
+def scaled_product(m, x, y):
+    return m.op("Mul", m.op("MatMul", x, idioms.turned(m, y)), number(m, 0.5))
 
 
 # --- what is asked for ----------------------------------------------------------
@@ -453,6 +489,17 @@ def test_what_the_user_keeps_stays():
 )
 def test_a_target_gets_what_it_wants(target, count):
     assert len(fused(two(), target)[1]) == count
+
+
+def test_what_stays_says_why():
+    def stage(graph):
+        found.extend((one.idiom.name, refusal.code) for one, refusal in left(graph))
+        return []
+
+    found = []
+    once(stage, written("gelu", 17)[1])
+    once(stage, written("l2_norm", 17)[1])
+    assert found == [("GELU", "old-opset"), ("L2 normalization", "idiom")]
 
 
 def test_types_and_opset_are_asked_of_the_target():

@@ -62,7 +62,7 @@ def test_the_advice_names_the_operator_set_that_has_the_operator():
     assert "5 operators" in finding.sentence
     assert "Gelu" in finding.sentence
     (finding,) = unfused(written("gelu", 20), "tensorrt-11")
-    assert finding.advice == "--fuse"
+    assert finding.advice == "give fuse=True"
 
 
 @pytest.mark.parametrize(

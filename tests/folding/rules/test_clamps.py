@@ -150,7 +150,7 @@ def test_a_clip_read_by_two_keeps_its_shared_bound():
 def test_the_option_is_checked():
     with pytest.raises(OptionError, match="never, always"):
         Options(clamp="sometimes")  # type: ignore[arg-type]
-    assert NO_VERIFY.clamp == "never"
+    assert NO_VERIFY.clamp == "auto"
 
 
 def test_unused_bound_constants_go():

@@ -176,7 +176,8 @@ def _floats(reference: Reference, folded: Array, rounding: Rounding) -> Finding:
     if rounding.max_error is not None:
         tolerance = np.full_like(noise, rounding.max_error * magnitude)
     overflows = _overflows(reference, folded) if rounding.is_emulated else np.zeros(folded.shape, np.bool_)
-    tolerance = np.where(overflows, 0, tolerance)
+    gone = _overflows(Reference.of(reference.name, folded), reference.value) & rounding.is_emulated
+    tolerance = np.where(overflows, 0, np.where(gone, np.inf, tolerance))
     bad = int(np.count_nonzero(~(apart <= tolerance)))
     place = _decisive(apart, tolerance)
     judgement: Judgement = "ok"
@@ -185,6 +186,8 @@ def _floats(reference: Reference, folded: Array, rounding: Rounding) -> Finding:
     is_decided = bool(overflows.any()) or (rounding.max_error is not None and bad > 0)
     if is_decided or bad > rounding.noises * _jumps(reference, scale):
         judgement, reason = "bad", _deviation(reference, folded, place, float(tolerance[place]))
+    elif gone.any():
+        judgement, reason = "unsettled", f'output "{reference.name}" of the original itself is not finite in its types'
     elif rounding.max_error is None and (bad or np.median(noise) > TELLING * scale):
         judgement, reason = "unsettled", _chaos(reference)
     measured = np.maximum(reference.jitter, reference.swing * (rounding.epsilon / rounding.swing))

@@ -162,6 +162,21 @@ def test_a_model_of_16_bits_with_casts_is_compared_in_its_types(tmp_path, factor
     assert verdict.inputs == f"generated: x {words['t']} 4x64"
 
 
+def test_an_original_that_overflows_itself_proves_nothing(tmp_path):
+    """The folded model may be better: it does not pass what overflows."""
+    before = half(
+        "(float16[4] x) => (float16[4] y) { p = Mul(x, a) y = Mul(p, b) }", a=np.float16(6e4), b=np.float16(1e-4)
+    )
+    after = half("(float16[4] x) => (float16[4] y) { y = Mul(x, a) }", a=np.float16(6))
+    inputs = feeds(tmp_path, x=np.full(4, 3, np.float16))
+    verdict = judged(tmp_path, before, after, inputs=inputs)
+    assert verdict.status == "not verified"
+    assert verdict.reason == 'output "y" of the original itself is not finite in its types'
+    assert judged(tmp_path, after, before, inputs=inputs).status == "failed"
+    small = feeds(tmp_path, x=np.array([1, 0.5, -1, 0.25], np.float16))
+    assert judged(tmp_path, before, after, inputs=small).status == "verified"
+
+
 def test_arrays_for_a_model_of_16_bits_have_its_type(tmp_path):
     model = half("(float16[4] x) => (float16[4] y) { y = Mul(x, x) }")
     inputs = feeds(tmp_path, x=np.arange(4, dtype=np.float16))

@@ -262,7 +262,7 @@ class Weight:
         product[...] = self._stored(start, stop)
         is_small = stop - start == self.size <= UFUNC_BUFFER  # then rows cost more than short inner loops
         for factor in self.factors:
-            rows = factor.view if is_small else (-1, factor.row_length(start, stop))
+            rows = (factor.view or (1,)) if is_small else (-1, factor.row_length(start, stop))
             product.reshape(rows)[...] *= factor.values if is_small else factor.over(start, stop)
         return product
 

@@ -48,8 +48,9 @@ def capture(module: torch.nn.Module, example: Example, shapes: Any) -> Captured:
         warnings.simplefilter("ignore")
         try:
             program = _exported(module, example, shapes)
+            program = program.run_decompositions({})  # no decomposition, but no in-place operators either
             _require_unchanged(program)
-            graph = program.run_decompositions({}).module()  # no decomposition, but no in-place operators either
+            graph = program.module()
         except ExportError:
             raise
         except Exception as error:

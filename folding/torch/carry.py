@@ -16,7 +16,7 @@ import torch
 from onnx import numpy_helper
 
 from folding.torch.forms import FORMS
-from folding.torch.layers import Layers
+from folding.torch.layers import Guards, Layers
 
 if TYPE_CHECKING:
     import onnx
@@ -65,7 +65,7 @@ class Carry:
                 self._values[f"%{old.name}"] = self._copies[old] = self.graph.node_copy(old)
         for old in self._old.nodes:
             if old.op == "call_module":  # the guards of torch.export, which check the inputs
-                self.layers.place(str(old.target), copy.deepcopy(self._old.tensor(str(old.target))))
+                self.layers.place(str(old.target), Guards(self._old.tensor(str(old.target))))
                 self.graph.node_copy(old, self._copies.__getitem__)
         for node in folded.graph.node:
             self._node(node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,30 @@ NORMALIZATIONS: dict[int, type[nn.Module]] = {
 Normalization = nn.modules.batchnorm._BatchNorm
 OWNERS: tuple[type[nn.Module], ...] = (nn.modules.conv._ConvNd, nn.Linear, Normalization, nn.LayerNorm)
 NOWHERE = torch.device("meta")  # where a layer is made that gets its weights at once: no random numbers are drawn
+
+
+class Guards(nn.Module):  # type: ignore[misc]
+    """The checks of the inputs that torch.export makes; a symbolic trace (as FX quantization does) leaves them out."""
+
+    _is_impure = True  # what PyTorch asks before it drops a call whose result nobody reads
+
+    def __init__(self, checks: nn.Module) -> None:
+        super().__init__()
+        self.checks = checks
+
+    def forward(self, *inputs: Any) -> None:
+        """Raise an AssertionError, with what the graph was captured for, where the inputs do not fit."""
+        if not any(isinstance(one, torch.fx.Proxy) for one in inputs):
+            self.checks(*inputs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Guards:
+        return Guards(self.checks)
+
+    def __getstate__(self) -> dict[str, Any]:
+        raise pickle.PicklingError(
+            "a folded module checks its inputs with code that cannot be pickled; save its state_dict(), or the module "
+            "with torch.export.save(torch.export.export(module, inputs), path)"
+        )
 
 
 class Layers:

@@ -20,13 +20,8 @@ import onnx
 import onnxruntime
 from onnx import helper
 
-from folding import onnxfile
-from folding.cleaning.driver import clean
-from folding.graph import shapes
+from folding import Options, fold
 from folding.graph.functions import count
-from folding.graph.writeback import write_back
-from folding.options import Options
-from folding.planning.pipeline import fold_graph
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -50,14 +45,9 @@ LEVELS = {
 
 
 def ours(source: Path, target: Path) -> None:
-    """Fold, then clean, as the pipeline does."""
-    with onnxfile.read(source) as file:
-        folded = fold_graph(file, Options(verify=False), {})
-        if not folded.changed:
-            shapes.infer(folded.graph)
-        clean(folded.graph)
-        write_back(folded.graph)
-        onnxfile.write(file, target)
+    """What ``bnfold fold --target onnxruntime-cpu`` makes of a model, its weights taken as constant as by the tools."""
+    options = Options(target="onnxruntime-cpu", allow_fallback=True, freeze_initializers=True, verify=False)
+    fold(source, target, options)
 
 
 def by_tool(script: str, python: str) -> Callable[[Path, Path], None]:

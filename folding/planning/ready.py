@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from folding.errors import OptionError
 from folding.graph import shapes
 from folding.graph.values import indexed
 from folding.graph.writeback import write_back
@@ -67,10 +68,7 @@ class Ready:
             from folding.conversion import functions
 
             self.changes += functions.inline(file)
-        if (opset := self._opset(file)) is not None:
-            from folding.conversion import opset as conversion
-
-            self.changes += conversion.convert(file, opset)
+        self._convert(file)
         if target is not None and target.narrow:
             from folding.conversion.types import narrow
 
@@ -166,26 +164,35 @@ class Ready:
 
         return check(graph, self.target)
 
-    def _opset(self, file: OnnxFile) -> int | None:
-        """The version of the standard operators to convert to, None for the model's own."""
+    def _convert(self, file: OnnxFile) -> None:
+        """Convert to the operator set of the options, or to the one that the target or the precision gains most by.
+
+        Raises:
+            OptionError: an operator has no form in that set; where only a gain is lost, the model keeps its own set.
+        """
+        from folding.conversion.opset import convert
+
         if self.options.opset is not None:
-            return self.options.opset
-        present = next((o.version for o in file.model.opset_import if o.domain in ("", "ai.onnx")), 1)
-        wanted = max(present, self._opset_of_type(file))
-        if self.target is not None:
-            lowest, highest = self.target.opset
-            wanted = min(max(wanted, lowest), highest)
-        return None if wanted == present else wanted
-
-    def _opset_of_type(self, file: OnnxFile) -> int:
-        """The version from which on the model's operators take bfloat16; 0 where it does not matter."""
-        if self.options.precision != "bf16":
-            return 0
-        from folding.precision.opsets import wanted_opset
-
+            self.changes += convert(file, self.options.opset)
+            return
+        if self.target is None and self.options.precision != "bf16":
+            return
         graph = indexed(file, freeze_initializers=self.options.freeze_initializers)
         shapes.infer(graph)
-        return wanted_opset(graph, "bf16")
+        lowest, highest = (graph.opset, graph.opset) if self.target is None else self.target.opset
+        try:
+            self.changes += convert(file, self._best_opset(graph))
+        except OptionError:
+            if not lowest <= graph.opset <= highest:
+                self.changes += convert(file, min(max(graph.opset, lowest), highest))
+
+    def _best_opset(self, graph: Graph) -> int:
+        """The operator set that the target, or else the precision, gains most by."""
+        from folding.precision.opsets import wanted_opset
+        from folding.readiness.opsets import best_opset
+
+        best = graph.opset if self.target is None else best_opset(graph, self.target)
+        return max(best, wanted_opset(graph, "bf16")) if self.options.precision == "bf16" else best
 
     def recipe(self, graph: Graph, path: str) -> tuple[str, ...]:
         """How to hand the file at `path` to the target."""

@@ -123,7 +123,7 @@ class Run:
             self.notes.insert(0, why)
         found = {*self.idioms.values()}
         whole = Counter(o.idiom.name for o in found if not o.is_bias and any(map(is_candidate, o.nodes)))
-        if whole:
+        if whole and not self.options.fuse:
             counted = ", ".join(f"{count} {name}" for name, count in sorted(whole.items()))
             self.notes.append(f"left as they are, because runtimes compute each as one operator: {counted}")
         if self.clamped:

@@ -31,18 +31,33 @@ def of_idioms(graph: Graph, target: Target) -> Iterator[Finding]:
             yield Finding(last.label, last.op, "unfused", "idiom", sentence, target.source, advice)
 
 
+def first_opsets(graph: Graph, target: Target) -> list[int]:
+    """For each occurrence of an idiom that runs in parts, the first operator set in which it is one operator."""
+    found = dict.fromkeys(idioms.find(graph).values())
+    opsets = (_opset(occurrence, graph, target) for occurrence in found if not _is_recognized(occurrence, target))
+    return [opset for opset in opsets if opset]
+
+
 def _advice(occurrence: Occurrence, graph: Graph, target: Target) -> str:
     """How the occurrence becomes the operator that the target has; "" if it has none."""
+    opset = _opset(occurrence, graph, target)
+    if not opset:
+        return ""
+    return "give fuse=True" if opset == graph.opset else f"give fuse=True and opset={opset}"
+
+
+def _opset(occurrence: Occurrence, graph: Graph, target: Target) -> int:
+    """The first operator set, from the model's on, in which the occurrence is an operator of the target; 0: none."""
     operator = occurrence.idiom.operator
     known = target.operators.get(operator)
     if occurrence.is_bias or known is None or target.idioms.get(occurrence.idiom.name) != "operator":
-        return ""
+        return 0
     opset = max(graph.opset, known.opsets[0])
     span = known.span(opset)
     dtype = type_of(occurrence.last.scope, occurrence.last.output) or None
     if span is None or span.is_expanded or opset > target.opset[1] or not target.takes(operator, opset, dtype):
-        return ""
-    return "give fuse=True" if opset == graph.opset else f"give fuse=True and opset={opset}"
+        return 0
+    return opset
 
 
 def _is_recognized(occurrence: Occurrence, target: Target) -> bool:

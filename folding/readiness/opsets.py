@@ -1,0 +1,31 @@
+"""The operator set in which a target runs most of a model: operators that it takes, then idioms as one operator."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from onnx import defs
+
+from folding.readiness.idioms import first_opsets
+
+if TYPE_CHECKING:
+    from folding.graph.index import Graph
+    from folding.targets.model import Target
+
+
+def best_opset(graph: Graph, target: Target) -> int:
+    """The operator set to convert a model to, its own if that is as good as any. Shapes must have been inferred.
+
+    Fewest operators that the target has in another operator set only, then fewest idioms that run in parts although the
+    target has an operator for them, then nearest.
+    """
+    used = Counter(node.op for node in graph.nodes() if node.op in target.operators)
+    wanted = first_opsets(graph, target)
+
+    def cost(opset: int) -> tuple[int, int, int]:
+        missing = sum(number for op, number in used.items() if target.operators[op].span(opset) is None)
+        return missing, sum(first > opset for first in wanted), abs(opset - graph.opset)
+
+    lowest, highest = target.opset
+    return min(range(lowest, min(highest, defs.onnx_opset_version()) + 1), key=cost)

@@ -1,0 +1,48 @@
+"""The operator set that a target gains most by: its operators first, then idioms, then the nearest one."""
+
+from __future__ import annotations
+
+import pytest
+from onnx import parser
+
+from folding import Options, fold_model, onnxfile
+from folding.graph import shapes
+from folding.graph.values import indexed
+from folding.readiness.opsets import best_opset
+from folding.targets.model import load
+
+POOL = "g (float[1,4,8,8] x) => (float[1,4,4,4] y) { y = MaxPool <kernel_shape = [2,2], strides = [2,2]> (x) }"
+SWISH = """g (float[2,4] x) => (float[2,4] y) <float t = {3}, float z = {0}, float s = {6}>
+{ a = Add(x, t) c = Clip(a, z, s) m = Mul(x, c) y = Div(m, s) }"""
+PLAIN = "g (float[2,4] x) => (float[2,4] y) { y = Relu(x) }"
+
+
+def model(text, opset):
+    return parser.parse_model(f'<ir_version: 8, opset_import: ["" : {opset}]> {text}')
+
+
+@pytest.mark.parametrize(
+    ("text", "own", "target", "best"),
+    [
+        (POOL, 22, "onnxruntime-cuda", 21),  # its kernel ends there
+        (POOL, 13, "onnxruntime-cuda", 13),
+        (SWISH, 13, "tensorrt-11", 14),  # HardSwish begins there
+        (SWISH, 17, "tensorrt-11", 17),
+        (PLAIN, 7, "tensorrt-11", 9),  # the lowest that it parses
+        (PLAIN, 17, "tensorrt-11", 17),
+    ],
+)
+def test_the_best_operator_set(text, own, target, best):
+    with onnxfile.from_bytes(model(text, own).SerializeToString()) as file:
+        graph = indexed(file)
+        shapes.infer(graph)
+        assert best_opset(graph, load(target)) == best
+
+
+def test_a_fold_for_a_target_converts_to_it():
+    after, report = fold_model(model(SWISH, 13), Options(target="tensorrt-11"))
+    assert after.opset_import[0].version == 14
+    assert [node.op_type for node in after.graph.node] == ["HardSwish"]
+    assert report.findings == ()
+    after, _ = fold_model(model(SWISH, 13), Options(target="tensorrt-11", opset=13))
+    assert after.opset_import[0].version == 13

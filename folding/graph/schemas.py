@@ -21,3 +21,8 @@ def first_opset_with(op: str, kind: str, lowest: int, highest: int) -> int:
         if any(kind in constraint.allowed_type_strs for constraint in schema.type_constraints):
             return opset
     return lowest
+
+
+def newest_opset() -> int:
+    """The newest operator set that the installed onnx knows."""
+    return int(defs.onnx_opset_version())

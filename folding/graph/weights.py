@@ -262,8 +262,10 @@ class Weight:
         product[...] = self._stored(start, stop)
         is_small = stop - start == self.size <= UFUNC_BUFFER  # then rows cost more than short inner loops
         for factor in self.factors:
-            rows = (factor.view or (1,)) if is_small else (-1, factor.row_length(start, stop))
-            product.reshape(rows)[...] *= factor.values if is_small else factor.over(start, stop)
+            if is_small and factor.values.size > 1:
+                product.reshape(factor.view)[...] *= factor.values
+            else:
+                product.reshape(-1, factor.row_length(start, stop))[...] *= factor.over(start, stop)
         return product
 
     def _rounded(self, start: int, stop: int) -> NDArray[Any]:

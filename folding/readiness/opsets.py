@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from onnx import defs
-
+from folding.graph.schemas import newest_opset
 from folding.readiness.idioms import first_opsets
 
 if TYPE_CHECKING:
@@ -28,4 +27,4 @@ def best_opset(graph: Graph, target: Target) -> int:
         return missing, sum(first > opset for first in wanted), abs(opset - graph.opset)
 
     lowest, highest = target.opset
-    return min(range(lowest, min(highest, defs.onnx_opset_version()) + 1), key=cost)
+    return min(range(lowest, min(highest, newest_opset()) + 1), key=cost)

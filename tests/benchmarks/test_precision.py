@@ -15,7 +15,7 @@ from benchmarks.precision import table
 from benchmarks.precision.converters import NOT_THERE, TOOLS
 from benchmarks.precision.measure import Row, converted, counts, error_of, judged, presentable
 from tests.support import ROOT
-from tests.support.lowering import lowered
+from tests.support.halved import lowered
 from tests.support.verification import parsed
 
 ROWS = [

@@ -37,10 +37,10 @@ SIZES = ((1, 3, 48, 192), (1, 3, 224, 224), (1, 3, 320, 320), (1, 1, 1, 1))  # o
 LAYERS, CHANNELS, SIZE, WIDTH, LENGTH = 8, 32, 56, 256, 128  # of the stacks
 METHOD = """\
 `python -m benchmarks.runtime{flag}` folds each model in memory. "operators" are those of ONNX Runtime's own
-optimized graph at the extended level, before and after, without its Transposes; "fused" those of {fused}. "time" is
-the median processor time of a run of the folded model divided by that of the original (default level, one thread);
-"noise" the same for a second session of the original. The three sessions run in turns, {rounds} times. "creation" is the same ratio
-for making a session out of the model's bytes, {creations} times in turns.
+optimized graph at the extended level, before and after, without its Transposes; "fused" those of {fused}.
+"time" is the median processor time of a run of the folded model divided by that of the original (default level,
+one thread); "noise" the same for a second session of the original. The three sessions run in turns, {rounds}
+times. "creation" is the same ratio for making a session out of the model's bytes, {creations} times in turns.
 """
 
 

@@ -39,7 +39,8 @@ CHOSEN = {  # a family, and the network of it; small ones, since only the graph 
     "M5": "m5", "QuartzNet": "quartznet", "DeepSpeech 2": "deepspeech2", "ST-GCN": "stgcn", "MLP": "mlp",
 }  # fmt: skip
 HEADER = (
-    "| family | network | normalizations | dynamo | torchscript | fold_module | names | errors, of the largest output (of what is tolerated) |\n"
+    "| family | network | normalizations | dynamo | torchscript | fold_module | names "
+    "| errors of the three, relative to the output (share of what is tolerated) |\n"
     "| --- | --- | ---: | ---: | ---: | ---: | --- | --- |"
 )
 
@@ -87,7 +88,7 @@ def _done(run: Callable[[], Report]) -> Report | str:
 
 
 def _error(report: Report) -> str:
-    """The largest error against PyTorch in float64, relative to the output; and how much of the tolerated one that is."""
+    """The largest error against PyTorch in float64, relative to the output, and its share of the tolerated one."""
     if report.verification.status != "verified":
         return report.verification.status
     worst = max(report.verification.outputs, key=lambda one: one.max_absolute / (one.tolerance or 1))

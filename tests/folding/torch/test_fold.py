@@ -156,6 +156,29 @@ def test_arguments_and_results_are_those_of_the_module():
     assert sorted(folded.state_dict()) == ["fc.bias", "fc.weight"]
 
 
+class Tied(torch.nn.Module):
+    """A weight that two layers and a function read, only one of which has a normalization; a buffer that stays."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.other, self.bn = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4)
+        self.other.weight = self.fc.weight
+        self.register_buffer("offset", torch.randn(2, 4), persistent=False)
+
+    def forward(self, x):
+        y = torch.tanh(self.bn(self.fc(x))) + self.offset
+        return y + torch.tanh(self.other(y)) + torch.fft.fft(self.fc.weight).real[:2]
+
+
+def test_a_weight_that_others_read_is_copied():
+    module, x = trained(Tied()).double(), torch.randn(2, 4, dtype=torch.float64)
+    folded = folding.fold_module(module, x)
+    assert apart(module, folded, x) < EXACT
+    assert normalizations(folded) == 0
+    assert not any("offset" in name for name in folded.state_dict())
+    assert not torch.equal(folded.fc.weight, folded.other.weight)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_types(dtype):
     module = trained(torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.BatchNorm1d(6))).to(dtype)

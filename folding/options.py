@@ -139,6 +139,11 @@ class Options:
         return bool(self.keep) and any(fnmatchcase(name, pattern) for pattern in self.keep)
 
     @property
+    def names(self) -> bool:
+        """Whether a pattern of names is given."""
+        return bool(self.keep or self.only or self.keep_fp32)
+
+    @property
     def lowers(self) -> bool:
         """Whether values are stored in 16 bits."""
         return self.precision not in ("keep", "fp32")
@@ -153,8 +158,6 @@ class Options:
         Raises:
             OptionError: with the names that come closest.
         """
-        if not (self.keep or self.only or self.keep_fp32):
-            return
         known = list(names)
         for option_name in ("keep", "only", "keep_fp32"):
             for pattern in getattr(self, option_name):

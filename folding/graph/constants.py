@@ -228,8 +228,11 @@ def of_tensor(scope: Scope, tensor: onnx.TensorProto) -> Weight | Array:
     require(dtype_of(tensor.data_type) is not None, "not-float", f"{tensor.name!r} has the type {tensor.data_type}")
     if isinstance(payload, Weight):  # of an index before this one
         return payload if payload.dtype in FLOAT_TYPES else array_of(payload)
-    assert isinstance(payload, Span)  # noqa: S101  there is no other kind
     dtype, shape = helper.tensor_dtype_to_np_dtype(tensor.data_type), tuple(tensor.dims)
+    if not isinstance(payload, Span):  # computed while it is written, as a double that becomes a float
+        require(math.prod(shape) <= VALUES_LIMIT, "too-large", f"{tensor.name!r} is too large to be evaluated")
+        data = b"".join([payload.evaluate(start, stop) for start, stop in payload.blocks()])
+        return Weight(dtype, shape, np.frombuffer(data, dtype).reshape(shape))
     plain = payload.field in {RAW_FIELD, EXTERNAL_FIELD} or PLAIN_FIELDS.get(payload.field) == dtype
     if plain and dtype in FLOAT_TYPES:
         return Weight(dtype, shape, payload)

@@ -64,9 +64,10 @@ def fold_graph(
     """
     before, ready = count(file.model), Ready(options, blocked)
     options = ready.options
+    if options.names:
+        options.require_matches(node.label for node in indexed(file).nodes())
     ready.before(file)
     graph = indexed(file, freeze_initializers=options.freeze_initializers)
-    options.require_matches(node.label for node in graph.nodes())
     notes = []
     ready.tidy(graph)
     if graph.model.functions:

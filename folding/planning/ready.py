@@ -178,6 +178,8 @@ class Ready:
         if self.target is None and self.options.precision != "bf16":
             return
         graph = indexed(file, freeze_initializers=self.options.freeze_initializers)
+        if self.options.clean:
+            self.tidy(graph)  # what goes anyway needs no other set
         shapes.infer(graph)
         lowest, highest = (graph.opset, graph.opset) if self.target is None else self.target.opset
         try:

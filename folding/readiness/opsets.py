@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from folding.targets.model import Target
 
 
+LEAST = 13  # a model of a newer set does not go below it for a gain: from here on operators mean what they mean today
+
+
 def best_opset(graph: Graph, target: Target) -> int:
     """The operator set to convert a model to, its own if that is as good as any. Shapes must have been inferred.
 
@@ -27,4 +30,5 @@ def best_opset(graph: Graph, target: Target) -> int:
         return missing, sum(first > opset for first in wanted), abs(opset - graph.opset)
 
     lowest, highest = target.opset
+    lowest = max(lowest, min(graph.opset, LEAST))
     return min(range(lowest, min(highest, newest_opset()) + 1), key=cost)

@@ -46,6 +46,12 @@ FAILURES = (
         "",
     ),
     _failure(
+        r"Unsupported: ONNX export of (\w+) for unknown",
+        "the exporter does not know how many channels a {0} has (behind a padding or a slice with computed bounds)",
+        "write the bounds as plain numbers",
+        "",
+    ),
+    _failure(
         r"Could not guard on data-dependent|GuardOnDataDependentSymNode|data.dependent (?:expression|branching|control)"
         r"|Dynamic control flow is not supported",
         "what the module does depends on the values of its inputs (an `if` or a slice by a tensor's value)",

@@ -65,6 +65,7 @@ class Layers:
         self._graph, self._captured = graph, captured
         self._root = nn.Module()
         self._attributes: dict[str, Fx] = {}
+        self._transient: set[str] = set()  # buffers and constants that the state does not have
         self._called: dict[str, list[tuple[str, nn.Module]]] = defaultdict(list)  # by the name that was wished for
         self._reserved = {name for name, _ in captured.original.named_modules()}
         self._reserved |= {name for name, _ in captured.original.named_parameters()}
@@ -76,6 +77,8 @@ class Layers:
         whole = torch.fx.GraphModule(self._root, self._graph, kind)
         whole.graph.eliminate_dead_code()
         result = torch.fx.GraphModule(whole, whole.graph, kind)  # with nothing but what the graph names
+        for name in self._transient:
+            self._keep_out_of_state(result, name)
         for name in ("_in_spec", "_out_spec"):
             if hasattr(self._captured.module, name):
                 setattr(result, name, getattr(self._captured.module, name))
@@ -84,16 +87,21 @@ class Layers:
     # --- constants ----------------------------------------------------------------------------------------
 
     def attribute(self, name: str) -> Fx:
-        """A parameter, buffer, constant or inner graph of the original, copied, under its own name."""
+        """A parameter, buffer, constant or inner graph of the original, copied, under its own name.
+
+        A weight of a layer lies beside it: the layer itself may have another one now.
+        """
         if name not in self._attributes:
-            found = self._captured.tensor(name)
+            found, owner = self._captured.tensor(name), self._original(name.rpartition(".")[0])
+            place = self._free(name.replace(".", "_")) if isinstance(owner, OWNERS) else name
             if isinstance(found, nn.Parameter):
-                self.place(name, nn.Parameter(found.detach().clone(), found.requires_grad))
+                self.place(place, nn.Parameter(found.detach().clone(), found.requires_grad))
             elif isinstance(found, torch.Tensor):
-                self.place(name, found.detach().clone(), persistent=name in self._captured.persistent)
+                self.place(place, found.detach().clone())
+                self._transient |= {place} - self._captured.persistent
             else:
-                self.place(name, copy.deepcopy(found))
-            self._attributes[name] = self._graph.get_attr(name)
+                self.place(place, copy.deepcopy(found))
+            self._attributes[name] = self._graph.get_attr(place)
         return self._attributes[name]
 
     def buffer(self, wish: str, value: torch.Tensor) -> Fx:
@@ -102,7 +110,7 @@ class Layers:
         self.place(name, value.to(self._device()))
         return self._graph.get_attr(name)
 
-    def place(self, name: str, value: Any, *, persistent: bool = True) -> None:
+    def place(self, name: str, value: Any) -> None:
         """Put a tensor or a module under a dotted name."""
         *scopes, last = name.split(".")
         at = self._root
@@ -115,7 +123,18 @@ class Layers:
         elif isinstance(value, nn.Parameter):
             at.register_parameter(last, value)
         else:
-            at.register_buffer(last, value, persistent=persistent)
+            at.register_buffer(last, value)
+
+    @staticmethod
+    def _keep_out_of_state(result: nn.Module, name: str) -> None:
+        """Make a buffer one that is not saved, as it was; a GraphModule makes its own of all."""
+        scope, _, last = name.rpartition(".")
+        try:
+            at = result.get_submodule(scope)
+        except AttributeError:
+            return  # nobody reads it
+        if last in at._buffers:
+            at._non_persistent_buffers_set.add(last)
 
     def _free(self, wish: str) -> str:
         name, number = wish, 1

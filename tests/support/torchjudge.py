@@ -57,9 +57,13 @@ def judged(seed: int) -> Judged:
     options = CHOICES[seed % len(CHOICES)]
     before = _run(module, x)
     folded = folding.fold_module(module, x, options)
+    report = folded.meta["bnfold"]
     with TemporaryDirectory() as folder:
         path = Path(folder, "double.onnx")
-        report = folding.from_torch(module, x, path, options, exporter="torchscript")
+        try:
+            written = folding.from_torch(module, x, path, options, exporter="torchscript")
+        except folding.ExportError:  # TorchScript cannot export everything
+            return Judged(seed, _apart(before, _run(folded, x)), math.nan, 0.0, report.bn_before, report.bn_after, 0)
         try:
             in_file = _apart(before, _file(module, path, x))
         except RuntimeRefusalError:  # onnx's reference evaluator fails on a padded MaxPool of other ranks than 2
@@ -70,9 +74,9 @@ def judged(seed: int) -> Judged:
         exact = _run(single.double(), x.float().double())
         noise = _apart(exact, _run(drawn(seed)[0].float(), x.float()))
         in_single = _apart(exact, _file(single.float(), path, x.float())) / max(NOISES * noise, rounding)
-    after = folded.meta["bnfold"].bn_after
+    after = report.bn_after
     assert np.array_equal(before, _run(module, x)), "the module is not changed"
-    return Judged(seed, _apart(before, _run(folded, x)), in_file, in_single, report.bn_before, after, report.bn_after)
+    return Judged(seed, _apart(before, _run(folded, x)), in_file, in_single, report.bn_before, after, written.bn_after)
 
 
 def _run(module: nn.Module, x: torch.Tensor) -> NDArray[np.float64]:

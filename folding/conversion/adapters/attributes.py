@@ -21,6 +21,7 @@ GRID_MODES = {"bilinear": "linear", "bicubic": "cubic"}  # of GridSample, before
 # The defaults of Selu in opset 1, before they were written with more digits (onnx operator changelog)
 OLD_SELU = {"alpha": 1.6732, "gamma": 1.0507}
 NEW_SELU = {"alpha": 1.67326319217681884765625, "gamma": 1.05070102214813232421875}
+CARRYING = 3  # inputs of a Loop with one carried value: the trip count, the condition, the value
 
 
 def _setting(**values: Any) -> Adapter:
@@ -234,6 +235,12 @@ def _no_results(kind: str, words: str) -> Adapter:
     return adapt
 
 
+def _loop_down(node: onnx.NodeProto, here: Here) -> None:
+    """Before operator set 11 a Loop carried at least one value."""
+    if len(node.input) < CARRYING:
+        raise NoFormError("it carries no value from one turn to the next")
+
+
 UP: Table = {
     ("Clip", 11): _clip_up,
     ("Clip", 6): _dropping("consumed_inputs"),
@@ -269,6 +276,7 @@ DOWN: Table = {
     ("ScatterND", 18): _refusing("reduction", "max", "min"),
     **{(op, 7): _sequence_down for op in ("GRU", "LSTM", "RNN")},
     ("GRU", 3): _setting(direction="forward"),
+    ("Loop", 11): _loop_down,
     **{(op, 13): _no_results("sequence_type", "sequences") for op in ("If", "Loop")},
     **{(op, 16): _no_results("optional_type", "optional") for op in ("If", "Loop")},
 }

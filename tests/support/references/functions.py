@@ -25,7 +25,15 @@ def _sigmoid(x: Any) -> Any:
     return 0.5 * (1 + np.tanh(x / 2))
 
 
+def _attention(_: int, a: dict[str, Any], q: Any, k: Any, v: Any, mask: Any = 0) -> Any:
+    """Heads apart (rank 4), without a past."""
+    scale = a.get("scale") or 1 / math.sqrt(q.shape[-1])
+    bias = np.where(mask, 0, -np.inf) if np.asarray(mask).dtype == bool else mask
+    return _softmax(0, {"axis": -1}, scale * (q @ np.swapaxes(k, -1, -2)) + bias) @ v
+
+
 OPERATORS: dict[str, Any] = {
+    "Attention": _attention,
     "Gelu": _gelu,
     "HardSwish": lambda _, a, x: x * np.clip(x / 6 + 0.5, 0, 1),
     "Mish": lambda _, a, x: x * np.tanh(np.logaddexp(0, x)),

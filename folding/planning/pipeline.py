@@ -64,8 +64,6 @@ def fold_graph(
     """
     before, ready = count(file.model), Ready(options, blocked)
     options = ready.options
-    if options.names:
-        options.require_matches(node.label for node in indexed(file).nodes())
     ready.before(file)
     graph = indexed(file, freeze_initializers=options.freeze_initializers)
     notes = []

@@ -49,8 +49,14 @@ class Ready:
         return replace(options, clean=True, fuse=True, clamp="always" if pays else options.clamp)
 
     def before(self, file: OnnxFile) -> None:
-        """Change what the model declares: shapes, functions, training leftovers, opset, types."""
+        """Change what the model declares: shapes, functions, training leftovers, opset, types.
+
+        Raises:
+            OptionError: a pattern of the options matches no operator of the model as it is, or it cannot be changed so.
+        """
         options, target = self.options, self.target
+        if options.names:
+            options.require_matches(node.label for node in indexed(file).nodes())
         if options.shape or options.batch:
             from folding.conversion.dimensions import parse_shape
             from folding.conversion.shapes import fix

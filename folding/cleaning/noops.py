@@ -60,7 +60,7 @@ def _dropout(node: Node) -> int | None:
 
 def _cast(node: Node) -> int | None:
     target, dtype = dtype_of_cast(node), node.dtype(0)
-    return 0 if target is not None and target == dtype else None
+    return 0 if dtype is not None and target is not None and target == dtype else None  # NumPy takes None for float64
 
 
 def _split(node: Node) -> int | None:

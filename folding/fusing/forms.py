@@ -98,7 +98,11 @@ class _Writer:
         assert dtype is not None  # noqa: S101  narrowed for the type checker
         self.dtype = dtype
         self.stage = WIDE if dtype in NARROW and node.attribute("stash_type") == STAGE_IN_FLOAT32 else dtype
-        alike = all(node.dtype(index) == dtype for index in range(1, len(node.inputs)) if node.has(index))
+        alike = all(
+            node.dtype(index) is not None and node.dtype(index) == dtype
+            for index in range(1, len(node.inputs))
+            if node.has(index)
+        )
         require(alike, "narrower-type", "its parameters have another type", node.label)
 
     def number(self, value: float) -> Weight:

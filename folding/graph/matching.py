@@ -16,9 +16,10 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
+import numpy as np
 
 from folding.graph.dtypes import BFLOAT16, FLOAT_TYPES
 from folding.refusal import Refused
@@ -145,7 +146,7 @@ def _is_cast_alike(scope: Scope, one: str, other: str) -> bool:
     first, second = scope.producers.get(one), scope.producers.get(other)
     if first is None or second is None or not first.op == second.op == "Cast":
         return False
-    return first.inputs == second.inputs and scope.dtype(one) == scope.dtype(other) is not None
+    return first.inputs == second.inputs and _same_type(scope.dtype(one), scope.dtype(other))
 
 
 def _keeps_floats(node: Node) -> bool:
@@ -217,3 +218,8 @@ WORDS: dict[str, Callable[..., Iterator[Pattern]]] = {
     "Root": _root,
     "Rsqrt": _rsqrt,
 }
+
+
+def _same_type(one: np.dtype[Any] | None, other: np.dtype[Any] | None) -> bool:
+    """Whether both types are known and the same; NumPy takes None for float64."""
+    return one is not None and other is not None and one == other

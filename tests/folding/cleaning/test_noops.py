@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from onnx import parser
 
+from folding import Options, fold_model
 from tests.support.cleaning import check, model, operators
 
 X = "(float[2,3,4,4] x) => (float[2,3,4,4] y)"
@@ -132,3 +134,11 @@ STAYS = [
 def test_what_is_left(text, opset, left):
     after = check(model(text, opset), runs=opset > 6)  # ONNX Runtime has no older Dropout
     assert " ".join(operators(after.graph)) == left
+
+
+def test_a_cast_of_an_unknown_type_stays():
+    """NumPy takes None for float64, so a comparison with an unknown type would be true."""
+    text = """<ir_version: 8, opset_import: ["" : 17, "mine" : 1]>
+    g (float[3] x) => (double[3] y) { a = mine.Own(x) b = Cast <to = 11> (a) y = Relu(b) }"""
+    after, _ = fold_model(parser.parse_model(text), Options(clean=True, verify=False))
+    assert [node.op_type for node in after.graph.node] == ["Own", "Cast", "Relu"]

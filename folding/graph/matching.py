@@ -19,12 +19,12 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
-import numpy as np
 
 from folding.graph.dtypes import BFLOAT16, FLOAT_TYPES
 from folding.refusal import Refused
 
 if TYPE_CHECKING:
+    import numpy as np
     from collections.abc import Callable, Iterator
 
     from folding.graph.index import Scope

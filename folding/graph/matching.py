@@ -24,8 +24,9 @@ from folding.graph.dtypes import BFLOAT16, FLOAT_TYPES
 from folding.refusal import Refused
 
 if TYPE_CHECKING:
-    import numpy as np
     from collections.abc import Callable, Iterator
+
+    import numpy as np
 
     from folding.graph.index import Scope
     from folding.graph.node import Node

@@ -110,7 +110,7 @@ def test_inputs_from_a_file_from_shapes_and_from_the_factory(tmp_path):
     assert loading.inputs_of(tmp_path / "x.npz", [], None)["x"].shape == (2, 3)
     assert [x.shape for x in loading.inputs_of(None, ["2x3", "4,5"], None)] == [(2, 3), (4, 5)]
     assert loading.inputs_of(None, [], "own") == "own"
-    with pytest.raises(OptionError, match=r"--inputs FILE\.npz or --shape"):
+    with pytest.raises(OptionError, match=r"--inputs FILE\.npz or --example"):
         loading.inputs_of(None, [], None)
     with pytest.raises(OptionError, match="give sizes"):
         loading.inputs_of(None, ["2xa"], None)

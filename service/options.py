@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from folding.errors import OptionError
 from folding.options import LISTS, Clamps, InputTypes, Leftover, Options, Precision, option_fields
@@ -31,6 +31,7 @@ def _option(name: str, **bounds: Any) -> Any:
 Frozen = Literal["no", "stored"]  # samples, from which statistics could come, are on the caller's machine
 
 Target = Annotated[str, Field(json_schema_extra={"enum": list(NAMES)})]
+NONE = BeforeValidator(lambda value: None if value == "null" else value)  # how a query or a form writes no value
 Pattern = Annotated[str, Field(max_length=PATTERN_LENGTH)]
 
 
@@ -39,19 +40,19 @@ class FoldQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    target: Target | None = _option("target")
+    target: Annotated[Target | None, NONE] = _option("target")
     allow_fallback: bool = _option("allow_fallback")
     clean: bool = _option("clean")
     fuse: bool = _option("fuse")
     fold_norms: bool = _option("fold_norms")
-    opset: int | None = _option("opset", gt=0)
+    opset: Annotated[int | None, NONE] = _option("opset", gt=0)
     shape: list[Pattern] = _option("shape", max_length=PATTERNS)
-    batch: int | None = _option("batch", gt=0)
+    batch: Annotated[int | None, NONE] = _option("batch", gt=0)
     name_axes: bool = _option("name_axes")
     precision: Precision = _option("precision")
     io_types: InputTypes = _option("io_types")
     keep_fp32: list[Pattern] = _option("keep_fp32", max_length=PATTERNS)
-    max_error: float | None = _option("max_error", gt=0, allow_inf_nan=False)
+    max_error: Annotated[float | None, NONE] = _option("max_error", gt=0, allow_inf_nan=False)
     keep: list[Pattern] = _option("keep", max_length=PATTERNS)
     only: list[Pattern] = _option("only", max_length=PATTERNS)
     freeze_initializers: bool = _option("freeze_initializers")

@@ -18,9 +18,9 @@ from folding.graph import idioms
 from folding.graph.narrowed import Loss, Narrowed
 from folding.planning.commit import apply
 from folding.planning.region import NO_RULE, Region
-from folding.precision.classes import HEAVY
+from folding.precision.classes import HEAVY, VANISHES
 from folding.precision.kinds import FLOAT16
-from folding.precision.limits import MARGIN
+from folding.precision.limits import MARGIN, WORTHLESS
 from folding.refusal import Refused, require
 from folding.report.changes import EXAMPLES, Change
 from folding.rules import RULES, asked
@@ -140,7 +140,7 @@ class _Balance:
             sizes = _channel_sizes(node, forward=forward)
         except Refused:
             return
-        sunk = None if sizes is None else (sizes > 0) & (sizes < FLOAT16.normal)
+        sunk = None if sizes is None else (sizes > 0) & (sizes < FLOAT16.normal * WORTHLESS)
         if sunk is None or not sunk.any():
             return
         largest = self._largest(name)
@@ -232,18 +232,22 @@ def _lost(move: Move) -> tuple[int, int]:
     Raises:
         Refused: one does not fit, or more of them are lost than before.
     """
-    before = after = size = 0
+    before = after = Loss()
+    size = 0
     for edit in move.edits:
         for index, weight in edit.constants.items():
             old, new = _loss(edit.node.weight(index)), _loss(weight)
             fits = new.clamped <= old.clamped and new.infinite <= old.infinite
             require(fits, "overflow", "a weight would be beyond the range of float16", edit.node.label)
+            vanishes = abs(FLOAT16.nearest(new.largest) - new.largest) > VANISHES * new.largest
+            require(not vanishes, "underflow", "a weight would vanish in float16", edit.node.label)
             require(not 0 < new.smallest < FLOAT32_NORMAL, "underflow", "a weight would be subnormal", edit.node.label)
             size += weight.size
-            before += old.subnormal + old.flushed
-            after += new.subnormal + new.flushed
-    require(after <= max(before, LOST_SHARE * size), "underflow", "too many weights would be subnormal in float16")
-    return after, before - after
+            before, after = before + old, after + new
+    lost = after.subnormal + after.flushed
+    saved = before.subnormal + before.flushed - lost
+    require(saved >= 0 or lost <= LOST_SHARE * size, "underflow", "too many weights would be subnormal in float16")
+    return lost, saved if after.flushed <= before.flushed else min(saved, 0)
 
 
 def _loss(weight: Weight) -> Loss:

@@ -143,10 +143,11 @@ class Region:
         return True
 
     def _pass_on(self, node: Node, index: int, a: Affine, rule: OperatorRule) -> None:
+        """``f(x / a) = f'(x) / b``: an operator that would undo the scale of what it reads makes a scaled value."""
         require(rule.pass_forward, "barrier", f"{node.op} neither absorbs nor passes a scale", node.label)
         assert rule.pass_forward is not None  # noqa: S101  narrowed for the type checker
         try:
-            found = asked(node, rule.pass_forward, index, a)
+            found = asked(node, rule.pass_forward, index, _inverse(a))
         except Refused:
             if rule.pass_backward is None:
                 raise
@@ -157,7 +158,7 @@ class Region:
             self._pass_first(node, fitting, {0: behind})
             return
         outputs = found if isinstance(found, Passage) else Passage({0: found})
-        self._pass(node, {index: a}, outputs.maps, outputs.edit)
+        self._pass(node, {index: a}, {number: _inverse(b) for number, b in outputs.maps.items()}, outputs.edit)
 
     def _pass_first(self, node: Node, ways: list[Passage], outputs: Mapping[int, Affine]) -> None:
         """The first way past an operator: what it asks for may still be refused, and then there is no other."""

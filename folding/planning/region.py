@@ -23,8 +23,7 @@ from folding.planning.makers import require_makers
 from folding.planning.plan import Move
 from folding.planning.soundness import require_unobserved
 from folding.refusal import Refused, require
-from folding.rules import RULES, Edit, OperatorRule, Passage, asked, constant
-from folding.rules.rule import fits_input
+from folding.rules import RULES, Edit, OperatorRule, Passage, asked, constant, fits_input
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from hypothesis import HealthCheck, given, settings
 
 from folding import Options, fold_model, onnxfile
 from folding.graph import shapes
@@ -14,7 +15,10 @@ from folding.graph.writeback import write_back
 from folding.planning.balance import KEY, SCALED, balance
 from folding.precision.lower import lower
 from folding.verification.ranges import Range
+from tests.folding.precision.test_random import EXAMPLES, FIXED, single
 from tests.support.lowering import HALF, casts, parsed, ran, random_feeds, types
+from tests.support.strategies.graphs import graphs, wrapped
+from tests.support.strategies.stacks import stacks
 
 OPTIONS = Options(precision="fp16", verify=False)
 HEAVY = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
@@ -243,6 +247,33 @@ def test_a_value_that_is_too_small_is_raised():
     assert done.changes
     assert_identical(model, after)
     assert min(one.largest for one in ranges_of(after, random_feeds(model)).values()) > 2.0**-14
+
+
+@given(graphs() | wrapped() | stacks())
+@settings(
+    max_examples=EXAMPLES, derandomize=FIXED, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+)
+def test_random_graphs_compute_the_same_bits(made):
+    """Every value is said to be beyond the range: what can be scaled is, wherever it lies."""
+    model = single(made[0])
+    feeds = {name: v.astype(np.float32) if v.dtype == np.float64 else v for name, v in made[1].items()}
+    with onnxfile.from_bytes(model.SerializeToString()) as file:
+        graph = indexed(file)
+        shapes.infer(graph)
+        said = {name: Range(largest=2.0**18, count=1) for name in graph.main.producers}
+        done = balance(graph, OPTIONS, {n: r for n, r in said.items() if graph.main.dtype(n) == np.float32})
+        write_back(graph)
+        after = onnx.ModelProto.FromString(onnxfile.to_bytes(file))
+    assert done.changes or after == model
+    if done.changes:
+        onnx.checker.check_model(after, full_check=True)
+        with np.errstate(all="ignore"):
+            try:
+                results = ran(model, feeds)
+            except Exception:  # noqa: BLE001  the original does not run
+                return
+            for expected, found in zip(results, ran(after, feeds), strict=True):
+                assert np.array_equal(expected, found, equal_nan=expected.dtype.kind == "f")
 
 
 @pytest.mark.parametrize("precision", ["fp16", "mixed"])

@@ -96,7 +96,7 @@ class _Balance:
 
     def everything(self) -> Balanced:
         """Balance the values one after the other; what one scale reached is not scaled again."""
-        for node in list(self.graph.main.nodes):
+        for node in list(self.graph.main.nodes) if self.ranges else ():
             for name in () if node.removed else node.outputs:
                 if name and self._offends(name) and KEY + name not in self.blocked:
                     self._balance(name, node)
@@ -218,12 +218,17 @@ def _channel_sizes(node: Node, *, forward: bool) -> Float64 | None:
 
 
 def _loses(node: Node) -> bool:
-    """Whether as many elements of a weight as a channel may have would lose digits."""
+    """Whether as many elements of a weight lose digits as the smallest of its channels has."""
     try:
-        found = [_loss(node.weight(index)) for index in range(1, len(node.inputs)) if node.is_constant(index)]
+        weights = [node.weight(index) for index in range(1, len(node.inputs)) if node.is_constant(index)]
+        return any(_lost_of(weight) * max(weight.shape, default=1) >= max(weight.size, 1) for weight in weights)
     except Refused:
         return False
-    return any(loss.subnormal or loss.flushed for loss in found)
+
+
+def _lost_of(weight: Weight) -> int:
+    loss = _loss(weight)
+    return loss.subnormal + loss.flushed
 
 
 def _lost(move: Move) -> tuple[int, int]:

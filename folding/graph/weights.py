@@ -153,7 +153,7 @@ class Weight:
             result[target] += (block * values[source]).sum(axis=axes, keepdims=True)
         return np.asarray(result.squeeze(axis=axes))
 
-    def _largest(self, view: Sequence[int], axes: tuple[int, ...]) -> Float64:
+    def largest(self, view: Sequence[int], axes: tuple[int, ...]) -> Float64:
         """``max(abs(view(weight)), axes)``; the axes are kept with length 1."""
         result = np.zeros([1 if axis in axes else length for axis, length in enumerate(view)])
         for place, block in self._slabs(view):
@@ -292,10 +292,10 @@ class Weight:
         for factor in varying:
             each = self.is_scale and not self.factors
             axes = () if each else tuple(axis for axis, n in enumerate(factor.values.shape) if n == 1)
-            after = self._largest(factor.view, axes)
+            after = self.largest(factor.view, axes)
             lost = (after > 0) & (after < tiny)
             if self.factors:
-                lost &= stored._largest(factor.view, axes) >= tiny
+                lost &= stored.largest(factor.view, axes) >= tiny
                 lost &= np.abs(factor.values) >= min(tiny, DEAD)
             if lost.any():
                 raise UnrepresentableError(self, "underflow")

@@ -52,7 +52,7 @@ def carry_out(edits: Iterable[Edit], names: str, site: str) -> list[Node]:
     """Edit operators that absorb a map, and note in each the names of what it absorbed; return what is left of it."""
     left = []
     for edit in edits:
-        left += _apply(edit, site)
+        left += apply(edit, site)
         note(edit.node, ABSORBED, names)
     return left
 
@@ -61,7 +61,7 @@ def merge(plan: Merge) -> None:
     """Replace the whole sum by the convolution that stays."""
     stays, final = plan.edit.node, plan.root.output
     scope, former = stays.scope, stays.output
-    _apply(plan.edit, plan.root.key)
+    apply(plan.edit, plan.root.key)
     names = ", ".join(node.label for node in plan.sites)
     if names:
         note(stays, ABSORBED, names)
@@ -74,7 +74,7 @@ def merge(plan: Merge) -> None:
     scope.dropped.add(former)
 
 
-def _apply(edit: Edit, site: str) -> list[Node]:
+def apply(edit: Edit, site: str) -> list[Node]:
     """Carry out the edit; return the operators that apply its leftover."""
     node = edit.node
     if edit.become is not None:

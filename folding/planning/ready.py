@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from folding.report.changes import Change
     from folding.report.findings import Finding
     from folding.report.types import Placed, Rounded
+    from folding.verification.ranges import Ranges
 
 # ruff: noqa: PLC0415  most folds ask for none of this, and start-up time counts
 
@@ -133,6 +134,9 @@ class Ready:
         shapes.infer(graph)
         inputs = None if options.inputs is None else str(options.inputs)
         ranges = measure(graph, inputs, seconds=options.verify_timeout)
+        if options.precision != "bf16" and self._balance(graph, ranges):
+            write_back(graph)
+            ranges = measure(graph, inputs, seconds=options.verify_timeout)
         lowered = lower(
             graph,
             options.precision,
@@ -149,6 +153,18 @@ class Ready:
         if ranges.described:
             self.notes.append(f"the ranges of values are those on samples, {ranges.described}")
         write_back(graph)
+
+    def _balance(self, graph: Graph, ranges: Ranges) -> bool:
+        """Scale values by powers of two where float16 needs it; return whether any were, so that ranges changed."""
+        from folding.planning.balance import balance
+        from folding.precision.lower import is_lowerable
+
+        if not is_lowerable(graph):
+            return False
+        balanced = balance(graph, self.options, ranges.values, self._blocked)
+        self.changes += balanced.changes
+        self.notes += balanced.notes
+        return bool(balanced.changes)
 
     def finish(self, graph: Graph) -> None:
         """Write the shapes that are known, and the IR version that the target takes, into the model."""

@@ -8,10 +8,12 @@ from folding.graph.node import Edge
 from folding.precision.bounds import bounds
 from folding.precision.classes import ISLAND, START, STRONG, cast_cost
 from folding.precision.groups import CONSTANT, FREE, HIGH, LOW
+from folding.refusal import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from folding.graph.node import Node
     from folding.precision.groups import Groups, Value
     from folding.verification.ranges import Range
 
@@ -75,4 +77,16 @@ def _weigh(groups: Groups, value: Value, share: float) -> None:
 
 
 def _is_inverted(value: Value) -> bool:
-    return any(isinstance(r, Edge) and INVERTED.get(r.node.op) == r.index for _, r in value.readers)
+    return any(
+        isinstance(r, Edge) and INVERTED.get(r.node.op) == r.index and not _is_power(r.node) for _, r in value.readers
+    )
+
+
+def _is_power(node: Node) -> bool:
+    """Whether an operator is a square or another power of at least 1, which makes small numbers smaller."""
+    if node.op != "Pow" or not node.is_constant(1):
+        return False
+    try:
+        return bool((node.weight(1).values() >= 1).all())
+    except Refused:
+        return False

@@ -94,6 +94,11 @@ def lower(
     return Lowered(tuple(run.changes()), nodes, tuple(run.tensors))
 
 
+def is_lowerable(graph: Graph) -> bool:
+    """Whether anything of a model can become float16: not of one that has bfloat16, or functions."""
+    return not _refusal(graph, KINDS["fp16"])
+
+
 def _refusal(graph: Graph, kind: Kind) -> str:
     """Why a model as a whole is not lowered."""
     if graph.model.functions:

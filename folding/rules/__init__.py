@@ -26,7 +26,7 @@ from folding.rules import (
     selection,
 )
 from folding.rules.edit import Edit
-from folding.rules.rule import OperatorRule, Passage, Ways, along, asked
+from folding.rules.rule import OperatorRule, Passage, Ways, along, asked, fits_input
 
 RULES: dict[str, OperatorRule] = {
     **activations.RULES,
@@ -55,6 +55,7 @@ __all__ = [
     "along",
     "asked",
     "constant",
+    "fits_input",
     "normalization",
     "quantized",
 ]

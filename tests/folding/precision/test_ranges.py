@@ -138,3 +138,15 @@ def test_the_types():
     assert (FLOAT16.largest, FLOAT16.normal, FLOAT16.digits) == (65504, 2.0**-14, 11)
     assert BFLOAT16.digits == 8
     assert FLOAT16.nearest(1e6) == np.inf
+
+
+@pytest.mark.parametrize(("exponent", "stays"), [(2.0, False), (1.0, False), (0.5, True), (-1.0, True)])
+def test_small_numbers_matter_where_they_are_inverted_and_not_where_they_are_squared(exponent, stays):
+    model = parsed(
+        "g (float[1,4] x) => (float[1,4] y) { a = MatMul(x, w) b = Pow(a, e) y = MatMul(b, w) }",
+        w=np.eye(4),
+        e=np.array(exponent),
+    )
+    found = Range(largest=1.0, smallest=1e-9, highest=1.0, count=4)
+    _, outcome = lowered(model, "mixed", ranges={"a": found})
+    assert ("inverted" in " ".join(placed.reason for placed in outcome.nodes)) == stays

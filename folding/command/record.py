@@ -78,7 +78,7 @@ def _locked(path: Path, *, waits: bool) -> Iterator[None]:
     except ModuleNotFoundError:
         yield
         return
-    with path.open("w") as lock:
+    with path.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
         yield
 

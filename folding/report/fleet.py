@@ -116,14 +116,10 @@ class FleetReport:
     seconds: float = 0.0
 
     @property
-    def outcomes(self) -> tuple[Outcome, ...]:
-        """The outcomes of all models."""
-        return tuple(outcome for entry in self.entries if entry.report for outcome in entry.report.outcomes)
-
-    @property
     def normalizations(self) -> Tally:
-        """How many BatchNormalizations were folded."""
-        return tally(self.outcomes, bn=True)
+        """How many BatchNormalizations were folded, of the models that did not end with an error."""
+        told = [entry.report for entry in self.entries if entry.report is not None and not entry.error]
+        return tally((outcome for report in told for outcome in report.outcomes), bn=True)
 
     @property
     def statuses(self) -> dict[str, int]:
@@ -134,7 +130,7 @@ class FleetReport:
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """The bytes of all models before and after; those that ended without an output count on neither side."""
+        """The bytes of the models before and after, of those that did not end with an error."""
         told = [entry.report for entry in self.entries if entry.report is not None and not entry.error]
         return sum(report.bytes_before for report in told), sum(report.bytes_after for report in told)
 

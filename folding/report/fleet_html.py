@@ -54,13 +54,13 @@ def _head(fleet: FleetReport) -> Element:
 
 
 def _header(fleet: FleetReport) -> Element:
-    models, bn, _ = heads(fleet)
+    _, bn, _ = heads(fleet)
     is_well = fleet.code == 0
     said = "Every model is done" if is_well else f"Ended with exit code {fleet.code}"
     return tag(
         "header",
         tag("p", f"in {duration(fleet.seconds)}", class_="soft"),
-        tag("h1", printable(f"{models}. {bn}")),
+        tag("h1", f"{counted(len(fleet.entries), 'model')}: {bn}"),
         tag("p", said, class_=f"verdict {'verified' if is_well else 'failed'}"),
     )
 
@@ -78,7 +78,7 @@ def _tiles(fleet: FleetReport) -> Element:
 
 
 def _tile(label: str, value: Child, detail: Child) -> Element:
-    return tag("div", tag("dt", label), tag("dd", value, class_="big"), tag("dd", detail, class_="soft"))
+    return tag("div", tag("dt", label), tag("dd", value, class_="big"), tag("dd", detail, class_="soft"), class_="tile")
 
 
 def _models(fleet: FleetReport) -> Element:

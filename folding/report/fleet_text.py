@@ -32,6 +32,8 @@ def cells(entry: Entry) -> tuple[str, str, str, str, str]:
         return entry.source, "", "", "", outcome(entry)
     normalizations, stay = counts(report)
     size = file_size(report.bytes_before)
+    if entry.error:  # what was planned came to nothing
+        return entry.source, f"{normalizations:,}", f"{report.nodes_before:,}", size, outcome(entry)
     if is_written(report):
         size += f" -> {file_size(report.bytes_after)}"
     nodes = f"{report.nodes_before:,} -> {report.nodes_after:,}"
@@ -43,12 +45,10 @@ def outcome(entry: Entry) -> str:
     if entry.error:
         return entry.error.removeprefix(entry.source).lstrip(": ")
     words = [entry.status if entry.target is not None or entry.gates else ""]
-    words += [broken.sentence for broken in entry.gates]
-    if (report := entry.report) is not None and is_written(report):
-        words.append(report.verification.status)
-    if report is not None:
-        words.append(readiness(report))
-    return ", ".join(filter(None, words))
+    if (report := entry.report) is not None:
+        words += [report.verification.status if is_written(report) else "", readiness(report)]
+    said = ", ".join(filter(None, words))
+    return ": ".join(filter(None, (said, "; ".join(broken.sentence for broken in entry.gates))))
 
 
 def heads(fleet: FleetReport) -> tuple[str, str, str]:

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,9 @@ import pytest
 from onnx import numpy_helper
 
 from folding.client.client import Client, Retries
+from folding.command import fleet as story
 from folding.command import main as cli
+from folding.command import progress
 from folding.command.endings import ORDER, worst
 from folding.command.record import alone
 from folding.verification.parent import verify
@@ -432,3 +435,23 @@ def test_inspect_by_a_service_prints_the_same_table(here, service, capsys):
         assert run("inspect", "models", *where) == 0
         tables.append(re.sub(r"in [\d.]+ m?s", "", capsys.readouterr().out))
     assert tables[0] == tables[1]
+
+
+def test_there_is_one_bar_over_all_models_and_only_for_people(here, monkeypatch):
+    seen: list[tuple[str, int, int]] = []
+    asked: list[bool] = []
+
+    class Watched(progress.Bars):
+        def __init__(self, *, enabled: bool) -> None:
+            asked.append(enabled)
+            super().__init__(enabled=False)
+
+        def __call__(self, stage: str, done: int, total: int) -> None:
+            seen.append((stage, done, total))
+
+    monkeypatch.setattr(story, "Bars", Watched)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    for flags in ((), ("--quiet",), ("--json",)):
+        assert run("inspect", "models", *flags) == 0
+    assert asked == [True, False, False]
+    assert seen[:4] == [("models", done, 3) for done in range(4)]

@@ -72,7 +72,7 @@ def test_the_sizes_are_of_the_models_that_have_a_result():
 def test_the_json_form_has_a_summary_and_every_report():
     plain = json.loads(rendered(FLEET, "r.json"))
     assert (plain["models"], plain["code"], plain["statuses"]["failed"]) == (6, 3, 2)
-    assert plain["normalizations"] == {"all": 12, "folded": 7, "split": 1, "stay": 4}
+    assert plain["normalizations"] == {"all": 11, "folded": 6, "split": 1, "stay": 4}
     assert [entry["status"] for entry in plain["entries"]] == [entry.status for entry in ENTRIES]
     assert plain["entries"][1]["gates"] == [{"gate": "max-left", "sentence": GATE.sentence}]
     assert Report.from_dict(plain["entries"][1]["report"]).source == "b.onnx"
@@ -98,8 +98,9 @@ def test_the_text_is_a_table_and_the_sums():
         "folded,",
         "verified",
     ]
-    assert lines[2].endswith(f"gate not passed, {GATE.sentence}, verified")
+    assert lines[2].endswith(f"gate not passed, verified: {GATE.sentence}")
     assert lines[4].endswith("is truncated")
+    assert lines[5].split() == ["e.onnx", "1", "12", "97.8", "MB", "it", "differs"]
     assert "6 models: 1 folded, 1 done before, 1 unchanged, 1 gate not passed, 2 failed, in 12.5 s" in lines
     assert all(len(line) <= 60 for line in render_text(FLEET, 60).splitlines())
 

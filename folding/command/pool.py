@@ -39,19 +39,27 @@ class Pool:
         self._threads = [Thread(target=self._serve, args=(slot,)) for slot in range(min(jobs, len(tasks)))]
 
     def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except BaseException:  # an interruption, too: threads that run would do all of the tasks
+            self._end()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end()
+
+    def _end(self) -> None:
         with self._lock:
             self._is_ending = True
             for worker in self._workers.values():
                 worker.interrupt()
         for thread in self._threads:
-            thread.join()
+            if thread.ident is not None:
+                thread.join()
 
     def answers(self) -> Iterator[tuple[int, Json]]:
         """What became of each task, with its number, as they end."""

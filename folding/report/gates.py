@@ -45,7 +45,7 @@ class Gates:
             if names:
                 number = counted(len(names), "BatchNormalization")
                 verb = "stays" if len(names) == 1 else "stay"
-                yield Broken("fail-on", f"{number} {verb} because of {code}: {listed(names, NAMES_SHOWN)}")
+                yield Broken("fail-on", f"{number} {verb} because of {code}: {listed(names, NAMES_SHOWN)}", code)
         if self.fail_if_grown and report.bytes_after > report.bytes_before:
             grown = size_change(report.bytes_before, report.bytes_after)
             yield Broken("fail-if-grown", f"the folded model is larger than the original: {grown}")
@@ -58,10 +58,12 @@ class Broken:
     Attributes:
         gate: max-left, fail-on or fail-if-grown.
         sentence: what is wrong, with figures.
+        code: the code of fail-on; "" of other gates.
     """
 
     gate: str
     sentence: str
+    code: str = ""
 
 
 def staying(report: Report) -> tuple[Outcome, ...]:

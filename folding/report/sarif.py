@@ -56,19 +56,19 @@ def _results(entry: Entry) -> Iterator[dict[str, Any]]:
         code = next(iter(codes_of(outcome)), "untold")
         yield _result(entry, code, _message(outcome), "warning", named(outcome))
     for broken in entry.gates:
-        yield _result(entry, broken.gate, broken.sentence, "error")
+        yield _result(entry, broken.gate, broken.sentence, "error", about=broken.code)
     if entry.error:
         yield _result(entry, "not-folded", entry.error, "error")
 
 
-def _result(entry: Entry, code: str, message: str, level: str, node: str = "") -> dict[str, Any]:
+def _result(entry: Entry, code: str, message: str, level: str, node: str = "", about: str = "") -> dict[str, Any]:
     place: dict[str, Any] = {
         "physicalLocation": {"artifactLocation": {"uri": _uri(entry.source)}, "region": {"startLine": 1}}
     }
     if node:
         shown = printable(node)
         place["logicalLocations"] = [{"name": shown, "fullyQualifiedName": shown, "kind": "member"}]
-    known = hashlib.sha256("\0".join((entry.source, node, code)).encode(errors="surrogateescape")).hexdigest()
+    known = hashlib.sha256("\0".join((entry.source, node, code, about)).encode(errors="surrogateescape")).hexdigest()
     return {
         "ruleId": code,
         "level": level,

@@ -304,7 +304,9 @@ def workers(pid: int) -> list[int]:
 
 
 def staged(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob(".*") if path.is_dir() and path.name != ".bnfold"]
+    """The hidden folders in which results are written; they may vanish while one looks."""
+    places = [(place, name) for place, folders, _ in os.walk(folder) for name in folders]
+    return [Path(place, name) for place, name in places if name.startswith(".") and name != ".bnfold"]
 
 
 @pytest.fixture
@@ -316,7 +318,8 @@ def stuck(forever, here) -> Path:  # noqa: F811
 
 def is_stuck(folder: Path) -> bool:
     """Whether the result of that model is being verified."""
-    return any(path.name.startswith(".b_stuck") and list((path / "new").glob("*")) for path in staged(folder / "out"))
+    begun = [path for path in staged(folder / "out") if path.name.startswith(".b_stuck")]
+    return any(files for path in begun for _, _, files in os.walk(path / "new"))
 
 
 STUCK = ("fold", "models", "--output-dir", "out", "--verify-timeout", FOREVER, "--report", "r.json")

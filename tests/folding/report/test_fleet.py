@@ -74,7 +74,7 @@ def test_the_json_form_has_a_summary_and_every_report():
     assert (plain["models"], plain["code"], plain["statuses"]["failed"]) == (6, 3, 2)
     assert plain["normalizations"] == {"all": 11, "folded": 6, "split": 1, "stay": 4}
     assert [entry["status"] for entry in plain["entries"]] == [entry.status for entry in ENTRIES]
-    assert plain["entries"][1]["gates"] == [{"gate": "max-left", "sentence": GATE.sentence}]
+    assert plain["entries"][1]["gates"] == [{"gate": "max-left", "sentence": GATE.sentence, "code": ""}]
     assert Report.from_dict(plain["entries"][1]["report"]).source == "b.onnx"
     assert plain["entries"][3]["report"] is None
     assert plain["staying"][0]["nodes"][1] == {"model": "c.onnx", "node": "bn2"}
@@ -188,6 +188,14 @@ def test_no_name_reaches_the_terminal_as_a_command():
 @pytest.mark.parametrize("name", ["r.xml", "junit.xml", "sarif"])
 def test_other_names_say_no_form(name):
     assert not name.endswith(REPORT_SUFFIXES)
+
+
+def test_two_gates_on_codes_are_two_results():
+    gates = Gates(fail_on=("other-consumer", "zero-padding"))
+    entry = Entry("a.onnx", None, report=report(kept())).judged(gates, 7)
+    (told,) = json.loads(rendered(FleetReport("1", 7, (entry,)), "r.sarif"))["runs"]
+    assert [result["ruleId"] for result in told["results"]] == ["other-consumer", "fail-on", "fail-on"]
+    assert len({result["partialFingerprints"]["bnfold/v1"] for result in told["results"]}) == 3
 
 
 def test_a_split_normalization_is_not_left():

@@ -1,9 +1,6 @@
 """The command ``bnfold``: fold, inspect, verify, explain, serve, keys. Imports are inside, so help is instant.
 
-Exit codes: 0 done; 2 bad input or usage; 3 the folded model differs; 4 nothing to fold (``--require-change``);
-5 the service that ``--server`` names cannot be reached, or has no room; 6 the runtime that ``--target`` names does not
-run the file as a whole; 130 interrupted. A report that was asked for is
-written in every case in which there is one.
+The exit codes are in `endings`. A report that was asked for is written in every case in which there is one.
 """
 
 # ruff: noqa: PLC0415  a command imports what it needs when it runs, or every --help would wait for onnx
@@ -17,32 +14,33 @@ import sys
 from dataclasses import asdict
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from folding.command.endings import BAD_INPUT, DIFFERENT, DONE, GATED, cause, exit_code, sentence
+from folding.command.gates import add_gates, chosen_gates, for_ci, with_size
 from folding.command.handover import SERVICE_COMMANDS, run_service
 from folding.command.lint import add_lint, require_target, write_lint
+from folding.command.models import add_jobs, add_models, is_fleet
 from folding.command.options import add_options, chosen_options, spelled_out
 from folding.command.parser import Parser
 from folding.command.progress import Bars
 from folding.command.remote import Service, add_server
 from folding.command.terminal import colour, complain, show, width
 from folding.command.torch import add_from_torch, converted
-from folding.errors import FoldingError, OptionError, ServiceError
-from folding.options import as_flags, option_fields
+from folding.errors import FoldingError, OptionError
+from folding.options import option_fields
 from folding.process.quit import INTERRUPTED
 from folding.process.signals import Terminated, end_cleanly_when_told_to
-from folding.report.errors import NothingToFoldError, ReportedError, TargetError, VerificationError
-from folding.report.file import REPORT_SUFFIXES, report_path, write_report
+from folding.report.errors import ReportedError
+from folding.report.file import CI_SUFFIXES, REPORT_SUFFIXES, report_path, write_report
 from folding.report.model import json_ready
 from folding.report.text import render_text, render_verification
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from folding.report.model import Report, Verification
-
-DONE, BAD_INPUT, DIFFERENT, UNCHANGED, UNAVAILABLE, REFUSED = 0, 2, 3, 4, 5, 6
 
 VERIFICATION_OPTIONS = ("verify", "inputs", "verify_timeout")
 
@@ -53,6 +51,7 @@ examples:
   bnfold fold model.onnx -o folded.onnx         fold, compare the results, write
   bnfold fold model.onnx -o folded.onnx --report report.html --keep 'head.*'
   bnfold fold model.onnx -o ready.onnx --target tensorrt-11
+  bnfold fold models/ --output-dir folded/ --jobs 4 --report fleet.html
   bnfold verify model.onnx folded.onnx          run both side by side
   bnfold explain zero-padding                   what a code of a report means, with examples
   bnfold fold model.onnx -o folded.onnx --server http://127.0.0.1:8000
@@ -61,7 +60,9 @@ exit codes:
   0 done    2 bad input or usage    3 the folded model differs    4 nothing to fold, with --require-change
   5 with --server: the service cannot be reached, or has no room or time now
   6 the runtime of --target refuses a part, or leaves it to the CPU (--allow-fallback writes the file all the same)
+  7 a gate was not passed: --max-left, --fail-on, --fail-if-grown (the file is written all the same)
   130 interrupted    `verify` also ends with 2 where it could not compare
+  of several models the worst, in this order: 130, 3, 6, 2, 5, 7, 4, 0
 """
 
 
@@ -85,7 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         word, code = ("terminated", stop.code) if isinstance(stop, Terminated) else ("interrupted", INTERRUPTED)
         return complain(f"{word}; {vars(arguments).get('written') or 'nothing'} was written", code)
     except (FoldingError, OSError) as error:
-        return complain(sentence(error, arguments), exit_code(error))
+        named = vars(arguments)
+        return complain(sentence(error, named.get("model", ""), named.get("output")), exit_code(error))
     return code
 
 
@@ -131,10 +133,14 @@ class _Version(argparse.Action):
 def _add_fold(commands: argparse._SubParsersAction[Parser]) -> None:
     about = "Fold a model, compare the result with the original, and write it."
     fold = commands.add_parser("fold", help="fold a model and write the result", description=about)
-    fold.add_argument("model", metavar="IN", help="the ONNX model to fold")
+    add_models(fold, "the ONNX model to fold; several, or a folder with models, need --output-dir")
     fold.add_argument("-o", "--output", metavar="OUT", help="where to write the folded model; may be IN itself")
+    where = "where to write the folded models, by their names or their paths in the folder; what is done stays done"
+    fold.add_argument("--output-dir", metavar="DIR", help=where)
     fold.add_argument("--dry-run", action="store_true", help="report what would be done and write no model")
+    add_jobs(fold)
     _add_presentation(fold)
+    add_gates(fold)
     add_server(fold)
     add_options(fold.add_argument_group("how to fold and judge"), option_fields())
     fold.set_defaults(run=_fold, usage=fold.error)
@@ -143,13 +149,15 @@ def _add_fold(commands: argparse._SubParsersAction[Parser]) -> None:
 def _add_inspect(commands: argparse._SubParsersAction[Parser]) -> None:
     about = "Say what can be folded, and why the rest cannot; nothing is run and no model is written."
     inspect = commands.add_parser("inspect", help="say what can be folded and what cannot", description=about)
-    inspect.add_argument("model", metavar="IN", help="the ONNX model to look at")
+    add_models(inspect, "the ONNX model to look at; several, or a folder with models, make a table")
+    add_jobs(inspect)
     _add_presentation(inspect)
     add_lint(inspect)
+    add_gates(inspect)
     add_server(inspect)
     chosen = (name for name in option_fields() if name not in VERIFICATION_OPTIONS)
     add_options(inspect.add_argument_group("how to fold"), chosen)
-    inspect.set_defaults(run=_inspect)
+    inspect.set_defaults(run=_inspect, usage=inspect.error)
 
 
 def _add_verify(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -191,6 +199,8 @@ def _report_path(text: str) -> Path:
 
 
 def _fold(arguments: argparse.Namespace) -> int:
+    if is_fleet(arguments):
+        return int(import_module("folding.command.fleet").fold_fleet(arguments))
     if arguments.output is None and not arguments.dry_run:
         arguments.usage("give -o OUT to write the folded model, or --dry-run to see what would be done")
     options, library = chosen_options(arguments), _library(arguments)
@@ -199,7 +209,7 @@ def _fold(arguments: argparse.Namespace) -> int:
     def work() -> Report:
         with Bars(enabled=_shows_bars(arguments)) as bars:  # gone before the report appears
             report: Report = library.fold(arguments.model, target, options, progress=bars)
-        return report
+        return with_size(report, chosen_gates(arguments), library, options)
 
     return _told(work, arguments)
 
@@ -217,8 +227,11 @@ def _from_torch(arguments: argparse.Namespace) -> int:
 
 def _inspect(arguments: argparse.Namespace) -> int:
     require_target(arguments)
+    if is_fleet(arguments):
+        return int(import_module("folding.command.fleet").inspect_fleet(arguments))
     options, library = chosen_options(arguments), _library(arguments)
-    return _told(lambda: library.inspect(arguments.model, options), arguments)
+    gates = chosen_gates(arguments)
+    return _told(lambda: with_size(library.inspect(arguments.model, options), gates, library, options), arguments)
 
 
 def _library(arguments: argparse.Namespace) -> Any:
@@ -238,21 +251,22 @@ def _told(work: Callable[[], Report], arguments: argparse.Namespace) -> int:
     try:
         report = work()
     except ReportedError as error:
-        _publish(error.report, arguments)
+        _publish(error.report, arguments, error)
         raise
     arguments.written = report.target
     return _publish(report, arguments)
 
 
-def _publish(report: Report, arguments: argparse.Namespace) -> int:
+def _publish(report: Report, arguments: argparse.Namespace, error: Exception | None = None) -> int:
     code, report = DONE, report.with_flags()
+    broken = () if error else chosen_gates(arguments).broken(report)
     if vars(arguments).get("lint") is not None:
         write_lint(report, arguments)
     for path in arguments.report:
         try:
-            write_report(report, path)
-        except OSError as error:
-            code = complain(f"the report was not written: {path}: {_cause(error)}", BAD_INPUT)
+            write_report(for_ci(report, broken, error) if path.name.endswith(CI_SUFFIXES) else report, path)
+        except OSError as failed:
+            code = complain(f"the report was not written: {path}: {cause(failed)}", BAD_INPUT)
     wanted = report.changed and report.target is not None and vars(arguments).get("verify", True)
     unproven = wanted and report.verification.status == "not verified"
     if arguments.json:
@@ -261,7 +275,9 @@ def _publish(report: Report, arguments: argparse.Namespace) -> int:
         show(render_text(report, width=width(), colour=colour()))
     if unproven and (arguments.json or arguments.quiet):
         complain(f"warning: {arguments.model}: not verified: {report.verification.reason}", DONE)
-    return code
+    for gate in broken:
+        complain(f"{arguments.model}: {gate.sentence}", GATED)
+    return code or (GATED if broken else DONE)
 
 
 def _verify(arguments: argparse.Namespace) -> int:
@@ -294,35 +310,6 @@ def _explain(arguments: argparse.Namespace) -> int:
 def _verdict_code(verification: Verification) -> int:
     """A comparison that could not be made is neither proof nor failure: it is the input that did not allow it."""
     return {"verified": DONE, "failed": DIFFERENT, "not verified": BAD_INPUT}[verification.status]
-
-
-def exit_code(error: Exception) -> int:
-    """The exit code of an error that ended a command."""
-    if isinstance(error, ServiceError):
-        otherwise = UNAVAILABLE if error.is_unavailable else BAD_INPUT
-        return {"verification-failed": DIFFERENT, "nothing-to-fold": UNCHANGED, "target-refused": REFUSED}.get(
-            error.slug, otherwise
-        )
-    kinds = {VerificationError: DIFFERENT, NothingToFoldError: UNCHANGED, TargetError: REFUSED}
-    return next((code for kind, code in kinds.items() if isinstance(error, kind)), BAD_INPUT)
-
-
-def sentence(error: Exception, arguments: argparse.Namespace) -> str:
-    """The error in one sentence that names the file it is about: the model, unless it names another itself."""
-    named, model = vars(arguments), vars(arguments).get("model", "")
-    if isinstance(error, OSError):
-        return f"{error.filename or model}: {_cause(error)}".removeprefix(": ")
-    text, files = as_flags(str(error)), [named[key] for key in ("model", "output") if named.get(key)]
-    is_own = isinstance(error, OptionError) or (isinstance(error, ServiceError) and error.is_unavailable)
-    if is_own or not files or text.startswith(tuple(files)):
-        return text
-    file = next((file for file in files if text.startswith(f"{Path(file).name} ")), None)
-    return f"{model}: {text}" if file is None else file + text.removeprefix(Path(file).name)
-
-
-def _cause(error: OSError) -> str:
-    cause = error.strerror or str(error) or type(error).__name__
-    return cause[:1].lower() + cause[1:]
 
 
 def _shows_bars(arguments: argparse.Namespace) -> bool:

@@ -11,6 +11,7 @@ from standardwebhooks import Webhook
 
 from folding.archive.reader import ARCHIVE_LIMITS
 from folding.client.client import RETRIES
+from folding.command import endings
 from folding.command import main as cli
 from folding.errors import ServiceError
 from service.http.app import create_app
@@ -59,7 +60,7 @@ def test_the_clients_own_slugs_are_told():
     assert len(ROWS) > 20
     for slug in (ServiceError.UNREACHABLE, ServiceError.PROTOCOL):
         assert f"`{slug}`" in TEXT
-        assert cli.exit_code(ServiceError(slug, slug, "")) == cli.UNAVAILABLE
+        assert cli.exit_code(ServiceError(slug, slug, "")) == endings.UNAVAILABLE
 
 
 def test_the_limits_of_archives_are_told():

@@ -67,6 +67,7 @@ def _dynamo(module: torch.nn.Module, example: Example, path: Path, shapes: Any, 
         verbose=False,
         dynamic_shapes=shapes,
     )
+    assert program is not None  # noqa: S101  without a path to write to, the exporter returns it
     _optimize(program)
     _name(program.model, names)
     program.save(path)

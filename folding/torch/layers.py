@@ -34,7 +34,7 @@ OWNERS: tuple[type[nn.Module], ...] = (nn.modules.conv._ConvNd, nn.Linear, Norma
 NOWHERE = torch.device("meta")  # where a layer is made that gets its weights at once: no random numbers are drawn
 
 
-class Guards(nn.Module):  # type: ignore[misc]
+class Guards(nn.Module):  # type: ignore[misc, unused-ignore]
     """The checks of the inputs that torch.export makes; a symbolic trace (as FX quantization does) leaves them out."""
 
     _is_impure = True  # what PyTorch asks before it drops a call whose result nobody reads

@@ -151,9 +151,10 @@ def _unary(op: str, **attributes: str) -> Translation:
     """The operator with attributes of these names, from the arguments that they name."""
 
     def translation(skeleton: Skeleton, node: Fx, a: Arguments) -> None:
-        require(skeleton.like(a.get("self", a.get("input"))).dtype == node.meta["val"].dtype)
+        read: Any = a.get("self", a.get("input"))
+        require(skeleton.like(read).dtype == node.meta["val"].dtype)
         given: dict[str, Any] = {name: float(a[source]) for name, source in attributes.items()}
-        skeleton.emit(op, node, [a.get("self", a.get("input"))], **given)
+        skeleton.emit(op, node, [read], **given)
 
     return translation
 
@@ -188,7 +189,7 @@ def _where(skeleton: Skeleton, node: Fx, a: Arguments) -> None:
 
 def _same(skeleton: Skeleton, node: Fx, a: Arguments) -> None:
     """An operator that copies its input, or does nothing in inference."""
-    read = a.get("self", a.get("input"))
+    read: Any = a.get("self", a.get("input"))
     require(not a.get("train", False), skeleton.like(read).dtype == node.meta["val"].dtype)
     skeleton.emit("Identity", node, [read])
 

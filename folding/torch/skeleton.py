@@ -206,7 +206,7 @@ class Skeleton:
 
     def opaque(self, node: Fx) -> None:
         """An operator that is carried over as it is, with all its outputs."""
-        places = {user.args[1] for user in node.users if user.target is operator.getitem}
+        places: set[Any] = {user.args[1] for user in node.users if user.target is operator.getitem}
         outputs = [f"%{node.name}.{place}" for place in sorted(places)] if places else [f"%{node.name}"]
         read = [one for one in occurrences(node) if not self.is_inner(one)]
         self.emit("Call", node, read, outputs, domain=OPAQUE)

@@ -44,8 +44,9 @@ def test_it_is_the_same() -> None:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("an axis before", "error: the process that inferred shapes died"),
-        ("a match of nothing", "error: the process that inferred shapes died"),
+        # It dies, or on a busy machine uses up its time before.
+        ("an axis before", "error: the process that inferred shapes "),
+        ("a match of nothing", "error: the process that inferred shapes "),
         ("a list of 2 ** 40 sizes", "error: "),
         ("2 ** 31 parts", "error: "),
     ],

@@ -95,7 +95,7 @@ chaos: $(STAMP)
 CHAOS_KILLS ?= 20
 
 $(STAMP): pyproject.toml
-	$(INSTALLING) 'bnfold with what its service and its tests need (700 MB on the disk, a minute or more) ...'
+	$(INSTALLING) 'bnfold with what its service and its tests need (1.5 GB on the disk, minutes where PyTorch is new) ...'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --editable '.[test,service]'
 	@touch $@
@@ -113,7 +113,6 @@ $(VENV)/.bench-installed: $(STAMP)
 # Without dependencies: timm and pytorchcv name torchvision, which the survey does not need and which brings another torch.
 SURVEYED = import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["survey"])
 $(VENV)/.survey-installed: $(STAMP)
-	$(BIN)/python -m pip install --quiet --editable '.[torch]'
 	$(BIN)/python -c '$(SURVEYED)' | xargs $(BIN)/python -m pip install --quiet --no-deps
 	touch $@
 

@@ -1,9 +1,12 @@
 """``python -m benchmarks.cleaning FILES...``: how many operators onnxslim, onnxsim, ONNX Runtime and bnfold leave.
 
-Prints a Markdown table. Operators in bodies and functions count, Constants too. Behind a count, "!" says that the
-result's outputs differ from the original's by more than `TOLERANCE` of the largest value, "?" that they could not be
-compared. ``--python`` is the interpreter of an environment with onnxslim and onnxsim. ONNX Runtime's graphs have fused
-operators of its own domain, at "extended"; they are shown for comparison, and are no files for other runtimes.
+Prints a Markdown table. Operators in bodies and functions count, Constants too. Behind a count is the mean error of the
+worst output, relative to its mean magnitude, against the original computed in float64; ONNX Runtime runs each file in
+float32, without optimizations of its own. "!" says that the outputs are wrong, by more than `TOLERANCE`, or that the
+runtime does not take the file; "?" that nothing could be compared. Where the original cannot be computed in float64,
+its outputs in float32 are the reference, and the original has no error. ``--python`` is the interpreter of an
+environment with onnxslim and onnxsim. ONNX Runtime's graphs have fused operators of its own domain, at "extended"; they
+are shown for comparison, and are no files for other runtimes.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from onnx import helper
 
 from folding import Options, fold
 from folding.graph.functions import count
+from folding.onnxfile import Interpreter, InterpreterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,11 +33,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Feeds = Mapping[str, NDArray[np.generic]]
+    Outputs = dict[str, NDArray[np.generic]]
 
 TOLERANCE = 1e-3  # relative; folding and fusing change roundings, a wrong result is off by far more
-SATURATED = 1e-2  # an output below it, as of a sigmoid at its end, is mostly rounding
 BATCH, LENGTH = 2, 64  # of open axes, the first one and the others
-TIMEOUT = 900  # seconds of a tool
+TIMEOUT = 900  # seconds of a tool, and of the original in float64
 TOOLS = {
     "onnxslim": "import onnx, onnxslim, sys; onnx.save(onnxslim.slim(onnx.load(sys.argv[1])), sys.argv[2])",
     "onnxsim": "import onnx, onnxsim, sys; onnx.save(onnxsim.simplify(onnx.load(sys.argv[1]))[0], sys.argv[2])",
@@ -96,7 +100,7 @@ def feeds(model: onnx.ModelProto) -> Feeds:
     return found
 
 
-def outputs(path: Path, given: Feeds) -> dict[str, NDArray[np.generic]]:
+def outputs(path: Path, given: Feeds) -> Outputs:
     """The outputs by name, without ONNX Runtime's own optimizations."""
     options = _options(onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL)
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -104,44 +108,66 @@ def outputs(path: Path, given: Feeds) -> dict[str, NDArray[np.generic]]:
     return dict(zip(names, session.run(names, dict(given)), strict=True))
 
 
-def verdict(expected: Mapping[str, NDArray[np.generic]] | None, path: Path, given: Feeds) -> str:
-    """An empty string if the outputs are equal, else the mark for the table."""
+def exact(path: Path, given: Feeds) -> Outputs:
+    """The outputs of a model with every number in float64."""
+    model = Interpreter(path, wide=True)
+    return dict(zip((name for name, _ in model.outputs), model.run(given, TIMEOUT), strict=True))
+
+
+def compared(expected: Outputs | None, path: Path, given: Feeds) -> str:
+    """The mark or the error behind a count."""
     if expected is None:
         return "?"
     try:
         found = outputs(path, given)
+        return f" ({max(map(error, expected.values(), (found[name] for name in expected))):.0e})"
     except Exception:  # noqa: BLE001  whatever the runtime raises for a file that it does not take
         return "!"
-    for name, value in expected.items():
-        if name not in found or found[name].shape != value.shape or found[name].dtype != value.dtype:
-            return "!"
-        one, other = np.asarray(value, np.float64), np.asarray(found[name], np.float64)
-        bound = TOLERANCE * max(SATURATED, float(np.abs(one[np.isfinite(one)]).max(initial=0)))
-        if not np.allclose(one, other, rtol=0, atol=bound, equal_nan=True):
-            return "!"
-    return ""
+
+
+def error(expected: NDArray[np.generic], found: NDArray[np.generic]) -> float:
+    """The mean error by the mean magnitude of an output.
+
+    Raises:
+        ValueError: it is wrong.
+    """
+    if found.shape != expected.shape or found.dtype.kind != expected.dtype.kind:
+        raise ValueError("another shape or type")
+    one, other = np.asarray(expected, np.float64), np.asarray(found, np.float64)
+    same = (one == other) | (np.isnan(one) & np.isnan(other))  # infinities too
+    apart = np.abs(np.subtract(one, other, where=~same, out=np.zeros_like(one))).mean() if one.size else 0.0
+    relative = (
+        float(apart / (np.abs(one[np.isfinite(one)]).mean() if np.isfinite(one).any() else 1.0)) if apart else 0.0
+    )
+    if not relative <= TOLERANCE:
+        raise ValueError("another value")
+    return relative
 
 
 def row(source: Path, makers: Mapping[str, Callable[[Path, Path], None]]) -> list[str]:
     """The counts of one model, in the order of the table."""
     model = onnx.load(source, load_external_data=False)
-    given, expected = feeds(model), None
+    given, expected, original = feeds(model), None, ""
     try:
         expected = outputs(source, given)
+        expected = exact(source, given)
+        original = compared(expected, source, given)
+    except InterpreterError as refused:
+        print(f"{source.name}: in float64: {str(refused)[:200]}", file=sys.stderr)
     except Exception:  # noqa: BLE001  a model of an opset that the runtime does not have is counted, not run
         given = {}
-    cells = [source.stem, str(count(model).nodes)]
+    cells = [source.stem, f"{count(model).nodes}{original}"]
     with tempfile.TemporaryDirectory() as folder:
         for number, make in enumerate(makers.values()):
             target = Path(folder) / f"{number}.onnx"
             try:
                 make(source, target)
-            except Exception as error:  # noqa: BLE001  a tool that fails gets a dash
-                print(f"{source.name}: {str(error)[:200]}", file=sys.stderr)
+            except Exception as failed:  # noqa: BLE001  a tool that fails gets a dash
+                print(f"{source.name}: {str(failed)[:200]}", file=sys.stderr)
                 cells.append("-")
                 continue
             nodes = count(onnx.load(target, load_external_data=False)).nodes
-            cells.append(f"{nodes}{verdict(expected, target, given)}")
+            cells.append(f"{nodes}{compared(expected, target, given)}")
     return cells
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from folding.graph.idioms import IDIOMS
 from folding.graph.node import STANDARD_DOMAINS
 from folding.readiness.idioms import of_idioms
 from folding.readiness.restrictions import broken
@@ -88,6 +89,8 @@ def _of_operators(graph: Graph, target: Target) -> Iterator[Finding]:
     below = load(target.fallback) if target.fallback else None
     functions = {f"{function.domain}{DOMAIN_MARK}{function.name}" for function in graph.model.functions}
     imported = {entry.domain: entry.version for entry in graph.model.opset_import}
+    # What such an idiom becomes runs better than its parts, even where the runtime expands it again.
+    worthwhile = {idiom.operator for idiom in IDIOMS if target.idioms.get(idiom.name) == "operator"}
     for scope in graph.scopes:
         on_purpose = known_ahead(scope) if below is not None else set()
         for node in scope.nodes:
@@ -97,7 +100,7 @@ def _of_operators(graph: Graph, target: Target) -> Iterator[Finding]:
             reason = _reason(node, version, target)
             if reason is not None and not (below is not None and set(node.outputs) <= on_purpose):
                 yield _judged(node, version, reason, target, below)
-            elif reason is None and _is_expanded(node, version, target):
+            elif reason is None and node.op not in worthwhile and _is_expanded(node, version, target):
                 sentence = f"{target.title} has no {node.op} and runs ONNX's definition of it by smaller operators"
                 yield Finding(node.label, node.op, "unfused", "expanded", sentence, target.source)
 

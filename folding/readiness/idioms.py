@@ -32,9 +32,13 @@ def of_idioms(graph: Graph, target: Target) -> Iterator[Finding]:
 
 
 def first_opsets(graph: Graph, target: Target) -> list[int]:
-    """For each occurrence of an idiom that runs in parts, the first operator set in which it is one operator."""
+    """For each occurrence of an idiom that may be one operator of the target, the first operator set in which it is.
+
+    Also of those that the target recognizes: its other optimizations may tear such a form apart first, as ONNX
+    Runtime's does that moves a Transpose into a LayerNormalization written out.
+    """
     found = dict.fromkeys(idioms.find(graph).values())
-    opsets = (_opset(occurrence, graph, target) for occurrence in found if not _is_recognized(occurrence, target))
+    opsets = (_opset(occurrence, graph, target, expanded=True) for occurrence in found)
     return [opset for opset in opsets if opset]
 
 
@@ -46,8 +50,12 @@ def _advice(occurrence: Occurrence, graph: Graph, target: Target) -> str:
     return "give fuse=True" if opset == graph.opset else f"give fuse=True and opset={opset}"
 
 
-def _opset(occurrence: Occurrence, graph: Graph, target: Target) -> int:
-    """The first operator set, from the model's on, in which the occurrence is an operator of the target; 0: none."""
+def _opset(occurrence: Occurrence, graph: Graph, target: Target, *, expanded: bool = False) -> int:
+    """The first operator set, from the model's on, in which the occurrence is an operator of the target; 0: none.
+
+    `expanded`: also one that the runtime expands again. The table of idioms has those of which it then makes less than
+    of the parts: HardSwish becomes part of the convolution before it in ONNX Runtime.
+    """
     operator = occurrence.idiom.operator
     known = target.operators.get(operator)
     if occurrence.is_bias or known is None or target.idioms.get(occurrence.idiom.name) != "operator":
@@ -55,7 +63,12 @@ def _opset(occurrence: Occurrence, graph: Graph, target: Target) -> int:
     opset = max(graph.opset, known.opsets[0])
     span = known.span(opset)
     dtype = type_of(occurrence.last.scope, occurrence.last.output) or None
-    if span is None or span.is_expanded or opset > target.opset[1] or not target.takes(operator, opset, dtype):
+    if (
+        span is None
+        or (span.is_expanded and not expanded)
+        or opset > target.opset[1]
+        or not target.takes(operator, opset, dtype)
+    ):
         return 0
     return opset
 

@@ -19,7 +19,7 @@ LEAST = 13  # a model of a newer set does not go below it for a gain: from here 
 def best_opset(graph: Graph, target: Target) -> int:
     """The operator set to convert a model to, its own if that is as good as any. Shapes must have been inferred.
 
-    Fewest operators that the target has in another operator set only, then fewest idioms that run in parts although the
+    Fewest operators that the target has in another operator set only, then fewest idioms written out although the
     target has an operator for them, then nearest.
     """
     used = Counter(node.op for node in graph.nodes() if node.op in target.operators)

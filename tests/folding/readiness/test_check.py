@@ -166,6 +166,7 @@ def test_an_operator_of_another_operator_set_says_which_one_the_target_has():
 def test_what_onnx_runtime_runs_as_onnx_defines_it_is_unfused():
     assert codes(g("y = Mish(x)", opset=18), "onnxruntime-cpu") == [("unfused", "Mish", "expanded")]
     assert codes(g("y = Mish(x)", opset=18), "onnxruntime-cuda") == [("unfused", "Mish", "expanded")]
+    assert codes(g("y = HardSwish(x)", opset=18), "onnxruntime-cpu") == []  # better than its parts all the same
     assert not findings(g("y = Mish(x)", opset=18))
 
 

@@ -14,6 +14,10 @@ from folding.targets.model import load
 POOL = "g (float[1,4,8,8] x) => (float[1,4,4,4] y) { y = MaxPool <kernel_shape = [2,2], strides = [2,2]> (x) }"
 SWISH = """g (float[2,4] x) => (float[2,4] y) <float t = {3}, float z = {0}, float s = {6}>
 { a = Add(x, t) c = Clip(a, z, s) m = Mul(x, c) y = Div(m, s) }"""
+NORM = """g (float[2,4,2] x) => (float[2,4,2] y)
+<float two = {2}, float e = {0.00001}, float[2] s = {1, 2}, float[2] b = {3, 4}>
+{ m = ReduceMean <axes = [-1]> (x) d = Sub(x, m) q = Pow(d, two) v = ReduceMean <axes = [-1]> (q) w = Add(v, e)
+r = Sqrt(w) n = Div(d, r) t = Mul(n, s) y = Add(t, b) }"""
 PLAIN = "g (float[2,4] x) => (float[2,4] y) { y = Relu(x) }"
 
 
@@ -28,6 +32,9 @@ def model(text, opset):
         (POOL, 13, "onnxruntime-cuda", 13),
         (SWISH, 13, "tensorrt-11", 14),  # HardSwish begins there
         (SWISH, 17, "tensorrt-11", 17),
+        (SWISH, 13, "onnxruntime-cpu", 14),  # which expands it, into less than this
+        (NORM, 13, "onnxruntime-cpu", 17),  # which recognizes it, unless another optimization comes first
+        (NORM, 13, "webgpu", 17),
         (PLAIN, 7, "tensorrt-11", 9),  # the lowest that it parses
         (PLAIN, 17, "tensorrt-11", 17),
     ],

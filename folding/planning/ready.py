@@ -199,16 +199,36 @@ class Ready:
             return
         if self.target is None and self.options.precision != "bf16":
             return
-        graph = indexed(file, freeze_initializers=self.options.freeze_initializers)
-        if self.options.clean:
-            self.tidy(graph)  # what goes anyway needs no other set
-        shapes.infer(graph)
+        graph = self._tidied(file)
         lowest, highest = (graph.opset, graph.opset) if self.target is None else self.target.opset
         try:
-            self.changes += convert(file, self._best_opset(graph))
+            self.changes += convert(file, self._inlined_best(file, graph))
         except OptionError:
             if not lowest <= graph.opset <= highest:
                 self.changes += convert(file, min(max(graph.opset, lowest), highest))
+
+    def _tidied(self, file: OnnxFile) -> Graph:
+        """The graph as operator sets are chosen by it: what goes anyway needs no other set."""
+        graph = indexed(file, freeze_initializers=self.options.freeze_initializers)
+        if self.options.clean:
+            self.tidy(graph)
+        shapes.infer(graph)
+        return graph
+
+    def _inlined_best(self, file: OnnxFile, graph: Graph) -> int:
+        """The best operator set with functions inlined, as the fold may do where it gains; the file stays as it is."""
+        if not file.model.functions:
+            return self._best_opset(graph)
+        from folding.conversion import functions
+
+        model, changes = file.model, list(self.changes)
+        try:
+            functions.inline(file)
+            return self._best_opset(self._tidied(file))
+        except OptionError:  # two versions of a custom operator set
+            return self._best_opset(graph)
+        finally:
+            file.model, self.changes = model, changes
 
     def _best_opset(self, graph: Graph) -> int:
         """The operator set that the target, or else the precision, gains most by."""

@@ -26,6 +26,12 @@ g (float[2,4] x) => (float[2,4] y) <float r = {1.4142135}, float o = {1}, float 
 FUNCTION = """<ir_version: 8, opset_import: ["" : 17, "f" : 1]>
 g (float[2] x) => (float[2] y) { y = f.twice(x) }
 <domain: "f", opset_import: ["" : 17]> twice (a) => (b) { b = Add(a, a) }"""
+PASSED = """<ir_version: 8, opset_import: ["" : 13, "f" : 1]>
+g (float[2,4] x) => (float[2,4] y) <float t = {3}, float z = {0}, float s = {6}, float[4] g = {1, 2, 3, 4},
+float[4,4] w = {1, 2, 3, 4, 5, 6, 7, 8, 9, 8, 7, 6, 5, 4, 3, 2}> { y = f.block(x, t, z, s, w, g) }
+<domain: "f", opset_import: ["" : 13]> block (x, t, z, s, w, g) => (y) {
+  p = MatMul(x, w) n = BatchNormalization(p, g, g, g, g)
+  a = Add(n, t) c = Clip(a, z, s) m = Mul(n, c) y = Div(m, s) }"""
 CUSTOM = """<ir_version: 8, opset_import: ["" : 17, "mine" : 1]>
 g (float[2,4] x) => (float[2,4] y) { [r] a = Relu(x) [own] y = mine.Own(a) }"""
 
@@ -63,6 +69,15 @@ def test_the_file_of_a_target_is_the_same_the_second_time():
         again, report = fold_model(after, Options(target="tensorrt-11"))
         assert again == after
         assert not report.changed
+
+
+def test_an_idiom_that_shows_only_after_inlining_gets_its_operator_set():
+    after, report = fold_model(model_of(PASSED), Options(target="tensorrt-11"))
+    assert after.opset_import[0].version == 14
+    assert ops(after) == {"MatMul": 1, "Add": 1, "HardSwish": 1}
+    again, _ = fold_model(after, Options(target="tensorrt-11"))
+    assert again == after
+    assert report.bn_after == 0
 
 
 def test_a_file_that_the_target_refuses_is_not_written(tmp_path):

@@ -64,6 +64,9 @@ class FoldQuery(BaseModel):
     verify_timeout: float = _option("verify_timeout", gt=0, allow_inf_nan=False)
     strict: bool = _option("strict")
     require_change: bool = _option("require_change")
+    card: bool = _option("card")
+    digest: bool = _option("digest")
+    triton: Annotated[str | None, NONE] = _option("triton", max_length=NAME_BYTES)
     name: str = Field(
         "model.onnx",
         description=f"the file name of the model, as reports and downloads tell it; at most {NAME_BYTES} bytes",

@@ -24,6 +24,8 @@ InputTypes = Literal["keep", "lower"]
 RepositoryName = str  # a name, or with "{model}" the form of one
 # Of a model in Triton's repository: it becomes a folder and a part of addresses
 REPOSITORY_NAME = re.compile(r"(?:[A-Za-z0-9_]|\{model\})(?:[A-Za-z0-9_.-]|\{model\}){0,99}")
+STEM = "{model}"  # in it: the name of the file
+SERVED = ("1", "model.onnx")  # where Triton looks for the model in its folder: the version, the name
 LISTS = ("keep", "keep_fp32", "only", "shape")  # options that hold several texts
 
 
@@ -144,6 +146,11 @@ class Options:
         chosen = {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != one.default}
         return f"Options({', '.join(f'{name}={value!r}' for name, value in chosen.items())})"
 
+    def repository_name(self, model: str) -> str:
+        """The name in a repository of the model at this path, which may be relative to a folder of models."""
+        stem = _NOT_PLAIN.sub("_", os.path.splitext(model)[0]).strip("_") or "model"  # noqa: PTH122  of a relative path
+        return (self.triton or STEM).replace(STEM, stem)
+
     @property
     def has_card(self) -> bool:
         """Whether the file gets a card."""
@@ -189,6 +196,9 @@ class Options:
     def selects(self, name: str) -> bool:
         """Whether an affine of this name may be folded: not kept, and among `only` if that is given."""
         return not self.keeps(name) and (not self.only or any(fnmatchcase(name, pattern) for pattern in self.only))
+
+
+_NOT_PLAIN = re.compile(r"[^A-Za-z0-9_-]+")
 
 
 def _is_names(value: object) -> bool:

@@ -9,7 +9,6 @@ writes its model into it as to any place, the rest is added, and the folder gets
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import shutil
 from contextlib import contextmanager, suppress
@@ -21,6 +20,7 @@ from folding import onnxfile
 from folding.delivery.digest import OF_A_FOLDER, SUFFIX, hashed, written
 from folding.errors import FoldingError, ModelError
 from folding.onnxfile import DATA_SUFFIX, writing
+from folding.options import SERVED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,16 +30,11 @@ if TYPE_CHECKING:
     from folding.report.model import Report
     from folding.report.types import FileDigest
 
-CONFIGURATION, VERSION, MODEL = "config.pbtxt", "1", "model.onnx"  # names that Triton looks for
+CONFIGURATION = "config.pbtxt"  # the name that Triton looks for
+VERSION, MODEL = SERVED
 OURS = frozenset({CONFIGURATION, OF_A_FOLDER, VERSION, f"{VERSION}/{MODEL}", f"{VERSION}/{MODEL}{DATA_SUFFIX}"})
-STEM = "{model}"  # in the name of a model of the repository: the name of the file, without its suffix
-_NOT_PLAIN = re.compile(r"[^A-Za-z0-9_-]+")
+_NAME_SHOWN = 100  # characters of the folder's name in it
 _NAME_BYTES = 8  # random bytes in a folder's name, so that two runs never collide
-
-
-def repository_name(triton: str, model: str) -> str:
-    """The name in a repository of the model at the path `model`, which may be relative to a folder of models."""
-    return triton.replace(STEM, _NOT_PLAIN.sub("_", os.path.splitext(model)[0]).strip("_") or "model")  # noqa: PTH122
 
 
 class Place:
@@ -154,7 +149,7 @@ def placed(target: str | os.PathLike[str], source: str | os.PathLike[str], optio
 
     require_servable(options)
     repository = Path(target)
-    folder = repository / repository_name(options.triton, Path(source).name)
+    folder = repository / options.repository_name(Path(source).name)
     if repository.exists() and not repository.is_dir():
         raise FoldingError(f"{repository} is a file; with triton, give the folder of a model repository")
     require_replaceable(folder)
@@ -179,7 +174,7 @@ def stage_of(folder: Path) -> Path:
     Beside the repository: a server that polls it takes every folder in it for a model, hidden ones too (Triton's
     `GetDirectorySubdirs`). In it, where that is another file system, or may not be written.
     """
-    name = f".{folder.name}.{secrets.token_hex(_NAME_BYTES)}"
+    name = f".{folder.name[:_NAME_SHOWN]}.{secrets.token_hex(_NAME_BYTES)}"
     repository = Path(os.path.realpath(folder.parent))
     outside = repository.parent
     is_near = os.access(outside, os.W_OK) and outside.stat().st_dev == repository.stat().st_dev

@@ -370,7 +370,7 @@ def test_a_name_that_is_no_folder_of_a_repository_is_refused(name):
     ],
 )
 def test_the_name_of_the_file_may_be_in_it(form, path, expected):
-    assert places.repository_name(form, path) == expected
+    assert Options(triton=form).repository_name(path) == expected
 
 
 def test_in_memory_there_are_no_files(tmp_path):

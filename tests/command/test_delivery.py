@@ -20,7 +20,7 @@ import folding
 from folding import Options
 from folding.command import main as cli
 from tests.support import ROOT
-from tests.support.fleets import fleet, names, save, state
+from tests.support.fleets import names, save, state
 from tests.support.service.fake import Fake, serving
 from tests.support.service.server import Running
 from tests.support.tritonconfig import parsed
@@ -34,13 +34,6 @@ RESULTS = sorted(
     for name, data in (("a", []), ("sub_b", []), ("sub_deep_c", ["1/model.onnx.data"]))
     for file in ("1/model.onnx", "SHA256SUMS", "config.pbtxt", *data)
 )
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    fleet(tmp_path / "models")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def run(*argv: str) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from folding import onnxfile
+from folding.delivery import Card, placed
 from folding.errors import OptionError
 from folding.graph.weights import UnrepresentableError
 from folding.onnxfile import Limits
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
 
     import onnx
 
+    from folding.delivery import Place
     from folding.onnxfile import OnnxFile
     from folding.planning import Folded
+    from folding.report.model import VerificationStatus
 
     Progress = Callable[[str, int, int], None]  # stage ("folding", "writing", "verifying"), done, total
     Stage = Callable[[int, int], None] | None
@@ -47,7 +50,8 @@ def fold(
 ) -> Report:
     """Fold the model file `source` into `target`, verify the result and return the report; None for a dry run.
 
-    `target` appears whole or not at all, and may be `source`. Where nothing folds it is a copy of `source`.
+    `target` appears whole or not at all, and may be `source`. Where nothing folds it is a copy of `source`. With
+    `options.triton` it is the folder of a Triton model repository, which is created where it does not exist.
 
     `limits` bounds what `source` may ask of this machine. `progress` is called with the stage ("folding", "writing",
     "verifying"), how much of it is done, and how much there is: in bytes while writing, else in steps.
@@ -62,6 +66,7 @@ def fold(
         NothingToFoldError: `options.require_change`, and nothing folds; nothing was written.
         TargetError: `options.target` does not run the result as a whole, and not `options.allow_fallback`; nothing was
             written.
+        FoldingError: `target` cannot be written, or holds what would be lost.
         OptionError: the samples in `options.inputs` do not fit the model; a pattern matches nothing; an argument is of
             another type.
     """
@@ -70,17 +75,26 @@ def fold(
         raise OptionError(f"limits is of type {type(limits).__name__}; give a folding.Limits")
     _require_samples(options)
     again = partial(onnxfile.read, source, limits)
-
-    def once(attempts: Attempts) -> Report:
-        with again() as file:
-            return _fold_once(file, Path(source), target, attempts, again)
+    card = Card(options) if options.has_card else None
 
     def upstream(values: Collection[str]) -> set[str]:
         with again() as file:
             return before(file, values)
 
-    with prepared(wanted=options.verify and target is not None):
-        return Attempts(options, progress).settle(once, upstream)
+    def settled(place: Place | None) -> Report:
+        def once(attempts: Attempts) -> Report:
+            with again() as file:
+                return _fold_once(file, Path(source), place, attempts, again, card)
+
+        with prepared(wanted=options.verify and place is not None):
+            return Attempts(options, progress).settle(once, upstream)
+
+    if target is None:
+        return settled(None)
+    with placed(target, source, options) as place:
+        report = settled(place)
+        place.finish()
+        return place.told(report)
 
 
 def inspect(source: str | os.PathLike[str], options: Options = DEFAULTS, *, limits: Limits = LIMITS) -> Report:
@@ -110,6 +124,9 @@ def fold_model(model: onnx.ModelProto, options: Options = DEFAULTS) -> tuple[onn
     """
     data = onnxfile.serialized(model)
     _require_samples(options)
+    if options.triton is not None or options.digest:
+        raise OptionError(f"{'triton' if options.triton else 'digest'}: it is about files; use folding.fold")
+    card = Card(options) if options.has_card else None
     results: list[bytes] = []
     again = partial(onnxfile.from_bytes, data)
 
@@ -117,15 +134,24 @@ def fold_model(model: onnx.ModelProto, options: Options = DEFAULTS) -> tuple[onn
         started = time.perf_counter()
         with again() as file:
             folded = attempts.plan(file)
+            report = _report(folded, file, "model", "model", len(data), started)
+            if not folded.changed:
+                is_carded = card is not None and not card.is_on(file)
+                results.append(_only_carded(again, card, report) if card is not None and is_carded else data)
+                report = replace(report, bytes_after=len(results[-1]), verification=_same(options, is_carded=is_carded))
+                return with_offers(_judged(_accepted(report, options), options), options, again)
+            if card is not None:
+                card.put(file, report, _expected(options))
             try:
-                results.append(onnxfile.to_bytes(file) if folded.changed else data)
+                results.append(onnxfile.to_bytes(file))
             except UnrepresentableError:
                 attempts.require_representable(folded)
                 raise
-            report = _accepted(_report(folded, file, "model", "model", len(results[-1]), started), options)
-        if not folded.changed:
-            return with_offers(_judged(replace(report, verification=_same(options)), options), options, again)
-        verdict = attempts.verdict(partial(_verify_in_memory, data, results[-1], folded))
+            report = _accepted(replace(report, bytes_after=len(results[-1])), options)
+            verdict = attempts.verdict(partial(_verify_in_memory, data, results[-1], folded))
+            if card is not None and verdict.status != _expected(options):
+                card.put(file, report, verdict.status)
+                results[-1] = onnxfile.to_bytes(file)
         return with_offers(_judged(_verified(report, verdict), options), options, again)
 
     def upstream(values: Collection[str]) -> set[str]:
@@ -136,34 +162,53 @@ def fold_model(model: onnx.ModelProto, options: Options = DEFAULTS) -> tuple[onn
     return onnxfile.parsed(results[-1]), report
 
 
+def _only_carded(again: Callable[[], OnnxFile], card: Card, report: Report) -> bytes:
+    with again() as file:
+        card.put(file, report, report.verification.status)
+        return onnxfile.to_bytes(file)
+
+
 def _fold_once(
     file: OnnxFile,
     source: Path,
-    target: str | os.PathLike[str] | None,
+    place: Place | None,
     attempts: Attempts,
     again: Callable[[], OnnxFile],
+    card: Card | None,
 ) -> Report:
     started, options = time.perf_counter(), attempts.options
     folded = attempts.plan(file)
-    names = str(source), None if target is None else str(target)
+    names = str(source), None if place is None else place.shown
     report = _accepted(_report(folded, file, *names, file.nbytes, started), options)
-    if target is None:
+    if place is None:
         attempts.require_representable(folded)
         report = replace(report, verification=Verification("not verified", "nothing was written"))
         return _judged(with_offers(report, options, again), options)
     if not folded.changed:
+        is_carded = card is not None and not card.is_on(file)
+        report = replace(report, verification=_same(options, is_carded=is_carded))
         report = _judged(with_offers(report, options, again), options)
-        onnxfile.copy(file, target, progress=attempts.stage("writing"))
-        return replace(report, verification=_same(options), seconds=time.perf_counter() - started)
+        with again() as untouched:
+            if card is not None and is_carded:
+                card.put(untouched, report, report.verification.status)
+            put = onnxfile.write if is_carded else onnxfile.copy
+            written = put(untouched, place.model, progress=attempts.stage("writing"), beside=place.beside)
+        return replace(report, bytes_after=written, seconds=time.perf_counter() - started)
     verified: list[Report] = []
+    if card is not None:
+        card.put(file, report, _expected(options))
 
     def judge(staged: Path) -> None:
         verdict = attempts.verdict(partial(_verify_files, source, staged, folded))
         sure = _judged(replace(_verified(report, verdict), seconds=time.perf_counter() - started), options)
+        if card is not None and verdict.status != _expected(options):
+            card.put(file, report, verdict.status)
+            onnxfile.write(file, staged)
         verified.append(with_offers(sure, options, again))  # now, since the target may replace the source
 
+    stage = attempts.stage("writing")
     try:
-        written = onnxfile.write(file, target, progress=attempts.stage("writing"), before_commit=judge)
+        written = onnxfile.write(file, place.model, progress=stage, before_commit=judge, beside=place.beside)
     except UnrepresentableError:
         attempts.require_representable(folded)
         raise
@@ -238,10 +283,16 @@ def _verify_in_memory(before: bytes, after: bytes, folded: Folded, options: Opti
         return _verify_files(*paths, folded, options, progress)
 
 
-def _same(options: Options) -> Verification:
+def _same(options: Options, *, is_carded: bool) -> Verification:
     if not options.verify:
         return Verification("not verified", "verification was turned off (verify=False)")
-    return Verification("verified", "nothing was folded: the output is the input, byte for byte")
+    how = "with a card" if is_carded else "byte for byte"
+    return Verification("verified", f"nothing was folded: the output is the input, {how}")
+
+
+def _expected(options: Options) -> VerificationStatus:
+    """The status of a verification, as a card has it before that runs; another one is rare, and written then."""
+    return "verified" if options.verify else "not verified"
 
 
 def _report(folded: Folded, file: OnnxFile, source: str, target: str | None, after: int, started: float) -> Report:

@@ -21,6 +21,11 @@ Clamps = Literal["auto", "never", "always"]
 Freezing = Literal["no", "stored", "samples"]
 Precision = Literal["keep", "fp32", "fp16", "bf16", "mixed"]
 InputTypes = Literal["keep", "lower"]
+RepositoryName = str  # a name, or with "{model}" the form of one
+# Of a model in Triton's repository: it becomes a folder and a part of addresses
+REPOSITORY_NAME = re.compile(r"(?:[A-Za-z0-9_]|\{model\})(?:[A-Za-z0-9_.-]|\{model\}){0,99}")
+STEM = "{model}"  # in it: the name of the file
+SERVED = ("1", "model.onnx")  # where Triton looks for the model in its folder: the version, the name
 LISTS = ("keep", "keep_fp32", "only", "shape")  # options that hold several texts
 
 
@@ -105,6 +110,18 @@ class Options:
         False, "write nothing (exit 3) when the result differs, rather than take back the folds that did it"
     )
     require_change: bool = option(False, "fail (exit 4) when nothing could be folded")
+    card: bool = option(
+        False, "say in the metadata of the file what was done to what, by which version; `triton` implies it"
+    )
+    digest: bool = option(
+        False, "write the SHA-256 of the files beside them, as `sha256sum -c` reads it and tools sign it"
+    )
+    triton: RepositoryName | None = option(
+        None,
+        "write a folder NAME for a Triton model repository, with a config.pbtxt; the output is the repository; {model} "
+        "in NAME is the name of the file",
+        metavar="NAME",
+    )
 
     def __post_init__(self) -> None:
         if isinstance(self.freeze_training, bool):
@@ -128,6 +145,16 @@ class Options:
     def __repr__(self) -> str:
         chosen = {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != one.default}
         return f"Options({', '.join(f'{name}={value!r}' for name, value in chosen.items())})"
+
+    def repository_name(self, model: str) -> str:
+        """The name in a repository of the model at this path, which may be relative to a folder of models."""
+        stem = _NOT_PLAIN.sub("_", os.path.splitext(model)[0]).strip("_") or "model"  # noqa: PTH122  of a relative path
+        return (self.triton or STEM).replace(STEM, stem)
+
+    @property
+    def has_card(self) -> bool:
+        """Whether the file gets a card."""
+        return self.card or self.triton is not None
 
     @property
     def freezes(self) -> bool:
@@ -171,6 +198,9 @@ class Options:
         return not self.keeps(name) and (not self.only or any(fnmatchcase(name, pattern) for pattern in self.only))
 
 
+_NOT_PLAIN = re.compile(r"[^A-Za-z0-9_-]+")
+
+
 def _is_names(value: object) -> bool:
     return isinstance(value, Iterable) and all(isinstance(name, str) for name in value)
 
@@ -181,6 +211,10 @@ def _is_count(value: object) -> bool:
 
 def _is_seconds(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+
+
+def _is_repository_name(value: object) -> bool:
+    return value is None or (isinstance(value, str) and REPOSITORY_NAME.fullmatch(value) is not None)
 
 
 # By the declared type of an option: whether a value fits it, and what to give instead.
@@ -199,6 +233,10 @@ _KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
     "Precision": (lambda value: value in get_args(Precision), f"choose one of {', '.join(get_args(Precision))}"),
     "InputTypes": (lambda value: value in get_args(InputTypes), f"choose one of {', '.join(get_args(InputTypes))}"),
     "float | None": (lambda value: value is None or _is_seconds(value), "give a number above 0"),
+    "RepositoryName | None": (
+        _is_repository_name,
+        "give a name of letters, digits and ._- that begins with no . and no -; {model} in it is the name of the file",
+    ),
     "Clamps": (lambda value: value in get_args(Clamps), f"choose one of {', '.join(get_args(Clamps))}"),
 }
 

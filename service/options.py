@@ -31,6 +31,8 @@ def _option(name: str, **bounds: Any) -> Any:
 Frozen = Literal["no", "stored"]  # samples, from which statistics could come, are on the caller's machine
 
 Target = Annotated[str, Field(json_schema_extra={"enum": list(NAMES)})]
+# As plain names go; the library checks it, and takes the name of the file in braces, too
+RepositoryName = Annotated[str, Field(json_schema_extra={"pattern": "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"})]
 NONE = BeforeValidator(lambda value: None if value == "null" else value)  # how a query or a form writes no value
 Pattern = Annotated[str, Field(max_length=PATTERN_LENGTH)]
 
@@ -64,6 +66,9 @@ class FoldQuery(BaseModel):
     verify_timeout: float = _option("verify_timeout", gt=0, allow_inf_nan=False)
     strict: bool = _option("strict")
     require_change: bool = _option("require_change")
+    card: bool = _option("card")
+    digest: bool = _option("digest")
+    triton: Annotated[RepositoryName | None, NONE] = _option("triton")
     name: str = Field(
         "model.onnx",
         description=f"the file name of the model, as reports and downloads tell it; at most {NAME_BYTES} bytes",

@@ -32,9 +32,9 @@ FLOORS = {
         {"algebra", "report"},
         {"onnxfile"},
         {"archive", "graph", "verification"},
-        {"cleaning", "client", "conversion", "fusing", "precision", "readiness", "rules"},
-        {"planning"},
-        {"api"},
+        {"cleaning", "conversion", "fusing", "precision", "readiness", "rules"},
+        {"delivery", "planning"},
+        {"api", "client"},
         {"torch"},
         {"", "command"},  # the public names, which are loaded when they are asked for
         {"__main__"},

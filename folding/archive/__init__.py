@@ -7,6 +7,6 @@ May import: `folding.onnxfile`, `folding.errors`.
 
 from folding.archive.reader import read_archive
 from folding.archive.rules import ArchiveError, ArchiveLimits
-from folding.archive.writer import packed, write_archive
+from folding.archive.writer import packed, write_archive, write_folder
 
-__all__ = ["ArchiveError", "ArchiveLimits", "packed", "read_archive", "write_archive"]
+__all__ = ["ArchiveError", "ArchiveLimits", "packed", "read_archive", "write_archive", "write_folder"]

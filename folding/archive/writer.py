@@ -6,7 +6,7 @@ import os
 import secrets
 import stat
 import zlib
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -139,9 +139,30 @@ def write_archive(model: Path, target: Path) -> None:
         ModelError: the model is missing, corrupt or unsafe, or changes while it is packed.
         OSError: `target` cannot be written.
     """
+    with packed(model) as archive:
+        _write(archive, target)
+
+
+def write_folder(folder: Path, target: Path) -> None:
+    """Pack all files of a folder and its folders into the zip `target`, as `write_archive` packs a model.
+
+    Raises:
+        ModelError: a file changes while it is packed.
+        OSError: a file cannot be read, or `target` cannot be written.
+    """
+    with ExitStack() as stack:
+        sources = {}
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            source = FileSource(path, follow_links=False)
+            stack.callback(source.close)
+            sources[path.relative_to(folder).as_posix()] = source
+        _write(PackedModel(sources), target)
+
+
+def _write(archive: PackedModel, target: Path) -> None:
     part = target.with_name(f".{secrets.token_hex(NAME_BYTES)}.part")
     try:
-        with packed(model) as archive, part.open("xb") as file:
+        with part.open("xb") as file:
             for block in archive.blocks():
                 file.write(block)
             file.flush()

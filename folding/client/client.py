@@ -15,11 +15,13 @@ import re
 import time
 import uuid
 from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from folding.client.files import Download, place_for, put, upload, workspace
+from folding.client.files import Download, is_same, place_for, put, upload, workspace
 from folding.client.requests import JOB_HEADER, JOBS, Requests, Retries, from_problem, unexpected
+from folding.delivery import placed
 from folding.errors import OptionError, ServiceError
 from folding.options import Options, option_fields
 
@@ -89,15 +91,20 @@ class Client:
         """
         path = Path(source)
         parameters = _parameters(options, path)
-        place = place_for(Path(target), path)
-        with upload(path) as sent:
-            job = self._accepted(sent, parameters, progress)
-        state = self._ended(job, progress)
-        with workspace(place) as folder:
-            model = self._download(state, progress).into(folder)
-            report = self._report(job)
-            written = put(model, place, changed=report.get("changed") is True)
-        return report | {"source": str(source), "target": str(target), "bytes_after": written}
+        with placed(target, source, options) as place:
+            final = place_for(place.model, path)
+            with upload(path) as sent:
+                job = self._accepted(sent, parameters, progress)
+            state = self._ended(job, progress)
+            with workspace(final) as folder:
+                model = self._download(state, progress).into(folder)
+                report = self._report(job)
+                changed = report.get("changed") is True or (options.has_card and not is_same(model, path))
+                written = put(model, final, changed=changed, beside=place.beside)
+            place.finish()
+            recipe = {"recipe": list(place.recipe)} if place.recipe else {}
+            delivered = {"digests": [asdict(one) for one in place.digests], "bytes_after": written} | recipe
+        return report | {"source": str(source), "target": place.shown} | delivered
 
     def inspect(self, source: str | os.PathLike[str], options: Options = DEFAULTS) -> Json:
         """Return what `fold` would do with a model, and why not more, as `Report.as_dict` does; nothing is stored.
@@ -218,6 +225,7 @@ def _parameters(options: Options, source: Path) -> list[tuple[str, str]]:
     """The options that differ from their defaults, and the model's name, as query parameters."""
     if options.inputs is not None:
         raise OptionError("inputs: a service does not see the files of this machine; fold here, or without it")
+    options = replace(options, card=options.has_card, digest=False, triton=None)  # what is about files is done here
     parameters = []
     for name, declared in option_fields().items():
         value = getattr(options, name)

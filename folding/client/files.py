@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import httpx
 
     from folding.client.requests import Requests
+    from folding.onnxfile import Beside
 
     Progress = Callable[[str, int, int], None]  # stage, done, total
 
@@ -124,14 +125,20 @@ def workspace(place: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def put(model: Path, place: Path, *, changed: bool) -> int:
-    """Move a result into place, its data file named as by a local fold; return the total bytes.
+def is_same(result: Path, source: Path) -> bool:
+    """Whether a result has the bytes of its source."""
+    with onnxfile.read(result) as one, onnxfile.read(source) as other:
+        return [*onnxfile.digests(one).values()] == [*onnxfile.digests(other).values()]
+
+
+def put(model: Path, place: Path, *, changed: bool, beside: Beside | None = None) -> int:
+    """Move a result into place, its data file named as by a local fold; return the total bytes. `beside` comes with it.
 
     Raises:
         FoldingError: the result is no model, or cannot be written to `place`.
     """
     with onnxfile.read(model) as file:
-        return (onnxfile.write if changed else onnxfile.copy)(file, place)
+        return (onnxfile.write if changed else onnxfile.copy)(file, place, beside=beside)
 
 
 class Download:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from folding.command.models import chosen_models, require_apart
 from folding.command.options import chosen_options
 from folding.command.pool import Pool
 from folding.command.progress import Bars
-from folding.command.record import alone, place_of, sweep
+from folding.command.record import alone, place_of, records_of, sweep
 from folding.command.remote import Service
 from folding.command.terminal import complain, show, width
 from folding.errors import OptionError
@@ -44,13 +44,15 @@ def fold_fleet(arguments: argparse.Namespace) -> int:
     if arguments.output_dir is None and not arguments.dry_run:
         arguments.usage("give --output-dir DIR to write the folded models, or --dry-run to see what would be done")
     output = None if arguments.dry_run else arguments.output_dir
-    models = chosen_models(arguments.models, output)
+    options = chosen_options(arguments)
+    models = chosen_models(arguments.models, output, options)
     if output is None:
         return _run(arguments, models, None)
     if Path(output).exists() and not Path(output).is_dir():
         raise OptionError(f"{output} is a file; give the name of a folder")
-    with alone(output):
-        sweep(output, [model.target for model in models if model.target is not None])
+    records = records_of(output, options)
+    with alone(records, output):
+        sweep(records, output, [model.target for model in models if model.target is not None])
         return _run(arguments, models, output)
 
 
@@ -65,12 +67,13 @@ def task_of(model: Chosen, arguments: argparse.Namespace, options: Options, outp
     """What a process is to do with a model, as plain data."""
     return {
         "source": model.source,
-        "target": model.target,
-        "output": output,
-        "record": None if output is None else place_of(output, model.name),
+        "target": model.target if model.triton is None else output,
+        "written": model.written,
+        "records": None if output is None else records_of(output, options),
+        "record": None if output is None else place_of(records_of(output, options), model.name),
         "inspect": arguments.command == "inspect",
         "sized": arguments.fail_if_grown,
-        "options": asdict(options),
+        "options": asdict(options if model.triton is None else replace(options, triton=model.triton)),
         "version": version("bnfold"),
         "server": arguments.server,
         "key": arguments.key,
@@ -115,10 +118,13 @@ def _work(tasks: Sequence[Json], answers: dict[int, Json], arguments: argparse.N
 def _entry(model: Chosen, answer: Json) -> Entry:
     report = answer.get("report")
     if report is not None:
-        report |= {"source": model.source, "target": report["target"] and model.target}  # a record may have older paths
+        report |= {
+            "source": model.source,
+            "target": report["target"] and model.written,
+        }  # a record may have older paths
     return Entry(
         model.source,
-        model.target,
+        model.written,
         answer.get("code", DONE),
         answer.get("error", ""),
         is_done_before=answer.get("done_before", False),

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from folding.report.model import Report, Verification
 
 VERIFICATION_OPTIONS = ("verify", "inputs", "verify_timeout")
+DELIVERY_OPTIONS = ("card", "digest", "triton")
 
 DESCRIPTION = "Fold BatchNormalization and other per-channel affine maps into the weights of an ONNX model."
 EPILOG = """\
@@ -155,7 +156,7 @@ def _add_inspect(commands: argparse._SubParsersAction[Parser]) -> None:
     add_lint(inspect)
     add_gates(inspect)
     add_server(inspect)
-    chosen = (name for name in option_fields() if name not in VERIFICATION_OPTIONS)
+    chosen = (name for name in option_fields() if name not in VERIFICATION_OPTIONS + DELIVERY_OPTIONS)
     add_options(inspect.add_argument_group("how to fold"), chosen)
     inspect.set_defaults(run=_inspect, usage=inspect.error)
 

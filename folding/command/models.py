@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from folding.errors import OptionError
+from folding.options import SERVED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from folding.options import Options
 
 SUFFIX = ".onnx"  # of the models that are found in a folder; a file that is named may have any
 
@@ -24,11 +27,20 @@ class Chosen:
         source: its path.
         name: the path that its result has below the output folder, with slashes.
         target: that path itself; None where nothing is written.
+        triton: the name of its folder in a repository, where it gets one; `target` is that folder then.
     """
 
     source: str
     name: str
     target: str | None = None
+    triton: str | None = None
+
+    @property
+    def written(self) -> str | None:
+        """The path of the folded model."""
+        if self.target is None or self.triton is None:
+            return self.target
+        return os.path.join(self.target, *SERVED)  # noqa: PTH118  as it was given
 
 
 class Models(argparse.Action):
@@ -62,20 +74,23 @@ def is_fleet(arguments: argparse.Namespace) -> bool:
     return several or vars(arguments).get("output_dir") is not None
 
 
-def chosen_models(paths: Sequence[str], output: str | None) -> list[Chosen]:
+def chosen_models(paths: Sequence[str], output: str | None, options: Options | None = None) -> list[Chosen]:
     """The models at these paths, each with its place below `output`: folders keep their structure.
 
-    What is hidden (its name begins with a dot) is left out, and so is the output folder itself.
+    With `options.triton` each gets a folder of a repository. What is hidden (its name begins with a dot) is left out,
+    and so is the output folder itself.
 
     Raises:
         OptionError: a folder has none; two would get one name; one would be written over itself or another one.
     """
     found: dict[str, Chosen] = {}
     for source, name in _found(paths, output):
-        target = None if output is None else os.path.join(output, *name.split("/"))  # noqa: PTH118  as it was given
-        known = found.setdefault(name if output is not None else source, Chosen(source, name, target))
+        served = None if options is None or options.triton is None else options.repository_name(name)
+        parts = name.split("/") if served is None else [served]
+        target = None if output is None else os.path.join(output, *parts)  # noqa: PTH118  as it was given
+        known = found.setdefault(source if target is None else target, Chosen(source, name, target, served))
         if not _is_same(known.source, source):
-            how = "give the folder that holds both"
+            how = "give the folder that holds both" if served is None else "put {model} into the name, or rename one"
             raise OptionError(f"{known.source} and {source} would both be written to {target}; {how}")
     models = list(found.values())
     _require_new({os.path.realpath(model.source): model for model in models}, models)
@@ -88,7 +103,7 @@ def require_apart(reports: Iterable[Path], models: Sequence[Chosen]) -> None:
     Raises:
         OptionError: it names the report.
     """
-    taken = {os.path.realpath(path) for model in models for path in (model.source, model.target) if path is not None}
+    taken = {os.path.realpath(path) for model in models for path in (model.source, model.written) if path is not None}
     for report in reports:
         if os.path.realpath(report) in taken:
             raise OptionError(f"report: {report} is a model; give the report a name of its own")
@@ -125,5 +140,5 @@ def _is_same(one: str, other: str) -> bool:
 
 def _require_new(sources: dict[str, Chosen], models: Iterable[Chosen]) -> None:
     for model in models:
-        if model.target is not None and (hit := sources.get(os.path.realpath(model.target))) is not None:
+        if model.written is not None and (hit := sources.get(os.path.realpath(model.written))) is not None:
             raise OptionError(f"{model.source} would be written over {hit.source}; choose another folder")

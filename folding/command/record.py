@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Json = dict[str, Any]
     Digests = dict[str, str]  # of files, by their names beside the model
 
-FOLDER = ".bnfold"  # in the output folder
+FOLDER = ".bnfold"  # in the output folder; beside a repository, since a server takes all folders in it for models
 LOCK = "lock"
 DATA_LOCK = "data-lock"
 DATA_SUFFIX = ".data"  # of the file that holds the weights of one model only
@@ -36,19 +36,24 @@ STAGED = re.compile(r"\.(.+)\.[0-9a-f]{16}")  # the folder in which a result is 
 STAGED_NAME = 100  # characters of the target's name in it
 
 
-def place_of(output: str, name: str) -> str:
+def records_of(output: str, options: Options) -> str:
+    """The folder of the records of a run that writes to `output`."""
+    return str(Path(output, FOLDER)) if options.triton is None else f"{Path(output)}{FOLDER}"
+
+
+def place_of(records: str, name: str) -> str:
     """Where the record of a model is: beside the others, in the structure of the models."""
-    return str(Path(output, FOLDER, f"{name}.json"))
+    return str(Path(records, f"{name}.json"))
 
 
 @contextmanager
-def alone(output: str) -> Iterator[None]:
-    """Keep other runs out of the output folder, which is created; the lock ends with the process.
+def alone(records: str, output: str) -> Iterator[None]:
+    """Keep other runs out of the output folder; that of the records is created. The lock ends with the process.
 
     Raises:
         OptionError: another run writes there.
     """
-    folder = Path(output, FOLDER)
+    folder = Path(records)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with _locked(folder / LOCK, waits=False):
@@ -58,7 +63,7 @@ def alone(output: str) -> Iterator[None]:
 
 
 @contextmanager
-def data_alone(output: str, source: str, content: Content) -> Iterator[None]:
+def data_alone(records: str, source: str, content: Content) -> Iterator[None]:
     """Let one process at a time write a model whose data may keep the name of a file that other models have, too.
 
     Two of them could else find that name free, and one would get the weights of the other.
@@ -67,7 +72,7 @@ def data_alone(output: str, source: str, content: Content) -> Iterator[None]:
     if set(content.sha256) <= own:
         yield
         return
-    with _locked(Path(output, FOLDER, DATA_LOCK), waits=True):
+    with _locked(Path(records, DATA_LOCK), waits=True):
         yield
 
 
@@ -120,12 +125,26 @@ def address(sha256: Mapping[str, str], options: Options, version: str) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
-def recorded(place: str, known: str, target: str) -> Json | None:
+def delivered(model: str, options: Options) -> Digests:
+    """The digests of all files that a fold wrote: the model, its data, and what goes with them.
+
+    Raises:
+        ModelError: the model cannot be read.
+        OSError: one of the others cannot.
+    """
+    path = Path(model)
+    others = [f"{path.name}.sha256"] if options.digest else []
+    if options.triton is not None:
+        others = ["../config.pbtxt", *(["../SHA256SUMS"] if options.digest else [])]
+    return Content(model).sha256 | {name: _digest(path.parent / name) for name in others}
+
+
+def recorded(place: str, known: str, model: str, options: Options) -> Json | None:
     """The record with this address, if there is one, and all that it says was written is still there; else None."""
     with suppress(OSError, ValueError, ModelError, KeyError, TypeError, AttributeError):
         record: Json = json.loads(Path(place).read_text(encoding="utf-8"))
         is_whole = record["report_sha256"] == _report_digest(record["report"])
-        if is_whole and record["address"] == known and record["sha256_after"] == Content(target).sha256:
+        if is_whole and record["address"] == known and record["sha256_after"] == delivered(model, options):
             return record
     return None
 
@@ -148,7 +167,7 @@ def write_record(place: str, known: str, before: Mapping[str, str], after: Mappi
     write_text(json.dumps(record, allow_nan=False) + "\n", path)
 
 
-def sweep(output: str, targets: Iterable[str]) -> None:
+def sweep(records: str, output: str, targets: Iterable[str]) -> None:
     """Remove what a killed run left of these targets and of its records: files that never got their names.
 
     Call it while no process works at any of them.
@@ -156,12 +175,16 @@ def sweep(output: str, targets: Iterable[str]) -> None:
     begun: dict[Path, set[str]] = {}
     for target in map(Path, targets):
         begun.setdefault(target.parent, set()).add(target.name[:STAGED_NAME])
+    if Path(records).parent != Path(
+        output
+    ):  # a folder of a repository is staged in it, or beside it as the records are
+        begun[Path(output).parent] = begun.get(Path(output), set())
     for folder, names in begun.items():
         for entry in os.scandir(folder) if folder.is_dir() else ():
             staged = STAGED.fullmatch(entry.name)
             if staged and staged[1] in names and entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path, ignore_errors=True)
-    for part in Path(output, FOLDER).rglob(".*.part"):
+    for part in Path(records).rglob(".*.part"):
         part.unlink(missing_ok=True)
 
 

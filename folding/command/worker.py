@@ -49,7 +49,7 @@ def main() -> int:
 
 def answered(task: Json) -> Json:
     """Do a task of `fleet.task_of`: what became of the model, as plain data."""
-    source, target = task["source"], task["target"]
+    source, target = task["source"], task["written"]
     try:
         return _done(task)
     except ReportedError as error:
@@ -72,15 +72,15 @@ def _done(task: Json) -> Json:
 
 def _recorded(task: Json, options: Options) -> Json:
     """Fold the model, unless that is done; then write down that it is."""
-    source, target, place = task["source"], task["target"], task["record"]
+    source, target, written, place = task["source"], task["target"], task["written"], task["record"]
     content = record.Content(source)
     known = record.address(content.sha256, options, task["version"])
-    if (before := record.recorded(place, known, target)) is not None:
+    if (before := record.recorded(place, known, written, options)) is not None:
         return before | {"done_before": True}
-    Path(target).parent.mkdir(parents=True, exist_ok=True)
-    with record.data_alone(task["output"], source, content):
+    (Path(target).parent if options.triton is None else Path(target)).mkdir(parents=True, exist_ok=True)
+    with record.data_alone(task["records"], source, content):
         report: Report = _library(task).fold(source, target, options)
-    plain, after = report.as_dict(), record.Content(target).sha256
+    plain, after = report.as_dict(), record.delivered(written, options)
     if not content.has_changed():  # else the result may be of either; the next run folds it again
         record.write_record(place, known, content.sha256, after, plain)
     return {"report": plain, "sha256": content.sha256, "sha256_after": after}

@@ -93,7 +93,7 @@ def _note(inputs: Sequence[Input], ranges: Mapping[tuple[str, int], Range]) -> l
 
 def _tensorrt(target: str, path: str, inputs: Sequence[Input]) -> tuple[str, ...]:
     ranges = _ranges(inputs)
-    open_inputs = [item for item in inputs if any((item[0], axis) in ranges for axis in range(len(item[2])))]
+    open_inputs = _open(inputs, ranges)
     strongly = target == "tensorrt-10"
     words = [
         "trtexec",
@@ -101,15 +101,31 @@ def _tensorrt(target: str, path: str, inputs: Sequence[Input]) -> tuple[str, ...
         f"--saveEngine={_stem(path)}.plan",
         *(["--stronglyTyped"] if strongly else []),
     ]
-    for flag, which in (("minShapes", "shortest"), ("optShapes", "best"), ("maxShapes", "longest")):
-        shapes = [f"{_quoted(item[0])}:{'x'.join(map(str, _lengths(item, ranges, which)))}" for item in open_inputs]
-        words += [f"--{flag}={','.join(shapes)}"] if shapes else []
+    shapes = profile(inputs, _quoted)
+    words += [f"--{which}Shapes={shapes[which]}" for which in shapes]
     return (
         *_note(inputs, ranges),
         shlex.join(words),
         "",
         *_tensorrt_python(path, open_inputs, ranges, strongly=strongly),
     )
+
+
+def _open(inputs: Sequence[Input], ranges: Mapping[tuple[str, int], Range]) -> list[Input]:
+    return [item for item in inputs if any((item[0], axis) in ranges for axis in range(len(item[2])))]
+
+
+def profile(inputs: Sequence[Input], name: Callable[[str], str] = str) -> dict[str, str]:
+    """The shortest ("min"), best ("opt") and longest ("max") lengths of all inputs with open axes: ``x:1x3,y:1x7``.
+
+    Empty if no input has an open axis. `name` is how a name is written.
+    """
+    ranges = _ranges(inputs)
+    return {
+        which: ",".join(f"{name(item[0])}:{'x'.join(map(str, _lengths(item, ranges, lengths)))}" for item in given)
+        for which, lengths in (("min", "shortest"), ("opt", "best"), ("max", "longest"))
+        if (given := _open(inputs, ranges))
+    }
 
 
 def _quoted(name: str) -> str:

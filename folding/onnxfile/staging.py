@@ -87,6 +87,22 @@ class Staging:
                 path.chmod(place.stat().st_mode & _PERMISSIONS)
         return Target(fd, str(place), segments, nbytes)
 
+    def add(self, name: str, content: bytes) -> None:
+        """Create a small file beside the model, which was created before it; it comes and goes with the model."""
+        path, place = self._new / name, self._target.parent / name
+        with writing(str(place)), path.open("xb") as file:
+            file.write(content)
+            if self._durable:
+                file.flush()
+                os.fsync(file.fileno())
+            if place.exists():
+                path.chmod(place.stat().st_mode & _PERMISSIONS)
+        self._names.insert(len(self._names) - 1, name)  # the model gets its name last
+
+    def staged(self) -> dict[str, Path]:
+        """The files so far, by the names that they will have."""
+        return {name: self._new / name for name in self._names}
+
     def finish(self) -> Path:
         """Close the complete files; return the path of the staged model."""
         if self._durable:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from folding.errors import FoldingError
@@ -13,11 +15,13 @@ from folding.onnxfile.staging import Staging, resolve
 from folding.onnxfile.stream import BUFFER, stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from folding.onnxfile.reader import OnnxFile
     from folding.onnxfile.stream import Progress
+
+# The name of a small file that appears with a model, and what makes its content of the model's files, by location
+Beside = tuple[str, Callable[[Mapping[str, Path]], bytes]]
 
 DATA_SUFFIX = ".data"  # of the external data file, after the model's full name, as torch.onnx.export names it
 
@@ -28,12 +32,14 @@ def write(
     *,
     progress: Progress | None = None,
     before_commit: Callable[[Path], None] | None = None,
+    beside: Beside | None = None,
     durable: bool = False,
 ) -> int:
     """Serialize `file.model` with its payloads; return the bytes of the output, including external data.
 
     The target may be the source. It is replaced at the very end, or not at all. `before_commit` is called with
-    the complete staged model (its data file beside it); if it raises, nothing is replaced.
+    the complete staged model (its data file beside it); if it raises, nothing is replaced. It may write it again.
+    `beside` is a file that comes with the model, all or none.
     `progress(done, total)` is called from this thread. With `durable` the output survives a power failure.
 
     Raises:
@@ -43,7 +49,7 @@ def write(
     path = resolve(target)
     layout = lay_out(file, _location(path))
     places = [path] + ([path.with_name(layout.data.location)] if layout.data else [])
-    _spare_sources(file, places)
+    _spare_sources(file, [*places, *([path.with_name(beside[0])] if beside else [])])
     with Staging(path, durable=durable) as staging:
         outputs = []
         if layout.data is not None:
@@ -53,35 +59,59 @@ def write(
         staged = staging.finish()
         if before_commit is not None:
             before_commit(staged)
+        files = staging.staged()
+        nbytes = sum(part.stat().st_size for part in files.values())
+        if beside is not None:
+            staging.add(beside[0], beside[1](files))
         staging.commit()
-    return sum(output.nbytes for output in outputs)
+    return nbytes
 
 
 def copy(
-    file: OnnxFile, target: str | os.PathLike[str], *, progress: Progress | None = None, durable: bool = False
+    file: OnnxFile,
+    target: str | os.PathLike[str],
+    *,
+    progress: Progress | None = None,
+    beside: Beside | None = None,
+    durable: bool = False,
 ) -> int:
     """Copy the model file byte for byte; return the bytes of the output, including external data.
 
     External data files stay where they are if the target is in the same folder; otherwise they are copied under their
     own names. If another file has such a name, or if they lie in a sub-folder, the model is written as by `write`.
+    `beside` is a file that comes with the model, as in `write`.
 
     Raises:
         FoldingError, ModelError: as in `write`.
     """
     path = resolve(target)
+    there = {path.name: path} | {location: path.parent / location for location in file.external_locations}
     if isinstance(file.source, FileSource) and _is_file(path, file.source.status):
+        if beside is not None:
+            if beside[0] in file.external_locations:
+                raise FoldingError(f"{beside[0]} has weights of the model and would be overwritten; rename the model")
+            _write_alone(path.with_name(beside[0]), beside[1](there), durable=durable)
         return file.nbytes
     carried = _carried(file, path)
     if carried is None:
-        return write(file, path, progress=progress, durable=durable)
-    _spare_sources(file, [path])
+        return write(file, path, progress=progress, beside=beside, durable=durable)
+    _spare_sources(file, [path, *([path.with_name(beside[0])] if beside else [])])
     with Staging(path, durable=durable) as staging:
         outputs = [staging.create(name, _whole(source), source.size) for name, source in carried.items()]
         outputs.append(staging.create(path.name, _whole(file.source), file.source.size))
         stream(outputs, progress)
         staging.finish()
+        if beside is not None:
+            staging.add(beside[0], beside[1](there | staging.staged()))
         staging.commit()
     return file.nbytes
+
+
+def _write_alone(path: Path, content: bytes, *, durable: bool) -> None:
+    with Staging(path, durable=durable) as staging:
+        stream([staging.create(path.name, [Segment(0, len(content), content)], len(content))], None)
+        staging.finish()
+        staging.commit()
 
 
 def to_bytes(file: OnnxFile) -> bytes:

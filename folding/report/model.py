@@ -13,7 +13,7 @@ from folding.options import as_flags
 from folding.report import forms
 from folding.report.changes import Change  # noqa: TC001  `from_dict` reads the types at run time
 from folding.report.findings import Finding  # noqa: TC001
-from folding.report.types import Placed, Rounded  # noqa: TC001
+from folding.report.types import FileDigest, Placed, Rounded  # noqa: TC001
 
 Status = Literal["folded", "split", "merged", "kept", "removed"]
 VerificationStatus = Literal["verified", "failed", "not verified"]
@@ -198,6 +198,7 @@ class Report:
         types: with a precision, the type in which each operator computes, and why it stays in float32.
         rounded: with a precision, the constants of which rounding lost more than digits.
         recipe: how to hand the file to the runtime: a command line first, then Python, a line each.
+        digests: with a digest, that of every file that was written.
     """
 
     version: str
@@ -221,6 +222,7 @@ class Report:
     types: tuple[Placed, ...] = ()
     rounded: tuple[Rounded, ...] = ()
     recipe: tuple[str, ...] = ()
+    digests: tuple[FileDigest, ...] = ()
 
     def __repr__(self) -> str:
         return forms.line(self)

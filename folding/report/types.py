@@ -1,4 +1,4 @@
-"""In which types a model computes: plain data for reports."""
+"""In which types a model computes, and the digests of its files: plain data for reports."""
 
 from __future__ import annotations
 
@@ -41,3 +41,16 @@ class Rounded:
     subnormal: int = 0
     flushed: int = 0
     bound: float = 0.0
+
+
+@dataclass(frozen=True)
+class FileDigest:
+    """The digest of a file that was written.
+
+    Attributes:
+        name: its path, relative to the digest file, with slashes.
+        sha256: its SHA-256, in hexadecimal.
+    """
+
+    name: str
+    sha256: str

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from folding import api, onnxfile
+from folding.delivery import placed
 from folding.errors import ExportError, FoldingError, OptionError
 from folding.options import Options, require_options
 from folding.report.digest import counted, verdict
@@ -64,26 +65,34 @@ def from_torch(
     started = time.perf_counter()
     require_options(options)
     require_inference(module)
-    place = None if target is None else onnxfile.resolve(_path(target))
     example, names = Example.of(module, example_inputs), Names(module)
     calls = calls_of(example, options)
     name = f"{type(module).__module__}.{type(module).__qualname__}"
-    with tempfile.TemporaryDirectory(prefix=".bnfold-", dir=None if place is None else place.parent) as folder:
-        exported, staged = Path(folder, EXPORTED), Path(folder, STAGED if place is None else f"folded-{place.name}")
-        notes = export(module, example, exported, exporter, dynamic_shapes, names)
-        with onnxfile.read(exported) as file:
-            modules = names.labels(file.model)
-            require_open(file.model, dynamic_shapes, example.names)
-        with _named({str(exported): name, str(staged): str(target)}, modules):
-            chosen = selecting(options, modules)
-            report = api.fold(exported, None if place is None else staged, chosen, progress=progress)
-            report = replace(report, notes=(*report.notes, *notes))
-            if place is not None and options.verify:
-                report = _judged(report, module, calls, exported, staged, options)
+    with nullcontext() if target is None else placed(_path(target), type(module).__name__, options) as place:
+        parent = None if place is None else onnxfile.resolve(place.model).parent
+        with tempfile.TemporaryDirectory(prefix=".bnfold-", dir=parent) as folder:
+            exported, staged = (
+                Path(folder, EXPORTED),
+                Path(folder, STAGED if place is None else f"folded-{place.model.name}"),
+            )
+            notes = export(module, example, exported, exporter, dynamic_shapes, names)
+            with onnxfile.read(exported) as file:
+                modules = names.labels(file.model)
+                require_open(file.model, dynamic_shapes, example.names)
+            paths = {str(exported): name, str(staged): "None" if place is None else place.shown}
+            with _named(paths, modules):
+                chosen = replace(selecting(options, modules), card=options.has_card, digest=False, triton=None)
+                report = api.fold(exported, None if place is None else staged, chosen, progress=progress)
+                report = replace(report, notes=(*report.notes, *notes))
+                if place is not None and options.verify:
+                    report = _judged(report, module, calls, exported, staged, options)
+            if place is not None:
+                with onnxfile.read(staged) as file:
+                    onnxfile.copy(file, place.model, beside=place.beside)
+        final = _renamed(report, paths, modules)
         if place is not None:
-            with onnxfile.read(staged) as file:
-                onnxfile.copy(file, place)
-    final = _renamed(report, {str(exported): name, str(staged): str(target)}, modules)
+            place.finish()
+            final = place.told(final)
     return replace(final, seconds=time.perf_counter() - started)
 
 
@@ -161,7 +170,10 @@ def _renamed(report: Report, paths: Mapping[str, str], modules: Mapping[str, str
     """The report with the module and the target for temporary files, and with the module of every outcome."""
     outcomes = tuple(replace(one, module=modules.get(one.node, "")) for one in report.outcomes)
     target = None if report.target is None else paths.get(report.target, report.target)
-    return replace(report, source=paths.get(report.source, report.source), target=target, outcomes=outcomes)
+    stems = {path.removesuffix(".onnx"): shown.removesuffix(".onnx") for path, shown in paths.items()}
+    recipe = tuple(_replaced(line, stems) for line in report.recipe)
+    source = paths.get(report.source, report.source)
+    return replace(report, source=source, target=target, outcomes=outcomes, recipe=recipe)
 
 
 def _replaced(text: str, paths: Mapping[str, str]) -> str:

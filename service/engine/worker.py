@@ -110,7 +110,13 @@ def _done(request: Request, folder: Path, progress: Progress) -> Answer:
         return Answer(report=True)
     target = folder / OUT / "model" / source.name
     target.parent.mkdir()
-    write_reports(fold(source.name, target, options, progress=progress, limits=limits), folder)
+    place = target if options.triton is None else target.parent
+    write_reports(fold(source.name, place, options, progress=progress, limits=limits), folder)
+    if options.triton is not None or options.digest:
+        from folding.archive import write_folder  # noqa: PLC0415
+
+        write_folder(target.parent, folder / OUT / ARCHIVE)
+        return Answer(ARCHIVE, ARCHIVE_TYPE, report=True)
     if request.archive or len(list(target.parent.iterdir())) > 1:
         from folding.archive import write_archive  # noqa: PLC0415
 

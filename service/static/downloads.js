@@ -6,7 +6,8 @@ import { heading } from "./problems.js";
 
 /** The button that downloads the folded model. */
 export function downloads(job) {
-  const name = nameOf(job, job.name.toLowerCase().endsWith(".zip") ? ".zip" : ".onnx");
+  const isSeveral = job.name.toLowerCase().endsWith(".zip") || job.options.digest || job.options.triton;
+  const name = nameOf(job, isSeveral ? ".zip" : ".onnx");
   const text = "Download the folded model";
   if (!hasKey()) return h("a", { class: "button primary", href: job.result.href, download: name }, text);
   return saving(text, "primary", job.result.href, "*/*", name);

@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ import yaml
 
 from folding.command import main as cli
 from tests.support import ROOT
-from tests.support.fleets import fleet, names, save
+from tests.support.fleets import names, save
 from tests.support.service.fake import Fake, serving
 
 DOCUMENT = (ROOT / "docs" / "fleets.md").read_text()
@@ -25,23 +24,6 @@ ACTION = yaml.safe_load((ROOT / "integrations" / "github" / "action.yml").read_t
 (HOOK,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
 STAGE = yaml.safe_load((ROOT / "integrations" / "dvc" / "dvc.yaml").read_text())["stages"]["fold"]
 ADDRESS = "http://127.0.0.1:8000"
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    fleet(tmp_path / "models")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    """A PATH that begins with the command `bnfold` of this checkout."""
-    place = tmp_path / "bin" / "bnfold"
-    place.parent.mkdir()
-    place.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {sys.executable} -m folding "$@"\n')
-    place.chmod(0o755)
-    return f"{place.parent}{os.pathsep}{os.environ['PATH']}"
 
 
 def expanded(command: str) -> list[str]:

@@ -255,7 +255,7 @@ def test_the_exit_code_is_the_worst_of_all(here, capsys):
 
 
 def test_two_runs_do_not_write_to_one_folder(here, capsys):
-    with alone("out"):
+    with alone("out/.bnfold", "out"):
         assert run(*FOLD) == 2
     assert (
         capsys.readouterr().err == "bnfold: another run of bnfold writes to out; wait for it, or give another folder\n"

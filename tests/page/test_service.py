@@ -69,6 +69,24 @@ def test_a_model_with_data_files_comes_back_as_it_went(visit, tmp_path):
     assert sorted(zipfile.ZipFile(download.value.path()).namelist()) == ["net.onnx", data]
 
 
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [("digest", ["net.onnx", "net.onnx.sha256"]), ("triton", ["served/1/model.onnx", "served/config.pbtxt"])],
+)
+def test_files_beside_the_model_come_with_it_as_a_zip(visit, option, expected):
+    visit.page.evaluate("document.querySelectorAll('details').forEach((e) => { e.open = true; })")
+    if option == "digest":
+        visit.page.check("#option-digest")
+    else:
+        visit.page.fill("#option-triton", "served")
+    visit.fold("net.onnx", MODEL)
+    expect(visit.page.locator("#report-title")).to_have_text(HEADLINE)
+    with visit.page.expect_download() as download:
+        visit.page.click("text=Download the folded model")
+    assert download.value.suggested_filename == "net.folded.zip"
+    assert sorted(zipfile.ZipFile(download.value.path()).namelist()) == expected
+
+
 def test_every_option_of_the_service_is_offered(visit):
     offered = visit.page.evaluate("[...document.querySelectorAll('.option [name]')].map((e) => e.name)")
     assert offered == [name for name in option_fields() if name != "inputs"]

@@ -183,14 +183,21 @@ def require_open(model: Any, shapes: Any, names: tuple[str, ...]) -> None:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[list[warnings.WarningMessage]]:
-    """Without the prints and log lines of the exporters; warnings are recorded."""
+    """Without the prints and log lines of the exporters; warnings are recorded.
+
+    TorchScript's own log, in C++, prints the whole graph of a module that it cannot export.
+    """
     before = logging.root.manager.disable
+    log = getattr(torch._C, "_jit_set_onnx_log_enabled", lambda _: None)
+    logs = getattr(torch._C, "_jit_is_onnx_log_enabled", lambda: False)()
     with warnings.catch_warnings(record=True) as warned, contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("always")
         logging.disable(logging.WARNING)
+        log(False)  # noqa: FBT003  it takes no name
         try:
             yield warned
         finally:
+            log(logs)
             logging.disable(before)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from glob import escape
 from typing import TYPE_CHECKING, Any
 
 from folding import api
@@ -52,10 +53,7 @@ def fold_module(
     """
     started = time.perf_counter()
     skeleton, example, name = _skeleton(module, example_inputs, options, dynamic_shapes)
-    try:
-        folded, report = _folded(skeleton, options)
-    except InexpressibleError:
-        folded, report = _folded(skeleton, replace(options, **PLAIN))  # type: ignore[arg-type]
+    folded, report = _folded(skeleton, options)
     report = _named(report, skeleton, name, f"{type(module).__name__} in memory")
     if options.require_change and not report.changed:
         raise NothingToFoldError(f"{name}: nothing to fold; the report says why", replace(report, target=None))
@@ -70,10 +68,7 @@ def inspect_module(
 ) -> Report:
     """What `fold_module` would do with a module, and why not more. Raises as `fold_module` does."""
     skeleton, _, name = _skeleton(module, example_inputs, options, dynamic_shapes)
-    try:
-        _, report = _folded(skeleton, options)
-    except InexpressibleError:
-        _, report = _folded(skeleton, replace(options, **PLAIN))  # type: ignore[arg-type]
+    _, report = _folded(skeleton, options)
     return _named(report, skeleton, name, None)
 
 
@@ -90,13 +85,24 @@ def _skeleton(module: torch.nn.Module, inputs: Any, options: Options, shapes: An
 def _folded(skeleton: Skeleton, options: Options) -> tuple[torch.fx.GraphModule, Report]:
     """The folded module and the report on its skeleton; PyTorch judges the result, not the runtime.
 
+    Where folding makes what has no form in PyTorch, it is done again without the options that make new operators, and
+    if that is not enough, without changing the operators that have none.
+
     Raises:
-        InexpressibleError: what folding made has no form in PyTorch.
-        ExportError: not even without folds that make new operators.
+        ExportError: not even so.
     """
     chosen = selecting(replace(options, verify=False, inputs=None, require_change=False), skeleton.modules)
-    model, report = api.fold_model(skeleton.model(), chosen)
-    return Carry(skeleton, model).module(), report
+    is_plain = False
+    while True:
+        model, report = api.fold_model(skeleton.model(), chosen)
+        try:
+            return Carry(skeleton, model).module(), report
+        except InexpressibleError as error:
+            label = escape(error.label)
+            if is_plain and (error.label not in skeleton.modules or label in chosen.keep):
+                raise ExportError(f"what folding makes of {error} has no form in PyTorch; please report it") from error
+            kept = {"keep": (*chosen.keep, label)} if is_plain else PLAIN
+            chosen, is_plain = replace(chosen, **kept), True
 
 
 def _named(report: Report, skeleton: Skeleton, source: str, target: str | None) -> Report:

@@ -21,8 +21,8 @@ import torch
 import folding
 from benchmarks.architectures.export import AbsentPackage, build, normalizations, train
 from benchmarks.architectures.families import FAMILIES
-from benchmarks.torchfusers import FUSERS, verdict
-from benchmarks.torchpatterns import CASES, SEED
+from benchmarks.pytorch.fusers import FUSERS, verdict
+from benchmarks.pytorch.patterns import CASES, SEED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -31,6 +31,7 @@ EXPORTERS = ("dynamo", "torchscript")
 NORMALIZATION = "BatchNormalization"
 HELD = "bnfold.held"  # a domain that the exporter's optimizer does not know: it leaves such operators alone
 WARNINGS_SHOWN = 3
+LOG_SWITCH = "_jit_set_onnx_log_enabled"
 
 
 def export(
@@ -185,19 +186,20 @@ def require_open(model: Any, shapes: Any, names: tuple[str, ...]) -> None:
 def _quietly() -> Iterator[list[warnings.WarningMessage]]:
     """Without the prints and log lines of the exporters; warnings are recorded.
 
-    TorchScript's own log, in C++, prints the whole graph of a module that it cannot export.
+    TorchScript's exporter switches on a log of its own, in C++, which prints the whole graph of a module that it cannot
+    export (PyTorch 2.13: it asks whether there is a function, instead of what that answers).
     """
-    before = logging.root.manager.disable
-    log = getattr(torch._C, "_jit_set_onnx_log_enabled", lambda _: None)
-    logs = getattr(torch._C, "_jit_is_onnx_log_enabled", lambda: False)()
+    before, switch = logging.root.manager.disable, getattr(torch._C, LOG_SWITCH, None)
     with warnings.catch_warnings(record=True) as warned, contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("always")
         logging.disable(logging.WARNING)
-        log(False)  # noqa: FBT003  it takes no name
+        if switch is not None:
+            setattr(torch._C, LOG_SWITCH, lambda _: None)
         try:
             yield warned
         finally:
-            log(logs)
+            if switch is not None:
+                setattr(torch._C, LOG_SWITCH, switch)
             logging.disable(before)
 
 

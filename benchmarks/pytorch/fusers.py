@@ -1,86 +1,136 @@
-"""PyTorch's own fusers, each as a function from a module to the result and the normalizations that are left in it."""
+"""PyTorch's own fusers, each as a function from a module to what runs the result; `verdict` says what became of it."""
 
 from __future__ import annotations
 
 import copy
+import tempfile
 import warnings
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import folding
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    Fuser = Callable[[nn.Module, torch.Tensor], tuple[Callable[[torch.Tensor], torch.Tensor], int]]
-
 Normalization = nn.modules.batchnorm._BatchNorm
-LINEAR = (nn.modules.conv._ConvNd, nn.Linear)
-# What is left of a normalization where a compiler has written it out; the first is there once for each.
-WRITTEN_OUT = (
-    "aten.rsqrt",
-    "aten.sqrt",
-    "aten.reciprocal",
-    "aten.sub",
-    "aten.mul",
-    "aten.batch_norm",
-    "_native_batch_norm",
-)
+CONVOLUTION = nn.modules.conv._ConvNd
+LAYERS = (CONVOLUTION, nn.Linear)
+WRONG = 1e-4  # of the largest output, in float32; the errors of right results are below 1e-6
+Run = Callable[[torch.Tensor], torch.Tensor]
 
 
-def count(module: nn.Module) -> int:
-    """The normalizations of a module; of a graph those that it calls, as modules or as functions."""
-    if not isinstance(module, torch.fx.GraphModule):
-        return sum(isinstance(part, Normalization) for part in module.modules())
-    nodes = list(module.graph.nodes)
-    called = [module.get_submodule(node.target) for node in nodes if node.op == "call_module"]
-    functions = sum(node.op == "call_function" and "batch_norm" in str(node.target) for node in nodes)
-    return functions + sum(isinstance(part, Normalization) for one in called for part in one.modules())
+class Fused(NamedTuple):
+    """What runs the result, and how many normalizations are left in it; None where they are counted when it runs."""
+
+    run: Run
+    left: int | None = None
 
 
-def bnfold(module: nn.Module, x: torch.Tensor) -> tuple[Any, int]:
+class Calls(TorchDispatchMode):
+    """Counts the normalizations that run, however they are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += "batch_norm" in str(function)
+        return function(*args, **(kwargs or {}))
+
+
+def bnfold(module: nn.Module, x: torch.Tensor) -> Fused:
     """`folding.fold_module`."""
-    folded = folding.fold_module(module, x)
-    return folded, count(folded)  # type: ignore[arg-type]  a graph is a module
+    return Fused(folding.fold_module(module, x))
 
 
-def fuse_conv_bn_eval(module: nn.Module, _: torch.Tensor) -> tuple[Any, int]:
-    """`torch.nn.utils.fusion`, for every pair that a symbolic trace finds (`torch.fx.experimental.optimization`)."""
+def fuse_eval(module: nn.Module, _: torch.Tensor) -> Fused:
+    """`torch.nn.utils.fusion.fuse_conv_bn_eval` and `fuse_linear_bn_eval`, called on every pair."""
+    from torch.nn.utils import fusion  # noqa: PLC0415
+
+    fused = copy.deepcopy(module)
+    for layer, normalization in pairs(module):
+        one, other = fused.get_submodule(layer), module.get_submodule(normalization)
+        transposed = isinstance(one, nn.modules.conv._ConvTransposeNd)
+        if isinstance(one, CONVOLUTION):
+            setattr(fused, layer, fusion.fuse_conv_bn_eval(one, other, transpose=transposed))  # type: ignore[type-var]
+        else:
+            setattr(fused, layer, fusion.fuse_linear_bn_eval(one, other))  # type: ignore[type-var]
+        setattr(fused, normalization, nn.Identity())
+    return Fused(fused)
+
+
+def fx_fuse(module: nn.Module, _: torch.Tensor) -> Fused:
+    """`torch.fx.experimental.optimization.fuse`: fuse_conv_bn_eval for what a symbolic trace finds."""
     from torch.fx.experimental.optimization import fuse  # noqa: PLC0415
 
-    fused = fuse(module)
-    return fused, count(fused)
+    return Fused(fuse(module))
 
 
-def fuse_modules(module: nn.Module, _: torch.Tensor) -> tuple[Any, int]:
-    """`torch.ao.quantization.fuse_modules`, for every layer that is followed by a normalization."""
-    fused = copy.deepcopy(module)
-    for pair in pairs(module):
-        fused = torch.ao.quantization.fuse_modules(fused, [pair])
-    return fused, count(fused)
+def fuse_modules(module: nn.Module, _: torch.Tensor) -> Fused:
+    """`torch.ao.quantization.fuse_modules`, for every pair."""
+    named = pairs(module)
+    return Fused(torch.ao.quantization.fuse_modules(module, named) if named else module)
 
 
-def pairs(module: nn.Module) -> Iterator[list[str]]:
-    """The names that a user gives: a layer and the normalization that is registered next."""
-    before = ""
-    for name, part in module.named_children():
-        if isinstance(part, Normalization) and before:
-            yield [before, name]
-        before = name if isinstance(part, LINEAR) else ""
+def pairs(module: nn.Module) -> list[list[str]]:
+    """The names that a user gives: of every layer and the normalization that reads its result, each pair once."""
+    found = []
+    for node in torch.fx.symbolic_trace(module).graph.nodes:
+        read = node.args[0] if node.op == "call_module" else None
+        if isinstance(read, torch.fx.Node) and read.op == "call_module":
+            pair = [str(read.target), str(node.target)]
+            layer, normalization = map(module.get_submodule, pair)
+            if isinstance(layer, LAYERS) and isinstance(normalization, Normalization) and pair not in found:
+                found.append(pair)
+    return found
 
 
-def fuse_fx(module: nn.Module, _: torch.Tensor) -> tuple[Any, int]:
+def fuse_fx(module: nn.Module, _: torch.Tensor) -> Fused:
     """`torch.ao.quantization.quantize_fx.fuse_fx`."""
     from torch.ao.quantization.quantize_fx import fuse_fx as fuse  # noqa: PLC0415
 
-    fused = fuse(copy.deepcopy(module))
-    return fused, count(fused)
+    return Fused(fuse(copy.deepcopy(module)))
 
 
-def freezing(module: nn.Module, x: torch.Tensor) -> tuple[Any, int]:
-    """Inductor's freezing: what it makes of the graph before it generates code."""
+def pt2e(module: nn.Module, x: torch.Tensor) -> Fused:
+    """`prepare_pt2e` of torchao, with a quantizer that quantizes nothing: what it does to normalizations before."""
+    from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e  # noqa: PLC0415
+    from torchao.quantization.pt2e.quantizer import ComposableQuantizer  # noqa: PLC0415
+
+    return Fused(prepare_pt2e(torch.export.export(module, (x,)).module(), ComposableQuantizer([])))
+
+
+def constant_fold(module: nn.Module, x: torch.Tensor) -> Fused:
+    """`torch.export` and its pass that folds constants, `torch._export.passes.constant_folding`."""
+    from torch._export.passes.constant_folding import constant_fold as fold  # noqa: PLC0415
+
+    graph = torch.export.export(module, (x,)).module()
+    fold(graph)
+    return Fused(graph)
+
+
+def onnx(module: nn.Module, x: torch.Tensor) -> Fused:
+    """`torch.onnx.export(dynamo=True)`, whose optimizer fuses; the file runs in ONNX Runtime."""
+    import onnxruntime as ort  # noqa: PLC0415
+    from onnx import load  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "module.onnx")
+        torch.onnx.export(module, (x,), path, dynamo=True, verbose=False)
+        left = sum(node.op_type == "BatchNormalization" for node in load(path).graph.node)
+        session = ort.InferenceSession(path)
+    (given,) = session.get_inputs()
+    return Fused(lambda one: torch.as_tensor(session.run(None, {given.name: one.numpy()})[0]), left)
+
+
+def freezing(module: nn.Module, x: torch.Tensor) -> Fused:
+    """Inductor's freezing: what it makes of the graph before it generates code.
+
+    It writes a normalization that it leaves as arithmetic, with one subtraction of the mean.
+    """
     from torch._inductor import config  # noqa: PLC0415
     from torch._inductor.compile_fx import compile_fx  # noqa: PLC0415
 
@@ -98,53 +148,65 @@ def freezing(module: nn.Module, x: torch.Tensor) -> tuple[Any, int]:
         compiled = torch.compile(module, backend=backend)
         compiled(x)
 
-        def run(given: torch.Tensor) -> torch.Tensor:
-            with torch.no_grad(), config.patch(freezing=True):
-                result: torch.Tensor = compiled(given)
-            return result
+    def run(given: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad(), config.patch(freezing=True):
+            result: torch.Tensor = compiled(given)
+        return result
 
-    left = [str(node.target) for graph in graphs for node in graph.graph.nodes if node.op == "call_function"]
-    own = sum(any(str(one) in name for one in WRITTEN_OUT) for name in left) > written_out(module, x)
-    return run, int(own)
+    return Fused(run, max(0, sum(map(_subtractions, graphs)) - _own_subtractions(module, x)))
 
 
-def written_out(module: nn.Module, x: torch.Tensor) -> int:
-    """How many such operators the module has where its normalizations do nothing."""
+def _subtractions(graph: torch.fx.GraphModule) -> int:
+    return sum("aten.sub" in str(node.target) for node in graph.graph.nodes)
+
+
+def _own_subtractions(module: nn.Module, x: torch.Tensor) -> int:
+    """How many the module has where its normalizations do nothing."""
     bare = copy.deepcopy(module)
     for name, part in list(bare.named_modules()):
         if isinstance(part, Normalization):
             bare.set_submodule(name, nn.Identity())
     try:
-        graph = torch.export.export(bare, (x,)).graph
+        return _subtractions(torch.export.export(bare, (x,)).module())  # type: ignore[arg-type]  a graph
     except Exception:  # noqa: BLE001  a pattern that reads its normalization's parameters
         return 0
-    return sum(any(one in str(node.target) for one in WRITTEN_OUT) for node in graph.nodes)
 
 
-FUSERS: dict[str, Fuser] = {
-    "bnfold": bnfold,
-    "fuse_conv_bn_eval": fuse_conv_bn_eval,
-    "fuse_modules": fuse_modules,
-    "fuse_fx": fuse_fx,
+FUSERS: dict[str, Callable[[nn.Module, torch.Tensor], Fused]] = {
+    "bnfold `fold_module`": bnfold,
+    "`fuse_conv_bn_eval`, `fuse_linear_bn_eval`": fuse_eval,
+    "`fx...optimization.fuse`": fx_fuse,
+    "`fuse_modules`": fuse_modules,
+    "`fuse_fx`": fuse_fx,
+    "torchao `prepare_pt2e`": pt2e,
+    "`torch.export`, `constant_fold`": constant_fold,
     "inductor freezing": freezing,
+    "`torch.onnx.export`": onnx,
 }
-WRONG = 1e-4  # of the largest output, in float32; the errors of right results are below 1e-6
+FOLDED, IN_PART, NOT_FOLDED, IS_WRONG, ERROR = "folded", "in part", "not folded", "WRONG", "error"
 
 
-def verdict(fuser: Fuser, module: nn.Module, x: torch.Tensor) -> str:
+def verdict(fuser: Callable[[nn.Module, torch.Tensor], Fused], module: nn.Module, x: torch.Tensor) -> str:
     """What a fuser makes of a module: folded, in part, not folded, WRONG and by how much, or what it raises."""
-    before = count(module)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        expected = module(x)
+        before, expected = _counted(module, x)
         try:
-            fused, left = fuser(module, x)
-            found = fused(x)
+            fused = fuser(module, x)
+            left, found = _counted(fused.run, x)
         except Exception as error:  # noqa: BLE001  any tool may fail in its own way
-            return f"error: {type(error).__name__}"
+            return f"{ERROR}: {type(error).__name__}"
+    left = left if fused.left is None else fused.left
     if found.shape != expected.shape:
-        return "WRONG: another shape"
+        return f"{IS_WRONG}: another shape"
     error = float((found - expected).abs().max() / expected.abs().max())
     if not error <= WRONG:
-        return f"WRONG by {error:.0%}"
-    return "folded" if not left else "not folded" if left >= before else "in part"
+        return f"{IS_WRONG} by {error:.0%}"
+    return FOLDED if not left else NOT_FOLDED if left >= before else IN_PART
+
+
+def _counted(run: Run, x: torch.Tensor) -> tuple[int, torch.Tensor]:
+    """The normalizations that run, and the result."""
+    with Calls() as calls:
+        found = run(x)
+    return calls.count, found

@@ -8,7 +8,7 @@ from glob import escape
 from typing import TYPE_CHECKING, Any
 
 from folding import api
-from folding.errors import ExportError
+from folding.errors import ExportError, OptionError
 from folding.options import Options, require_options
 from folding.report.errors import NothingToFoldError, VerificationError
 from folding.torch.capture import capture
@@ -29,6 +29,11 @@ DEFAULTS = Options()
 REPORT = "bnfold"  # the key of the report in a folded module's `meta`
 # What folding does only where it is told to, or by default: without it, all that it leaves has a form in PyTorch.
 PLAIN = {"clamp": "never", "merge_branches": False, "leftover": "keep"}
+# What is said of a file, and has no meaning for a module.
+OF_FILES = (
+    *("target", "allow_fallback", "clean", "fuse", "opset", "shape", "batch", "name_axes"),
+    *("precision", "io_types", "keep_fp32"),
+)
 
 
 def fold_module(
@@ -49,7 +54,7 @@ def fold_module(
         ExportError: torch.export cannot capture the module; the text says why, and what to do.
         VerificationError: the result does not compute what the module computes.
         NothingToFoldError: `options.require_change`, and nothing folds.
-        OptionError: the module is in training mode, or an argument does not fit.
+        OptionError: the module is in training mode, an argument does not fit, or an option is for files.
     """
     started = time.perf_counter()
     skeleton, example, name = _skeleton(module, example_inputs, options, dynamic_shapes)
@@ -75,6 +80,9 @@ def inspect_module(
 def _skeleton(module: torch.nn.Module, inputs: Any, options: Options, shapes: Any) -> tuple[Skeleton, Example, str]:
     """The module as a skeleton, its example and its name."""
     require_options(options)
+    given = [name for name in OF_FILES if getattr(options, name) != getattr(DEFAULTS, name)]
+    if given:
+        raise OptionError(f"{', '.join(given)}: for an ONNX file; a module has none of it, from_torch writes a file")
     require_inference(module)
     example = Example.of(module, inputs)
     skeleton = Skeleton(capture(module, example, shapes), Names(module))
@@ -133,7 +141,7 @@ def _judged(
         VerificationError: the folded module computes something else.
     """
     try:
-        reference = Reference64(module, calls)
+        reference = Reference64(module, calls, options.max_error)
     except Exception as error:
         raise ExportError(f"the module does not run on the example inputs: {error}") from error
     verdict = reference.verdict_of(folded, described(calls, options, exact=reference.is_exact))

@@ -358,6 +358,13 @@ def test_graphs_inside_are_carried_over():
     assert any("inside torch.cond" in note for note in folded.meta["bnfold"].notes)
 
 
+@pytest.mark.parametrize("given", [{"precision": "fp16"}, {"target": "tensorrt-11"}, {"batch": 2}, {"opset": 13}])
+def test_options_of_files_are_refused(given: dict):
+    for function in (folding.fold_module, folding.inspect_module):
+        with pytest.raises(OptionError, match=f"{next(iter(given))}: for an ONNX file; .* from_torch writes a file"):
+            function(small(), image(), Options(**given))
+
+
 def test_nothing_to_fold():
     with pytest.raises(NothingToFoldError, match="ReLU: nothing to fold"):
         folding.fold_module(torch.nn.ReLU().eval(), image(), Options(require_change=True))

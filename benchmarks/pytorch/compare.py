@@ -67,8 +67,8 @@ def table(rows: dict[str, dict[str, str]]) -> Iterator[str]:
     yield (
         f"{measured()} Each module is in inference mode and in float32. *{IS_WRONG}*: the result differs by this share "
         f"of the largest output, where rounding explains 0.0001 %; nothing is raised. *{ERROR}*: it raises. The names "
-        "that `fuse_conv_bn_eval` and `fuse_modules` ask for are those of every layer and of the normalization that reads "
-        "its result. *must stay*: no exact fold exists."
+        "that `fuse_conv_bn_eval` and `fuse_modules` ask for are those of every layer and of the normalization that "
+        "reads its result. *must stay*: no exact fold exists."
     )
     yield ""
     yield f"| pattern | {' | '.join(FUSERS)} |"

@@ -74,24 +74,24 @@ class Reference64:
             moved = call.map(lambda t, r=relative, d=drift: _moved(t, r, d))
             _widen(references, _arrays(moved.run(self._module)), amplified=amplified)
 
-    def lowered(self, epsilon: float, rough: Path | None) -> Reference64:
+    def lowered(self, epsilon: float, exported: Path, rough: Path | None) -> Reference64:
         """The same for a file with numbers of fewer digits, `epsilon` apart, which runs as an emulation.
 
-        What a correct conversion may be off by is what `rough` shows, the exported file with every number rounded to
-        these digits; where that does not run, what the module shows with its inputs rounded so.
+        A correct conversion may be off by what `rough` is from `exported`, the same file with every number rounded to
+        these digits; where that does not run, by what the module shows with its inputs rounded so.
         """
         lower = copy.copy(self)
         lower.rounding = replace(self.rounding, epsilon=epsilon, is_emulated=True)
         lower._references = [
             [replace(one, jitter=one.jitter.copy(), swing=one.swing.copy()) for one in of] for of in self._references
         ]
-        runs = None if rough is None else _roughened(rough, self.calls, epsilon)
+        found = None if rough is None else _roughened(exported, rough, self.calls, epsilon)
         for place, references in enumerate(lower._references):
-            if runs is None:
+            if found is None:
                 lower._perturb(references, self.calls[place])
-            for outputs in [] if runs is None else runs[place]:
-                _widen(references, outputs)
-        lower.rounding = replace(lower.rounding, is_measured=runs is not None)
+            for reference, apart in zip(references, found[place] if found else [], strict=found is not None):
+                np.maximum(reference.jitter, apart, out=reference.jitter)
+        lower.rounding = replace(lower.rounding, is_measured=found is not None)
         return lower
 
     def verdict(self, path: Path, described: str) -> Verification:
@@ -165,15 +165,26 @@ def fed(call: Example, names: Sequence[str]) -> dict[str, Array]:
     raise UnverifiableError(f"the file's inputs are {', '.join(names)}, the module's tensors {', '.join(feeds)}")
 
 
-def _roughened(rough: Path, calls: Sequence[Example], epsilon: float) -> list[list[list[Array]]] | None:
-    """What a rounded file returns for every call, as it is and with rounded inputs; None where it does not run."""
+def _roughened(exported: Path, rough: Path, calls: Sequence[Example], epsilon: float) -> list[list[Array]] | None:
+    """How far a rounded file, as it is and with rounded inputs, is from the file itself; None where it does not run."""
     try:
-        model = _loaded(rough)
-        names = [name for name, *_ in model.inputs]
-        each = [(call, call.map(lambda tensor: _moved(tensor, epsilon, 0.0))) for call in calls]
-        return [[list(model.run(fed(one, names)).values()) for one in of] for of in each]
+        files = _loaded(exported), _loaded(rough)
+        names = [[name for name, *_ in file.inputs] for file in files]
+        found = []
+        for call in calls:
+            exact = files[0].run(fed(call, names[0])).values()
+            moved = call.map(lambda tensor: _moved(tensor, epsilon, 0.0))
+            runs = [files[1].run(fed(one, names[1])).values() for one in (call, moved)]
+            found.append([_largest(one, others) for one, *others in zip(exact, *runs, strict=True)])
     except (RuntimeRefusalError, UnverifiableError):
         return None
+    return found
+
+
+def _largest(exact: Array, others: Sequence[Array]) -> Array:
+    """The largest difference of each element."""
+    largest: Array = np.maximum.reduce([judge.difference(_float64(exact), _float64(one)) for one in others])
+    return largest
 
 
 def _loaded(path: Path) -> Runner | Interpreted:

@@ -13,7 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import folding  # noqa: E402
-from folding import ExportError, NothingToFoldError, OptionError, Options, VerificationError  # noqa: E402
+from folding import ExportError, NothingToFoldError, OptionError, Options, VerificationError, api  # noqa: E402
 from folding.torch import convert, reference  # noqa: E402
 from tests.support.torchmodules import SMALL_NORMALIZATIONS, small, trained  # noqa: E402
 
@@ -169,9 +169,27 @@ def test_a_lowered_file_is_judged_without_its_rounded_original_too(tmp_path: Pat
 def test_a_lowered_file_that_differs_is_found_out(tmp_path: Path, monkeypatch):
     other, real = small(), convert.export
     with torch.no_grad():
-        other.layer1[1].conv2.weight[3] *= 2
+        other.layer1[1].conv2.weight[3] *= 1.01
     monkeypatch.setattr(convert, "export", lambda _, *rest: real(other, *rest))
     with pytest.raises(VerificationError, match="differs before it is folded"):
+        folding.from_torch(small(), image(), tmp_path / "o", Options(precision="fp16"), exporter="torchscript")
+
+
+def test_a_lowered_file_that_rounding_does_not_explain_is_found_out(tmp_path: Path, monkeypatch):
+    real = api.fold
+
+    def spoiled(before, after, *rest, **more):
+        report = real(before, after, *rest, **more)
+        model = onnx.load(after)
+        (weight,) = (one for one in model.graph.initializer if one.name == "layer1.1.conv2.weight")
+        values = onnx.numpy_helper.to_array(weight).copy()
+        values[3] *= 2
+        weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+        onnx.save(model, after)
+        return report
+
+    monkeypatch.setattr(api, "fold", spoiled)
+    with pytest.raises(VerificationError, match="the folded file does not compute"):
         folding.from_torch(small(), image(), tmp_path / "o", Options(precision="fp16"), exporter="torchscript")
 
 

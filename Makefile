@@ -8,7 +8,7 @@ MODELS := .cache/models/.fetched
 INSTALLING = @echo 'Making a virtual environment in $(VENV), and installing into it from PyPI'
 export ORT_DISABLE_TELEMETRY = 1
 
-.PHONY: test lint types unit packages models fuzz mutate nightly patterns targets bench runtime survey precision hostile detection serve chaos clean
+.PHONY: test lint types unit packages models fuzz mutate nightly patterns targets bench runtime survey pytorch precision hostile detection serve chaos clean
 
 ## test: install what the tests need, then lint, types, and the suite with branch coverage
 # BNFOLD_NO_PACKAGES=1 installs no packages of the system: the tests that need them are skipped.
@@ -37,10 +37,12 @@ $(MODELS): tests/fetch_models.py $(STAMP)
 	@$(BIN)/python -m tests.fetch_models
 	@touch $@
 
-## fuzz: the random-graph gate at length (FUZZ_EXAMPLES graphs)
+## fuzz: the random-graph gate at length (FUZZ_EXAMPLES graphs), and random PyTorch modules (FUZZ_MODULES)
 FUZZ_EXAMPLES ?= 10000
+FUZZ_MODULES ?= 2000
 fuzz: $(STAMP)
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest tests/folding/test_gate.py tests/folding/test_ready_gate.py -k random
+	TORCH_SEEDS=0:$(FUZZ_MODULES) $(BIN)/pytest tests/folding/torch/test_fold.py -k random
 
 ## mutate: break every line of algebra in turn; the tests must notice each time
 mutate: $(STAMP)
@@ -69,6 +71,12 @@ runtime: $(MODELS)
 ## survey: export some 60 families of networks from PyTorch, fold them, report what stays and why
 survey: $(VENV)/.survey-installed
 	$(BIN)/python -m benchmarks.architectures
+
+## pytorch: families, patterns against PyTorch's own fusers, random modules: results/torch-*.md
+pytorch: $(VENV)/.survey-installed
+	$(BIN)/python -m benchmarks.pytorch.families
+	$(BIN)/python -m benchmarks.pytorch.compare
+	$(BIN)/python -m benchmarks.pytorch.gate --seeds 0:$(FUZZ_MODULES)
 
 ## precision: converters to 16 bits side by side; CONVERTERS is a Python that has the others, see benchmarks/README.md
 precision: $(VENV)/.survey-installed

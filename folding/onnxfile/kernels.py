@@ -1,11 +1,12 @@
-"""Convolutions and BatchNormalization in NumPy, for onnx's reference evaluator.
+"""Convolutions, BatchNormalization and MaxPool in NumPy, for onnx's reference evaluator.
 
-Its own ones are slow, do not compute a ConvTranspose with groups, and compute every BatchNormalization before opset 14
-as in training (onnx 1.23). Imported only where a model is interpreted.
+Its own ones are slow, do not compute a ConvTranspose with groups nor a padded MaxPool of one or three axes, and compute
+every BatchNormalization before opset 14 as in training (onnx 1.23). Imported only where a model is interpreted.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops.op_max_pool import MaxPool as ReferenceMaxPool
 
 Array = NDArray[Any]
 Ints = list[int]
@@ -29,8 +31,7 @@ class Conv(OpRun):
         rank, groups = x.ndim - 2, group or 1
         steps, holes, kernel = strides or [1] * rank, dilations or [1] * rank, w.shape[2:]
         wide = [(k - 1) * d + 1 for k, d in zip(kernel, holes, strict=True)]
-        missing = [max((math.ceil(n / s) - 1) * s + k - n, 0) for n, s, k in zip(x.shape[2:], steps, wide, strict=True)]
-        before, after = _padding(auto_pad, missing, pads)
+        before, after = _padding(auto_pad, _missing(x.shape[2:], steps, wide), pads)
         padded = np.pad(x, [(0, 0), (0, 0), *zip(before, after, strict=True)])
         size = [(n - k) // s + 1 for n, k, s in zip(padded.shape[2:], wide, steps, strict=True)]
         data = padded.reshape(x.shape[0], groups, -1, *padded.shape[2:])
@@ -107,11 +108,46 @@ class BatchNormalization(OpRun):
         return y, *(old * momentum + new * (1 - momentum) for old, new in zip(kept, (mean, var), strict=True))
 
 
-KERNELS = [Conv, ConvTranspose, BatchNormalization]
+class MaxPool(ReferenceMaxPool):  # type: ignore[misc, unused-ignore]
+    """The largest value of every window; the padding counts as the least value there is."""
+
+    op_domain = ""
+
+    def _run(  # type: ignore[no-untyped-def, override, unused-ignore]
+        self,
+        x,
+        auto_pad=None,
+        ceil_mode=None,
+        dilations=None,
+        kernel_shape=None,
+        pads=None,
+        storage_order=None,
+        strides=None,
+    ) -> tuple[Array, ...]:
+        if len(self.output) > 1 or ceil_mode:  # the places of the largest values, or windows that begin in the padding
+            given = auto_pad, ceil_mode, dilations, kernel_shape, pads, storage_order, strides
+            return tuple(super()._run(x, *given))  # type: ignore[no-untyped-call, unused-ignore]
+        rank = x.ndim - 2
+        steps, holes = strides or [1] * rank, dilations or [1] * rank
+        wide = [(k - 1) * d + 1 for k, d in zip(kernel_shape, holes, strict=True)]
+        before, after = _padding(auto_pad, _missing(x.shape[2:], steps, wide), pads)
+        least = -np.inf if np.issubdtype(x.dtype, np.inexact) else np.iinfo(x.dtype).min
+        padded = np.pad(x, [(0, 0), (0, 0), *zip(before, after, strict=True)], constant_values=least)
+        size = [(n - k) // s + 1 for n, k, s in zip(padded.shape[2:], wide, steps, strict=True)]
+        taps = itertools.product(*map(range, kernel_shape))
+        return (functools.reduce(np.maximum, (padded[_places(tap, holes, steps, size)] for tap in taps)),)
+
+
+KERNELS = [Conv, ConvTranspose, BatchNormalization, MaxPool]
 
 
 def _is_same(auto_pad: str | None) -> bool:
     return (auto_pad or "").startswith("SAME")
+
+
+def _missing(lengths: Any, steps: Ints, wide: Ints) -> Ints:
+    """How much padding lets every place that SAME gives have its window."""
+    return [max((math.ceil(n / s) - 1) * s + k - n, 0) for n, s, k in zip(lengths, steps, wide, strict=True)]
 
 
 def _padding(auto_pad: str | None, missing: Ints, pads: Ints | None) -> tuple[Ints, Ints]:

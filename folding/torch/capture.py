@@ -48,14 +48,22 @@ def capture(module: torch.nn.Module, example: Example, shapes: Any) -> Captured:
         warnings.simplefilter("ignore")
         try:
             program = _exported(module, example, shapes)
-            program = program.run_decompositions({})  # no decomposition, but no in-place operators either
-            _require_unchanged(program)
+            if _writes(program.graph_module):  # traced anew without in-place operators, which takes most of the time
+                program = program.run_decompositions({})
+                _require_unchanged(program)
             graph = program.module()
         except ExportError:
             raise
         except Exception as error:
             raise told(error, None) from error
     return Captured(graph, frozenset(program.state_dict), module)
+
+
+def _writes(graph: torch.fx.GraphModule) -> bool:
+    """Whether an operator changes a tensor in place, in the graph or in one inside it."""
+    graphs = [one for one in graph.modules() if isinstance(one, torch.fx.GraphModule)]
+    schemas = (getattr(node.target, "_schema", None) for one in graphs for node in one.graph.nodes)
+    return any(schema is not None and schema.is_mutable for schema in schemas)
 
 
 def _require_unchanged(program: Any) -> None:

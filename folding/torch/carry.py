@@ -28,7 +28,11 @@ ADDED = "#"  # begins the names of what a translation added: no node of the modu
 
 
 class InexpressibleError(Exception):
-    """Folding left an operator that has no form in PyTorch; the text names it."""
+    """Folding left an operator that has no form in PyTorch: `label` names it."""
+
+    def __init__(self, node: onnx.NodeProto) -> None:
+        super().__init__(f"{node.name} ({node.op_type})")
+        self.label = node.name
 
 
 class Carry:
@@ -150,10 +154,10 @@ class Carry:
         """The old node with its new operands."""
         origin = self.origin(node)
         if origin is None or origin.slots is None or len(node.input) != len(origin.inputs):
-            raise InexpressibleError(f"{node.name} ({node.op_type})")
+            raise InexpressibleError(node)
         numbers = [name for place, name in enumerate(node.input) if name and place not in origin.slots]
         if any(map(self.is_changed, numbers)):
-            raise InexpressibleError(f"{node.name} ({node.op_type})")
+            raise InexpressibleError(node)
         slots = iter(origin.slots)
 
         def operand(old: Fx) -> Fx:

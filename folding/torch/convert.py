@@ -16,18 +16,20 @@ from folding.errors import ExportError, FoldingError, OptionError
 from folding.options import Options, require_options
 from folding.report.digest import counted, verdict
 from folding.report.errors import ReportedError, VerificationError
+from folding.report.model import Verification
 from folding.torch.examples import Example
 from folding.torch.export import export, require_open
 from folding.torch.modules import Names, require_inference, selecting
 from folding.torch.reference import Reference64
 from folding.verification import samples
+from folding.verification.emulated import emulated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     import torch
 
-    from folding.report.model import Report, Verification
+    from folding.report.model import Report
     from folding.torch.failures import Exporter
 
     Progress = Callable[[str, int, int], None]
@@ -126,11 +128,11 @@ def _judged(
         VerificationError: the file differs; the text says whether it did so before folding.
     """
     try:
-        reference = Reference64(module, calls)
+        reference = Reference64(module, calls, options.max_error)
     except Exception as error:
         raise ExportError(f"the module does not run on the example inputs: {error}") from error
     told = described(calls, options, exact=reference.is_exact)
-    found = reference.verdict(staged, told)
+    found = _verdict(reference, exported, staged, told)
     runtime = report.verification
     found = replace(_sensitive(found, runtime), notes=(*found.notes, f"against the exported file: {verdict(runtime)}"))
     report = replace(report, verification=found)
@@ -141,6 +143,20 @@ def _judged(
         )
         raise VerificationError(f"{whose} does not compute what the module computes: {found.reason}", report)
     return report
+
+
+def _verdict(reference: Reference64, exported: Path, staged: Path, told: str) -> Verification:
+    """How the folded file compares; one that was lowered to 16 bits runs as an emulation that rounds as a GPU does."""
+    known = onnxfile.read_facts(exported), onnxfile.read_facts(staged)
+    if known[0].half or not known[1].half:  # the module's own types
+        return reference.verdict(staged, told)
+    with emulated(exported, staged, known, exported.parent) as files:
+        if files.refused:
+            return Verification("not verified", f"against PyTorch: {files.refused}", inputs=told)
+        before = reference.verdict(exported, told)
+        if before.status == "failed":  # no rounding of it would say what a correct file may be off by
+            return before
+        return reference.lowered(known[1].epsilon, exported, files.rough).verdict(files.after, told)
 
 
 def _sensitive(found: Verification, runtime: Verification) -> Verification:

@@ -31,6 +31,7 @@ EXPORTERS = ("dynamo", "torchscript")
 NORMALIZATION = "BatchNormalization"
 HELD = "bnfold.held"  # a domain that the exporter's optimizer does not know: it leaves such operators alone
 WARNINGS_SHOWN = 3
+LOG_SWITCH = "_jit_set_onnx_log_enabled"
 
 
 def export(
@@ -183,14 +184,22 @@ def require_open(model: Any, shapes: Any, names: tuple[str, ...]) -> None:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[list[warnings.WarningMessage]]:
-    """Without the prints and log lines of the exporters; warnings are recorded."""
-    before = logging.root.manager.disable
+    """Without the prints and log lines of the exporters; warnings are recorded.
+
+    TorchScript's exporter switches on a log of its own, in C++, which prints the whole graph of a module that it cannot
+    export (PyTorch 2.13: it asks whether there is a function, instead of what that answers).
+    """
+    before, switch = logging.root.manager.disable, getattr(torch._C, LOG_SWITCH, None)
     with warnings.catch_warnings(record=True) as warned, contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("always")
         logging.disable(logging.WARNING)
+        if switch is not None:
+            setattr(torch._C, LOG_SWITCH, lambda _: None)
         try:
             yield warned
         finally:
+            if switch is not None:
+                setattr(torch._C, LOG_SWITCH, switch)
             logging.disable(before)
 
 

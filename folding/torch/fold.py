@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from glob import escape
 from typing import TYPE_CHECKING, Any
 
 from folding import api
-from folding.errors import ExportError
+from folding.errors import ExportError, OptionError
 from folding.options import Options, require_options
 from folding.report.errors import NothingToFoldError, VerificationError
 from folding.torch.capture import capture
@@ -28,6 +29,11 @@ DEFAULTS = Options()
 REPORT = "bnfold"  # the key of the report in a folded module's `meta`
 # What folding does only where it is told to, or by default: without it, all that it leaves has a form in PyTorch.
 PLAIN = {"clamp": "never", "merge_branches": False, "leftover": "keep"}
+# What is said of a file, and has no meaning for a module.
+OF_FILES = (
+    *("target", "allow_fallback", "clean", "fuse", "opset", "shape", "batch", "name_axes"),
+    *("precision", "io_types", "keep_fp32"),
+)
 
 
 def fold_module(
@@ -48,14 +54,11 @@ def fold_module(
         ExportError: torch.export cannot capture the module; the text says why, and what to do.
         VerificationError: the result does not compute what the module computes.
         NothingToFoldError: `options.require_change`, and nothing folds.
-        OptionError: the module is in training mode, or an argument does not fit.
+        OptionError: the module is in training mode, an argument does not fit, or an option is for files.
     """
     started = time.perf_counter()
     skeleton, example, name = _skeleton(module, example_inputs, options, dynamic_shapes)
-    try:
-        folded, report = _folded(skeleton, options)
-    except InexpressibleError:
-        folded, report = _folded(skeleton, replace(options, **PLAIN))  # type: ignore[arg-type]
+    folded, report = _folded(skeleton, options)
     report = _named(report, skeleton, name, f"{type(module).__name__} in memory")
     if options.require_change and not report.changed:
         raise NothingToFoldError(f"{name}: nothing to fold; the report says why", replace(report, target=None))
@@ -70,16 +73,16 @@ def inspect_module(
 ) -> Report:
     """What `fold_module` would do with a module, and why not more. Raises as `fold_module` does."""
     skeleton, _, name = _skeleton(module, example_inputs, options, dynamic_shapes)
-    try:
-        _, report = _folded(skeleton, options)
-    except InexpressibleError:
-        _, report = _folded(skeleton, replace(options, **PLAIN))  # type: ignore[arg-type]
+    _, report = _folded(skeleton, options)
     return _named(report, skeleton, name, None)
 
 
 def _skeleton(module: torch.nn.Module, inputs: Any, options: Options, shapes: Any) -> tuple[Skeleton, Example, str]:
     """The module as a skeleton, its example and its name."""
     require_options(options)
+    given = [name for name in OF_FILES if getattr(options, name) != getattr(DEFAULTS, name)]
+    if given:
+        raise OptionError(f"{', '.join(given)}: for an ONNX file; a module has none of it, from_torch writes a file")
     require_inference(module)
     example = Example.of(module, inputs)
     skeleton = Skeleton(capture(module, example, shapes), Names(module))
@@ -90,13 +93,24 @@ def _skeleton(module: torch.nn.Module, inputs: Any, options: Options, shapes: An
 def _folded(skeleton: Skeleton, options: Options) -> tuple[torch.fx.GraphModule, Report]:
     """The folded module and the report on its skeleton; PyTorch judges the result, not the runtime.
 
+    Where folding makes what has no form in PyTorch, it is done again without the options that make new operators, and
+    if that is not enough, without changing the operators that have none.
+
     Raises:
-        InexpressibleError: what folding made has no form in PyTorch.
-        ExportError: not even without folds that make new operators.
+        ExportError: not even so.
     """
     chosen = selecting(replace(options, verify=False, inputs=None, require_change=False), skeleton.modules)
-    model, report = api.fold_model(skeleton.model(), chosen)
-    return Carry(skeleton, model).module(), report
+    is_plain = False
+    while True:
+        model, report = api.fold_model(skeleton.model(), chosen)
+        try:
+            return Carry(skeleton, model).module(), report
+        except InexpressibleError as error:
+            label = escape(error.label)
+            if is_plain and (error.label not in skeleton.modules or label in chosen.keep):
+                raise ExportError(f"what folding makes of {error} has no form in PyTorch; please report it") from error
+            kept = {"keep": (*chosen.keep, label)} if is_plain else PLAIN
+            chosen, is_plain = replace(chosen, **kept), True
 
 
 def _named(report: Report, skeleton: Skeleton, source: str, target: str | None) -> Report:
@@ -127,7 +141,7 @@ def _judged(
         VerificationError: the folded module computes something else.
     """
     try:
-        reference = Reference64(module, calls)
+        reference = Reference64(module, calls, options.max_error)
     except Exception as error:
         raise ExportError(f"the module does not run on the example inputs: {error}") from error
     verdict = reference.verdict_of(folded, described(calls, options, exact=reference.is_exact))

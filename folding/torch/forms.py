@@ -169,6 +169,22 @@ def _layer_norm(carry: Carrying, node: onnx.NodeProto) -> Fx | None:
     return carry.layers.call(carry.at(node), layer, carry.value(node.input[0]), shaped)
 
 
+def _prelu(carry: Carrying, node: onnx.NodeProto) -> Fx | None:
+    """A layer where the slope varies along the channels; else ``max(x, 0) + slope * min(x, 0)``."""
+    origin = carry.origin(node)
+    if origin is None or not carry.is_constant(node.input[1]):
+        return None
+    slope, read, rank = carry.tensor(node.input[1]), carry.value(node.input[0]), origin.node.meta["val"].ndim
+    whole = slope.reshape((1,) * (rank - slope.ndim) + slope.shape)
+    if slope.numel() == 1 or (rank > 1 and slope.numel() == whole.shape[1]):
+        layer = nn.PReLU(slope.numel(), device=NOWHERE)
+        return carry.layers.call(carry.at(node), layer, read, {"weight": slope.reshape(-1)})
+    above = carry.graph.call_function(aten.clamp.default, (read, 0, None))
+    below = carry.graph.call_function(aten.clamp.default, (read, None, 0))
+    scaled = carry.graph.call_function(aten.mul.Tensor, (below, carry.value(node.input[1])))
+    return carry.graph.call_function(aten.add.Tensor, (above, scaled))
+
+
 # --- arithmetic -----------------------------------------------------------------------------------------------
 
 
@@ -221,6 +237,7 @@ FORMS: dict[str, Form] = {
     "MatMul": _matmul,
     "BatchNormalization": _batch_norm,
     "LayerNormalization": _layer_norm,
+    "PRelu": _prelu,
     "Add": _binary(aten.add.Tensor),
     "Sub": _binary(aten.sub.Tensor),
     "Mul": _binary(aten.mul.Tensor),

@@ -30,7 +30,7 @@ NORMALIZATIONS: dict[int, type[nn.Module]] = {
     5: nn.BatchNorm3d,
 }  # by the rank of the input
 Normalization = nn.modules.batchnorm._BatchNorm
-OWNERS: tuple[type[nn.Module], ...] = (nn.modules.conv._ConvNd, nn.Linear, Normalization, nn.LayerNorm)
+OWNERS: tuple[type[nn.Module], ...] = (nn.modules.conv._ConvNd, nn.Linear, Normalization, nn.LayerNorm, nn.PReLU)
 NOWHERE = torch.device("meta")  # where a layer is made that gets its weights at once: no random numbers are drawn
 
 

@@ -14,7 +14,7 @@ import torch
 from folding.errors import OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from folding.options import Options
 
@@ -119,8 +119,7 @@ def selecting(options: Options, modules: Mapping[str, str]) -> Options:
         found = [escape(label) for label, name in modules.items() if name and fnmatchcase(name, pattern)]
         return found if found and not any(fnmatchcase(label, pattern) for label in modules) else [*found, pattern]
 
-    return replace(
-        options,
-        keep=tuple(label for pattern in options.keep for label in labels(pattern)),
-        only=tuple(label for pattern in options.only for label in labels(pattern)),
-    )
+    def chosen(patterns: Iterable[str]) -> tuple[str, ...]:
+        return tuple(label for pattern in patterns for label in labels(pattern))
+
+    return replace(options, keep=chosen(options.keep), only=chosen(options.only), keep_fp32=chosen(options.keep_fp32))

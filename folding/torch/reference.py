@@ -40,9 +40,9 @@ INTERPRETED_SECONDS = 600.0  # for a model that NumPy computes, as float64 ones
 class Reference64:
     """A module, its float64 twin, and what both return on the samples."""
 
-    def __init__(self, module: torch.nn.Module, calls: Sequence[Example]) -> None:
+    def __init__(self, module: torch.nn.Module, calls: Sequence[Example], max_error: float | None = None) -> None:
         self._module, self.calls, self.notes = module, calls, list[str]()
-        self.rounding = Rounding(_epsilon(module, calls))
+        self.rounding = Rounding(_epsilon(module, calls), max_error=max_error)
         self.own = [_arrays(call.run(module)) for call in calls]
         twin = self._twin()
         exact = twin or (lambda call: _arrays(call.run(module)))
@@ -64,14 +64,35 @@ class Reference64:
     def _judged(self, exact: Run, call: Example, own: list[Array]) -> Iterator[Reference]:
         """What is right for every output of a call, and the noise of the module itself."""
         references = [Reference.of("", _float64(value)) for value in exact(call)]
-        runs = [(own, False)]
+        _widen(references, own)
+        self._perturb(references, call)
+        return iter(references)
+
+    def _perturb(self, references: Sequence[Reference], call: Example) -> None:
+        """Widen by what the module does with inputs that are rounded otherwise, and with inputs off by several."""
         for relative, drift, amplified in ((self.rounding.epsilon, 0.0, False), (self.rounding.swing, DRIFT, True)):
             moved = call.map(lambda t, r=relative, d=drift: _moved(t, r, d))
-            runs.append((_arrays(moved.run(self._module)), amplified))
-        for outputs, amplified in runs:
-            for reference, value in zip(references, outputs, strict=True):
-                reference.widen(_float64(value), amplified=amplified)
-        return iter(references)
+            _widen(references, _arrays(moved.run(self._module)), amplified=amplified)
+
+    def lowered(self, epsilon: float, exported: Path, rough: Path | None) -> Reference64:
+        """The same for a file with numbers of fewer digits, `epsilon` apart, which runs as an emulation.
+
+        A correct conversion may be off by what `rough` is from `exported`, the same file with every number rounded to
+        these digits; where that does not run, by what the module shows with its inputs rounded so.
+        """
+        lower = copy.copy(self)
+        lower.rounding = replace(self.rounding, epsilon=epsilon, is_emulated=True)
+        lower._references = [
+            [replace(one, jitter=one.jitter.copy(), swing=one.swing.copy()) for one in of] for of in self._references
+        ]
+        found = None if rough is None else _roughened(exported, rough, self.calls, epsilon)
+        for place, references in enumerate(lower._references):
+            if found is None:
+                lower._perturb(references, self.calls[place])
+            for reference, apart in zip(references, found[place] if found else [], strict=found is not None):
+                np.maximum(reference.jitter, apart, out=reference.jitter)
+        lower.rounding = replace(lower.rounding, is_measured=found is not None)
+        return lower
 
     def verdict(self, path: Path, described: str) -> Verification:
         """How an ONNX file compares; "not verified" where ONNX Runtime does not run it."""
@@ -124,6 +145,12 @@ class Reference64:
         return result
 
 
+def _widen(references: Sequence[Reference], outputs: Sequence[Array], *, amplified: bool = False) -> None:
+    """Record a legitimate execution, of which these are the outputs in order."""
+    for reference, value in zip(references, outputs, strict=True):
+        reference.widen(_float64(value), amplified=amplified)
+
+
 def fed(call: Example, names: Sequence[str]) -> dict[str, Array]:
     """The arrays for the inputs of a file, which an exporter may have renamed, or dropped where nothing reads them.
 
@@ -136,6 +163,28 @@ def fed(call: Example, names: Sequence[str]) -> dict[str, Array]:
     if len(names) == len(feeds):
         return dict(zip(names, feeds.values(), strict=True))
     raise UnverifiableError(f"the file's inputs are {', '.join(names)}, the module's tensors {', '.join(feeds)}")
+
+
+def _roughened(exported: Path, rough: Path, calls: Sequence[Example], epsilon: float) -> list[list[Array]] | None:
+    """How far a rounded file, as it is and with rounded inputs, is from the file itself; None where it does not run."""
+    try:
+        files = _loaded(exported), _loaded(rough)
+        names = [[name for name, *_ in file.inputs] for file in files]
+        found = []
+        for call in calls:
+            exact = files[0].run(fed(call, names[0])).values()
+            moved = call.map(lambda tensor: _moved(tensor, epsilon, 0.0))
+            runs = [files[1].run(fed(one, names[1])).values() for one in (call, moved)]
+            found.append([_largest(one, others) for one, *others in zip(exact, *runs, strict=True)])
+    except (RuntimeRefusalError, UnverifiableError):
+        return None
+    return found
+
+
+def _largest(exact: Array, others: Sequence[Array]) -> Array:
+    """The largest difference of each element."""
+    largest: Array = np.maximum.reduce([judge.difference(_float64(exact), _float64(one)) for one in others])
+    return largest
 
 
 def _loaded(path: Path) -> Runner | Interpreted:

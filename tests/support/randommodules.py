@@ -1,9 +1,9 @@
 """Random PyTorch modules: the random graphs of the gate in PyTorch's words, by a seed.
 
 A chain of steps over images, sequences or vectors: convolutions of every kind, linear layers, normalizations before
-and after them, called as functions and shared, residual sums, concatenations, pooling, padding and activations. Every
-epsilon and slope is a float32, which is what an ONNX file holds of it, so that float64 shows errors of the algebra
-alone.
+and after them, called as functions and shared, residual sums, channels joined and taken apart, images resampled,
+pooling, padding and activations. Every epsilon and slope is a float32, which is what an ONNX file holds of it, so that
+float64 shows errors of the algebra alone.
 """
 
 from __future__ import annotations
@@ -108,6 +108,41 @@ class Tokens(nn.Module):
         return self.inner(x.permute(0, *range(2, rank), 1)).permute(0, rank - 1, *range(1, rank - 1))
 
 
+class Resampled(nn.Module):
+    """A convolution that halves the size or doubles it, and the way back."""
+
+    def __init__(self, inner: nn.Module, back: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.inner, self.back = inner, back
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.back(self.inner(x))
+
+
+class Halves(nn.Module):
+    """One half of the channels through a step, the other as it is, exchanged."""
+
+    def __init__(self, step: nn.Module) -> None:
+        super().__init__()
+        self.step = step
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        one, other = x.chunk(2, 1)
+        return torch.cat([other, self.step(one)], 1)
+
+
+class Scaled(nn.Module):
+    """``scale * x + shift`` with a parameter for every channel."""
+
+    def __init__(self, channels: int, rank: int) -> None:
+        super().__init__()
+        shape = (channels, *(1,) * rank)
+        self.scale, self.shift = nn.Parameter(torch.rand(shape) + 0.5), nn.Parameter(torch.randn(shape))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.scale * x + self.shift
+
+
 class Maker:
     """Draws the steps; `rank` is the number of axes behind the channels (0: vectors), `size` their length."""
 
@@ -137,7 +172,9 @@ class Maker:
             self.affine,
         ]
         if self.rank:
-            kinds += [self.pool, self.padding, self.tokens]
+            kinds += [self.pool, self.padding, self.tokens, self.places, self.resampled]
+        if depth < 2 and self.channels % 2 == 0:
+            kinds.append(self.halves)
         if depth < 2:
             kinds += [self.residual, self.shared, self.block, self.block]
         return self.rng.choice(kinds)(depth)
@@ -149,16 +186,21 @@ class Maker:
         bias = rng.random() < 0.5
         if not self.rank:
             return nn.Linear(inputs, self.channels, bias=bias)
-        groups = rng.choice([g for g in (1, 1, 2, inputs) if inputs % g == 0 and self.channels % g == 0])
-        kernel = rng.choice((1, 3))
-        padding = kernel // 2
+        groups = self.groups(inputs)
+        kernel, dilation = rng.choice(((1, 1), (3, 1), (3, 2)))
+        padding = kernel // 2 * dilation
         if rng.random() < 0.25:
-            return TRANSPOSED[self.rank](inputs, self.channels, kernel, padding=padding, groups=groups, bias=bias)
+            return TRANSPOSED[self.rank](
+                inputs, self.channels, kernel, padding=padding, dilation=dilation, groups=groups, bias=bias
+            )
         mode = rng.choice(("zeros", "zeros", "zeros", "reflect", "replicate")) if self.rank < 3 else "zeros"
-        given: Any = "same" if rng.random() < 0.2 else padding
-        return CONVOLUTIONS[self.rank](
-            inputs, self.channels, kernel, padding=given, groups=groups, bias=bias, padding_mode=mode
-        )
+        given: Any = "same" if dilation == 1 and rng.random() < 0.2 else padding  # ONNX Runtime refuses both together
+        more: dict[str, Any] = {"padding": given, "dilation": dilation, "padding_mode": mode}
+        return CONVOLUTIONS[self.rank](inputs, self.channels, kernel, groups=groups, bias=bias, **more)
+
+    def groups(self, inputs: int) -> int:
+        """A number of groups that divides both numbers of channels."""
+        return self.rng.choice([g for g in (1, 1, 2, inputs) if inputs % g == 0 and self.channels % g == 0])
 
     def normalization(self, _: int = 0) -> nn.Module:
         """A normalization over the channels, as a module or called as a function."""
@@ -169,11 +211,13 @@ class Maker:
     def activation(self, _: int = 0) -> nn.Module:
         """An activation."""
         kinds = (nn.ReLU(), nn.ReLU(inplace=True), nn.LeakyReLU(SLOPE), nn.Hardtanh(-2, 2), nn.Sigmoid(), nn.SiLU())
-        return self.rng.choice((*kinds, nn.Dropout(), nn.Identity()))
+        more = (nn.PReLU(), nn.PReLU(self.channels), nn.ReLU6(), nn.ELU(), nn.Tanh(), nn.Dropout(), nn.Identity())
+        return self.rng.choice((*kinds, *more))
 
     def affine(self, _: int = 0) -> nn.Module:
-        """A map with plain numbers."""
-        return self.rng.choice((Apply(lambda x: x * 2), Apply(lambda x: x + 0.5), Apply(lambda x: (x - 1) / 4)))
+        """A map with plain numbers, or with a parameter for every channel."""
+        kinds = Apply(lambda x: x * 2), Apply(lambda x: x + 0.5), Apply(lambda x: (x - 1) / 4)
+        return self.rng.choice((*kinds, Scaled(self.channels, self.rank)))
 
     def pool(self, _: int = 0) -> nn.Module:
         """A pooling that keeps the size."""
@@ -186,19 +230,50 @@ class Maker:
         return Apply(lambda x: F.pad(x, sides, mode=mode)[:, :, *(slice(n) for n in x.shape[2:])])
 
     def tokens(self, _: int = 0) -> nn.Module:
-        """A linear layer over the channels of every place, with a normalization behind it."""
+        """A linear layer over the channels of every place, with a LayerNorm before or behind it at times."""
         inputs = self.channels
         self.channels = self.rng.choice(CHANNELS)
-        return Tokens(nn.Linear(inputs, self.channels, bias=self.rng.random() < 0.5))
+        layer: nn.Module = nn.Linear(inputs, self.channels, bias=self.rng.random() < 0.5)
+        if self.rng.random() < 0.3:
+            layer = nn.Sequential(nn.LayerNorm(inputs, eps=EPSILON), layer)
+        if self.rng.random() < 0.2:
+            layer = nn.Sequential(layer, nn.LayerNorm(self.channels, eps=EPSILON))
+        return Tokens(layer)
+
+    def places(self, _: int = 0) -> nn.Module:
+        """A linear layer over the last axis, and a normalization over the channels, which are another one."""
+        layer = nn.Linear(self.size, self.size, bias=self.rng.random() < 0.5)
+        return Chain([layer, self.normalization()])
+
+    def resampled(self, _: int = 0) -> nn.Module:
+        """A convolution with strides, its normalization, and the size as it was."""
+        inputs, bias = self.channels, self.rng.random() < 0.5
+        self.channels = self.rng.choice(CHANNELS)
+        groups, normal = self.groups(inputs), self.normalization()
+        pool = POOLS[self.rank][1]
+        if self.rng.random() < 0.5:
+            layer = TRANSPOSED[self.rank](inputs, self.channels, 2, stride=2, groups=groups, bias=bias)
+            return Resampled(Chain([layer, normal]), lambda x: pool(x, 2))
+        layer = CONVOLUTIONS[self.rank](inputs, self.channels, 3, stride=2, padding=1, groups=groups, bias=bias)
+        mode = self.rng.choice(("nearest", ("linear", "bilinear", "trilinear")[self.rank - 1]))
+        return Resampled(Chain([layer, normal]), lambda x: F.interpolate(x, scale_factor=2.0, mode=mode))
+
+    def halves(self, depth: int) -> nn.Module:
+        """Channels that are taken apart and joined."""
+        channels = self.channels
+        self.channels = channels // 2
+        first = self.rng.choice((self.weighted, self.normalization))()  # nothing in place, which PyTorch refuses there
+        inner = [first, self.step(depth + 1), self.weighted(outputs=channels // 2)]
+        self.channels = channels
+        return Halves(Chain(inner))
 
     def residual(self, depth: int) -> nn.Module:
         """A sum of the input and of what a few steps make of it."""
         inputs, how = self.channels, self.rng.choice(("add", "add", "sub", "cat", "in-place"))
-        size = self.size
         inner = [self.step(depth + 1), self.weighted(outputs=inputs), self.normalization()]
         if self.rng.random() < 0.3:
             inner.insert(0, self.normalization_of(inputs))
-        self.channels, self.size = inputs * (1 + (how == "cat")), size
+        self.channels = inputs * (1 + (how == "cat"))
         return Residual(Chain(inner), how)
 
     def normalization_of(self, channels: int) -> nn.Module:

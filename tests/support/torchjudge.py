@@ -1,7 +1,9 @@
-"""The second judge: PyTorch before, the folded module, and the folded ONNX file, on one random module.
+"""The second judge: PyTorch before, the folded module, and the folded ONNX files, on one random module.
 
-In float64 all three must agree to rounding: ONNX Runtime computes what it has kernels for, onnx's reference evaluator
+In float64 all must agree to rounding: ONNX Runtime computes what it has kernels for, onnx's reference evaluator
 the rest (convolutions). In float32 ONNX Runtime computes all of it, and may be as far off as PyTorch itself, and some.
+Every module goes through TorchScript, every `DYNAMO_EVERY`-th and whatever TorchScript cannot export through dynamo,
+which takes ten times as long. `fold_module` leaves axes open with every `OPEN_EVERY`-th, which takes longer, too.
 """
 
 from __future__ import annotations
@@ -18,7 +20,6 @@ import folding
 from folding import Options
 from folding.torch.examples import Example
 from folding.torch.reference import _loaded, fed
-from folding.verification.runtime import RuntimeRefusalError
 from tests.support.randommodules import drawn
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 EXACT = 1e-11  # of the largest output, in float64: a hundred roundings of chains whose values are of order one
 NOISES = 30  # float32's error, as a multiple of that of PyTorch in float32, or of 30 roundings
+DYNAMO_EVERY = 10
+OPEN_EVERY = 4
+UNEXPORTED = math.nan
 CHOICES = tuple(
     Options(clamp=clamp, leftover=leftover, verify=False)  # type: ignore[arg-type]
     for clamp in ("never", "always")
@@ -35,20 +39,29 @@ CHOICES = tuple(
 
 
 class Judged(NamedTuple):
-    """The errors of one seed relative to the largest output, and the normalizations before and after."""
+    """The errors of one seed relative to the largest output, and the normalizations before and after.
+
+    A file that no exporter wrote has the error NaN; one that dynamo was not asked for has None.
+    """
 
     seed: int
     in_module: float
-    in_file: float  # NaN where nothing computes it in float64
-    in_single: float  # in float32, as a multiple of what is accepted
+    in_torchscript: float
+    in_dynamo: float | None
+    in_single: float  # of TorchScript's file in float32, as a multiple of what is accepted
     before: int
     after_module: int
     after_file: int
 
     @property
+    def files(self) -> list[float]:
+        """The errors of the files that were written."""
+        return [one for one in (self.in_torchscript, self.in_dynamo) if one is not None and not math.isnan(one)]
+
+    @property
     def is_equal(self) -> bool:
-        """Whether all agree."""
-        return self.in_module <= EXACT and not self.in_file > EXACT and self.in_single <= 1
+        """Whether all agree, and one file at least was compared."""
+        return bool(self.files) and max(self.in_module, *self.files) <= EXACT and not self.in_single > 1
 
 
 def judged(seed: int) -> Judged:
@@ -56,27 +69,39 @@ def judged(seed: int) -> Judged:
     module, x = drawn(seed)
     options = CHOICES[seed % len(CHOICES)]
     before = _run(module, x)
-    folded = folding.fold_module(module, x, options)
-    report = folded.meta["bnfold"]
+    shapes = None if seed % OPEN_EVERY == 0 else {"x": None}
+    folded = folding.fold_module(module, x, options, dynamic_shapes=shapes)
+    in_module, report = _apart(before, _run(folded, x)), folded.meta["bnfold"]
     with TemporaryDirectory() as folder:
-        path = Path(folder, "double.onnx")
-        try:
-            written = folding.from_torch(module, x, path, options, exporter="torchscript")
-        except folding.ExportError:  # TorchScript cannot export everything
-            return Judged(seed, _apart(before, _run(folded, x)), math.nan, 0.0, report.bn_before, report.bn_after, 0)
-        try:
-            in_file = _apart(before, _file(module, path, x))
-        except RuntimeRefusalError:  # onnx's reference evaluator fails on a padded MaxPool of other ranks than 2
-            in_file = math.nan
-        single, path = drawn(seed)[0].float(), Path(folder, "single.onnx")
-        folding.from_torch(single, x.float(), path, options, exporter="torchscript")
-        rounding = np.finfo(np.float32).eps * NOISES
-        exact = _run(single.double(), x.float().double())
-        noise = _apart(exact, _run(drawn(seed)[0].float(), x.float()))
-        in_single = _apart(exact, _file(single.float(), path, x.float())) / max(NOISES * noise, rounding)
-    after = report.bn_after
+        path = Path(folder, "module.onnx")
+        in_torchscript, after = _exported(module, x, options, "torchscript", before, path)
+        in_dynamo = None
+        if seed % DYNAMO_EVERY == 0 or math.isnan(in_torchscript):
+            in_dynamo, _ = _exported(module, x, options, "dynamo", before, path)
+        in_single = UNEXPORTED if math.isnan(in_torchscript) else _single(seed, options, path)
     assert np.array_equal(before, _run(module, x)), "the module is not changed"
-    return Judged(seed, _apart(before, _run(folded, x)), in_file, in_single, report.bn_before, after, written.bn_after)
+    return Judged(seed, in_module, in_torchscript, in_dynamo, in_single, report.bn_before, report.bn_after, after)
+
+
+def _exported(
+    module: nn.Module, x: torch.Tensor, options: Options, exporter: str, before: NDArray[np.float64], path: Path
+) -> tuple[float, int]:
+    """The error of an exporter's file in float64, and the normalizations in it; NaN where it writes none."""
+    try:
+        report = folding.from_torch(module, x, path, options, exporter=exporter)  # type: ignore[arg-type]
+    except folding.ExportError:
+        return UNEXPORTED, 0
+    return _apart(before, _file(module, path, x)), report.bn_after
+
+
+def _single(seed: int, options: Options, path: Path) -> float:
+    """The error in float32, as a multiple of what is accepted."""
+    module, x = drawn(seed)
+    single, given = module.float(), x.float()
+    folding.from_torch(single, given, path, options, exporter="torchscript")
+    found, rough = _file(single, path, given), _run(single, given)
+    exact = _run(single.double(), given.double())
+    return _apart(exact, found) / max(NOISES * _apart(exact, rough), NOISES * float(np.finfo(np.float32).eps))
 
 
 def _run(module: nn.Module, x: torch.Tensor) -> NDArray[np.float64]:

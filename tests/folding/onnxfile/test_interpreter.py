@@ -20,6 +20,7 @@ CONV = f"(float[2,4,7,6] x) => (float[A,B,C,D] y) <float[4,2,3,3] w = {{{WEIGHTS
 TRANSPOSE = CONV.replace("float[4] b = {1, 2, 3, 4}", "float[4] b = {4, 3, 2, 1}")
 NORMAL = "(float[2,4,3] x) => (float[2,4,3] y) <float[4] a = {1, 2, 3, 4}, float[4] b = {4, 1, 2, 3}> "
 TRAINED = NORMAL.replace("b = {4, 1, 2, 3}", "b = {4, 1, 2, 3}, float[4] k = {0, 1, 0, 1}, float[4] l = {2, 1, 2, 1}")
+LINE = "(float[2,4,7] x) => (float[A,B,C] y) "
 LOOP = """(float[2] x) => (float[2] y) <int64 n = {1000000000000}, bool c = {1}> {
     y = Loop (n, c, x) <body = b (int64 i, bool ci, float[2] xi) => (bool co, float[2] xo) {
         co = Identity(ci) xo = Relu(xi) }> }"""
@@ -48,6 +49,17 @@ def saved(folder: Path, text: str, opset: int = 17) -> Path:
         (NORMAL + "{ y = BatchNormalization(x, a, b, b, a) }", 9),
         (NORMAL + "{ y = BatchNormalization<epsilon=0.5>(x, a, b, b, a) }", 17),
         (TRAINED + "{ y, m, v = BatchNormalization<training_mode=1>(x, a, b, k, l) }", 17),
+        (LINE + "{ y = MaxPool<kernel_shape=[3], pads=[1,1]>(x) }", 17),
+        (LINE + "{ y = MaxPool<kernel_shape=[3], pads=[2,0], strides=[2], dilations=[2]>(x) }", 17),
+        (LINE + "{ y = MaxPool<kernel_shape=[2], pads=[0,1], strides=[2], ceil_mode=1>(x) }", 17),
+        (
+            LINE.replace("4,7]", "4,2,5,3]").replace("B,C", "B,C,D,E")
+            + "{ y = MaxPool<kernel_shape=[1,3,2], pads=[0,1,1,0,1,0]>(x) }",
+            17,
+        ),
+        (CONV + '{ z = MaxPool<kernel_shape=[3,2], auto_pad="SAME_UPPER", strides=[2,1]>(x)  y = Neg(z) }', 17),
+        (CONV + '{ z = MaxPool<kernel_shape=[3,2], auto_pad="SAME_LOWER", strides=[2,2]>(x)  y = Neg(z) }', 17),
+        (CONV + "{ z, i = MaxPool<kernel_shape=[2,2], strides=[2,2]>(x)  y = Neg(z) }", 17),
         (NORMAL + "{ s = Add(a, b)  f = Cast<to=1>(s)  z = Softmax<axis=1>(x)  y = Add(z, x) }", 17),
     ],
 )

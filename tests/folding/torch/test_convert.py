@@ -13,8 +13,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import folding  # noqa: E402
-from folding import ExportError, NothingToFoldError, OptionError, Options, VerificationError  # noqa: E402
-from folding.torch import convert  # noqa: E402
+from folding import ExportError, NothingToFoldError, OptionError, Options, VerificationError, api  # noqa: E402
+from folding.torch import convert, reference  # noqa: E402
 from tests.support.torchmodules import SMALL_NORMALIZATIONS, small, trained  # noqa: E402
 
 if TYPE_CHECKING:
@@ -144,6 +144,61 @@ def test_other_types_are_judged_too(tmp_path: Path, dtype):
     report = folding.from_torch(module.to(dtype), torch.ones(2, 4, dtype=dtype), tmp_path / "o", exporter="torchscript")
     assert report.bn_after == 0
     assert report.verification.status == "verified"
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "mixed"])
+def test_a_lowered_file_is_judged_by_its_digits(tmp_path: Path, precision: str):
+    options = Options(precision=precision, keep_fp32=("head",))
+    report = folding.from_torch(small(), image(), tmp_path / "o.onnx", options, exporter="torchscript")
+    (found,) = report.verification.outputs
+    assert report.verification.status == "verified"
+    assert 1e-5 < found.max_absolute <= found.tolerance < 0.1
+    weights = {t.name: t.data_type for t in onnx.load(tmp_path / "o.onnx").graph.initializer}
+    assert weights["head.weight"] == onnx.TensorProto.FLOAT
+    half = onnx.TensorProto.BFLOAT16 if precision == "bf16" else onnx.TensorProto.FLOAT16
+    assert list(weights.values()).count(half) >= 5
+
+
+def test_a_lowered_file_is_judged_without_its_rounded_original_too(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(reference, "_roughened", lambda *_: None)
+    options = Options(precision="fp16")
+    report = folding.from_torch(small(), image(), tmp_path / "o.onnx", options, exporter="torchscript")
+    assert report.verification.status == "verified"
+
+
+def test_a_lowered_file_that_differs_is_found_out(tmp_path: Path, monkeypatch):
+    other, real = small(), convert.export
+    with torch.no_grad():
+        other.layer1[1].conv2.weight[3] *= 1.01
+    monkeypatch.setattr(convert, "export", lambda _, *rest: real(other, *rest))
+    with pytest.raises(VerificationError, match="differs before it is folded"):
+        folding.from_torch(small(), image(), tmp_path / "o", Options(precision="fp16"), exporter="torchscript")
+
+
+def test_a_lowered_file_that_rounding_does_not_explain_is_found_out(tmp_path: Path, monkeypatch):
+    real = api.fold
+
+    def spoiled(before, after, *rest, **more):
+        report = real(before, after, *rest, **more)
+        model = onnx.load(after)
+        (weight,) = (one for one in model.graph.initializer if one.name == "layer1.1.conv2.weight")
+        values = onnx.numpy_helper.to_array(weight).copy()
+        values[3] *= 2
+        weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+        onnx.save(model, after)
+        return report
+
+    monkeypatch.setattr(api, "fold", spoiled)
+    with pytest.raises(VerificationError, match="the folded file does not compute"):
+        folding.from_torch(small(), image(), tmp_path / "o", Options(precision="fp16"), exporter="torchscript")
+
+
+def test_an_error_may_be_accepted(tmp_path: Path):
+    with pytest.raises(VerificationError, match="an error of"):
+        folding.from_torch(small(), image(), tmp_path / "o", Options(max_error=1e-12), exporter="torchscript")
+    options = Options(max_error=0.5, precision="bf16")
+    report = folding.from_torch(small(), image(), tmp_path / "o", options, exporter="torchscript")
+    assert report.verification.outputs[0].tolerance > 0.1
 
 
 class Fixed(torch.nn.Module):

@@ -35,6 +35,23 @@ def test_an_operator_without_a_form_is_named_by_torchscript(tmp_path):
         folding.from_torch(Sorted().eval(), torch.ones(3, 3), tmp_path / "o.onnx", exporter="torchscript")
 
 
+class Cut(torch.nn.Module):
+    """A slice with a computed bound, behind which TorchScript knows no shape, and a normalization that needs one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn = torch.nn.BatchNorm1d(6, affine=False)
+
+    def forward(self, x):
+        return self.bn(torch.nn.functional.pad(x, [1, 0], mode="replicate")[:, :, : x.shape[2]])
+
+
+def test_a_shape_that_torchscript_does_not_know_has_a_sentence_and_nothing_is_printed(tmp_path, capfd):
+    with pytest.raises(ExportError, match=r"does not know how many channels a batch_norm has.*exporter='dynamo'"):
+        folding.from_torch(Cut().eval(), torch.randn(2, 6, 6), tmp_path / "o.onnx", exporter="torchscript")
+    assert capfd.readouterr() == ("", "")
+
+
 @needs_onnxscript
 def test_an_operator_without_a_form_is_named_by_dynamo(tmp_path):
     with pytest.raises(ExportError, match=r"no ONNX form of the operator aten\.\w*eigh?\w*.*exporter='torchscript'"):

@@ -13,9 +13,11 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import folding  # noqa: E402
-from benchmarks.torchpatterns import CASES, Case, chain  # noqa: E402
+from benchmarks.pytorch.patterns import CASES, Case, chain  # noqa: E402
 from folding import ExportError, NothingToFoldError, OptionError, Options, VerificationError  # noqa: E402
 from folding.torch import fold as module_of_fold  # noqa: E402
+from folding.torch import forms as module_of_forms  # noqa: E402
+from folding.torch.carry import InexpressibleError  # noqa: E402
 from tests.support.torchjudge import judged  # noqa: E402
 from tests.support.torchmodules import SMALL_NORMALIZATIONS, small, trained  # noqa: E402
 
@@ -111,6 +113,69 @@ def test_options_that_make_new_operators(options: Options):
     folded = folding.fold_module(module, x, options)
     assert normalizations(folded) == 0
     assert apart(module, folded, x) < EXACT
+
+
+def turned(rank: int) -> torch.nn.Module:
+    """A normalization whose negative scale exchanges the two sides of a PReLU."""
+    axes = "Conv1d", "Conv2d"
+    conv = getattr(torch.nn, axes[rank - 1])
+    module = chain(conv(3, 3, 1), torch.nn.PReLU(3), getattr(torch.nn, f"BatchNorm{rank}d")(3))
+    with torch.no_grad():
+        module.get_submodule("1").weight.copy_(torch.tensor([0.25, 0.5, 2.0]))
+        module.get_submodule("2").weight.copy_(torch.tensor([1.0, -0.5, -1.5]))
+        module.get_submodule("2").bias.copy_(0.5 * module[2].weight / (module[2].running_var + 1e-5).sqrt())
+        module.get_submodule("2").running_mean.fill_(0.5)
+    return module.double()
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_slopes_that_folding_changes_are_a_layer_again(rank: int):
+    module, x = turned(rank), torch.randn(2, 3, *(5,) * rank, dtype=torch.float64)
+    folded = folding.fold_module(module, x)
+    assert normalizations(folded) == 0
+    assert apart(module, folded, x) < EXACT
+    assert torch.allclose(folded.get_submodule("1").weight, torch.tensor([0.25, 2.0, 0.5]).double())
+
+
+def test_slopes_of_another_axis():
+    """The scale varies along the last axis, as the slope does then."""
+
+    class Late(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.act, self.bn = torch.nn.Linear(3, 4), torch.nn.PReLU(), torch.nn.BatchNorm1d(4)
+
+        def forward(self, x):
+            return self.bn(self.act(self.fc(x)).transpose(1, 2))
+
+    module, x = trained(Late()).double(), torch.randn(2, 5, 3, dtype=torch.float64)
+    with torch.no_grad():
+        module.bn.weight.copy_(torch.tensor([1.0, -0.5, -1.5, 2.0]))
+        module.bn.bias.copy_(module.bn.running_mean * module.bn.weight / (module.bn.running_var + 1e-5).sqrt())
+    folded = folding.fold_module(module, x)
+    assert normalizations(folded) == 0
+    assert apart(module, folded, x) < EXACT
+
+
+def test_what_has_no_form_in_pytorch_is_left_as_it_is(monkeypatch):
+    monkeypatch.delitem(module_of_forms.FORMS, "PRelu")
+    module, x = turned(2), image().double()
+    folded = folding.fold_module(module, x)
+    (kept,) = (one for one in folded.meta["bnfold"].outcomes if one.status == "kept")
+    assert (kept.module, kept.backward.code) == ("2", "kept-by-option")
+    assert apart(module, folded, x) < EXACT
+    monkeypatch.delitem(module_of_forms.FORMS, "Add")  # half a move leaves one
+    module = chain(torch.nn.BatchNorm2d(3), torch.nn.Conv2d(3, 3, 3, padding=1)).double()
+    assert normalizations(folding.fold_module(module, x)) == 1
+
+
+def test_what_has_no_form_even_so_is_an_error(monkeypatch):
+    def never(_, skeleton, folded):
+        raise InexpressibleError(folded.graph.node[0])
+
+    monkeypatch.setattr(module_of_fold.Carry, "__init__", never)
+    with pytest.raises(ExportError, match=r"what folding makes of stem/Conv \(Conv\) has no form in PyTorch"):
+        folding.fold_module(small(), image())
 
 
 def test_options_name_modules():
@@ -291,6 +356,13 @@ def test_graphs_inside_are_carried_over():
     for x in (image().double().abs(), -image().double().abs()):
         assert apart(module, folded, x) < EXACT
     assert any("inside torch.cond" in note for note in folded.meta["bnfold"].notes)
+
+
+@pytest.mark.parametrize("given", [{"precision": "fp16"}, {"target": "tensorrt-11"}, {"batch": 2}, {"opset": 13}])
+def test_options_of_files_are_refused(given: dict):
+    for function in (folding.fold_module, folding.inspect_module):
+        with pytest.raises(OptionError, match=f"{next(iter(given))}: for an ONNX file; .* from_torch writes a file"):
+            function(small(), image(), Options(**given))
 
 
 def test_nothing_to_fold():

@@ -75,6 +75,17 @@ def _conv(inputs: int = 4, outputs: int = 4, kernel: int = 1, **more: object) ->
     return nn.Conv2d(inputs, outputs, kernel, **more)  # type: ignore[arg-type]
 
 
+def _tied() -> nn.Module:
+    module = Pattern(lambda m, x: m.bn(m.a(x)) + m.b(x).relu(), a=_conv(), b=_conv(), bn=nn.BatchNorm2d(4))
+    module.get_submodule("b").weight = module.get_submodule("a").weight
+    return with_statistics(module)
+
+
+def _halves(m: Pattern, x: torch.Tensor) -> torch.Tensor:
+    one, other = m.a(x).chunk(2, 1)
+    return torch.cat([m.bn(one), m.bn2(other)], 1)
+
+
 def _weight_normed() -> nn.Module:
     return torch.nn.utils.parametrizations.weight_norm(_conv())
 
@@ -90,6 +101,12 @@ CASES: dict[str, Case] = {
     "grouped convtranspose, bn": Case(
         lambda: chain(nn.ConvTranspose2d(4, 4, 2, stride=2, groups=2), nn.BatchNorm2d(4)), IMAGE
     ),
+    "grouped convtranspose to more channels, bn": Case(
+        lambda: chain(nn.ConvTranspose2d(4, 8, 3, groups=2), nn.BatchNorm2d(8)), IMAGE
+    ),
+    "grouped convtranspose1d, bn": Case(
+        lambda: chain(nn.ConvTranspose1d(4, 4, 3, groups=4), nn.BatchNorm1d(4)), (2, 4, 8)
+    ),
     "linear, bn": Case(lambda: chain(nn.Linear(4, 6), nn.BatchNorm1d(6)), (3, 4)),
     "linear, bn on 3-D input": Case(lambda: chain(nn.Linear(4, 4), nn.BatchNorm1d(4)), TOKENS),
     "linear, transpose, bn": Case(
@@ -97,11 +114,20 @@ CASES: dict[str, Case] = {
     ),
     "linear, dropout, bn": Case(lambda: chain(nn.Linear(4, 6), nn.Dropout(), nn.BatchNorm1d(6)), (3, 4)),
     "conv, relu, bn, conv": Case(lambda: chain(_conv(), nn.ReLU(), nn.BatchNorm2d(4), _conv(kernel=3)), IMAGE),
+    "conv, prelu, bn, conv": Case(lambda: chain(_conv(), nn.PReLU(4), nn.BatchNorm2d(4), _conv(kernel=3)), IMAGE),
     "bn, linear": Case(lambda: chain(nn.BatchNorm1d(4), nn.Linear(4, 6)), (3, 4)),
     "bn, conv": Case(lambda: chain(nn.BatchNorm2d(4), _conv(kernel=3)), IMAGE),
+    "bn read by two conv": Case(
+        lambda: pattern(lambda m, x: m.a(y := m.bn(x)) + m.b(y).relu(), a=_conv(), b=_conv(), bn=nn.BatchNorm2d(4)),
+        IMAGE,
+    ),
     "bn, conv with padding": Case(lambda: chain(nn.BatchNorm2d(4), _conv(kernel=3, padding=1)), IMAGE),
     "bn, relu, conv": Case(lambda: chain(nn.BatchNorm2d(4), nn.ReLU(), _conv()), IMAGE),
     "conv, bn, bn": Case(lambda: chain(_conv(), nn.BatchNorm2d(4), nn.BatchNorm2d(4)), IMAGE, count=2),
+    "conv and bn, called twice": Case(
+        lambda: pattern(lambda m, x: m.bn(m.a(m.bn(m.a(x)).relu())), a=_conv(), bn=nn.BatchNorm2d(4)), IMAGE, count=2
+    ),
+    "weight tied to another conv, bn": Case(_tied, IMAGE),
     "shared conv, two bn": Case(
         lambda: pattern(
             lambda m, x: m.bn(m.a(x)) + m.bn2(m.a(x * 2)), a=_conv(), bn=nn.BatchNorm2d(4), bn2=nn.BatchNorm2d(4)
@@ -119,6 +145,13 @@ CASES: dict[str, Case] = {
     ),
     "functional conv and bn": Case(lambda: pattern(_functional, a=_conv(), bn=nn.BatchNorm2d(4)), IMAGE),
     "x + bn(conv(x))": Case(lambda: pattern(lambda m, x: x + m.bn(m.a(x)), a=_conv(), bn=nn.BatchNorm2d(4)), IMAGE),
+    "bn(conv(x)) - x": Case(lambda: pattern(lambda m, x: m.bn(m.a(x)) - x, a=_conv(), bn=nn.BatchNorm2d(4)), IMAGE),
+    "conv += bn(conv), in place": Case(
+        lambda: pattern(lambda m, x: m.a(x).add_(m.bn(m.b(x))), a=_conv(), b=_conv(), bn=nn.BatchNorm2d(4)), IMAGE
+    ),
+    "bn(conv * 0.5 + 1)": Case(
+        lambda: pattern(lambda m, x: m.bn(m.a(x) * 0.5 + 1), a=_conv(), bn=nn.BatchNorm2d(4)), IMAGE
+    ),
     "bn(conv + conv)": Case(
         lambda: pattern(lambda m, x: m.bn(m.a(x) + m.b(x)), a=_conv(), b=_conv(), bn=nn.BatchNorm2d(4)), IMAGE
     ),
@@ -126,6 +159,11 @@ CASES: dict[str, Case] = {
         lambda: pattern(lambda m, x: m.bn(torch.cat([m.a(x), m.b(x)], 1)), a=_conv(), b=_conv(), bn=nn.BatchNorm2d(8)),
         IMAGE,
     ),
+    "conv, chunk, two bn": Case(
+        lambda: pattern(_halves, a=_conv(), bn=nn.BatchNorm2d(2), bn2=nn.BatchNorm2d(2)), IMAGE, count=2
+    ),
+    "conv, upsample, bn": Case(lambda: chain(_conv(), nn.Upsample(scale_factor=2), nn.BatchNorm2d(4)), IMAGE),
+    "conv, pixel shuffle, bn": Case(lambda: chain(_conv(4, 16), nn.PixelShuffle(2), nn.BatchNorm2d(4)), IMAGE),
     "conv, average pool, bn": Case(lambda: chain(_conv(), nn.AvgPool2d(2), nn.BatchNorm2d(4)), IMAGE),
     "conv, flatten, bn": Case(lambda: chain(_conv(4, 2), nn.Flatten(), nn.BatchNorm1d(72)), IMAGE, stays=1),
     "weight-normalized conv, bn": Case(lambda: chain(_weight_normed(), nn.BatchNorm2d(4)), IMAGE),

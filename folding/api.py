@@ -94,7 +94,7 @@ def fold(
     with placed(target, source, options) as place:
         report = settled(place)
         place.finish()
-        return place.told(report)
+        return place.reported(report)
 
 
 def inspect(source: str | os.PathLike[str], options: Options = DEFAULTS, *, limits: Limits = LIMITS) -> Report:

@@ -65,7 +65,7 @@ class Place:
             FoldingError: it cannot be written; then nothing is.
         """
 
-    def told(self, report: Report) -> Report:
+    def reported(self, report: Report) -> Report:
         """The report of it."""
         return replace(report, target=self.shown, digests=self.digests, recipe=self.recipe or report.recipe)
 

@@ -94,7 +94,7 @@ def from_torch(
         final = _renamed(report, paths, modules)
         if place is not None:
             place.finish()
-            final = place.told(final)
+            final = place.reported(final)
     return replace(final, seconds=time.perf_counter() - started)
 
 

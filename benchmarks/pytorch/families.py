@@ -36,7 +36,7 @@ CHOSEN = {  # a family, and the network of it; small ones, since only the graph 
     "ResNet": "resnet18", "VGG": "vgg11_bn", "MobileNet": "mobilenetv2_050", "EfficientNet": "efficientnet_b0",
     "RegNet": "regnety_002", "GhostNet": "ghostnet_050", "DenseNet": "densenet40_k12", "PreResNet": "preresnet20",
     "RepVGG": "repvgg_a0", "MobileOne": "mobileone_s0", "RepViT": "repvit_m0_9", "ConvMixer": "convmixer_256_8",
-    "SENet": "legacy_seresnet18", "SKNet": "skresnet18", "DLA": "dla46_c", "StarNet": "starnet_s1",
+    "SENet": "seresnet18", "SKNet": "skresnet18", "DLA": "dla46_c", "StarNet": "starnet_s1",
     "ReXNet": "rexnet_100", "HGNet": "hgnetv2_b0", "U-Net": "unet", "DCGAN": "dcgan_generator", "PointNet": "pointnet",
     "M5": "m5", "QuartzNet": "quartznet", "DeepSpeech 2": "deepspeech2", "ST-GCN": "stgcn", "MLP": "mlp",
 }  # fmt: skip

@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
+from benchmarks.architectures.families import FAMILIES  # noqa: E402
 from benchmarks.pytorch import compare, families, fusers, gate  # noqa: E402
 from benchmarks.pytorch.patterns import CASES, SEED  # noqa: E402
 from tests.support.torchjudge import Judged  # noqa: E402
@@ -56,6 +57,10 @@ def test_the_table_of_patterns_counts_and_an_unexpected_result_of_ours_is_an_err
     assert "| not folded | 0 | 1 |" in written.read_text()
     monkeypatch.setattr(compare, "FUSERS", {compare.OURS: fusers.constant_fold})
     assert compare.main(["--only", "linear, dropout", "--output", str(written)]) == 1
+
+
+def test_every_chosen_network_is_one_of_the_survey():
+    assert {family: name for family, name in families.CHOSEN.items() if name not in FAMILIES[family]} == {}
 
 
 def test_a_family_has_a_line_for_every_way_and_what_is_known_is_not_measured_again(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ MODELS := .cache/models/.fetched
 INSTALLING = @echo 'Making a virtual environment in $(VENV), and installing into it from PyPI'
 export ORT_DISABLE_TELEMETRY = 1
 
-.PHONY: test lint types unit packages models fuzz mutate nightly patterns targets bench runtime survey pytorch precision hostile detection serve chaos clean
+.PHONY: test lint types unit packages models fuzz mutate nightly patterns targets bench runtime survey pytorch precision quantization hostile detection serve chaos clean
 
 ## test: install what the tests need, then lint, types, and the suite with branch coverage
 # BNFOLD_NO_PACKAGES=1 installs no packages of the system: the tests that need them are skipped.
@@ -81,6 +81,10 @@ pytorch: $(VENV)/.survey-installed
 ## precision: converters to 16 bits side by side; CONVERTERS is a Python that has the others, see benchmarks/README.md
 precision: $(VENV)/.survey-installed
 	$(BIN)/python -m benchmarks.precision $(if $(CONVERTERS),--converters $(CONVERTERS))
+
+## quantization: 8 bits before and after a fold and an equalization; AIMET is a Python that has aimet_onnx
+quantization: $(VENV)/.survey-installed $(MODELS)
+	$(BIN)/python -m benchmarks.quantization $(if $(AIMET),--aimet $(AIMET))
 
 ## hostile: every hostile upload to a server, with a neighbour; writes benchmarks/results/hostile.md
 hostile: $(STAMP)

@@ -322,4 +322,5 @@ def _readied(folded: Folded, path: str) -> dict[str, Any]:
     runtime = "" if ready.target is None else ready.target.title
     findings, recipe = ready.findings(folded.graph), ready.recipe(folded.graph, path)
     done = {"changes": merged(ready.changes), "types": ready.types, "rounded": ready.rounded}
+    done["equalized"] = ready.equalized
     return {"runtime": runtime, "findings": findings, "recipe": recipe, **done}

@@ -62,6 +62,9 @@ class Options:
     fold_norms: bool = option(
         False, "fold gamma and beta of a LayerNormalization or RMSNormalization into the products behind it"
     )
+    equalize: bool = option(
+        False, "scale channels by powers of two, between the weights around them, so that 8 bits lose less of them"
+    )
     opset: int | None = option(None, "convert the model to this version of the standard operators", metavar="N")
     shape: tuple[str, ...] = option(
         (), "set the shape of an input, e.g. x=1x3x224x224; a name leaves a length open (repeatable)", metavar="SHAPE"

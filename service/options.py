@@ -47,6 +47,7 @@ class FoldQuery(BaseModel):
     clean: bool = _option("clean")
     fuse: bool = _option("fuse")
     fold_norms: bool = _option("fold_norms")
+    equalize: bool = _option("equalize")
     opset: Annotated[int | None, NONE] = _option("opset", gt=0)
     shape: list[Pattern] = _option("shape", max_length=PATTERNS)
     batch: Annotated[int | None, NONE] = _option("batch", gt=0)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ALGEBRA = [
-    *(f"algebra/{name}.py" for name in ("affine", "clamp", "quantization", "regroup")),
+    *(f"algebra/{name}.py" for name in ("affine", "clamp", "equalization", "quantization", "regroup")),
     *("graph/grids.py", "graph/sites.py", "planning/branches.py", "planning/halves.py", "planning/planner.py"),
     *sorted(f"rules/{path.name}" for path in (ROOT / "folding" / "rules").glob("[!_]*.py")),
 ]

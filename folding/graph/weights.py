@@ -161,6 +161,15 @@ class Weight:
             result[target] = np.maximum(result[target], np.abs(block).max(axis=axes, keepdims=True))
         return result
 
+    def smallest(self, view: Sequence[int], axes: tuple[int, ...]) -> Float64:
+        """The same for the smallest magnitude that is not zero; infinite where all are."""
+        result = np.full([1 if axis in axes else length for axis, length in enumerate(view)], np.inf)
+        for place, block in self._slabs(view):
+            target = tuple(part if axis not in axes else slice(None) for axis, part in enumerate(place))
+            sizes = np.where(block == 0, np.inf, np.abs(block))
+            result[target] = np.minimum(result[target], sizes.min(axis=axes, keepdims=True))
+        return result
+
     def _slabs(self, view: Sequence[int]) -> Iterator[tuple[tuple[slice, ...], Float64]]:
         """Blocks of the unrounded values, read as an array of shape `view` in C order: the place and the values."""
         view, rank = tuple(view), len(view)

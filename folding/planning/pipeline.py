@@ -92,6 +92,7 @@ def fold_graph(
         if not again.changed:
             break
         run.join(again)
+    ready.equalize(graph)
     if run.changed or ready.changes or options.lowers:
         write_back(graph)
     ready.lower(graph)

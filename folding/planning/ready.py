@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from folding.onnxfile import OnnxFile
     from folding.options import Options
     from folding.report.changes import Change
+    from folding.report.equalized import Equalized
     from folding.report.findings import Finding
     from folding.report.types import Placed, Rounded
     from folding.verification.ranges import Ranges
@@ -31,9 +32,12 @@ class Ready:
     def __init__(self, options: Options, blocked: Collection[str]) -> None:
         self.target = None if options.target is None else load(options.target)
         self.options = self._settled(options)
+        # A bound per channel pays where a normalization goes for it; here it is there only where it was asked for.
+        self._clamps = options.clamp == "always"
         self._blocked = blocked
         self.changes: list[Change] = []
         self.notes: list[str] = []
+        self.equalized: tuple[Equalized, ...] = ()
         self.types: tuple[Placed, ...] = ()
         self.rounded: tuple[Rounded, ...] = ()
 
@@ -121,6 +125,16 @@ class Ready:
         if len(self.changes) > fused and options.clean:
             self._clean(graph)
         return len(self.changes) > before
+
+    def equalize(self, graph: Graph) -> None:
+        """Scale channels between weights, as the options ask; the graph was folded."""
+        if not self.options.equalize:
+            return
+        from folding.planning.equalize import equalize
+
+        self._infer(graph)
+        done, self.equalized = equalize(graph, self.options, self._blocked, clamps=self._clamps)
+        self.changes += done
 
     def lower(self, graph: Graph) -> None:
         """Store values in 16 bits, as the options ask; the graph was written back."""

@@ -43,12 +43,14 @@ INVERTING = {"Mul": True, "Div": False}  # whether the constant of a product or 
 class Region:
     """How far a scale on a value of the main graph reaches; changes nothing. `maps` are the scaled values' maps.
 
-    `idioms` are operators that runtimes compute as one, which neither absorb nor pass.
+    `idioms` are operators that runtimes compute as one, which neither absorb nor pass. `clamps`: Relu and Clip may
+    become Max and Min, with a bound for every channel.
     """
 
     options: Options
     scope: Scope
     idioms: Collection[Node] = ()
+    clamps: bool = False
     maps: dict[str, Affine] = field(default_factory=dict)
     edits: dict[Node, Edit] = field(default_factory=dict)
     passed: dict[Node, tuple[Mapping[int, Affine], Mapping[int, Affine]]] = field(default_factory=dict)
@@ -60,6 +62,14 @@ class Region:
         Raises:
             Refused: something on the way neither absorbs nor passes the scale, or would round.
         """
+        move = self.reach(name, a)
+        for edit in move.edits:
+            for index, weight in edit.constants.items():
+                require_exact(edit.node, index, weight)
+        return move
+
+    def reach(self, name: str, a: Affine) -> Move:
+        """The edits of `spread` for a scale that may round."""
         self._scale(name, a)
         while self._waiting:
             require(len(self.maps) <= MOST, "too-far", f"more than {MOST} values would be scaled")
@@ -72,8 +82,6 @@ class Region:
         require_small(move, normalizes=False)
         for edit in move.edits:
             require_makers(self.options, edit.node, edit.constants)
-            for index, weight in edit.constants.items():
-                require_exact(edit.node, index, weight)
         return move
 
     def _scale(self, name: str, a: Affine) -> None:
@@ -151,7 +159,7 @@ class Region:
             if rule.pass_backward is None:
                 raise
             # A scale passes a sum only if all that is added has it.
-            behind = a.with_rank(len(node.output_shape))
+            behind = _fitting(a, node)
             ways = [_passage(way) for way in asked(node, rule.pass_backward, behind)]
             fitting = [way for way in ways if index in way.maps and _is_same(way.maps[index], a)]
             self._pass_first(node, fitting, {0: behind})
@@ -212,7 +220,8 @@ class Region:
         """Require that an edit changes the values of constants and nothing else."""
         node = edit.node
         uniform = edit.clamp is None or (edit.clamp.is_uniform and edit.clamp.operators == (node.op,))
-        plain = edit.become is None and edit.leftover is None and not edit.attributes and uniform
+        same = edit.become is None and edit.leftover is None and not edit.attributes
+        plain = same and (uniform or self.clamps)
         require(plain, "no-gain", f"{node.op} would become another operator", node.label)
         for index in edit.constants:
             integers = node.is_constant(index) and constants.origin(node.scope, node.inputs[index]) is not None
@@ -253,6 +262,18 @@ def _passage(way: Mapping[int, Affine] | Passage) -> Passage:
 
 def _changed(maps: Mapping[int, Affine]) -> dict[int, Affine]:
     return {index: a for index, a in maps.items() if not a.is_identity}
+
+
+def _fitting(a: Affine, node: Node) -> Affine:
+    """The same map for what an operator makes, which must have every axis along which the map varies."""
+    shape = node.output_shape
+    try:
+        fitted = a.with_rank(len(shape))
+    except ValueError:
+        raise Refused("axis", "what it makes does not have these channels", node.label) from None
+    has_axes = all(shape[axis] == fitted.shape[axis] for axis in fitted.axes)
+    require(has_axes, "axis", "what it makes does not have these channels", node.label)
+    return fitted
 
 
 def _inverse(a: Affine) -> Affine:

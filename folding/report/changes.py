@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Stage = Literal["cleaned", "fused", "converted", "lowered"]
+Stage = Literal["cleaned", "fused", "converted", "equalized", "lowered"]
 EXAMPLES = 10  # labels of operators that a change names; `count` has all
 
 
@@ -15,7 +15,7 @@ class Change:
 
     Attributes:
         stage: cleaned (removed, or computed ahead), fused (an idiom became one operator), converted (opset, IR
-            version, shapes, types) or lowered (to a 16-bit type).
+            version, shapes, types), equalized (channels scaled before 8 bits) or lowered (to a 16-bit type).
         kind: what was done, in the words of a report: "Identity removed", "GELU written as Gelu".
         count: how often.
         examples: the labels of the first operators that it was done to.

@@ -36,7 +36,7 @@ from folding.report.digest import (
     worst_output,
 )
 from folding.report.elements import NUMBER_COLUMNS, closable, code, codes, section, table
-from folding.report.html_ready import changes, findings, recipe, types
+from folding.report.html_ready import changes, equalized, findings, recipe, types
 from folding.report.model import BATCH_NORMALIZATION, Leftover
 from folding.report.pictures import Axis, histogram, ruler, share, tag
 from folding.report.ready import is_refused, readiness
@@ -72,6 +72,7 @@ def render_html(report: Report) -> str:
         *_stays(LEFT_TITLE, "left", left_groups(bn)),
         *_affines(OTHER.capitalize(), "other-maps", others, anchors),
         *changes(report),
+        *equalized(report),
         *types(report),
         *findings(report),
         *_notes(report.notes),

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 from folding.report.digest import counted, printable, size_change
 from folding.report.elements import closable, code, codes, section, table
 from folding.report.pictures import share, tag
-from folding.report.ready import SEVERITY_WORDS, changes_by_stage, finding_groups, loss, staying_wide
+from folding.report.ready import (
+    SEVERITY_WORDS,
+    changes_by_stage,
+    equalization,
+    finding_groups,
+    loss,
+    staying_uneven,
+    staying_wide,
+    unevenness,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,7 +25,6 @@ if TYPE_CHECKING:
     from folding.report.changes import Change
     from folding.report.model import Report
     from folding.report.ready import FindingGroup
-    from folding.report.types import Placed
 
 EXAMPLES_SHOWN = 3
 SEVERITY_CLASSES = {"fails": "wrong", "falls-back": "wrong", "unfused": "stays"}
@@ -32,25 +40,37 @@ def changes(report: Report) -> Iterator[Element]:
         )
 
 
+def equalized(report: Report) -> Iterator[Element]:
+    """What became of the channels between weights; a card for each reason why some stay."""
+    if report.equalized:
+        said = [tag("p", unevenness(report))] * bool(unevenness(report))
+        cards = [
+            _staying(f"{counted(len(those), 'value')} as before", reason, [one.value for one in those])
+            for reason, those in staying_uneven(report)
+        ]
+        yield section(equalization(report), "equalized", said, cards)
+
+
 def types(report: Report) -> Iterator[Element]:
     """Which operators stay in float32, in a picture and by the reason; and what constants lost."""
     groups, total = staying_wide(report), len(report.types)
     if total:
         wide = sum(len(those) for _, those in groups)
         picture = share(total - wide, total, f"{total - wide:,} of {total:,} operators in 16 bits")
-        cards = [_wide(reason, those) for reason, those in groups]
+        cards = [
+            _staying(f"{counted(len(those), 'operator')} in float32", reason, [placed.label for placed in those])
+            for reason, those in groups
+        ]
         yield section("Types", "types", tag("p", f"{total - wide:,} of {total:,} operators in 16 bits"), picture, cards)
     if report.rounded:
         rows = [tag("li", code(one.name), f": {loss(one)}") for one in report.rounded]
         yield section("Constants that lose more than digits in 16 bits", "rounded", tag("ul", rows))
 
 
-def _wide(reason: str, those: Sequence[Placed]) -> Element:
-    names = tag("ul", [tag("li", code(placed.label)) for placed in those])
-    listed = closable(names, len(those), is_open=len(those) <= NAMES_OPEN)
-    return tag(
-        "article", tag("h3", f"{counted(len(those), 'operator')} in float32"), tag("p", printable(reason)), listed
-    )
+def _staying(title: str, reason: str, labels: Sequence[str]) -> Element:
+    names = tag("ul", [tag("li", code(label)) for label in labels])
+    listed = closable(names, len(labels), is_open=len(labels) <= NAMES_OPEN)
+    return tag("article", tag("h3", title), tag("p", printable(reason)), listed)
 
 
 def findings(report: Report) -> Iterator[Element]:

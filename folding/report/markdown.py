@@ -26,7 +26,17 @@ from folding.report.digest import (
     verdict,
 )
 from folding.report.model import Leftover
-from folding.report.ready import SEVERITY_WORDS, changes_by_stage, finding_groups, loss, readiness, staying_wide
+from folding.report.ready import (
+    SEVERITY_WORDS,
+    changes_by_stage,
+    equalization,
+    finding_groups,
+    loss,
+    readiness,
+    staying_uneven,
+    staying_wide,
+    unevenness,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -54,6 +64,7 @@ def render_markdown(report: Report) -> str:
         *_kind("BatchNormalization", [o for o in report.outcomes if is_bn(o)]),
         *_kind(OTHER.capitalize(), [o for o in report.outcomes if not is_bn(o)]),
         *_changes(report),
+        *_equalized(report),
         *_types(report),
         *_findings(report),
         *(["## Notes", "\n".join(f"- {prose(note)}" for note in report.notes)] if report.notes else ()),
@@ -151,6 +162,15 @@ def _changes(report: Report) -> Iterator[str]:
             examples = ", ".join(map(code, change.examples[:REASONS_SHOWN]))
             rows.append(f"| {change.count:,} | {prose(change.kind + grown)} | {examples} |")
         yield "\n".join(rows)
+
+
+def _equalized(report: Report) -> Iterator[str]:
+    if report.equalized:
+        said = f"\n\n{prose(unevenness(report))}" if unevenness(report) else ""
+        yield f"## {equalization(report)}{said}"
+    for reason, those in staying_uneven(report):
+        names = [code(one.value) for one in those]
+        yield "\n".join([f"**{len(those):,}** stay: {prose(reason)}", "", *_names(names)])
 
 
 def _types(report: Report) -> Iterator[str]:

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from folding.options import as_flags
 from folding.report import forms
 from folding.report.changes import Change  # noqa: TC001  `from_dict` reads the types at run time
+from folding.report.equalized import Equalized  # noqa: TC001
 from folding.report.findings import Finding  # noqa: TC001
 from folding.report.types import FileDigest, Placed, Rounded  # noqa: TC001
 
@@ -195,6 +196,7 @@ class Report:
         runtime: the title of the runtime that was named as the target: "TensorRT 11"; "" if there is none.
         changes: what else was done: cleaned, fused, converted.
         findings: what the runtime refuses, leaves to the CPU or runs in parts.
+        equalized: with `equalize`, what became of the channels of each value between weights.
         types: with a precision, the type in which each operator computes, and why it stays in float32.
         rounded: with a precision, the constants of which rounding lost more than digits.
         recipe: how to hand the file to the runtime: a command line first, then Python, a line each.
@@ -219,6 +221,7 @@ class Report:
     runtime: str = ""
     changes: tuple[Change, ...] = ()
     findings: tuple[Finding, ...] = ()
+    equalized: tuple[Equalized, ...] = ()
     types: tuple[Placed, ...] = ()
     rounded: tuple[Rounded, ...] = ()
     recipe: tuple[str, ...] = ()

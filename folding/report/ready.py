@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from folding.report.digest import counted, is_written
+from folding.report.digest import counted, figure, is_written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from folding.report.changes import Change
+    from folding.report.equalized import Equalized
     from folding.report.findings import Finding
     from folding.report.model import Report
     from folding.report.types import Placed, Rounded
@@ -90,6 +92,35 @@ def staying_wide(report: Report) -> tuple[tuple[str, tuple[Placed, ...]], ...]:
     for placed in report.types:
         if placed.reason:
             groups.setdefault(placed.reason, []).append(placed)
+    return tuple((reason, tuple(those)) for reason, those in sorted(groups.items(), key=lambda item: -len(item[1])))
+
+
+def equalization(report: Report) -> str:
+    """How many values had their channels equalized; "" where none was looked at."""
+    if not report.equalized:
+        return ""
+    scaled = sum(not one.code for one in report.equalized)
+    verb = "can be equalized" if report.target is None else "equalized"
+    return f"Channels {verb} for 8 bits: {scaled:,} of {counted(len(report.equalized), 'value')} between weights"
+
+
+def unevenness(report: Report) -> str:
+    """How uneven the channels were that were equalized, and are, in one sentence; "" where none were."""
+    scaled = [one for one in report.equalized if not one.code]
+    if not scaled:
+        return ""
+    low, high = ([getattr(one, name) for one in scaled] for name in ("before", "after"))
+    typical, most = ([figure(of(found)) for found in (low, high)] for of in (statistics.median, max))
+    said = f"the largest channel of a weight has {typical[0]} times the range of a typical one, and then {typical[1]}"
+    return f"{said} (median over the values; at most {most[0]}, and then {most[1]})"
+
+
+def staying_uneven(report: Report) -> tuple[tuple[str, tuple[Equalized, ...]], ...]:
+    """The values whose channels stay as they are, by the reason with its code, the most frequent reason first."""
+    groups: dict[str, list[Equalized]] = {}
+    for one in report.equalized:
+        if one.code:
+            groups.setdefault(f"{one.reason} [{one.code}]", []).append(one)
     return tuple((reason, tuple(those)) for reason, those in sorted(groups.items(), key=lambda item: -len(item[1])))
 
 

@@ -38,11 +38,14 @@ from folding.report.model import Leftover
 from folding.report.ready import (
     SEVERITY_WORDS,
     changes_by_stage,
+    equalization,
     finding_groups,
     is_refused,
     loss,
     readiness,
+    staying_uneven,
     staying_wide,
+    unevenness,
 )
 
 if TYPE_CHECKING:
@@ -99,6 +102,7 @@ def render_text(report: Report, *, width: int = DEFAULT_WIDTH, colour: bool = Fa
         *_left(report, page),
         *_others(report, page),
         *_changes(report, page),
+        _equalized(report, page),
         *_types(report, page),
         *_findings(report, page),
         [line for note in report.notes for line in page.wrap("Note: ", note)],
@@ -275,14 +279,27 @@ def _changes(report: Report, page: Page) -> Iterator[list[str]]:
         yield lines
 
 
+def _equalized(report: Report, page: Page) -> list[str]:
+    """What became of the channels between weights, and why those stay that do."""
+    lines = [page.paint(equalization(report), "bold")] if report.equalized else []
+    lines += page.wrap(INDENT, unevenness(report)) if unevenness(report) else []
+    for reason, those in staying_uneven(report):
+        lines += _reason(f"stay: {reason}", [one.value for one in those], page)
+    return lines
+
+
+def _reason(reason: str, labels: Sequence[str], page: Page) -> list[str]:
+    """How many things have a reason, and their names."""
+    count = f"{INDENT}{len(labels):,} x "
+    names = [shorten(printable(label), page.width // 2) for label in labels]
+    return page.wrap(count, reason) + page.wrap(" " * len(count), listed(names, NAMES_SHOWN), "dim")
+
+
 def _types(report: Report, page: Page) -> Iterator[list[str]]:
     """What stays in float32, by the reason, and what rounding did to constants."""
     lines = []
     for reason, those in staying_wide(report):
-        count = f"{INDENT}{len(those):,} x "
-        lines += page.wrap(count, reason)
-        names = [shorten(printable(placed.label), page.width // 2) for placed in those]
-        lines += page.wrap(" " * len(count), listed(names, NAMES_SHOWN), "dim")
+        lines += _reason(reason, [placed.label for placed in those], page)
     if lines:
         total = sum(len(those) for _, those in staying_wide(report))
         yield [page.paint(f"Stays in float32, and why: {total:,}", "bold"), *lines]

@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { share } from "./pictures.js";
 import { code } from "./tables.js";
-import { counted, grouped, labelled, printable, sentence, sizeChange } from "./words.js";
+import { counted, figure, grouped, labelled, printable, sentence, sizeChange } from "./words.js";
 
 const TITLES = { converted: "Converted", cleaned: "Removed or computed ahead", fused: "Written as one operator", lowered: "Stored in 16 bits" };
 const VERBS = { fails: ["is refused", "are refused"], "falls-back": ["runs on the CPU", "run on the CPU"], unfused: ["runs in parts", "run in parts"] };
@@ -34,6 +34,7 @@ export function readySections(report, section) {
   const groups = grouping(report.findings ?? []);
   return [
     ...changes.filter(([, , kinds]) => kinds.length).map(([stage, title, kinds]) => section(title, stage, h("ul", {}, kinds.map(change)))),
+    equalized(report, section),
     types(report, section),
     report.rounded?.length ? section("Constants that lose more than digits in 16 bits", "rounded", h("ul", {}, report.rounded.map(lost))) : null,
     groups.length ? section(`What ${printable(report.runtime)} does not run as it is`, "findings", groups.map(card)) : null,
@@ -47,6 +48,24 @@ function change({ count, kind, examples, nbytes }) {
   return h("li", {}, `${grouped(count)} × ${printable(kind)}${grown} `, shown.length ? h("span", { class: "soft" }, shown) : null);
 }
 
+/** What became of the channels between weights, and a card for each reason why some stay. */
+function equalized(report, section) {
+  if (!report.equalized?.length) return null;
+  const [scaled, staying] = [report.equalized.filter(({ code }) => !code), report.equalized.filter(({ code }) => code)];
+  const verb = report.target === null ? "can be equalized" : "equalized";
+  const title = `Channels ${verb} for 8 bits: ${grouped(scaled.length)} of ${counted(report.equalized.length, "value")} between weights`;
+  const groups = Map.groupBy(staying, ({ reason, code }) => `${reason} [${code}]`);
+  const cards = [...groups].sort((a, b) => b[1].length - a[1].length).map(([reason, those]) => stayingCard(`${counted(those.length, "value")} as before`, reason, those.map(({ value }) => value)));
+  return section(title, "equalized", scaled.length ? h("p", {}, unevenness(scaled)) : null, cards);
+}
+
+function unevenness(scaled) {
+  const [low, high] = ["before", "after"].map((name) => scaled.map((one) => one[name]).sort((a, b) => a - b));
+  const median = (found) => figure((found[Math.floor((found.length - 1) / 2)] + found[Math.ceil((found.length - 1) / 2)]) / 2);
+  const said = `the largest channel of a weight has ${median(low)} times the range of a typical one, and then ${median(high)}`;
+  return `${said} (median over the values; at most ${figure(low.at(-1))}, and then ${figure(high.at(-1))})`;
+}
+
 /** Which operators stay in float32 and why: a bar over all of them, and a card for each reason. */
 function types(report, section) {
   const total = report.types?.length ?? 0;
@@ -54,14 +73,14 @@ function types(report, section) {
   const wide = Map.groupBy(report.types.filter(({ reason }) => reason), ({ reason }) => reason);
   const low = total - report.types.filter(({ reason }) => reason).length;
   const said = `${grouped(low)} of ${grouped(total)} operators in 16 bits`;
-  const cards = [...wide].sort((a, b) => b[1].length - a[1].length).map(([reason, those]) => wideCard(reason, those));
+  const cards = [...wide].sort((a, b) => b[1].length - a[1].length).map(([reason, those]) => stayingCard(`${counted(those.length, "operator")} in float32`, reason, those.map(({ label }) => label)));
   return section("Types", "types", h("p", {}, said), share(low / total, said, ""), cards);
 }
 
-function wideCard(reason, those) {
-  const names = h("ul", { class: "names" }, those.map(({ label }) => h("li", {}, code(label))));
-  const all = h("details", { open: those.length <= NAMES_OPEN }, h("summary", {}, counted(those.length, "node")), names);
-  return h("article", { class: "card stay" }, h("h3", {}, `${counted(those.length, "operator")} in float32`), h("p", {}, printable(reason)), all);
+function stayingCard(title, reason, labels) {
+  const names = h("ul", { class: "names" }, labels.map((label) => h("li", {}, code(label))));
+  const all = h("details", { open: labels.length <= NAMES_OPEN }, h("summary", {}, counted(labels.length, "node")), names);
+  return h("article", { class: "card stay" }, h("h3", {}, title), h("p", {}, printable(reason)), all);
 }
 
 function lost({ name, elements, clamped, flushed, subnormal, bound }) {

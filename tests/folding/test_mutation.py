@@ -13,6 +13,7 @@ from tests import mutation
 SLICE = [
     ("graph/sites.py", "beta - scale * mean  ->  beta + scale * mean"),
     ("algebra/affine.py", "self.scale * first.shift + self.shift  ->  self.scale * first.shift - self.shift"),
+    ("algebra/equalization.py", "second - first  ->  second + first"),
     ("rules/normalization.py", "scale * beta.values() + shift  ->  scale * beta.values() - shift"),
     ("rules/rule.py", "scale * old.values() + shift  ->  scale * old.values() - shift"),
     ("rules/gemm.py", "shift / beta  ->  shift * beta"),

@@ -40,7 +40,8 @@ $(MODELS): tests/fetch_models.py $(STAMP)
 ## fuzz: the random-graph gate at length (FUZZ_EXAMPLES graphs)
 FUZZ_EXAMPLES ?= 10000
 fuzz: $(STAMP)
-	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest tests/folding/test_gate.py tests/folding/test_ready_gate.py -k random
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest tests/folding/test_gate.py tests/folding/test_ready_gate.py \
+		tests/folding/test_precision_gate.py -k random
 
 ## mutate: break every line of algebra in turn; the tests must notice each time
 mutate: $(STAMP)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from folding.report.changes import Change
     from folding.report.findings import Finding
     from folding.report.types import Placed, Rounded
+    from folding.targets.model import Target
     from folding.verification.ranges import Ranges
 
 # ruff: noqa: PLC0415  most folds ask for none of this, and start-up time counts
@@ -127,6 +128,7 @@ class Ready:
         options = self.options
         if not options.lowers:
             return
+        from folding.precision.kinds import KINDS
         from folding.precision.lower import lower
         from folding.precision.ranges import measure
 
@@ -152,6 +154,8 @@ class Ready:
         self.notes += [f"the ranges of values are unknown: {ranges.refusal}"] if ranges.refusal else []
         if ranges.described:
             self.notes.append(f"the ranges of values are those on samples, {ranges.described}")
+        if lowered.changes and self.target is not None:
+            self.notes += _widened(self.target, KINDS[options.precision].name)
         write_back(graph)
 
     def _balance(self, graph: Graph, ranges: Ranges) -> bool:
@@ -226,6 +230,15 @@ class Ready:
         from folding.conversion.recipe import recipe
 
         return recipe(self.target.name, path, declared_inputs(graph.model))
+
+
+def _widened(target: Target, dtype: str) -> list[str]:
+    """What to know of a target that computes a 16-bit type in a wider one, as a CPU does."""
+    wide = target.casts.get(dtype)
+    if wide is None:
+        return []
+    cost = f"its Casts there and back cost more than {dtype} saves, but for the size of the file"
+    return [f"{target.title} computes {dtype} as {wide}: {cost}"]
 
 
 def as_it_is(file: OnnxFile, options: Options, remaining: Collection[Finding]) -> tuple[Finding, ...]:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 HIGH, LOW = 0, 1  # the groups of what is fixed
 FREE = -1
 CONSTANT = -1  # the maker of a constant, of which there is a copy in each type that is read
-# Runtimes want one type in all inputs of these, although the standard has several constraints.
-TIED = frozenset({"BatchNormalization", "Pow"})
+# Runtimes or onnx's inference want one type in all inputs of these, although the standard has several constraints.
+TIED = frozenset({"BatchNormalization", "Pow", "RMSNormalization"})
 UNKNOWN_TYPE = "a type is unknown"
 INTERFACE = "an input or output of the model"
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from folding.graph.index import Graph, Scope
-    from folding.graph.narrowed import Loss
     from folding.graph.node import Node
+    from folding.precision.constants import Fit
     from folding.precision.decide import Decision
     from folding.precision.groups import Reader, Value
     from folding.precision.kinds import Kind, Precision
@@ -156,6 +156,8 @@ class _Run:
             if value.maker == CONSTANT:
                 self._settle_constant(key, value)
             else:
+                if key in self.decision.fits and self.is_low(value.maker):  # what ConstantOfShape makes
+                    self._note(value.name, 1, self.decision.fits[key])
                 self._settle(value)
         for node, own in self.groups.of.items():
             if any(map(self.is_low, own.values())):
@@ -172,16 +174,16 @@ class _Run:
         if not others:
             return
         scope, name = value.scope, value.name
-        if is_low and any(isinstance(r, Result) and r.scope is self.graph.main for r in others):
-            inner = self.graph.fresh_name(f"{name}_{self.kind.name}")
+        own, dtype = (self.kind.dtype, FLOAT32) if is_low else (FLOAT32, self.kind.dtype)
+        if any(isinstance(r, Result) and r.scope is self.graph.main for r in others):
+            inner = self.graph.fresh_name(f"{name}_{own.name}")
             self._rename(value, inner)
-            retyping.insert_cast(scope, inner, name, FLOAT32)
+            retyping.insert_cast(scope, inner, name, dtype)
             for number, reader in value.readers:
-                if self.is_low(number):
+                if self.is_low(number) == is_low:
                     self._connect(reader, inner, scope)
             value.name = inner
         else:
-            dtype = FLOAT32 if is_low else self.kind.dtype
             other = self.graph.fresh_name(f"{name}_{dtype.name}")
             retyping.insert_cast(scope, name, other, dtype)
             for reader in others:
@@ -212,7 +214,7 @@ class _Run:
         scope, name = value.scope, value.name
         fit = self.decision.fits[key]
         narrow = Narrowed.of_weight(constants.weight(scope, name), self.kind.dtype, fit.bound)
-        self._note(name, narrow, fit.loss)
+        self._note(name, narrow.size, fit)
         if len(low) == len(value.readers) and not self._is_seen(scope, name):
             self._replace(scope, name, narrow)
             scope.types[name] = retyping.code_of(self.kind.dtype)
@@ -248,9 +250,10 @@ class _Run:
         stored = constants.of_tensor(scope, scope.sparse[name].values)
         return Narrowed.of_weight(constants.as_weight(stored), self.kind.dtype, narrow.bound)
 
-    def _note(self, name: str, narrow: Narrowed, loss: Loss) -> None:
-        bound = narrow.bound if loss.clamped else 0.0
-        self.tensors.append(Rounded(name, narrow.size, loss.clamped, loss.subnormal, loss.flushed, bound))
+    def _note(self, name: str, size: int, fit: Fit) -> None:
+        loss = fit.loss
+        bound = fit.bound if loss.clamped else 0.0
+        self.tensors.append(Rounded(name, size, loss.clamped, loss.subnormal, loss.flushed, bound))
 
     # --- what is left to say -------------------------------------------------------------------------------
 

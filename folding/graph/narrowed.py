@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
+from functools import cache
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ REBIAS = np.uint32((((15 - 127) << 23) + (1 << 12)) % (1 << 32))  # 15: the bias
 ROUNDING = 1.5 * 2.0**28  # numbers of this size are 2**-24 apart in float64
 SMALLEST_NORMAL = np.float32(2.0**-14)  # of float16
 ROUNDS_TO_INFINITY = np.float32(65520)  # the first number for which float16 has no finite one
+FEW = 1024  # elements, for which many short steps take longer than NumPy's own way
 THREADS = 2  # that look at a constant of at least so many blocks; NumPy and the kernel release the interpreter
 MANY_BLOCKS = 8
 
@@ -118,13 +120,17 @@ class Narrowed(Weight):
 
     def loss(self) -> Loss:
         """What rounding does to the values; reads all once, a block at a time, large constants in two threads."""
-        key = f"loss in {self.dtype.name}"
+        key = f"loss in {self.dtype.str}"
         if key not in self.exact._known:
-            self.exact._known[key] = LOSS.pack(*astuple(self._found_loss()))
+            found = self._found_loss()
+            counts = found.clamped, found.subnormal, found.flushed, found.infinite
+            self.exact._known[key] = LOSS.pack(*counts, found.largest, found.smallest)
         return Loss(*LOSS.unpack(self.exact._known[key]))
 
     def _found_loss(self) -> Loss:
         ranges = list(self._ranges())
+        if len(ranges) == 1:
+            return self._loss(*ranges[0])
         if len(ranges) < MANY_BLOCKS:
             return self._losses(ranges)
         with ThreadPoolExecutor(THREADS) as pool:
@@ -145,14 +151,15 @@ class Narrowed(Weight):
 
     def _loss(self, start: int, stop: int) -> Loss:
         values = self._exact(start, stop)
-        kind = ml_dtypes.finfo(self.dtype)  # type: ignore[no-untyped-call]
-        normal, limit = float(kind.smallest_normal), float(kind.max)
+        normal, limit = _limits(self.dtype)
         bits = _magnitudes(_near(values))
         largest = float(bits.max(initial=np.uint32(0)).view(np.float32))
         if not largest <= limit:  # NaN has the largest bits
             return self._loss_beyond(np.abs(values), normal, limit)
         small = _scratch.small[: bits.size] if bits.size <= BLOCK_ELEMENTS else np.empty(bits.size, np.bool_)
         few = values[np.flatnonzero(np.less(bits, np.float32(normal).view(np.uint32), out=small))]
+        if not few.size:
+            return Loss(largest=largest, smallest=_least(bits.view(np.float32), normal))
         few = np.abs(few[few != 0], dtype=np.float64)
         stored = _subnormal(few) if self.dtype == FLOAT16 else rounded(few, self.dtype)
         flushed = int(few.size - np.count_nonzero(stored))
@@ -171,6 +178,13 @@ class Narrowed(Weight):
             clamped = int(np.isinf(_rounded(counted[counted > limit], self.dtype)).sum())
         subnormal = int((counted < normal).sum()) - flushed
         return Loss(clamped, subnormal, flushed, infinite, float(counted.max()), float(counted.min()))
+
+
+@cache
+def _limits(dtype: np.dtype[Any]) -> tuple[float, float]:
+    """The smallest normal and the largest number of a type."""
+    kind = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
+    return float(kind.smallest_normal), float(kind.max)
 
 
 def _near(values: NDArray[Any]) -> NDArray[np.float32]:
@@ -195,7 +209,9 @@ def _magnitudes(values: NDArray[np.float32]) -> NDArray[np.uint32]:
 
 def _least(sizes: NDArray[Any], normal: float) -> float:
     """The smallest magnitude of a block in which none but zeros is below `normal`; 0 if all are zeros."""
-    least = float(np.min(sizes, initial=math.inf, where=sizes >= normal))
+    least = float(sizes.min(initial=math.inf))
+    if not least:
+        least = float(np.min(sizes, initial=math.inf, where=sizes >= normal))
     return least if math.isfinite(least) else 0.0
 
 
@@ -218,6 +234,10 @@ def half(values: NDArray[Any]) -> NDArray[Any] | None:
     subnormal result, are rounded from the exact values.
     """
     size = values.size
+    if size < FEW:
+        with np.errstate(over="ignore"):
+            few = values.astype(FLOAT16)
+        return few if np.isfinite(few).all() else None
     other, found, sign = _scratch.others[:size], _scratch.halves[:size], _scratch.signs[:size]
     near = _near(values)
     bits = _magnitudes(near)

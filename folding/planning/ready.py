@@ -124,7 +124,7 @@ class Ready:
         return len(self.changes) > before
 
     def lower(self, graph: Graph) -> None:
-        """Store values in 16 bits, as the options ask; the graph was written back."""
+        """Store values in 16 bits, as the options ask; the graph was written back, and is to be written back again."""
         options = self.options
         if not options.lowers:
             return
@@ -156,7 +156,6 @@ class Ready:
             self.notes.append(f"the ranges of values are those on samples, {ranges.described}")
         if lowered.changes and self.target is not None:
             self.notes += _widened(self.target, KINDS[options.precision].name)
-        write_back(graph)
 
     def _balance(self, graph: Graph, ranges: Ranges) -> bool:
         """Scale values by powers of two where float16 needs it; return whether any were, so that ranges changed."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,11 @@ class Range:
         wide = (
             values.astype(np.float32, copy=False) if values.dtype.itemsize < np.dtype(np.float32).itemsize else values
         )
+        sizes = np.abs(wide)
+        smallest = float(sizes.min(initial=np.inf))
+        if 0 < smallest < np.inf and (largest := float(sizes.max())) < np.inf:  # neither zeros nor infinities nor NaN
+            below = float((sizes < NORMAL).mean()) if smallest < NORMAL else 0.0
+            return Range(largest, smallest, float(wide.max()), float(wide.min()), below, 0, int(wide.size))
         finite = wide[np.isfinite(wide)]
         if not finite.size:
             return Range(other=int(wide.size))
@@ -73,7 +78,7 @@ class Range:
         """The range of both together."""
         if not (self.count and other.count):
             one = self if self.count else other
-            return Range(**{**asdict(one), "other": self.other + other.other})
+            return replace(one, other=self.other + other.other)
         count = self.count + other.count
         return Range(
             max(self.largest, other.largest),
@@ -136,7 +141,7 @@ class Survey:
             if self.inputs is None:
                 return {"refusal": str(error) or "memory ran out"}
             raise OptionError(f"{refused}: {error or 'memory ran out'}") from None
-        return {"ranges": {name: asdict(one) for name, one in found.items()}, "described": self._described(feeds)}
+        return {"ranges": {name: vars(one) for name, one in found.items()}, "described": self._described(feeds)}
 
     def _feeds(self, runner: Runner) -> Iterator[Feeds]:
         specs = samples.with_lengths(runner.specs, {(name, axis): length for name, axis, length in self.lengths})

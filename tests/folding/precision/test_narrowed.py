@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from folding.graph.narrowed import FLOAT16, Loss, Narrowed, half
+from folding.graph.narrowed import FEW, FLOAT16, Loss, Narrowed, half
 from folding.graph.weights import UnrepresentableError, Weight
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -37,15 +37,17 @@ def test_random_float64_numbers_are_rounded_once(size):
     assert bits(half(values)) == bits(values.astype(np.float16))
 
 
+@pytest.mark.parametrize("count", [1, FEW])
 @pytest.mark.parametrize("values", [[65520.0], [np.inf, 1.0], [np.nan], [-1e30, 2.0]])
-def test_what_is_beyond_is_left_to_others(values):
-    assert half(np.array(values, np.float32)) is None
-    assert half(np.array(values)) is None
+def test_what_is_beyond_is_left_to_others(values, count):
+    assert half(np.array(values * count, np.float32)) is None
+    assert half(np.array(values * count)) is None
 
 
-def test_the_largest_number_is_none_beyond():
-    assert bits(half(np.array([65519.996], np.float32))) == [0x7BFF]
-    assert bits(half(np.array([65519.99]))) == [0x7BFF]
+@pytest.mark.parametrize("count", [1, FEW])
+def test_the_largest_number_is_none_beyond(count):
+    assert bits(half(np.full(count, 65519.996, np.float32))) == [0x7BFF] * count
+    assert bits(half(np.full(count, 65519.99))) == [0x7BFF] * count
 
 
 def written(weight):

@@ -120,6 +120,8 @@ def test_a_bound_beyond_the_type_keeps_a_value():
         ("Relu(x)", "bf16", 11, 13),
         ("Relu(x)", "bf16", 17, 17),
         ("CumSum(x, i)", "fp16", 13, 14),
+        ("Clip(x, i)", "bf16", 13, 16),
+        ("Pow(x, i)", "bf16", 13, 15),
     ],
 )
 def test_the_operator_set_that_a_type_wants(op, precision, opset, wanted):

@@ -335,6 +335,7 @@ def _merged(a: OutputError, b: OutputError) -> OutputError:
         decisive,
         max_absolute=max(a.max_absolute, b.max_absolute),
         max_relative=max(a.max_relative, b.max_relative),
+        mean_relative=max(a.mean_relative, b.mean_relative),
         noise=max(a.noise, b.noise),
     )
 

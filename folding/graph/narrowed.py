@@ -17,9 +17,11 @@ from folding.algebra.factors import BLOCK_ELEMENTS
 from folding.graph.weights import UnrepresentableError, Weight, rounded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
+
+    from folding.algebra.affine import Float64
 
 FLOAT16 = np.dtype(np.float16)
 FLOAT32 = np.dtype(np.float32)
@@ -117,6 +119,16 @@ class Narrowed(Weight):
     def straws(self) -> Iterator[tuple[str, UnrepresentableError]]:
         """None: whether the values fit was settled before the type was."""
         return iter(())
+
+    def contract_error(self, view: Sequence[int], values: NDArray[np.float64], axes: tuple[int, ...]) -> Float64:
+        """``sum((rounded - exact) * values, axes)``, as `Weight.contract`: what rounding adds to a product."""
+        result = np.zeros([1 if axis in axes else length for axis, length in enumerate(view)])
+        for place, block in self._slabs(view):
+            error = rounded(block.ravel(), self.dtype).astype(np.float64).reshape(block.shape) - block
+            source = tuple(part if n > 1 else slice(None) for part, n in zip(place, values.shape, strict=True))
+            target = tuple(part if axis not in axes else slice(None) for axis, part in enumerate(place))
+            result[target] += (error * values[source]).sum(axis=axes, keepdims=True)
+        return np.asarray(result.squeeze(axis=axes))
 
     def loss(self) -> Loss:
         """What rounding does to the values; reads all once, a block at a time, large constants in two threads."""

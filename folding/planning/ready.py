@@ -144,6 +144,7 @@ class Ready:
             options.precision,
             target=self.target,
             ranges=ranges.values,
+            means=ranges.means,
             io_types=options.io_types,
             keep_fp32=options.keeps_fp32,
             max_error=options.max_error,

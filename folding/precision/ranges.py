@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from folding import onnxfile
+from folding.precision.compensation import wanted
 from folding.precision.kinds import BFLOAT16, FLOAT32
 from folding.verification.parent import available_memory
 from folding.verification.ranges import Range, Ranges, survey
@@ -49,7 +50,8 @@ def measure(graph: Graph, inputs: str | None = None, *, seconds: float = 300.0, 
                 return Ranges({}, refusal=str(error))
         lengths = [(name, CHANNEL_AXIS, length) for name, length in facts.channels.items()]
         limit = available_memory() if memory is None else memory
-        return survey(path, slices, fragments, inputs, lengths, seconds, limit)
+        means = () if inputs is None else wanted(graph)  # generated samples do not tell what is usual
+        return survey(path, slices, fragments, inputs, lengths, seconds, limit, means)
 
 
 def _slices(graph: Graph) -> list[list[str]]:

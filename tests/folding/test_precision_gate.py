@@ -51,7 +51,9 @@ def check(model, feeds, io_types):
                 verdicts[verdict.status] += 1
                 assert verdict.status != "failed", (precision, verdict)
             again, second = fold_model(result, options)
-            assert again == result, second.changes
+            assert not second.changes
+            # With the names of other values, shape inference may tell more, and what it tells let a map fold.
+            assert again == result or any(outcome.status != "kept" for outcome in second.outcomes)
 
 
 def is_valid(model):

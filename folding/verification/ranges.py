@@ -122,9 +122,12 @@ class Survey:
         found: dict[str, Range] = {}
         averages = _Averages(self.means)
         refused = f"the ranges: the model does not run on {self.label}"
+        (folder / ACTIVITY).write_text("running the model on the samples")
         try:
-            (folder / ACTIVITY).write_text("running the model on the samples")
             plain = Runner(Path(self.before))
+        except RuntimeRefusalError as error:  # whatever the samples are
+            return {"refusal": str(error)}
+        try:
             known = {name for name, _ in plain.outputs}
             feeds = list(self._feeds(plain))
             del plain  # one model at a time in memory

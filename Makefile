@@ -41,7 +41,8 @@ $(MODELS): tests/fetch_models.py $(STAMP)
 FUZZ_EXAMPLES ?= 10000
 FUZZ_MODULES ?= 2000
 fuzz: $(STAMP)
-	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest tests/folding/test_gate.py tests/folding/test_ready_gate.py -k random
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest tests/folding/test_gate.py tests/folding/test_ready_gate.py \
+		tests/folding/test_precision_gate.py -k random
 	TORCH_SEEDS=0:$(FUZZ_MODULES) $(BIN)/pytest tests/folding/torch/test_fold.py -k random
 
 ## mutate: break every line of algebra in turn; the tests must notice each time

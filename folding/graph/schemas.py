@@ -6,6 +6,11 @@ from functools import cache
 
 from onnx import defs
 
+BRAIN = "tensor(bfloat16)"
+# Operators that a runtime refuses in a type before these operator sets, although their data may have it: ONNX defines
+# them by others that have it from then on (Where, Pow), or the exponent has it from then on.
+DEFINED = {("Clip", BRAIN): 16, ("MeanVarianceNormalization", BRAIN): 15, ("Pow", BRAIN): 15}
+
 
 @cache
 def first_opset_with(op: str, kind: str, lowest: int, highest: int) -> int:
@@ -18,7 +23,9 @@ def first_opset_with(op: str, kind: str, lowest: int, highest: int) -> int:
             schema = defs.get_schema(op, opset, "")
         except defs.SchemaError:
             continue
-        if any(kind in constraint.allowed_type_strs for constraint in schema.type_constraints):
+        data = (*schema.inputs, *schema.outputs)[0].type_str
+        allowed = {one.type_param_str: one.allowed_type_strs for one in schema.type_constraints}
+        if opset >= DEFINED.get((op, kind), 0) and kind in allowed.get(data, ()):
             return opset
     return lowest
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from folding.report.equalized import Equalized
     from folding.report.findings import Finding
     from folding.report.types import Placed, Rounded
+    from folding.targets.model import Target
     from folding.verification.ranges import Ranges
 
 # ruff: noqa: PLC0415  most folds ask for none of this, and start-up time counts
@@ -137,10 +138,11 @@ class Ready:
         self.changes += done
 
     def lower(self, graph: Graph) -> None:
-        """Store values in 16 bits, as the options ask; the graph was written back."""
+        """Store values in 16 bits, as the options ask; the graph was written back, and is to be written back again."""
         options = self.options
         if not options.lowers:
             return
+        from folding.precision.kinds import KINDS
         from folding.precision.lower import lower
         from folding.precision.ranges import measure
 
@@ -156,6 +158,7 @@ class Ready:
             options.precision,
             target=self.target,
             ranges=ranges.values,
+            means=ranges.means,
             io_types=options.io_types,
             keep_fp32=options.keeps_fp32,
             max_error=options.max_error,
@@ -166,7 +169,8 @@ class Ready:
         self.notes += [f"the ranges of values are unknown: {ranges.refusal}"] if ranges.refusal else []
         if ranges.described:
             self.notes.append(f"the ranges of values are those on samples, {ranges.described}")
-        write_back(graph)
+        if lowered.changes and self.target is not None:
+            self.notes += _widened(self.target, KINDS[options.precision].name)
 
     def _balance(self, graph: Graph, ranges: Ranges) -> bool:
         """Scale values by powers of two where float16 needs it; return whether any were, so that ranges changed."""
@@ -260,6 +264,15 @@ class Ready:
         from folding.conversion.recipe import recipe
 
         return recipe(self.target.name, path, declared_inputs(graph.model))
+
+
+def _widened(target: Target, dtype: str) -> list[str]:
+    """What to know of a target that computes a 16-bit type in a wider one, as a CPU does."""
+    wide = target.casts.get(dtype)
+    if wide is None:
+        return []
+    cost = f"its Casts there and back cost more than {dtype} saves, but for the size of the file"
+    return [f"{target.title} computes {dtype} as {wide}: {cost}"]
 
 
 def as_it_is(file: OnnxFile, options: Options, remaining: Collection[Finding]) -> tuple[Finding, ...]:

@@ -2,7 +2,7 @@
 
 kinds (the 16-bit types), groups (what moves together, by schema), classes (what each operator wants), constants and
 masks (how constants fit), cut (minimum cut), decide (the types of all values), lower (the graph with these types),
-ranges (magnitudes on samples).
+compensation (biases that make up for rounded weights), ranges (magnitudes on samples).
 
 The types are decided after folding, on exact weights, which are rounded once, while they are written. May import:
 `folding.graph`, `folding.verification` and below.

@@ -80,15 +80,17 @@ def _result(node: Node, found: Mapping[Key, Bound]) -> Bound:
         source = node.dtype(0)
         known = BY_TYPE.get("" if source is None else source.name)
         return known or _of(node.scope, node.inputs[0], found)
-    inputs = [_of(node.scope, name, found) if name else ANY for name in node.inputs]
     if node.op in BETWEEN:
-        return inputs[0]
+        return _of(node.scope, node.inputs[0], found)
+    if node.op not in JOINED and node.op not in OPERATORS:
+        return ANY
+    inputs = [_of(node.scope, name, found) if name else ANY for name in node.inputs]
     if node.op in JOINED:
         first, *others = inputs[JOINED[node.op] :]
         for other in others:
             first = first.join(other)
         return first
-    return OPERATORS[node.op](node, inputs) if node.op in OPERATORS else ANY
+    return OPERATORS[node.op](node, inputs)
 
 
 def _of(scope: Scope, name: str, found: Mapping[Key, Bound]) -> Bound:

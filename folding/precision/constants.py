@@ -89,11 +89,7 @@ class Constants:
             if math.isinf(bound):
                 self._refuse(value, f"{value.name!r} has values up to {loss.largest:.3g}, beyond {self._kind.name}")
                 return
-        if (
-            loss.largest
-            and abs(self._kind.nearest(loss.largest) - loss.largest) > VANISHES * loss.largest
-            and not loss.clamped
-        ):
+        if 0 < loss.largest < self._kind.normal and self._vanishes(loss.largest):
             shown = f"{value.name!r} of {loss.largest:.3g} would be {self._kind.nearest(loss.largest):.3g}"
             self._refuse(value, f"{shown} in {self._kind.name}")
             self._guard(readers)
@@ -101,6 +97,9 @@ class Constants:
         self.fits[key] = Fit(loss, bound)
         if loss.flushed:
             self._guard_divisors(value, readers)
+
+    def _vanishes(self, number: float) -> bool:
+        return abs(self._kind.nearest(number) - number) > VANISHES * number
 
     def _bound(self, value: Value, readers: list[tuple[int, Reader]]) -> float:
         """The magnitude that values beyond the range become; infinite if they must not change."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from folding.graph import idioms
+from folding.graph.node import Edge
 from folding.precision.classes import Classes, cast_cost
 from folding.precision.constants import Constants
 from folding.precision.cut import NEVER, Network
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from folding.precision.kinds import Kind
     from folding.verification.ranges import Range
 
+# A Cast inside an idiom hides it from runtimes, which would compute it as one operator: worth so many Casts.
+TOGETHER = 64
+ATTENTION = "attention"  # among the idioms
 NEIGHBOURS = "between operators in float32: lowering it would cost more Casts than it saves"
 
 
@@ -78,6 +83,7 @@ def _sides(groups: Groups, masked: Collection[tuple[int, str]]) -> list[int]:
     for node in groups.of:
         if node.op == "Cast":
             _connect_cast(network, groups, node)
+    _connect_idioms(network, groups)
     sides = network.sides()
     return sides[: len(groups.all)]
 
@@ -98,6 +104,21 @@ def _connect(network: Network, value: Value) -> None:
     for reader in readers:  # a Cast costs no more than all readers together, so each may cost as much as it
         network.edge(down, reader, cost)
         network.edge(reader, up, cost)
+
+
+def _connect_idioms(network: Network, groups: Groups) -> None:
+    """The operators of a normalization or activation that is written out have one type; products keep their own."""
+    occurrences = idioms.find(groups.graph)
+    for value in groups.values.values():
+        if value.maker <= LOW or (maker := groups.all[value.maker].node) is None or maker not in occurrences:
+            continue
+        found = occurrences[maker]
+        for number, reader in value.readers:
+            if number <= LOW or number == value.maker or found.is_bias or found.idiom.name == ATTENTION:
+                continue
+            if isinstance(reader, Edge) and occurrences.get(reader.node) is found:
+                network.edge(value.maker, number, TOGETHER * cast_cost(value))
+                network.edge(number, value.maker, TOGETHER * cast_cost(value))
 
 
 def _connect_cast(network: Network, groups: Groups, node: Node) -> None:

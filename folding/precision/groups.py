@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from folding.graph import schemas
 from folding.graph.node import SHAPE_READERS, Edge
 from folding.precision.kinds import FLOAT32
 from folding.refusal import Refused
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 HIGH, LOW = 0, 1  # the groups of what is fixed
 FREE = -1
 CONSTANT = -1  # the maker of a constant, of which there is a copy in each type that is read
-# Runtimes want one type in all inputs of these, although the standard has several constraints.
-TIED = frozenset({"BatchNormalization", "Pow"})
+# Runtimes or onnx's inference want one type in all inputs of these, although the standard has several constraints.
+TIED = frozenset({"BatchNormalization", "Pow", "RMSNormalization"})
 UNKNOWN_TYPE = "a type is unknown"
 INTERFACE = "an input or output of the model"
 
@@ -121,6 +122,8 @@ class Groups:
 
     def value(self, scope: Scope, name: str) -> Value | None:
         """The record of a value that is float32, None for others."""
+        if (known := self.values.get((scope.index, name))) is not None:
+            return known
         owner = scope.owner(name)
         if owner is None:
             return None
@@ -166,11 +169,11 @@ class Groups:
                 if not name:
                     continue
                 formal = formals[min(index, len(formals) - 1)] if formals else Formal("", alike=True)
-                uncertain |= self._is_unknown(node.scope, name)
                 key = "T" if node.op in TIED else formal.constraint
                 number = self._bind(
                     node, key if formal.alike else (key, is_input, index), index, name, is_input=is_input
                 )
+                uncertain |= number is None and self._is_unknown(node.scope, name)
                 if number is not None and formal.constraint not in signature.allowed:
                     self.all[number].fix(f"{node.op} of operator set {self.graph.opset} has no {self.kind.name}")
         if uncertain:
@@ -250,6 +253,8 @@ class Groups:
     def _read_signature(self, op: str) -> Signature:
         schema = self.graph.schema(op)
         allowed = {c.type_param_str for c in schema.type_constraints if self.kind.tensor in c.allowed_type_strs}
+        if self.graph.opset < schemas.DEFINED.get((op, self.kind.tensor), 0):
+            allowed = set()
         inputs, outputs = (
             tuple(Formal(one.type_str, one.is_homogeneous) for one in side) for side in (schema.inputs, schema.outputs)
         )

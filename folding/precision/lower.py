@@ -10,6 +10,8 @@ from folding.graph import constants, retyping, surgery
 from folding.graph.narrowed import Narrowed
 from folding.graph.node import Edge
 from folding.graph.surgery import remove
+from folding.precision.compensation import shifted
+from folding.precision.constants import Fit
 from folding.precision.decide import decide
 from folding.precision.groups import CONSTANT, LOW, Result
 from folding.precision.kinds import FLOAT32, KINDS
@@ -23,12 +25,11 @@ if TYPE_CHECKING:
     import numpy as np
 
     from folding.graph.index import Graph, Scope
-    from folding.graph.narrowed import Loss
     from folding.graph.node import Node
     from folding.precision.decide import Decision
     from folding.precision.groups import Reader, Value
     from folding.precision.kinds import Kind, Precision
-    from folding.verification.ranges import Range
+    from folding.verification.ranges import Means, Range
 
 HALVES = frozenset({"bfloat16", "float16"})
 USUAL_ERROR = 1e-2  # relative, of a model in float16; a smaller one asked for makes fp32 worth more
@@ -61,6 +62,7 @@ def lower(
     *,
     target: Takes | None = None,
     ranges: Mapping[str, Range] | None = None,
+    means: Means | None = None,
     io_types: str = "keep",
     keep_fp32: Callable[[str], bool] = lambda _: False,
     max_error: float | None = None,
@@ -69,8 +71,9 @@ def lower(
 
     "fp16" and "bf16" lower all that fits; "mixed" is fp16 and leaves in float32 what is delicate, or what the `ranges`
     show to need it. Graph inputs and outputs stay float32 unless `io_types` is "lower". `keep_fp32` answers for labels
-    of operators. The smaller `max_error` is, the more is left in float32. A target that does not take an operator in
-    the 16-bit type keeps it.
+    of operators. `means` of what products read, over samples that tell what is usual, let their biases make up for the
+    rounding of their weights. The smaller `max_error` is, the more is left in float32. A target that does not take an
+    operator in the 16-bit type keeps it.
     """
     kind = KINDS[precision]
     if reason := _refusal(graph, kind):
@@ -86,7 +89,7 @@ def lower(
         lower_io=io_types == "lower",
         caution=max(1.0, USUAL_ERROR / max_error) if max_error else 1.0,
     )
-    run = _Run(graph, decision)
+    run = _Run(graph, decision, means or {})
     nodes = tuple(run.placed())
     if not run.is_needed():
         return Lowered(nodes=nodes, reason="nothing can be lowered" if nodes else "")
@@ -116,7 +119,7 @@ def _refusal(graph: Graph, kind: Kind) -> str:
 class _Run:
     """One decision, carried out."""
 
-    def __init__(self, graph: Graph, decision: Decision) -> None:
+    def __init__(self, graph: Graph, decision: Decision, means: Means) -> None:
         self.graph, self.decision, self.kind = graph, decision, decision.groups.kind
         self.groups = decision.groups
         self.casts: list[str] = []
@@ -125,6 +128,7 @@ class _Run:
         self.lowered: dict[str, list[str]] = defaultdict(list)  # labels by operator
         self.tensors: list[Rounded] = []
         self.nbytes = 0
+        self.shifted = shifted(decision, means)
 
     def is_low(self, number: int) -> bool:
         """Whether a group is stored in 16 bits."""
@@ -156,6 +160,8 @@ class _Run:
             if value.maker == CONSTANT:
                 self._settle_constant(key, value)
             else:
+                if key in self.decision.fits and self.is_low(value.maker):  # what ConstantOfShape makes
+                    self._note(value.name, 1, self.decision.fits[key])
                 self._settle(value)
         for node, own in self.groups.of.items():
             if any(map(self.is_low, own.values())):
@@ -172,16 +178,16 @@ class _Run:
         if not others:
             return
         scope, name = value.scope, value.name
-        if is_low and any(isinstance(r, Result) and r.scope is self.graph.main for r in others):
-            inner = self.graph.fresh_name(f"{name}_{self.kind.name}")
+        own, dtype = (self.kind.dtype, FLOAT32) if is_low else (FLOAT32, self.kind.dtype)
+        if any(isinstance(r, Result) and r.scope is self.graph.main for r in others):
+            inner = self.graph.fresh_name(f"{name}_{own.name}")
             self._rename(value, inner)
-            retyping.insert_cast(scope, inner, name, FLOAT32)
+            retyping.insert_cast(scope, inner, name, dtype)
             for number, reader in value.readers:
-                if self.is_low(number):
+                if self.is_low(number) == is_low:
                     self._connect(reader, inner, scope)
             value.name = inner
         else:
-            dtype = FLOAT32 if is_low else self.kind.dtype
             other = self.graph.fresh_name(f"{name}_{dtype.name}")
             retyping.insert_cast(scope, name, other, dtype)
             for reader in others:
@@ -210,24 +216,25 @@ class _Run:
         if not low:
             return
         scope, name = value.scope, value.name
-        fit = self.decision.fits[key]
-        narrow = Narrowed.of_weight(constants.weight(scope, name), self.kind.dtype, fit.bound)
-        self._note(name, narrow, fit.loss)
+        fit, other = self.decision.fits[key], self.shifted.get(key)
+        exact = constants.weight(scope, name) if other is None else other.bias
+        narrow = Narrowed.of_weight(exact, self.kind.dtype, fit.bound)
+        self._note(name, narrow.size, fit if other is None else Fit(narrow.loss()))
         if len(low) == len(value.readers) and not self._is_seen(scope, name):
             self._replace(scope, name, narrow)
             scope.types[name] = retyping.code_of(self.kind.dtype)
             self.nbytes -= narrow.nbytes
             return
-        other = self.graph.fresh_name(f"{name}_{self.kind.name}")
+        copy = self.graph.fresh_name(f"{name}_{self.kind.name}")
         home = scope
         if name in scope.sparse and name not in scope.weights:
-            retyping.copy_sparse(scope, name, other)
-            retyping.set_sparse(scope, other, self._places(scope, other, narrow))
+            retyping.copy_sparse(scope, name, copy)
+            retyping.set_sparse(scope, copy, self._places(scope, copy, narrow))
         else:
             home = surgery.home(scope)
-            home.weights[other] = narrow
+            home.weights[copy] = narrow
         for reader in low:
-            self._connect(reader, other, home)
+            self._connect(reader, copy, home)
         self.copied.append(name)
         self.nbytes += narrow.nbytes
 
@@ -248,9 +255,10 @@ class _Run:
         stored = constants.of_tensor(scope, scope.sparse[name].values)
         return Narrowed.of_weight(constants.as_weight(stored), self.kind.dtype, narrow.bound)
 
-    def _note(self, name: str, narrow: Narrowed, loss: Loss) -> None:
-        bound = narrow.bound if loss.clamped else 0.0
-        self.tensors.append(Rounded(name, narrow.size, loss.clamped, loss.subnormal, loss.flushed, bound))
+    def _note(self, name: str, size: int, fit: Fit) -> None:
+        loss = fit.loss
+        bound = fit.bound if loss.clamped else 0.0
+        self.tensors.append(Rounded(name, size, loss.clamped, loss.subnormal, loss.flushed, bound))
 
     # --- what is left to say -------------------------------------------------------------------------------
 
@@ -287,6 +295,8 @@ class _Run:
         yield from _some("Casts inserted", self.casts)
         yield from _some(f"Casts to {self.kind.name} that nothing needs any more", self.dropped)
         yield from _some(f"constants copied, of which some readers stay in {FLOAT32.name}", self.copied)
+        compensated = [one.node.label for one in self.shifted.values()]
+        yield from _some("biases that make up for the rounding of weights, on the mean of the samples", compensated)
         yield from _some(
             f"constants clamped to the range of {self.kind.name}", [one.name for one in self.tensors if one.clamped]
         )

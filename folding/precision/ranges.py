@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from folding import onnxfile
-from folding.precision.kinds import FLOAT32
+from folding.precision.compensation import wanted
+from folding.precision.kinds import BFLOAT16, FLOAT32
 from folding.verification.parent import available_memory
 from folding.verification.ranges import Range, Ranges, survey
 
@@ -41,9 +42,16 @@ def measure(graph: Graph, inputs: str | None = None, *, seconds: float = 300.0, 
         path = Path(folder, "model.onnx")
         onnxfile.write(file, path)
         fragments = [onnxfile.outputs_fragment(names) for names in slices]
-        lengths = [(name, CHANNEL_AXIS, length) for name, length in onnxfile.read_facts(path).channels.items()]
+        facts = onnxfile.read_facts(path)
+        if facts.half == BFLOAT16.name:  # ONNX Runtime has no kernels for it
+            try:
+                onnxfile.emulate(path, path)
+            except onnxfile.EmulationError as error:
+                return Ranges({}, refusal=str(error))
+        lengths = [(name, CHANNEL_AXIS, length) for name, length in facts.channels.items()]
         limit = available_memory() if memory is None else memory
-        return survey(path, slices, fragments, inputs, lengths, seconds, limit)
+        means = () if inputs is None else wanted(graph)  # generated samples do not tell what is usual
+        return survey(path, slices, fragments, inputs, lengths, seconds, limit, means)
 
 
 def _slices(graph: Graph) -> list[list[str]]:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from folding.report.pictures import Child
 
-NUMBER_COLUMNS = ("Largest error", "Relative to the output", "Tolerated", "Rounding noise", "|scale|", "Number")
+ERROR_COLUMNS = ("Largest error", "Relative to the output", "Mean error, relative", "Tolerated", "Rounding noise")
+NUMBER_COLUMNS = (*ERROR_COLUMNS, "|scale|", "Number")
 
 
 def section(title: str, anchor: str, *children: Child | Iterable[Child]) -> Element:

@@ -35,7 +35,7 @@ from folding.report.digest import (
     verdict,
     worst_output,
 )
-from folding.report.elements import NUMBER_COLUMNS, closable, code, codes, section, table
+from folding.report.elements import ERROR_COLUMNS, closable, code, codes, section, table
 from folding.report.html_ready import changes, equalized, findings, recipe, types
 from folding.report.model import BATCH_NORMALIZATION, Leftover
 from folding.report.pictures import Axis, histogram, ruler, share, tag
@@ -180,7 +180,7 @@ def _contents(sections: Iterable[Element]) -> Element:
 def _verification(report: Report) -> Iterator[Element]:
     if not report.verification.outputs:
         return
-    heads = ("Output", *NUMBER_COLUMNS[:4], "Verdict")
+    heads = ("Output", *ERROR_COLUMNS, "Verdict")
     rows = [_output(output) for output in report.verification.outputs]
     caption = f"Absolute differences over {counted(report.verification.samples, 'sample')}"
     where = f" ({printable(report.verification.inputs)})" if report.verification.inputs else ""
@@ -191,9 +191,9 @@ def _verification(report: Report) -> Iterator[Element]:
 
 
 def _output(output: OutputError) -> Element:
-    figures = (output.max_absolute, output.max_relative, output.tolerance, output.noise)
+    figures = (output.max_absolute, output.max_relative, output.mean_relative, output.tolerance, output.noise)
     chip = tag("span", "ok" if output.ok else "failed", class_=f"chip {'good' if output.ok else 'wrong'}")
-    labelled = zip(NUMBER_COLUMNS, figures, strict=False)
+    labelled = zip(ERROR_COLUMNS, figures, strict=True)
     numbers = [tag("td", figure(number), class_="number", data_label=label) for label, number in labelled]
     return tag("tr", tag("th", code(output.name), scope="row"), numbers, tag("td", chip))
 

@@ -112,6 +112,8 @@ class OutputError:
         name: the name of the output.
         max_absolute: the largest absolute error.
         max_relative: the same relative to the largest magnitude of the original's output.
+        mean_relative: the mean absolute error, relative to the mean magnitude of the original's output; of integers,
+            booleans and strings the share of elements that differ.
         noise: the largest absolute difference between two legitimate executions of the original.
         tolerance: the absolute error that is still accepted.
         ok: whether the error is within the tolerance.
@@ -128,6 +130,7 @@ class OutputError:
     ok: bool
     sensitivity: float = 0.0
     bias_sensitivity: float = 0.0
+    mean_relative: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -199,6 +199,7 @@ def _floats(reference: Reference, folded: Array, rounding: Rounding) -> Finding:
         reference.name,
         max_absolute=largest(apart),
         max_relative=_share(largest(apart), magnitude),
+        mean_relative=_share(_mean(apart), _mean(np.abs(wide(reference.value)))),
         noise=largest(measured),
         tolerance=min(float(tolerance[place]), sys.float_info.max),
         ok=judgement == "ok",
@@ -275,6 +276,7 @@ def _others(reference: Reference, folded: Array, rounding: Rounding) -> Finding:
         reference.name,
         max_absolute=apart,
         max_relative=_share(apart, magnitude),
+        mean_relative=_share(int(np.count_nonzero(changed)), changed.size),
         noise=noise,
         tolerance=apart if ok else 0.0,
         ok=ok,
@@ -294,6 +296,13 @@ def _integer_distance(a: Array, b: Array, where: Array) -> float:
 def largest(values: Array) -> float:
     """The largest finite value, 0 if there is none."""
     return float(np.max(values, initial=0.0, where=np.isfinite(values)))
+
+
+def _mean(values: Array) -> float:
+    """The mean of the finite values, 0 if there is none; of float64, so that long sums are exact enough."""
+    where = np.isfinite(values)
+    count = max(int(np.count_nonzero(where)), 1)
+    return float(np.sum(values / count, dtype=np.float64, where=where))
 
 
 def _share(part: float, whole: float) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,11 @@ class Range:
         wide = (
             values.astype(np.float32, copy=False) if values.dtype.itemsize < np.dtype(np.float32).itemsize else values
         )
+        sizes = np.abs(wide)
+        smallest = float(sizes.min(initial=np.inf))
+        if 0 < smallest < np.inf and (largest := float(sizes.max())) < np.inf:  # neither zeros nor infinities nor NaN
+            below = float((sizes < NORMAL).mean()) if smallest < NORMAL else 0.0
+            return Range(largest, smallest, float(wide.max()), float(wide.min()), below, 0, int(wide.size))
         finite = wide[np.isfinite(wide)]
         if not finite.size:
             return Range(other=int(wide.size))
@@ -73,7 +78,7 @@ class Range:
         """The range of both together."""
         if not (self.count and other.count):
             one = self if self.count else other
-            return Range(**{**asdict(one), "other": self.other + other.other})
+            return replace(one, other=self.other + other.other)
         count = self.count + other.count
         return Range(
             max(self.largest, other.largest),
@@ -102,6 +107,7 @@ class Survey:
     seconds: float
     memory: int | None
     parent: int
+    means: tuple[tuple[str, int], ...] = ()  # values, by name and axis, of which each place on the axis has a mean
     kind: str = KIND
 
     def answer(self, folder: Path) -> dict[str, Any]:
@@ -114,16 +120,21 @@ class Survey:
         from folding.verification.runtime import UNOPTIMISED, Runner, RuntimeRefusalError, Taps  # noqa: PLC0415
 
         found: dict[str, Range] = {}
+        averages = _Averages(self.means)
         refused = f"the ranges: the model does not run on {self.label}"
+        (folder / ACTIVITY).write_text("running the model on the samples")
         try:
-            (folder / ACTIVITY).write_text("running the model on the samples")
             plain = Runner(Path(self.before))
+        except RuntimeRefusalError as error:  # whatever the samples are
+            return {"refusal": str(error)}
+        try:
             known = {name for name, _ in plain.outputs}
             feeds = list(self._feeds(plain))
             del plain  # one model at a time in memory
             for sample in feeds:
                 for name, values in sample.items():
                     _note(found, name, values)
+                    averages.add(name, values)
             for names, fragment in zip(self.slices, self.fragments, strict=True):
                 taps = Taps((folder / fragment).read_bytes(), {name: name for name in names})
                 runner = Runner(Path(self.before), UNOPTIMISED, taps)
@@ -132,11 +143,13 @@ class Survey:
                     for name, values in runner.run(sample).items():
                         if name in wanted:
                             _note(found, name, values)
+                            averages.add(name, values)
         except (RuntimeRefusalError, UnverifiableError, MemoryError) as error:
             if self.inputs is None:
                 return {"refusal": str(error) or "memory ran out"}
             raise OptionError(f"{refused}: {error or 'memory ran out'}") from None
-        return {"ranges": {name: asdict(one) for name, one in found.items()}, "described": self._described(feeds)}
+        ranges = {name: vars(one) for name, one in found.items()}
+        return {"ranges": ranges, "described": self._described(feeds), "means": averages.found()}
 
     def _feeds(self, runner: Runner) -> Iterator[Feeds]:
         specs = samples.with_lengths(runner.specs, {(name, axis): length for name, axis, length in self.lengths})
@@ -175,13 +188,44 @@ def _note(found: dict[str, Range], name: str, values: Array) -> None:
         found[name] = found[name] + part if name in found else part
 
 
+class _Averages:
+    """Means over all axes but one, of values by name and this axis, over all samples."""
+
+    def __init__(self, wanted: Iterable[tuple[str, int]]) -> None:
+        self._axes: dict[str, set[int]] = {}
+        for name, axis in wanted:
+            self._axes.setdefault(name, set()).add(axis)
+        self._sums: dict[tuple[str, int], tuple[Array, int]] = {}
+
+    def add(self, name: str, values: Array) -> None:
+        """Add one array."""
+        for axis in self._axes.get(name, ()):
+            if values.dtype.kind == "f" and values.size and -values.ndim <= axis < values.ndim:
+                rows = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+                total, count = self._sums.get((name, axis), (np.zeros(len(rows)), 0))
+                if total.shape == (len(rows),):
+                    self._sums[name, axis] = total + rows.sum(axis=1, dtype=np.float64), count + rows.shape[1]
+
+    def found(self) -> list[tuple[str, int, list[float]]]:
+        """The means that are finite: the name, the axis, and a number for each place on it."""
+        every = [(*key, total / count) for key, (total, count) in self._sums.items()]
+        return [(name, axis, mean.tolist()) for name, axis, mean in every if np.isfinite(mean).all()]
+
+
+Means = dict[tuple[str, int], list[float]]  # by name and axis, for each place on it
+
+
 @dataclass(frozen=True)
 class Ranges:
-    """The ranges of values by name; `described` tells the samples, `refusal` why there are none."""
+    """The ranges of values by name; `described` tells the samples, `refusal` why there are none.
+
+    `means` has those over all axes but one.
+    """
 
     values: Mapping[str, Range]
     described: str = ""
     refusal: str = ""
+    means: Means = field(default_factory=dict)
 
 
 def survey(
@@ -192,8 +236,11 @@ def survey(
     lengths: Iterable[tuple[str, int, int]],
     seconds: float,
     memory: int | None,
+    means: Iterable[tuple[str, int]] = (),
 ) -> Ranges:
     """The ranges of these values of a model over samples; `fragments` make them outputs, slice by slice.
+
+    `means` are values, by name and axis, of which the means over all other axes are wanted, too.
 
     Raises:
         OptionError: the samples do not fit the model, or it does not run on them.
@@ -204,7 +251,9 @@ def survey(
             (process.folder / name).write_bytes(fragment)
         path = None if inputs is None else str(Path(inputs).absolute())
         names = tuple(map(tuple, slices))
-        job = Survey(str(model), path, inputs or "", names, files, tuple(lengths), seconds, memory, os.getpid())
+        job = Survey(
+            str(model), path, inputs or "", names, files, tuple(lengths), seconds, memory, os.getpid(), tuple(means)
+        )
         (process.folder / JOB).write_text(json.dumps(asdict(job)))
         status = process.run(seconds)
         result = process.folder / RESULT
@@ -218,4 +267,5 @@ def survey(
         raise OptionError(answer["option_error"])
     if "refusal" in answer:
         return Ranges({}, refusal=answer["refusal"])
-    return Ranges({name: Range(**one) for name, one in answer["ranges"].items()}, answer["described"])
+    ranges = {name: Range(**one) for name, one in answer["ranges"].items()}
+    return Ranges(ranges, answer["described"], "", {(name, axis): mean for name, axis, mean in answer["means"]})

@@ -47,6 +47,8 @@ class _Lowering:
         before = [self._cast(value, self._code) for value in self._declared(graph.input) if value.name not in held]
         after = [self._cast(value, self._source) for value in self._declared(graph.output)]
         self._graph(graph)
+        for attribute in [a for function in result.functions for node in function.node for a in node.attribute]:
+            self._held(attribute)
         nodes = [*before, *graph.node, *after] if not self._inputs else list(graph.node)
         del graph.node[:]
         graph.node.extend(nodes)
@@ -80,10 +82,7 @@ class _Lowering:
                 self._attribute(node, attribute)
 
     def _attribute(self, node: onnx.NodeProto, attribute: onnx.AttributeProto) -> None:
-        if attribute.name in {"to", "dtype"} and attribute.i == self._source:
-            attribute.i = self._code
-        if attribute.HasField("t"):
-            self._tensor(attribute.t)
+        self._held(attribute)
         if node.op_type == "Constant" and attribute.name in {"value_float", "value_floats"} and self._source == FLOAT:
             values: Any = attribute.f if attribute.name == "value_float" else list(attribute.floats)
             attribute.CopyFrom(helper.make_attribute("value", self._rounded(np.asarray(values, np.float32), "")))
@@ -92,6 +91,15 @@ class _Lowering:
                 if value.type.tensor_type.elem_type == self._source:
                     value.type.tensor_type.elem_type = self._code
             self._graph(graph)
+
+    def _held(self, attribute: onnx.AttributeProto) -> None:
+        """Round the constant in an attribute, or let the attribute name the other type."""
+        if attribute.name in {"to", "dtype"} and attribute.i == self._source:
+            attribute.i = self._code
+        if attribute.HasField("t"):
+            self._tensor(attribute.t)
+        if attribute.HasField("sparse_tensor"):
+            self._tensor(attribute.sparse_tensor.values)
 
     def _tensor(self, tensor: TensorProto) -> None:
         if tensor.data_type == self._source:

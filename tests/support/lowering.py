@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,12 +12,14 @@ import onnx
 import onnxruntime as ort
 from onnx import helper, shape_inference
 
-from folding import onnxfile
+from folding import Options, Report, onnxfile
+from folding.api import fold_model
 from folding.graph import shapes
 from folding.graph.values import indexed
 from folding.graph.writeback import write_back
 from folding.precision.lower import lower
 from folding.precision.ranges import measure
+from tests.support.inprocess import in_process
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,6 +60,17 @@ def lowered(
     result = onnx.ModelProto.FromString(data)
     onnx.checker.check_model(result, full_check=_passes(model))
     return result, outcome
+
+
+def folded(
+    model: onnx.ModelProto, precision: Any, feeds: Mapping[str, Array], **options: Any
+) -> tuple[onnx.ModelProto, Report]:
+    """What the whole pipeline makes of a model, with the ranges that these samples show."""
+    with tempfile.TemporaryDirectory() as folder, in_process():
+        path = Path(folder, "samples.npz")
+        halves = {one.name for one in model.graph.input if one.type.tensor_type.elem_type == HALF}
+        np.savez(path, **{n: v.astype(np.float16) if n in halves else v for n, v in feeds.items()})
+        return fold_model(model, Options(verify=False, precision=precision, inputs=path, **options))
 
 
 def _passes(model: onnx.ModelProto) -> bool:
@@ -108,6 +123,15 @@ def ran(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Array]:
     return list(session.run(None, {n: v.astype(kinds[n]) if kinds[n] else v for n, v in given.items()}))
 
 
+def emulated(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model in float32, in which every value that it stores in 16 bits is rounded to them, as a GPU would."""
+    with tempfile.TemporaryDirectory() as folder:
+        before, after = Path(folder, "model.onnx"), Path(folder, "emulated.onnx")
+        onnx.save(model, before)
+        onnxfile.emulate(before, after)
+        return onnx.load(after)
+
+
 def random_feeds(model: onnx.ModelProto, seed: int = 0) -> dict[str, Array]:
     """Random values for the inputs of a model."""
     rng = np.random.default_rng(seed)
@@ -126,8 +150,12 @@ def random_feeds(model: onnx.ModelProto, seed: int = 0) -> dict[str, Array]:
 def assert_close(
     before: onnx.ModelProto, after: onnx.ModelProto, feeds: Mapping[str, Array], share: float = 0.02
 ) -> None:
-    """Both compute the same but for rounding, and the lowered one is finite where the other one is."""
-    for expected, found in zip(ran(before, feeds), ran(after, feeds), strict=True):
+    """Both compute the same but for rounding, and the lowered one is finite where the other one is.
+
+    What it stores in 16 bits is rounded to them.
+    """
+    feeds = {name: value.astype(np.float32) if value.dtype == np.float16 else value for name, value in feeds.items()}
+    for expected, found in zip(ran(emulated(before), feeds), ran(emulated(after), feeds), strict=True):
         assert found.shape == expected.shape
         if expected.dtype.kind != "f":
             continue
@@ -137,3 +165,25 @@ def assert_close(
         finite = np.isfinite(wide)
         off = np.abs(found[finite].astype(np.float64) - wide[finite]).max(initial=0)
         assert off <= share * max(np.abs(wide[finite]).max(initial=0), 1e-3)
+
+
+def settled(
+    text: str,
+    precision: Any = "fp16",
+    opset: int = 17,
+    *,
+    ranges: bool = False,
+    share: float = 0.02,
+    feeds: Mapping[str, Array] | None = None,
+    options: Mapping[str, Any] | None = None,
+    **constants: Any,
+) -> onnx.ModelProto:
+    """The lowered model of a graph that comes out changed, valid and close."""
+    model = parsed(text, opset, **constants)
+    result, outcome = lowered(model, precision, ranges=ranges, **(options or {}))
+    assert outcome.changes
+    if precision != "bf16":
+        assert_close(model, result, feeds or random_feeds(model), share)
+    _, second = lowered(result, precision, ranges=ranges, **(options or {}))
+    assert not second.changes, second.changes
+    return result

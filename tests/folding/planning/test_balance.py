@@ -15,7 +15,8 @@ from folding.graph.writeback import write_back
 from folding.planning.balance import KEY, SCALED, balance
 from folding.precision.lower import lower
 from folding.verification.ranges import Range
-from tests.folding.precision.test_random import EXAMPLES, FIXED, single
+from tests.folding.test_precision_gate import EXAMPLES, FIXED
+from tests.support.halved import single
 from tests.support.lowering import HALF, casts, parsed, ran, random_feeds, types
 from tests.support.strategies.graphs import graphs, wrapped
 from tests.support.strategies.stacks import stacks

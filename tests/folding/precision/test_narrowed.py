@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from folding.graph.narrowed import FLOAT16, Loss, Narrowed, half
+from folding.graph.narrowed import FEW, FLOAT16, Loss, Narrowed, half
 from folding.graph.weights import UnrepresentableError, Weight
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -17,24 +17,37 @@ def bits(values):
     return values.view(np.uint16).tolist()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("where", ["exact", "tie", "below", "above"])
-def test_every_number_and_every_tie_is_rounded_as_numpy_does(sign, where):
-    middle = (HALVES[:-1] + HALVES[1:]) / 2
+def test_every_number_and_every_tie_is_rounded_as_numpy_does(where, sign, dtype):
+    middle = ((HALVES[:-1] + HALVES[1:]) / 2).astype(dtype)
     values = {
-        "exact": HALVES,
+        "exact": HALVES.astype(dtype),
         "tie": middle,
-        "below": np.nextafter(middle, np.float32(0)),
-        "above": np.nextafter(middle, np.float32(np.inf)),
-    }[where] * np.float32(sign)
+        "below": np.nextafter(middle, dtype(0)),
+        "above": np.nextafter(middle, dtype(np.inf)),
+    }[where] * dtype(sign)
     assert bits(half(values)) == bits(values.astype(np.float16))
 
 
-@pytest.mark.parametrize("values", [[65520.0], [65519.996], [np.inf, 1.0], [np.nan], [-1e30, 2.0], []])
-def test_what_is_beyond(values):
-    array = np.array(values, np.float32)
-    with np.errstate(over="ignore"):
-        assert bits(half(array)) == bits(array.astype(np.float16))
+@pytest.mark.parametrize("size", [1e-9, 1e-4, 1.0, 1e3])
+def test_random_float64_numbers_are_rounded_once(size):
+    values = np.random.default_rng(0).standard_normal(100_000) * size
+    assert bits(half(values)) == bits(values.astype(np.float16))
+
+
+@pytest.mark.parametrize("count", [1, FEW])
+@pytest.mark.parametrize("values", [[65520.0], [np.inf, 1.0], [np.nan], [-1e30, 2.0]])
+def test_what_is_beyond_is_left_to_others(values, count):
+    assert half(np.array(values * count, np.float32)) is None
+    assert half(np.array(values * count)) is None
+
+
+@pytest.mark.parametrize("count", [1, FEW])
+def test_the_largest_number_is_none_beyond(count):
+    assert bits(half(np.full(count, 65519.996, np.float32))) == [0x7BFF] * count
+    assert bits(half(np.full(count, 65519.99))) == [0x7BFF] * count
 
 
 def written(weight):

@@ -70,6 +70,14 @@ def test_a_model_that_does_not_run_has_no_ranges():
     assert found.refusal
 
 
+def test_a_model_that_does_not_load_has_no_ranges_whatever_the_samples(tmp_path):
+    model = parsed("g (float[1,4,4,4] x) => (float[1,4,1,1] y) { y = GlobalLpPool(x) }", 22)
+    np.savez(tmp_path / "inputs.npz", x=np.zeros((1, 4, 4, 4), np.float32))
+    found = measured(model, inputs=str(tmp_path / "inputs.npz"))
+    assert not found.values
+    assert "GlobalLpPool" in found.refusal
+
+
 def test_ranges_add_up():
     one, two = Range.of(np.array([1.0, 0.0, np.inf], np.float32)), Range.of(np.array([-3.0, 1e-6], np.float32))
     assert one + two == Range(3, np.float32(1e-6), 1, -3, 1 / 3, 1, 3)
@@ -120,6 +128,8 @@ def test_a_bound_beyond_the_type_keeps_a_value():
         ("Relu(x)", "bf16", 11, 13),
         ("Relu(x)", "bf16", 17, 17),
         ("CumSum(x, i)", "fp16", 13, 14),
+        ("Clip(x, i)", "bf16", 13, 16),
+        ("Pow(x, i)", "bf16", 13, 15),
     ],
 )
 def test_the_operator_set_that_a_type_wants(op, precision, opset, wanted):

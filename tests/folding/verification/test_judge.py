@@ -127,6 +127,7 @@ def test_figures_belong_together() -> None:
     error = finding.error
     assert error.max_absolute == pytest.approx(1e-2 * BOXES[0, 7, 2], rel=1e-2)
     assert error.max_relative == pytest.approx(error.max_absolute / BOXES.max())
+    assert error.mean_relative == pytest.approx(error.max_absolute / BOXES.sum(), rel=1e-3)
     assert error.noise == pytest.approx(2 * EPSILON * BOXES[0, 0, 0], rel=0.5)
     assert error.tolerance < error.max_absolute
 
@@ -137,7 +138,8 @@ def test_figures_belong_together() -> None:
 def test_figures_are_finite(value: list[float], folded: list[float]) -> None:
     finding = found(np.array(value), np.array(folded))
     assert finding.judgement == "bad"
-    assert np.isfinite([finding.error.max_absolute, finding.error.max_relative, finding.error.tolerance]).all()
+    error = finding.error
+    assert np.isfinite([error.max_absolute, error.max_relative, error.mean_relative, error.tolerance]).all()
 
 
 def test_a_quantized_model_is_probed_by_half_a_step() -> None:

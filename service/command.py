@@ -25,6 +25,7 @@ from service.ledger.sql import open_ledger
 from service.logs import log_to_stderr
 from service.secret import webhook_secret
 from service.settings import Settings
+from service.starting import tell
 
 if TYPE_CHECKING:
     import socket
@@ -103,6 +104,7 @@ class Server(uvicorn.Server):
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
             print(f"bnfold serves at {address} ({address}/ is its page); Ctrl-C ends it", flush=True)
+            tell(self.config.app.state.service)  # type: ignore[union-attr]
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to end."""
@@ -128,6 +130,7 @@ def _serve(settings: Settings, _: argparse.Namespace) -> int:
         ws="none",
         log_config=None,
         access_log=False,
+        forwarded_allow_ips=list(settings.trusted_proxies),
         server_header=False,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,

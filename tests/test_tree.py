@@ -46,7 +46,7 @@ FLOORS = {
         {"keys", "storage"},
         {"engine", "webhook"},
         {"openapi", "state"},
-        {"checks", "http"},
+        {"checks", "http", "starting"},
         {"command"},
     ],
 }

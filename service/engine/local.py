@@ -198,9 +198,8 @@ class LocalEngine:
         with self._metrics.running.track_inprogress(), self._metrics.folds.labels(size_label(job.input.bytes)).time():
             try:
                 async with self._children.child() as child:
-                    await self._storage.blobs.place(
-                        job.input.sha256, child.folder / IN / (ARCHIVE if job.archive else job.name)
-                    )
+                    place = child.folder / IN / (ARCHIVE if job.archive else job.name)
+                    await self._storage.blobs.place(job.input.sha256, place, shared=child.shares_inputs)
                     answer = await self._guarded(child, self.request(job), self._reporter(address))
                     if answer.slug == "crashed" and job.attempts < self._settings.attempts:
                         return answer

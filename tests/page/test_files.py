@@ -71,10 +71,10 @@ def test_the_page_holds_no_inline_script_or_style():
 
 def test_whatever_is_referred_to_is_there():
     pages = [value for _, attributes in Tags().found for name, value in attributes.items() if name in {"src", "href"}]
-    assets = [value for value in pages if value and value.startswith("/static/")]
+    assets = [value for value in pages if value and value.startswith("static/")]
     assert len(assets) == 5
     imported = [name for path in SCRIPTS for name in re.findall(r'from "\./([^"]+)"', path.read_text())]
-    wanted = {value.removeprefix("/static/") for value in assets} | set(imported)
+    wanted = {value.removeprefix("static/") for value in assets} | set(imported)
     assert wanted == {path.name for path in FILES} - {"index.html"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -73,7 +74,7 @@ def _require_free(settings: Settings, address: tuple[int, tuple[object, ...]]) -
 def _require_keys(settings: Settings) -> None:
     ledger = open_ledger(settings.data)
     try:
-        if settings.asks_for_keys and not any(key.revoked is None for key in ledger.all_keys()):
+        if settings.asks_for_keys and all(key.has_ended(time.time()) for key in ledger.all_keys()):
             where = f"{_reached(settings)}, so API keys are needed, and there are none"
             raise RuntimeError(f"{where}; make one: bnfold keys add NAME --data {settings.data}")
     finally:

@@ -19,6 +19,7 @@ from service.engine.children import Children
 from service.engine.local import VERIFICATION_GRACE, LocalEngine
 from service.engine.sandbox import KINDS, find_sandbox
 from service.engine.walls import Kind
+from service.guests import Guests
 from service.ledger.sql import open_ledger
 from service.metrics import Metrics
 from service.settings import Settings
@@ -43,6 +44,7 @@ class Service:
     storage: Storage
     engine: LocalEngine
     webhooks: Webhooks
+    guests: Guests
     changes: Changes
     metrics: Metrics
     rates: MovingWindowRateLimiter
@@ -82,6 +84,7 @@ def make_service(settings: Settings, program: Program, receivers: Receivers) -> 
         storage=storage,
         engine=engine,
         webhooks=Webhooks(settings.data, settings.root_path, ledger, receivers, metrics),
+        guests=Guests(settings.data, ledger, storage, engine.stop_jobs),
         changes=changes,
         metrics=metrics,
         rates=MovingWindowRateLimiter(MemoryStorage()),

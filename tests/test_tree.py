@@ -40,11 +40,11 @@ FLOORS = {
         {"__main__"},
     ],
     "service": [
-        {"", "changes", "left", "logs", "problems", "threads", "work"},
+        {"", "audit", "changes", "left", "logs", "problems", "threads", "work"},
         {"blobs", "metrics", "options", "settings"},
         {"ledger", "secret"},
         {"keys", "storage"},
-        {"engine", "webhook"},
+        {"engine", "guests", "webhook"},
         {"openapi", "state"},
         {"checks", "http", "starting"},
         {"command"},

@@ -83,7 +83,6 @@ class _Ended:
     errors: bytes  # the end of its error output
     in_time: bool
     seconds: float  # the time it was given
-    excess: Answer | None  # of the bounds of the whole fold
 
 
 class _Clock:
@@ -106,6 +105,7 @@ class Child:
 
     def __init__(self, folder: Path, process: Process, *, shares_inputs: bool) -> None:
         self.folder, self._process, self._is_killed = folder, process, False
+        self._excess: Answer | None = None  # what is answered where the whole fold used too much
         self.shares_inputs = shares_inputs  # whether a link is as good as a copy in `in/`, because it cannot be changed
 
     @classmethod
@@ -144,8 +144,8 @@ class Child:
         (self.folder / REQUEST).write_text(json.dumps(asdict(request)))
         ended = await self._end(request.bounds, on_progress)
         answer = _answer(self.folder / OUT / ANSWER)
-        if ended.excess is not None:
-            return ended.excess
+        if self._excess is not None:
+            return self._excess
         if ended.in_time and ended.status == 0 and answer is not None:
             return answer
         return _death(ended)
@@ -171,18 +171,18 @@ class Child:
         for task in unread:
             task.cancel()
         self._close_pipes()
-        excess = watching.result() if watching.done() and not watching.cancelled() else None
-        return _Ended(status, b"" if unread else listening[1].result(), in_time, clock.seconds, excess)
+        return _Ended(status, b"" if unread else listening[1].result(), in_time, clock.seconds)
 
-    async def _watch(self, bounds: Bounds) -> Answer:
-        """Look at what the whole fold uses, and end it when that is more than its bounds; the answer to give then."""
+    async def _watch(self, bounds: Bounds) -> None:
+        """Look at what the whole fold uses, and end it when that is more than its bounds."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             now = await in_thread(used, self._process.pid)
             excess = TOO_MANY if now.tasks > bounds.tasks else OUT_OF_MEMORY if now.memory > bounds.memory else None
             if excess is not None:
+                self._excess = excess
                 await asyncio.shield(self.kill())
-                return excess
+                return
 
     async def kill(self) -> int:
         """Kill the process and all that it started; return its exit status, negative for a signal."""

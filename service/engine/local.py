@@ -24,7 +24,7 @@ from service.threads import in_thread
 from service.work import ARCHIVE, IN, Answer, Request
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Coroutine, Generator
+    from collections.abc import AsyncGenerator, Coroutine, Generator, Iterable
     from pathlib import Path
 
     from service.blobs import Draft
@@ -106,12 +106,17 @@ class LocalEngine:
         """End an open job and its child process; False if the job is not open."""
         if not await in_thread(self._ledger.cancel, *address):
             return False
-        if task := self._running.get(address):
-            task.cancel()
-            await asyncio.wait([task])
-        self._metrics.outcomes.labels("cancelled").inc()
-        self._changes.notify(address)
+        await self.stop_jobs([address])
         return True
+
+    async def stop_jobs(self, jobs: Iterable[tuple[str, str]]) -> None:
+        """End the processes of jobs that the ledger has ended."""
+        for address in (Address(*job) for job in jobs):
+            if task := self._running.get(address):
+                task.cancel()
+                await asyncio.wait([task])
+            self._metrics.outcomes.labels("cancelled").inc()
+            self._changes.notify(address)
 
     def live(self, job: Job) -> Job:
         """The job with its latest progress, which the ledger may not have yet."""

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from fastapi import Request
 from limits import parse
 
+from service.guests import CHALLENGE
 from service.keys import SCOPES, find_key
 from service.ledger.records import NOBODY, Quota
 from service.problems import Problem
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from starlette.datastructures import Headers
 
-CHALLENGE = {"WWW-Authenticate": 'Bearer realm="bnfold"'}
 IMPLIED = {"read": "fold"}  # a key that may fold may also read: it can read only its own jobs
 PROXIED = {"forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip"}
 PROXIED_PREFIX = "x-forwarded-"
@@ -56,6 +56,7 @@ def may(scope: str) -> Callable[[Request, Here], Awaitable[Caller]]:
     async def caller(request: Request, here: Here) -> Caller:
         found = await _caller(request, here)
         request.state.key = found.key
+        here.guests.enter(found.key)
         if scope not in found.scopes and IMPLIED.get(scope) not in found.scopes:
             detail = f"this key may not {scope}; it may {', '.join(found.scopes)}"
             raise Problem("forbidden", detail)
@@ -73,7 +74,11 @@ async def _caller(request: Request, here: Here) -> Caller:
         kind, _, text = given.partition(" ")
         key = await in_thread(find_key, here.ledger, text.strip()) if kind.lower() == "bearer" else None
         if key is None:
-            raise Problem("unauthorized", "this API key is not known here; it may have been revoked", headers=CHALLENGE)
+            raise Problem(
+                "unauthorized",
+                "this API key is not known here; it may have been revoked, rotated, or have expired",
+                headers=CHALLENGE,
+            )
         return Caller(key.id, key.scopes, key.quota)
     if here.settings.asks_for_keys:
         detail = "send an API key: Authorization: Bearer bnf_...; the operator makes one with `bnfold keys add`"

@@ -20,12 +20,13 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
 from starlette.staticfiles import StaticFiles
 
+from service.audit import audit
 from service.engine.child import Program
 from service.http import blobs as routes_blobs
 from service.http import fold as routes_fold
 from service.http import health as routes_health
 from service.http import jobs as routes_jobs
-from service.http.middleware import LOOPBACK_NAMES, Around
+from service.http.middleware import DOORS, LOOPBACK_NAMES, Around, told
 from service.openapi.document import finished
 from service.openapi.events import events
 from service.problems import Problem, respond
@@ -90,9 +91,11 @@ def create_app(settings: Settings, program: Program | None = None, receivers: Re
                 app.state.service = service = make_service(settings, program or Program(), receivers or Receivers())
                 await service.engine.start()
                 service.webhooks.start()
+                service.guests.start()
                 yield
                 service.changes.close()
                 seconds = settings.shutdown_seconds
+                await service.guests.stop()
                 await asyncio.gather(service.engine.stop(seconds), service.webhooks.stop(seconds))
                 service.ledger.close()
         finally:
@@ -142,6 +145,8 @@ async def _problem(request: Request, error: Exception) -> Response:
     problem = error if isinstance(error, Problem) else Problem("internal", "")
     service = request.app.state.service
     service.metrics.refusals.labels(problem.slug).inc()
+    if problem.slug in DOORS:
+        audit(service.settings.data, "refused", problem=problem.slug, **told(request.scope))
     return respond(problem, service.settings.root_path)
 
 

@@ -11,11 +11,13 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from folding.report.html import POLICY
+from service.audit import audit
 from service.blobs import Blob, is_digest
 from service.changes import Address
 from service.http.access import Caller, may
 from service.http.delivery import deliver
 from service.http.headers import matches, preferred
+from service.http.middleware import told
 from service.http.views import disposition, job_tag, result_name
 from service.ledger.views import JobView, job_json, job_path, rooted
 from service.openapi.answers import (
@@ -95,11 +97,12 @@ async def read_job(request: Request, job_id: JobId, caller: MayRead, here: Here,
 
 
 @router.delete("", operation_id="cancel", status_code=204, response_class=Response, responses=OF_JOBS)
-async def cancel(job_id: JobId, caller: MayDelete, here: Here) -> None:
+async def cancel(request: Request, job_id: JobId, caller: MayDelete, here: Here) -> None:
     """Cancel a job and end its process. A job that has ended stays as it is."""
     address = Address(caller.key, job_id)
     await _found(here, address)
     await here.engine.cancel(address)
+    audit(here.settings.data, "job cancelled", job=job_id, **told(request.scope))
 
 
 @router.head(

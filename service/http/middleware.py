@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 
+from service.audit import audit
+from service.guests import CHALLENGE, GONE
 from service.problems import Problem, respond
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ TWO_LENGTHS = "the request tells its length twice, so what follows it may be ano
 CLOSE = {"Connection": "close"}
 METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
 PROBES = {"/livez", "/readyz"}  # whoever asks for them knows the server by an address, or by no name at all
+DOORS = {"unauthorized", "forbidden", "quota-exceeded"}  # problems of who asks, which the audit log has
 LINKS = ("location", "content-location", "link")
 SAFE_HEADERS = {
     "Content-Security-Policy": (
@@ -71,6 +75,11 @@ class Around:
 
         try:
             await (refusal or self._app)(scope, receive, sending)
+        except asyncio.CancelledError:
+            if not scope["app"].state.service.guests.was_turned_out():
+                raise
+            if not begun:  # else the connection ends in the middle of the response
+                await respond(Problem("unauthorized", GONE, headers=CHALLENGE | CLOSE))(scope, receive, sending)
         except Exception:  # any error: the client gets a response, and the log the reason
             LOG.exception("a request failed", extra={"request": request_id})
             if begun:
@@ -81,9 +90,8 @@ class Around:
             seconds = time.monotonic() - began
             method = scope["method"] if scope["method"] in METHODS else "other"
             scope["app"].state.service.metrics.requests.labels(method, status).observe(seconds)
-            fields = {"request": request_id, "method": method, "path": scope["path"], "status": status}
-            fields |= {"seconds": round(seconds, 4), "client": client(scope), "key": scope["state"].get("key", "")}
-            LOG.info("request", extra=fields)
+            fields = {"status": status, "seconds": round(seconds, 4), "key": ""}
+            LOG.info("request", extra=fields | told(scope))
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         """The response to a request that no route may see; None for others, whose paths lose the root."""
@@ -96,6 +104,7 @@ class Around:
             scope["raw_path"] = scope["raw_path"].removeprefix(self._root.encode())
         if scope["path"] in PROBES or self._knows(headers.get("host", "")):
             return None
+        audit(scope["app"].state.service.settings.data, "refused", problem="forbidden", **told(scope))
         detail = "this server does not go by that name; the operator can add it to allowed_hosts"
         return respond(Problem("forbidden", detail))
 
@@ -114,7 +123,10 @@ class Around:
         return not self._names or name.lower() in self._names
 
 
-def client(scope: Scope) -> str:
-    """The address of the client, as far as it is known: a proxy that is not trusted hides it."""
-    address: str = scope["client"][0] if scope.get("client") else ""
-    return address
+def told(scope: Scope) -> dict[str, str]:
+    """What logs say of a request. The address is the client's, unless a proxy that is not trusted hides it."""
+    state = scope["state"]
+    method = scope["method"] if scope["method"] in METHODS else "other"
+    address = scope["client"][0] if scope.get("client") else ""
+    known = {"request": state["request_id"], "method": method, "path": scope["path"], "client": address}
+    return known | ({"key": state["key"]} if "key" in state else {})

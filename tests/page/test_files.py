@@ -133,6 +133,17 @@ def test_what_is_installed_is_told_before(tmp_path):
     assert said[2].endswith("apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core zip")
 
 
+def test_proxies_are_unpacked_and_not_installed(tmp_path, monkeypatch):
+    """As if their packages were there: what is installed would listen on ports of this machine."""
+    monkeypatch.chdir(tmp_path)
+    unpacks = '/bin/mkdir -p usr/sbin usr/bin; printf "" > usr/sbin/nginx; printf "" > usr/bin/caddy'
+    unpacks += "; /bin/chmod +x usr/sbin/nginx usr/bin/caddy"
+    programs = {"apt_get": 'echo "$*" > asked; printf "" > one.deb', "dpkg": unpacks, "mkdir": '/bin/mkdir "$@"'}
+    assert "Unpacking nginx and Caddy" in installed(tmp_path, has=PROGRAMS, **programs)
+    assert (tmp_path / ".cache/proxies/asked").read_text() == "download -qq nginx caddy\n"
+    assert installed(tmp_path, has=PROGRAMS, **programs) == ""
+
+
 def test_the_page_is_part_of_the_package():
     data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["service"]
     assert {path for pattern in data for path in (ROOT / "service").glob(pattern)} >= set(FILES)

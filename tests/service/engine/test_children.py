@@ -190,6 +190,25 @@ def test_what_a_process_gives_up_it_cannot_take_back():
     }
 
 
+TASKS = """
+import resource
+from service.engine.confine import confine_tasks
+confine_tasks(99, is_apart={apart})
+print(resource.getrlimit(resource.RLIMIT_NPROC)[0])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems count in other ways")
+def test_the_processes_of_a_user_are_bounded_too():
+    """Of a user namespace by what one fold may have; without one, other folds of the same user are in the count."""
+    most = {
+        apart: int(subprocess.check_output([sys.executable, "-c", TASKS.format(apart=apart)], env=ENVIRONMENT))
+        for apart in (True, False)
+    }
+    assert most[True] > 99
+    assert most[False] > 99 * 16
+
+
 def gone(pid: int) -> bool:
     """Whether a process ends; it fails where one does not."""
     until(lambda: not is_alive(pid))

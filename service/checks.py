@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -73,11 +74,22 @@ def _require_free(settings: Settings, address: tuple[int, tuple[object, ...]]) -
 def _require_keys(settings: Settings) -> None:
     ledger = open_ledger(settings.data)
     try:
-        if settings.asks_for_keys and not any(key.revoked is None for key in ledger.all_keys()):
-            where = f"{settings.host} can be reached from elsewhere, so API keys are needed, and there are none"
+        if settings.asks_for_keys and all(key.has_ended(time.time()) for key in ledger.all_keys()):
+            where = f"{_reached(settings)}, so API keys are needed, and there are none"
             raise RuntimeError(f"{where}; make one: bnfold keys add NAME --data {settings.data}")
     finally:
         ledger.close()
+
+
+def _reached(settings: Settings) -> str:
+    """Why the server asks for keys."""
+    if settings.require_keys:
+        return f"{PREFIX}REQUIRE_KEYS is true"
+    if not settings.is_loopback:
+        return f"{settings.host} can be reached from elsewhere"
+    names = ("allowed_hosts", "trusted_proxies", "root_path")
+    named = next(name for name in names if getattr(settings, name))
+    return f"{PREFIX}{named.upper()} says that a proxy leads others here"
 
 
 def _cause(error: Exception) -> str:
@@ -99,7 +111,11 @@ def invalid_settings(error: ValidationError) -> str:
 def unreadable_settings(error: SettingsError) -> str:
     """The same for a variable that is not written in the form of its setting."""
     setting = next((name for name in Settings.model_fields if f'"{name}"' in str(error)), "settings")
-    example = {"limits": """'{"nodes": 500000}'""", "allowed_hosts": """'["fold.example.org"]'"""}.get(setting, "JSON")
+    example = {
+        "limits": """'{"nodes": 500000}'""",
+        "allowed_hosts": """'["fold.example.org"]'""",
+        "trusted_proxies": """'["127.0.0.1"]'""",
+    }.get(setting, "JSON")
     return f"{_named(setting)} is no JSON; write {_named(setting)}={example}"
 
 

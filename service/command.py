@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import signal
 import sys
+import time
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -16,15 +18,20 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from folding.command.parser import Parser
+from service.audit import audit
+from service.blobs import DirectoryBlobs
 from service.checks import invalid_settings, mistyped, require_startable, unreadable_settings
 from service.http.app import create_app
 from service.http.connections import patient, room
-from service.keys import SCOPES, new_key
+from service.keys import SCOPES, moment, new_key, new_secret
 from service.ledger.records import NOBODY, Quota
 from service.ledger.sql import open_ledger
 from service.logs import log_to_stderr
 from service.secret import webhook_secret
 from service.settings import Settings
+from service.starting import tell
+from service.state import BLOBS, lock
+from service.storage import Storage
 
 if TYPE_CHECKING:
     import socket
@@ -72,15 +79,22 @@ def _add_actions(actions: argparse._SubParsersAction[Parser]) -> None:
     add = actions.add_parser("add", help="make a key and print it; it is not shown again")
     add.add_argument("name", help="whose it is, or what for")
     add.add_argument("--scope", action="append", choices=SCOPES, help="what it may do (repeatable; default: all)")
+    add.add_argument("--expires", type=_moment, metavar="90d", help="when it is refused: in so long, or at a date")
     add.add_argument("--rate", metavar="60/minute", help="requests in a time (default: any)")
     add.add_argument("--open-jobs", type=_positive, metavar="N", help="jobs that have not ended (default: any)")
     add.add_argument("--bytes", type=_positive, metavar="N", help="bytes that are kept for it (default: any)")
     listing = actions.add_parser("list", help="show the keys, without their secrets")
-    revoke = actions.add_parser("revoke", help="refuse a key from now on")
+    rotate = actions.add_parser("rotate", help="give a key another secret, and print it; what belongs to it stays")
+    rotate.add_argument("id", help="the middle part of the key, as `list` shows it")
+    rotate.add_argument(
+        "--overlap", type=_moment, default="1d", metavar="1d", help="how long its old secret is good (default: 1d)"
+    )
+    revoke = actions.add_parser("revoke", help="refuse a key from now on; its streams and jobs end")
     revoke.add_argument("id", help="the middle part of the key, as `list` shows it")
+    revoke.add_argument("--erase", action="store_true", help="remove its jobs and blobs, too")
     webhook = actions.add_parser("webhook", help="print the secret that signs the webhooks of a key")
     webhook.add_argument("id", nargs="?", default=NOBODY, help="as `list` shows it (default: requests without a key)")
-    for parser, run in ((add, _add), (listing, _list), (revoke, _revoke), (webhook, _webhook)):
+    for parser, run in ((add, _add), (listing, _list), (rotate, _rotate), (revoke, _revoke), (webhook, _webhook)):
         _add_settings(parser, "data")
         parser.set_defaults(run=run)
 
@@ -103,6 +117,7 @@ class Server(uvicorn.Server):
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
             print(f"bnfold serves at {address} ({address}/ is its page); Ctrl-C ends it", flush=True)
+            tell(self.config.app.state.service)  # type: ignore[union-attr]
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to end."""
@@ -128,6 +143,7 @@ def _serve(settings: Settings, _: argparse.Namespace) -> int:
         ws="none",
         log_config=None,
         access_log=False,
+        forwarded_allow_ips=list(settings.trusted_proxies),
         server_header=False,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
@@ -147,8 +163,9 @@ def _add(settings: Settings, arguments: argparse.Namespace) -> int:
     if arguments.rate is not None:
         parse(arguments.rate)
     quota = Quota(arguments.rate, arguments.open_jobs, arguments.bytes)
-    key, text = new_key(arguments.name, tuple(arguments.scope or SCOPES), quota)
+    key, text = new_key(arguments.name, tuple(arguments.scope or SCOPES), quota, arguments.expires)
     code = _with_ledger(settings, lambda ledger: ledger.add_key(key))
+    audit(settings.data, "key added", key=key.id, name=key.name, scopes=key.scopes)
     print(text)
     return code
 
@@ -158,22 +175,53 @@ def _list(settings: Settings, _: argparse.Namespace) -> int:
 
     def show(ledger: Ledger) -> None:
         for key in ledger.all_keys():
-            made = datetime.fromtimestamp(key.created, UTC).isoformat(timespec="seconds")
-            state = "active" if key.revoked is None else "revoked"
+            made = _shown(key.created)
+            state = "revoked" if key.revoked is not None else "expired" if key.has_ended(time.time()) else "active"
             quota = ", ".join(f"{name} {value}" for name, value in asdict(key.quota).items() if value is not None)
-            print(f"{key.id}  {state:<7}  {made}  {','.join(key.scopes)}  {key.name!a}  {quota}".rstrip())
+            ends = f"expires {_shown(key.expires)}" if key.expires is not None else ""
+            print(f"{key.id}  {state:<7}  {made}  {','.join(key.scopes)}  {key.name!a}  {quota}  {ends}".rstrip())
 
     return _with_ledger(settings, show)
+
+
+def _rotate(settings: Settings, arguments: argparse.Namespace) -> int:
+    _require_data(settings)
+    digest, text = new_secret(arguments.id)
+
+    def rotate(ledger: Ledger) -> None:
+        if not ledger.rotate_key(arguments.id, digest, arguments.overlap):
+            raise RuntimeError(f"keys: there is no active key {arguments.id!a}; see `bnfold keys list`")
+        audit(settings.data, "key rotated", key=arguments.id, until=_shown(arguments.overlap))
+        print(text)
+
+    return _with_ledger(settings, rotate)
 
 
 def _revoke(settings: Settings, arguments: argparse.Namespace) -> int:
     _require_data(settings)
 
     def revoke(ledger: Ledger) -> None:
-        if not ledger.revoke_key(arguments.id):
+        if not ledger.revoke_key(arguments.id, erase=arguments.erase):
             raise RuntimeError(f"keys: there is no active key {arguments.id!a}; see `bnfold keys list`")
+        audit(settings.data, "key revoked", key=arguments.id, erase=arguments.erase)
+        if arguments.erase:
+            _erase(settings, ledger, arguments.id)
 
     return _with_ledger(settings, revoke)
+
+
+def _erase(settings: Settings, ledger: Ledger, key: str) -> None:
+    """Erase what belongs to a key; a server that runs has seen the mark in the ledger, and does it itself."""
+    try:
+        right = lock(settings.data)
+    except RuntimeError:
+        return
+    try:
+        ledger.end_jobs(time.time())
+        asyncio.run(Storage(DirectoryBlobs(settings.data / BLOBS), ledger).erase(key))
+        audit(settings.data, "key erased", key=key)
+    finally:
+        os.close(right)
 
 
 def _webhook(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -188,6 +236,17 @@ def _webhook(settings: Settings, arguments: argparse.Namespace) -> int:
 def _require_data(settings: Settings) -> None:
     if not settings.data.is_dir():
         raise RuntimeError(f"keys: there is no folder {settings.data}; name the one that the server has: --data")
+
+
+def _moment(text: str) -> float:
+    try:
+        return moment(text, time.time())
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _shown(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def _positive(text: str) -> int:

@@ -7,7 +7,20 @@ import logging
 import sys
 from datetime import UTC, datetime
 
-FIELDS = ("request", "method", "path", "status", "seconds", "key", "job", "outcome", "count", "receiver", "reason")
+FIELDS = (
+    "request",
+    "method",
+    "path",
+    "status",
+    "seconds",
+    "client",
+    "key",
+    "job",
+    "outcome",
+    "count",
+    "receiver",
+    "reason",
+)
 
 
 class JsonFormatter(logging.Formatter):

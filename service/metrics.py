@@ -38,6 +38,7 @@ class Metrics:
             buckets=(0.005, 0.02, *SECONDS),
             **own,
         )
+        self.sandbox = Gauge("bnfold_sandbox", "1 for the sandbox that folds run in", ["kind"], **own)
         self.running = Gauge("bnfold_running", "Folds that run now", **own)
         self.waiting = Gauge("bnfold_waiting", "Jobs that wait", **own)
         self.oldest = Gauge("bnfold_oldest_waiting_seconds", "Age of the job that waits longest", **own)

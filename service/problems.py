@@ -75,7 +75,9 @@ def as_dict(slug: str, detail: str, instance: str | None = None) -> dict[str, An
     return fields if instance is None else fields | {"instance": instance}
 
 
-def respond(problem: Problem) -> JSONResponse:
-    """The response that reports a problem."""
+def respond(problem: Problem, root: str = "") -> JSONResponse:
+    """The response that reports a problem; `root` is the path under which a proxy shows the server."""
     body = problem.as_dict()
+    if "instance" in body:
+        body["instance"] = root + body["instance"]
     return JSONResponse(body, body["status"], problem.headers, MEDIA_TYPE)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import fields
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Literal, Self
 
@@ -16,12 +17,23 @@ from service.work import Bounds
 
 MIB, GIB = 1 << 20, 1 << 30
 DAY = 24 * 60 * 60
+ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 MEMORY_SHARE = 0.75  # of the machine's memory, for all folds together; the rest is for the server and the page cache
 LEAST_CHILD_MEMORY = 2 * GIB  # with less, ONNX Runtime cannot load a model of ordinary size
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine itself: localhost, or a loopback address."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def _machine_memory() -> int:
@@ -43,19 +55,30 @@ class Settings(BaseSettings):
     allowed_hosts: tuple[str, ...] = Field(
         (), description="names under which clients reach the server; empty: on loopback its own names, else any"
     )
-    require_keys: bool | None = Field(None, description="ask for an API key; default: on every bind but loopback")
+    require_keys: bool | None = Field(
+        None, description="ask for an API key; default: unless only this machine can reach the server"
+    )
+    trusted_proxies: tuple[str, ...] = Field(
+        (), description="addresses or networks of reverse proxies whose X-Forwarded-For names the client"
+    )
+    root_path: str = Field("", description="the path under which a reverse proxy shows the server, such as /fold")
 
     workers: int = Field(default_factory=_cores, ge=1, description="folds that run at the same time")
     spares: int = Field(2, ge=0, description="processes that wait, ready for the next folds; each takes 100 MiB")
     max_queue: int = Field(1000, ge=1, description="jobs that may wait; more are refused as busy")
     attempts: int = Field(3, ge=1, description="starts of a job before it counts as failed: crashed")
-    sandbox: Literal["auto", "require", "off"] = Field("auto", description="run folds in bubblewrap, where it works")
+    sandbox: Literal["auto", "require", "off"] = Field(
+        "auto", description="run folds in bubblewrap or with Landlock, where one works"
+    )
     fold_seconds: float = Field(600, gt=0, description="wall clock of a fold, verification not counted")
     verify_seconds: float = Field(300, gt=0, description="the longest verify_timeout a request may ask for")
     child_memory_bytes: int = Field(
-        0, ge=0, description="address space of one process of a fold; 0: three quarters of the machine over `workers`"
+        0,
+        ge=0,
+        description="memory of a fold, and address space of each process of it; 0: 3/4 of the machine over `workers`",
     )
     child_file_bytes: int = Field(16 * GIB, ge=MIB, description="the largest file that a fold may write")
+    child_tasks: int = Field(256, ge=64, description="processes and threads of a fold, all together")
     child_open_files: int = Field(4096, ge=64, description="files that a fold may have open")
     limits: dict[str, int] = Field({}, description="bounds of folding.onnxfile.Limits to raise, by name, as JSON")
 
@@ -86,6 +109,23 @@ class Settings(BaseSettings):
             raise ValueError(f"there is no limit {', '.join(sorted(unknown))}; choose of {', '.join(sorted(known))}")
         return value
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            try:
+                ip_network(one)
+            except ValueError:
+                raise ValueError(f"{one!r} is no address and no network; write 127.0.0.1 or 10.0.0.0/8") from None
+        return value
+
+    @field_validator("root_path")
+    @classmethod
+    def _plain_path(cls, value: str) -> str:
+        if not ROOT_PATH.fullmatch(value):
+            raise ValueError("it must begin with a slash, end without one, and hold only A-Z a-z 0-9 . _ ~ -")
+        return value
+
     @model_validator(mode="after")
     def _absolute(self) -> Self:
         object.__setattr__(self, "data", self.data.absolute())  # children run in other folders
@@ -93,21 +133,22 @@ class Settings(BaseSettings):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can reach the server."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        """Whether the server listens on loopback only. A reverse proxy may still lead others to it."""
+        return is_loopback(self.host)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the server, as far as the settings say: none names a proxy."""
+        return all(map(is_loopback, (self.host, *self.allowed_hosts))) and not (self.trusted_proxies or self.root_path)
 
     @property
     def asks_for_keys(self) -> bool:
         """Whether a request without an API key is refused."""
-        return not self.is_loopback if self.require_keys is None else self.require_keys
+        return not self.is_local if self.require_keys is None else self.require_keys
 
     def bounds(self, verification: float) -> Bounds:
         """The bounds of one process of a fold; `verification` is the time in seconds that a verification adds."""
         share = int(_machine_memory() * MEMORY_SHARE) // self.workers
         memory = self.child_memory_bytes or max(share, LEAST_CHILD_MEMORY)
-        return Bounds(self.fold_seconds, verification, memory, self.child_file_bytes, self.child_open_files)
+        files, tasks = self.child_open_files, self.child_tasks
+        return Bounds(self.fold_seconds, verification, memory, self.child_file_bytes, files, tasks)

@@ -17,7 +17,9 @@ from service.changes import Changes
 from service.engine.child import Program
 from service.engine.children import Children
 from service.engine.local import VERIFICATION_GRACE, LocalEngine
-from service.engine.sandbox import find_sandbox
+from service.engine.sandbox import KINDS, find_sandbox
+from service.engine.walls import Kind
+from service.guests import Guests
 from service.ledger.sql import open_ledger
 from service.metrics import Metrics
 from service.settings import Settings
@@ -42,11 +44,12 @@ class Service:
     storage: Storage
     engine: LocalEngine
     webhooks: Webhooks
+    guests: Guests
     changes: Changes
     metrics: Metrics
     rates: MovingWindowRateLimiter
     engine_version: str  # part of the content address of every job
-    is_sandboxed: bool
+    sandbox: Kind  # that folds run in
 
 
 def lock(data: Path) -> int:
@@ -70,6 +73,8 @@ def make_service(settings: Settings, program: Program, receivers: Receivers) -> 
     ledger, changes, metrics = open_ledger(settings.data), Changes(), Metrics()
     storage = Storage(DirectoryBlobs(settings.data / BLOBS, settings.low_water_bytes), ledger)
     sandbox = find_sandbox(settings.sandbox, settings.data)
+    for kind in KINDS:
+        metrics.sandbox.labels(kind).set(kind == ("none" if sandbox is None else sandbox.kind))
     bounds = settings.bounds(settings.verify_seconds + VERIFICATION_GRACE)
     children = Children(settings.data / FOLDERS, bounds, sandbox, program, settings.spares)
     engine = LocalEngine(settings, ledger, storage, children, changes, metrics)
@@ -78,12 +83,13 @@ def make_service(settings: Settings, program: Program, receivers: Receivers) -> 
         ledger=ledger,
         storage=storage,
         engine=engine,
-        webhooks=Webhooks(settings.data, ledger, receivers, metrics),
+        webhooks=Webhooks(settings.data, settings.root_path, ledger, receivers, metrics),
+        guests=Guests(settings.data, ledger, storage, engine.stop_jobs),
         changes=changes,
         metrics=metrics,
         rates=MovingWindowRateLimiter(MemoryStorage()),
         engine_version=f"bnfold {version('bnfold')}",
-        is_sandboxed=sandbox is not None,
+        sandbox="none" if sandbox is None else sandbox.kind,
     )
 
 

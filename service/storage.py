@@ -72,6 +72,12 @@ class Storage:
             if await in_thread(self._ledger.release, key, sha256):
                 await self.blobs.delete(sha256)
 
+    async def erase(self, key: str) -> None:
+        """Remove all jobs of a key that has ended, and the blobs that no other key holds."""
+        async with self._lock:
+            for sha256 in await in_thread(self._ledger.erase_key, key):
+                await self.blobs.delete(sha256)
+
     async def sweep(self, ttl: float, cap: int) -> int:
         """Remove blobs not used for `ttl` seconds, then the least recently used above `cap` bytes; return how many."""
         before, count = time.time() - ttl, 0

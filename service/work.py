@@ -1,8 +1,9 @@
 """The protocol between the server and the process of a fold: a request, an answer, and the files that carry them.
 
-The folder of a fold holds `bounds.json`, `request.json` and `in/`, which the process reads. It writes to `out/`: the
-folded model, the report in two forms and, when all of them are complete, `answer.json`. It uses `unpacked/` and `tmp/`
-itself. The request and the upload are complete when a byte arrives on its standard input.
+The folder of a fold holds `bounds.json`, `request.json` and `in/`, which the process reads, and `lib/`, where it finds
+its packages if Landlock hides the folder that they are in. It writes to `out/`: the folded model, the report in two
+forms and, when all of them are complete, `answer.json`. It uses `unpacked/` and `tmp/` itself. The request and the
+upload are complete when a byte arrives on its standard input.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 BOUNDS, REQUEST, ANSWER = "bounds.json", "request.json", "answer.json"
-IN, OUT, TEMPORARY, UNPACKED = "in", "out", "tmp", "unpacked"
+IN, OUT, TEMPORARY, UNPACKED, LIBRARY = "in", "out", "tmp", "unpacked", "lib"
 ARCHIVE = "archive.zip"  # the name of an upload, or of a result, that is a zip
 RESULT = "result"  # the name of a result that is not a zip
 REPORT, PAGE = "report.json", "report.html"
@@ -27,6 +28,7 @@ class Bounds:
     memory: int  # bytes of address space
     file: int  # bytes of the largest file
     open_files: int
+    tasks: int  # processes and their threads, of the whole fold; `memory` is also that of all of them together
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Install what the tests run beside Python, with the system's package manager, where it is missing: Chromium, which the
-# tests of the page drive, bubblewrap, which folds of the service run in, and zip, whose archives the service reads.
+# tests of the page drive, bubblewrap, which folds of the service run in, zip, whose archives the service reads, and
+# nginx and Caddy, which lead to it.
 # Where that cannot or may not be done (BNFOLD_NO_PACKAGES=1), the tests that need them are skipped, and say so.
 set -eu
 
@@ -21,6 +22,19 @@ miss() {
 has chromium chromium-browser google-chrome || miss "Chromium (tests of the page)" "chromium fonts-dejavu-core"
 [ ! -d /proc/self/ns ] || has bwrap || miss "bubblewrap (tests of the sandbox)" bubblewrap
 has zip || miss "zip (tests of archives)" zip
+# Proxies are unpacked, and not installed: an installed one would listen on ports of this machine.
+proxies=.cache/proxies
+has_proxies() {
+    for name in nginx caddy; do
+        has "$name" "$proxies/usr/sbin/$name" "$proxies/usr/bin/$name" || return 1
+    done
+}
+if [ "${BNFOLD_NO_PACKAGES:-}" != 1 ] && has apt-get && has dpkg && ! has_proxies; then
+    echo "Unpacking nginx and Caddy into $proxies, for the tests of docs/proxies.md ..."
+    mkdir -p "$proxies"
+    (cd "$proxies" && apt-get download -qq nginx caddy && for package in *.deb; do dpkg -x "$package" .; done) \
+        || echo "That cannot be done: the tests that need them are skipped."
+fi
 [ -n "$missing" ] || exit 0
 
 go_on_without() {

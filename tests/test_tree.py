@@ -40,13 +40,13 @@ FLOORS = {
         {"__main__"},
     ],
     "service": [
-        {"", "changes", "left", "logs", "problems", "threads", "work"},
+        {"", "audit", "changes", "left", "logs", "problems", "threads", "work"},
         {"blobs", "metrics", "options", "settings"},
         {"ledger", "secret"},
         {"keys", "storage"},
-        {"engine", "webhook"},
+        {"engine", "guests", "webhook"},
         {"openapi", "state"},
-        {"checks", "http"},
+        {"checks", "http", "starting"},
         {"command"},
     ],
 }

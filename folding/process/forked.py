@@ -34,9 +34,10 @@ def forked(work: Callable[[], bytes], doing: str, seconds: int, memory: int) -> 
         OSError: the process or the pipe cannot be created.
     """
     reading, writing = os.pipe()
-    parent, child = os.getpid(), os.fork()
+    parent, held = os.getpid(), _held()  # which a sandbox may hide from a new process
+    child = os.fork()
     if child == 0:
-        _work_and_leave(work, writing, parent, seconds, memory)
+        _work_and_leave(work, writing, parent, seconds, held and held + memory)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         result = pipe.read()
@@ -49,7 +50,10 @@ def forked(work: Callable[[], bytes], doing: str, seconds: int, memory: int) -> 
 
 
 def _work_and_leave(work: Callable[[], bytes], writing: int, parent: int, seconds: int, memory: int) -> NoReturn:
-    """Write the result or the error text, then exit without running any more of this program."""
+    """Write the result or the error text, then exit without running any more of this program.
+
+    `memory` is all that the process may have, in bytes; 0 for no bound.
+    """
     status = DONE + 1
     with suppress(BaseException), os.fdopen(writing, "wb") as pipe:
         die_with(parent)
@@ -66,8 +70,8 @@ def _work_and_leave(work: Callable[[], bytes], writing: int, parent: int, second
 def _bound(seconds: int, memory: int) -> None:
     if sys.platform != "win32":
         lower(resource.RLIMIT_CPU, seconds)
-        if held := _held():
-            lower(resource.RLIMIT_AS, held + memory)
+        if memory:
+            lower(resource.RLIMIT_AS, memory)
 
 
 def _held() -> int:

@@ -54,8 +54,10 @@ class BlobStore(Protocol):
         """Give a draft its name, durably."""
         ...
 
-    async def place(self, sha256: str, path: Path) -> None:
-        """Link a blob to `path`; that file stays when the blob is deleted.
+    async def place(self, sha256: str, path: Path, *, shared: bool) -> None:
+        """Put a blob at `path`, where it stays when the blob is deleted.
+
+        `shared` says that nobody can change it there: then it is a link, and no copy.
 
         Raises:
             FileNotFoundError: there is no such blob.

@@ -12,14 +12,15 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Self, get_args
 
 from pydantic import TypeAdapter
 
-from service.engine.sandbox import FOLDER, PACKAGES
+from service.engine.sandbox import PACKAGES
+from service.engine.watch import descendants, kill, used
 from service.ledger.records import Stage
 from service.left import opened, remove
 from service.problems import KINDS
@@ -30,6 +31,7 @@ from service.work import (
     ARCHIVE_TYPE,
     BOUNDS,
     IN,
+    LIBRARY,
     MODEL_TYPE,
     OUT,
     REQUEST,
@@ -53,13 +55,18 @@ TAIL_BYTES = 4096  # kept from the end of a child's error output
 READ_BYTES = 65536
 ANSWER_BYTES = 1 << 20
 POLL_SECONDS = 0.01
+# A command, and before it that it ends first where the machine runs out of memory; nobody may undo it in a sandbox.
+FIRST_TO_GO = ("/bin/sh", "-c", 'echo 1000 > /proc/self/oom_score_adj; exec "$@"', "sh")
 LISTEN_SECONDS = 5  # to read the remaining output of a dead child
 RESULTS = {None, RESULT, ARCHIVE}  # what an answer can name; the media type goes into a header
 MEDIA = {"", MODEL_TYPE, ARCHIVE_TYPE}
 SHELL_OFFSET = 128  # bubblewrap, like a shell, reports a process that signal n ended as 128 + n
 # Error messages of C++, Python, the C library and the loader when memory is exhausted.
 NO_MEMORY = (b"bad_alloc", b"MemoryError", b"Cannot allocate memory", b"failed to map segment")
-OUT_OF_MEMORY = "folding this model takes more memory than this server gives to one fold; fold it on a larger machine"
+NO_ROOM = "folding this model takes more memory than this server gives to one fold; fold it on a larger machine"
+OUT_OF_MEMORY = Answer(slug="out-of-memory", detail=NO_ROOM)
+TOO_MANY = Answer(slug="crashed", detail="the fold of this model started too many processes; please report the model")
+WATCH_SECONDS = 0.2  # between two looks at what a fold uses
 
 
 @dataclass(frozen=True)
@@ -96,8 +103,10 @@ class _Clock:
 class Child:
     """A process with a folder of its own, for one fold. The upload is placed in the folder's `in/`."""
 
-    def __init__(self, folder: Path, process: Process) -> None:
+    def __init__(self, folder: Path, process: Process, *, shares_inputs: bool) -> None:
         self.folder, self._process, self._is_killed = folder, process, False
+        self._excess: Answer | None = None  # what is answered where the whole fold used too much
+        self.shares_inputs = shares_inputs  # whether a link is as good as a copy in `in/`, because it cannot be changed
 
     @classmethod
     async def start(cls, folder: Path, bounds: Bounds, sandbox: Sandbox | None, program: Program) -> Self:
@@ -105,19 +114,25 @@ class Child:
         for name in (IN, OUT, TEMPORARY, UNPACKED):
             (folder / name).mkdir(parents=True, mode=0o700)
         (folder / BOUNDS).write_text(json.dumps(asdict(bounds)))
-        place = FOLDER if sandbox else folder
-        parent = 0 if sandbox else os.getpid()  # bubblewrap itself ends the child with the server
-        command = [sys.executable, "-P", "-m", program.module, str(place), str(parent)]
+        place, paths, kind = folder, program.paths, "none"
+        if sandbox is not None:
+            sandbox.prepare(folder)
+            place, kind = sandbox.place(folder), sandbox.kind
+            paths = (place / LIBRARY,)
+        parent = 0 if kind == "bubblewrap" else os.getpid()  # which itself ends the child with the server
+        command = [sys.executable, "-P", "-m", program.module, str(place), str(parent), kind]
+        first = FIRST_TO_GO if sys.platform == "linux" else ()
         process = await asyncio.create_subprocess_exec(
+            *first,
             *(sandbox.command(folder, command) if sandbox else command),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
             cwd=folder,
-            env=_environment(place, program),
+            env=_environment(place, paths),
         )
-        return cls(folder, process)
+        return cls(folder, process, shares_inputs=sandbox is not None and sandbox.hides_folders)
 
     @property
     def is_alive(self) -> bool:
@@ -129,6 +144,8 @@ class Child:
         (self.folder / REQUEST).write_text(json.dumps(asdict(request)))
         ended = await self._end(request.bounds, on_progress)
         answer = _answer(self.folder / OUT / ANSWER)
+        if self._excess is not None:
+            return self._excess
         if ended.in_time and ended.status == 0 and answer is not None:
             return answer
         return _death(ended)
@@ -139,6 +156,7 @@ class Child:
         assert process.stdout is not None  # noqa: S101
         assert process.stderr is not None  # noqa: S101
         clock, in_time = _Clock(bounds, on_progress), True
+        watching = asyncio.create_task(self._watch(bounds))
         listening = asyncio.create_task(_listen(process.stdout, clock)), asyncio.create_task(_tail(process.stderr))
         try:
             process.stdin.write(GO)  # also if it has died meanwhile: its exit status shows that
@@ -147,6 +165,7 @@ class Child:
         except TimeoutError:
             in_time = False
         finally:
+            watching.cancel()
             status = await asyncio.shield(self.kill())
         _, unread = await asyncio.wait(listening, timeout=LISTEN_SECONDS)
         for task in unread:
@@ -154,12 +173,25 @@ class Child:
         self._close_pipes()
         return _Ended(status, b"" if unread else listening[1].result(), in_time, clock.seconds)
 
+    async def _watch(self, bounds: Bounds) -> None:
+        """Look at what the whole fold uses, and end it when that is more than its bounds."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            now = await in_thread(used, self._process.pid)
+            excess = TOO_MANY if now.tasks > bounds.tasks else OUT_OF_MEMORY if now.memory > bounds.memory else None
+            if excess is not None:
+                self._excess = excess
+                await asyncio.shield(self.kill())
+                return
+
     async def kill(self) -> int:
         """Kill the process and all that it started; return its exit status, negative for a signal."""
         if not self._is_killed:
             self._is_killed = True  # only once: later, another process may have its id
+            left = descendants(self._process.pid)  # some have left the group
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+            kill(left)
         return await self._exit()
 
     async def close(self) -> None:
@@ -179,7 +211,7 @@ class Child:
         return status
 
 
-def _environment(place: Path, program: Program) -> dict[str, str]:
+def _environment(place: Path, paths: Iterable[Path]) -> dict[str, str]:
     """The environment of the child. It has none of the server's variables, which may hold secrets."""
     temporary = str(place / TEMPORARY)
     return {
@@ -187,7 +219,7 @@ def _environment(place: Path, program: Program) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "HOME": temporary,
         "TMPDIR": temporary,
-        "PYTHONPATH": os.pathsep.join(map(str, program.paths)),
+        "PYTHONPATH": os.pathsep.join(map(str, paths)),
         "PYTHONDONTWRITEBYTECODE": "1",
         "OPENBLAS_NUM_THREADS": "1",  # see folding.verification.standby
         "MALLOC_ARENA_MAX": "2",
@@ -230,7 +262,7 @@ def _death(ended: _Ended) -> Answer:
         detail = f"it was not done after {ended.seconds:g} seconds, the most that this server gives to one fold"
         return Answer(slug="timed-out", detail=detail)
     if _signal(ended.status) == signal.SIGKILL or any(word in ended.errors for word in NO_MEMORY):
-        return Answer(slug="out-of-memory", detail=OUT_OF_MEMORY)
+        return OUT_OF_MEMORY
     number = _signal(ended.status)
     how = f"signal {signal.Signals(number).name}" if number else f"exit status {ended.status}"
     return Answer(slug="crashed", detail=f"the process that folded this model died ({how}); please report the model")

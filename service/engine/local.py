@@ -24,7 +24,7 @@ from service.threads import in_thread
 from service.work import ARCHIVE, IN, Answer, Request
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Coroutine, Generator
+    from collections.abc import AsyncGenerator, Coroutine, Generator, Iterable
     from pathlib import Path
 
     from service.blobs import Draft
@@ -106,12 +106,17 @@ class LocalEngine:
         """End an open job and its child process; False if the job is not open."""
         if not await in_thread(self._ledger.cancel, *address):
             return False
-        if task := self._running.get(address):
-            task.cancel()
-            await asyncio.wait([task])
-        self._metrics.outcomes.labels("cancelled").inc()
-        self._changes.notify(address)
+        await self.stop_jobs([address])
         return True
+
+    async def stop_jobs(self, jobs: Iterable[tuple[str, str]]) -> None:
+        """End the processes of jobs that the ledger has ended."""
+        for address in (Address(*job) for job in jobs):
+            if task := self._running.get(address):
+                task.cancel()
+                await asyncio.wait([task])
+            self._metrics.outcomes.labels("cancelled").inc()
+            self._changes.notify(address)
 
     def live(self, job: Job) -> Job:
         """The job with its latest progress, which the ledger may not have yet."""
@@ -198,9 +203,8 @@ class LocalEngine:
         with self._metrics.running.track_inprogress(), self._metrics.folds.labels(size_label(job.input.bytes)).time():
             try:
                 async with self._children.child() as child:
-                    await self._storage.blobs.place(
-                        job.input.sha256, child.folder / IN / (ARCHIVE if job.archive else job.name)
-                    )
+                    place = child.folder / IN / (ARCHIVE if job.archive else job.name)
+                    await self._storage.blobs.place(job.input.sha256, place, shared=child.shares_inputs)
                     answer = await self._guarded(child, self.request(job), self._reporter(address))
                     if answer.slug == "crashed" and job.attempts < self._settings.attempts:
                         return answer

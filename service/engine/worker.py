@@ -1,8 +1,8 @@
-"""The process of one fold: `python -m service.engine.worker FOLDER PARENT` does the request in FOLDER/request.json.
+"""The process of one fold: `python -m service.engine.worker FOLDER PARENT WALLS` does what FOLDER/request.json says.
 
-It sets its own bounds, loads its packages, and waits for the request: a byte on standard input; see `service.work`.
-Progress goes to standard output, one JSON object per line. The answer is a file that appears whole or not at all; a
-process that ends without an answer has died.
+It sets its own bounds, closes its walls, loads its packages, and waits for the request: a byte on standard input; see
+`service.work`. Progress goes to standard output, one JSON object per line. The answer is a file that appears whole or
+not at all; a process that ends without an answer has died.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from folding.process.bounds import die_with
-from service.engine.confine import confine
+from service.engine.confine import confine, confine_tasks
+from service.engine.walls import close
 from service.work import (
     ANSWER,
     ARCHIVE,
@@ -38,6 +39,7 @@ from service.work import (
 
 if TYPE_CHECKING:
     from folding.report.model import Report
+    from service.engine.walls import Kind
 
 SENTENCE = 2000  # characters of an error message, at most
 TELL_EVERY = 0.05  # seconds between two lines of progress
@@ -45,10 +47,16 @@ INFERENCE_SHARE = 0.25  # of the time for a fold; if shape inference takes longe
 SHARES = {"folding": (0.0, 0.3), "writing": (0.3, 0.3), "verifying": (0.6, 0.4)}  # start and share of each stage
 
 
-def main(folder: Path, parent: int) -> None:
-    """Do the request in `folder`, and write the answer there; `parent` is a process id, 0 for none."""
+def main(folder: Path, parent: int, walls: Kind) -> None:
+    """Do the request in `folder`, and write the answer there; `parent` is a process id, 0 for none.
+
+    `walls` is the kind of sandbox that the process was started in, or closes around itself.
+    """
     die_with(parent)
-    confine(Bounds(**json.loads((folder / BOUNDS).read_text())))
+    bounds = Bounds(**json.loads((folder / BOUNDS).read_text()))
+    confine(bounds)
+    confine_tasks(bounds.tasks, is_apart=walls == "bubblewrap")
+    close(walls, folder)
     _load()
     if not sys.stdin.buffer.read(1):
         return
@@ -188,4 +196,4 @@ class Progress:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), cast("Kind", sys.argv[3]))

@@ -11,20 +11,22 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
 from starlette.staticfiles import StaticFiles
 
+from service.audit import audit
 from service.engine.child import Program
 from service.http import blobs as routes_blobs
 from service.http import fold as routes_fold
 from service.http import health as routes_health
 from service.http import jobs as routes_jobs
-from service.http.middleware import LOOPBACK_NAMES, Around
+from service.http.middleware import DOORS, LOOPBACK_NAMES, Around, told
 from service.openapi.document import finished
 from service.openapi.events import events
 from service.problems import Problem, respond
@@ -89,9 +91,11 @@ def create_app(settings: Settings, program: Program | None = None, receivers: Re
                 app.state.service = service = make_service(settings, program or Program(), receivers or Receivers())
                 await service.engine.start()
                 service.webhooks.start()
+                service.guests.start()
                 yield
                 service.changes.close()
                 seconds = settings.shutdown_seconds
+                await service.guests.stop()
                 await asyncio.gather(service.engine.stop(seconds), service.webhooks.stop(seconds))
                 service.ledger.close()
         finally:
@@ -100,14 +104,31 @@ def create_app(settings: Settings, program: Program | None = None, receivers: Re
     app = Application(settings, title="bnfold", version=version("bnfold"), description=DESCRIPTION, lifespan=life,
                   docs_url=None, redoc_url=None, redirect_slashes=False, webhooks=events)  # fmt: skip
     for routes in ROUTES:
+        _answer_head(routes.router)
         app.include_router(routes.router)
     _add_page(app)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _of_the_framework)
     app.add_exception_handler(ClientDisconnect, _left)
-    app.add_middleware(Around, names=settings.allowed_hosts or (LOOPBACK_NAMES if settings.is_loopback else ()))
+    names = (
+        (*map(str.lower, settings.allowed_hosts), *LOOPBACK_NAMES)
+        if settings.allowed_hosts or settings.is_loopback
+        else ()
+    )
+    app.add_middleware(Around, names=names, root=settings.root_path)
     return app
+
+
+def _answer_head(router: APIRouter) -> None:
+    """Let every operation that answers GET answer HEAD, too, RFC 9110; the document tells of those that differ."""
+    routes = [route for route in router.routes if isinstance(route, APIRoute)]
+    answered = {route.path for route in routes if "HEAD" in (route.methods or ())}
+    for route in routes:
+        if "GET" in (route.methods or ()) and route.path not in answered:
+            given = {"response_class": route.response_class, "response_model": route.response_model}
+            path = route.path.removeprefix(router.prefix)
+            router.add_api_route(path, route.endpoint, methods=["HEAD"], include_in_schema=False, **given)
 
 
 def _add_page(app: FastAPI) -> None:
@@ -115,15 +136,18 @@ def _add_page(app: FastAPI) -> None:
         return
     app.mount("/static", Page(directory=STATIC))
 
-    @app.get("/", include_in_schema=False)
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def page() -> FileResponse:
         return FileResponse(STATIC / "index.html", headers=ASKED_FOR_AGAIN)
 
 
 async def _problem(request: Request, error: Exception) -> Response:
     problem = error if isinstance(error, Problem) else Problem("internal", "")
-    request.app.state.service.metrics.refusals.labels(problem.slug).inc()
-    return respond(problem)
+    service = request.app.state.service
+    service.metrics.refusals.labels(problem.slug).inc()
+    if problem.slug in DOORS:
+        audit(service.settings.data, "refused", problem=problem.slug, **told(request.scope))
+    return respond(problem, service.settings.root_path)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
@@ -146,10 +170,14 @@ async def _of_the_framework(request: Request, error: Exception) -> Response:
         headers["allow"] = ", ".join(allowed)
     slug = OF_THE_FRAMEWORK.get(status, "bad-request" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "internal")
     details = {
-        "not-found": f"there is nothing at {request.url.path}; /openapi.json tells what there is",
+        "not-found": f"there is nothing at {request.url.path}; {_document(request)} tells what there is",
         "method-not-allowed": f"{request.method} is not allowed here; {headers.get('allow', 'another method')} is",
     }
     return await _problem(request, Problem(slug, details.get(slug, HTTPStatus(status).phrase), headers=headers))
+
+
+def _document(request: Request) -> str:
+    return f"{request.app.state.service.settings.root_path}/openapi.json"
 
 
 def _allowed(request: Request) -> list[str]:

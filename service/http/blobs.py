@@ -6,9 +6,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 
+from service.audit import audit
 from service.blobs import Blob, is_digest
 from service.http.access import Caller, may
 from service.http.delivery import deliver
+from service.http.middleware import told
 from service.openapi.answers import OF_KEYS, file, problems, without_content
 from service.openapi.headers import ADDRESS, DIGEST_FORM, IF_RANGE, NONE_MATCH, RANGE
 from service.problems import Problem
@@ -57,10 +59,11 @@ async def read_blob(request: Request, sha256: Sha256, caller: MayRead, here: Her
     response_class=Response,
     responses={**OF_BLOBS, **problems("in-use")},
 )
-async def delete_blob(sha256: Sha256, caller: MayDelete, here: Here) -> None:
+async def delete_blob(request: Request, sha256: Sha256, caller: MayDelete, here: Here) -> None:
     """Delete a blob, and the jobs that produced it. While a job that has not ended needs it: 409."""
     await _held(here, caller, sha256)
     await here.storage.release(caller.key, sha256)
+    audit(here.settings.data, "blob deleted", blob=sha256, **told(request.scope))
 
 
 async def _held(here: Service, caller: Caller, sha256: str) -> Blob:

@@ -5,13 +5,18 @@ The limit leaves enough file descriptors for the work that was accepted.
 uvicorn limits only the time between two requests. Here the same limit applies to three more waits: for the head of a
 request, for the rest of a body that the server does not read, and for a client that does not read its response. The
 body of an upload has limits of its own (`service.http.uploads`).
+
+A request may be refused before its body has arrived. If the connection were closed then, the system would answer what
+still arrives with a reset, and a proxy would report 502 instead of the refusal. So the server ends only its own side,
+and reads the rest of the body, within bounds.
 """
 
 from __future__ import annotations
 
 import resource
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 if TYPE_CHECKING:
@@ -22,6 +27,7 @@ MOST_FILES = 1 << 16  # open files that this process asks the system for
 OWN_FILES, FILES_OF_A_FOLD = 256, 8  # for the ledger, blobs and webhooks; for pipes and the result
 FILES_OF_ONE = 2  # the connection, and the blob that it transfers
 LEAST = 16
+DRAINED = 64 << 20  # bytes of a refused body, at most, that are read so that the refusal arrives
 
 
 class Connection(H11Protocol):
@@ -31,21 +37,39 @@ class Connection(H11Protocol):
     most = MOST_FILES  # connections
     _head: asyncio.TimerHandle | None = None  # runs until the head of a request has arrived
     _taking: asyncio.TimerHandle | None = None  # runs until the client has read what is buffered for it
+    _drained: int | None = None  # bytes of a refused body that were discarded; None if nothing was refused
+
+    @property
+    def is_arriving(self) -> bool:
+        """Whether the body of a request still arrives."""
+        return self.conn.their_state is h11.SEND_BODY
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's signature
         """Start the timer for the head of the first request."""
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", _Ending(transport, self)))
         self._expect_request()
         if len(self.connections) > self.most:
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Handle a part of a request. The timer runs from the first part of a head until the head is complete."""
+        if self._drained is not None:
+            self._drained += len(data)
+            if self._drained > DRAINED:
+                self.transport.abort()
+            return
         super().data_received(data)
         if self.cycle is None or self.cycle.response_complete:
             self._expect_request()
         else:
             self._stop_expecting()
+
+    def drain(self) -> None:
+        """Discard what still arrives of a refused request, for `patience` seconds at most."""
+        self._drained = 0
+        self.flow.resume_reading()
+        self._stop_expecting()
+        self._expect_request()
 
     def pause_writing(self) -> None:
         """Start the timer for a client that does not read its response."""
@@ -77,6 +101,27 @@ class Connection(H11Protocol):
         if self._taking is not None:
             self._taking.cancel()
             self._taking = None
+
+
+class _Ending:
+    """The transport of a connection; where it is told to close while a body arrives, it ends its own side only."""
+
+    def __init__(self, transport: asyncio.Transport, connection: Connection) -> None:
+        self._transport, self._connection, self._is_ending = transport, connection, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def is_closing(self) -> bool:
+        return self._is_ending or self._transport.is_closing()
+
+    def close(self) -> None:
+        if self.is_closing() or not (self._connection.is_arriving and self._transport.can_write_eof()):
+            self._transport.close()
+            return
+        self._is_ending = True
+        self._transport.write_eof()
+        self._connection.drain()
 
 
 def patient(seconds: float, most: int = MOST_FILES) -> type[Connection]:

@@ -14,11 +14,11 @@ from service.changes import Address
 from service.http.access import Caller, may
 from service.http.delivery import deliver
 from service.http.headers import preferences, preferred
-from service.http.jobs import HTML_HEADERS, ended_badly, waited
+from service.http.jobs import HTML_HEADERS, ended_badly, view, waited
 from service.http.uploads import uploaded
 from service.http.views import disposition, result_name
 from service.ledger.records import Idempotency, Job, job_id
-from service.ledger.views import job_json, job_path
+from service.ledger.views import job_path
 from service.left import content as content_left
 from service.openapi.answers import FOLDED, HTML_TYPE, JSON_TYPE, OF_UPLOADS, content, problems
 from service.openapi.headers import TOKEN_FORM, TOKEN_LENGTH
@@ -130,7 +130,7 @@ def _accepted(here: Service, job: Job, *, is_preferred: bool) -> Response:
     headers = {"Location": job_path(job), "Bnfold-Job": job.id}
     if is_preferred:
         headers["Preference-Applied"] = "respond-async"
-    return JSONResponse(job_json(here.engine.live(job)), 202, headers)
+    return JSONResponse(view(here, job), 202, headers)
 
 
 async def _folded(request: Request, here: Service, job: Job) -> Response:

@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
+from service.engine.walls import Kind
 from service.http.access import Caller, may
 from service.openapi.answers import OF_KEYS, Responses, problems
 from service.problems import Problem
@@ -39,6 +40,7 @@ class ReadyView(BaseModel):
     disk: Check
     ledger: Check
     engine: Check
+    sandbox: Kind
 
 
 class VersionView(BaseModel):
@@ -70,6 +72,7 @@ async def readyz(here: Here) -> Response:
     body = {
         "status": "ready" if ready else "not ready",
         **{name: "ok" if ok else "failed" for name, ok in checks.items()},
+        "sandbox": here.sandbox,
     }
     return JSONResponse(body, 200 if ready else 503)
 
@@ -92,7 +95,7 @@ async def metrics(_: Annotated[Caller, Depends(may("metrics"))], here: Here) -> 
 async def versions(here: Here) -> VersionView:
     """Report the versions of the server and its packages."""
     packages: dict[str, Any] = {name: version(name) for name in PACKAGES}
-    return VersionView(**packages, sandbox=here.is_sandboxed, max_upload_bytes=here.settings.max_upload_bytes)
+    return VersionView(**packages, sandbox=here.sandbox != "none", max_upload_bytes=here.settings.max_upload_bytes)
 
 
 def _disk(here: Service) -> bool:

@@ -11,13 +11,15 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from folding.report.html import POLICY
+from service.audit import audit
 from service.blobs import Blob, is_digest
 from service.changes import Address
 from service.http.access import Caller, may
 from service.http.delivery import deliver
 from service.http.headers import matches, preferred
+from service.http.middleware import told
 from service.http.views import disposition, job_tag, result_name
-from service.ledger.views import JobView, job_json, job_path
+from service.ledger.views import JobView, job_json, job_path, rooted
 from service.openapi.answers import (
     EVENTS_TYPE,
     HTML_TYPE,
@@ -84,6 +86,8 @@ async def read_job(request: Request, job_id: JobId, caller: MayRead, here: Here,
     if preferred(request.headers.get("accept"), (JSON_TYPE, EVENTS_TYPE)) == EVENTS_TYPE:
         await _found(here, address)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        if request.method == "HEAD":  # which waits for no event
+            return Response(None, 200, headers, EVENTS_TYPE)
         return StreamingResponse(_events(here, address), 200, headers, EVENTS_TYPE)
     known = request.headers.get("if-none-match")
     state = await _state(here, address, known, min(wait, here.settings.wait_seconds))
@@ -93,11 +97,12 @@ async def read_job(request: Request, job_id: JobId, caller: MayRead, here: Here,
 
 
 @router.delete("", operation_id="cancel", status_code=204, response_class=Response, responses=OF_JOBS)
-async def cancel(job_id: JobId, caller: MayDelete, here: Here) -> None:
+async def cancel(request: Request, job_id: JobId, caller: MayDelete, here: Here) -> None:
     """Cancel a job and end its process. A job that has ended stays as it is."""
     address = Address(caller.key, job_id)
     await _found(here, address)
     await here.engine.cancel(address)
+    audit(here.settings.data, "job cancelled", job=job_id, **told(request.scope))
 
 
 @router.head(
@@ -148,6 +153,11 @@ async def waited(here: Service, job: Job, seconds: float) -> Job:
         await _within(changed, left)
 
 
+def view(here: Service, job: Job) -> dict[str, Any]:
+    """The JSON form of a job, with its latest progress."""
+    return rooted(job_json(here.engine.live(job)), here.settings.root_path)
+
+
 def ended_badly(job: Job) -> Problem:
     """The problem of a job that ended without the requested output."""
     links = {"Link": f'<{job_path(job)}/report>; rel="describedby"'} if job.output.report else {}
@@ -163,7 +173,7 @@ async def _state(here: Service, address: Address, known: str | None, seconds: fl
     while True:
         changed = here.changes.next(address)
         job = await _found(here, address)
-        state = job_json(here.engine.live(job))
+        state = view(here, job)
         tag, left = job_tag(state), end - time.monotonic()
         known = known or tag
         if not matches(known, tag) or not job.is_open or left <= 0 or here.changes.closing:
@@ -189,7 +199,7 @@ async def _found(here: Service, address: Address) -> Job:
 async def _ended(here: Service, address: Address) -> Job:
     job = await _found(here, address)
     if job.is_open:
-        detail = f"the job is {job.status}; wait for it with GET {job_path(job)}?wait=30"
+        detail = f"the job is {job.status}; wait for it with GET {here.settings.root_path}{job_path(job)}?wait=30"
         raise Problem("not-ready", detail, headers={"Retry-After": "1"})
     used: list[Blob] = list(job.output.blobs)
     await in_thread(here.ledger.use, job.key, [blob.sha256 for blob in used])
@@ -204,7 +214,7 @@ async def _events(here: Service, address: Address) -> AsyncIterator[bytes]:
         job = await in_thread(here.ledger.job, *address)
         if job is None:
             return
-        event = b"event: job\ndata: " + json.dumps(job_json(here.engine.live(job))).encode() + b"\n\n"
+        event = b"event: job\ndata: " + json.dumps(view(here, job)).encode() + b"\n\n"
         if event != last:
             last, sent_at = event, time.monotonic()
             yield event

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
@@ -9,7 +10,10 @@ import time
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 
+from service.audit import audit
+from service.guests import CHALLENGE, GONE
 from service.problems import Problem, respond
 
 if TYPE_CHECKING:
@@ -22,6 +26,9 @@ LENGTHS = {"content-length", "transfer-encoding"}
 TWO_LENGTHS = "the request tells its length twice, so what follows it may be another's; send one (RFC 9112)"
 CLOSE = {"Connection": "close"}
 METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
+PROBES = {"/livez", "/readyz"}  # whoever asks for them knows the server by an address, or by no name at all
+DOORS = {"unauthorized", "forbidden", "quota-exceeded"}  # problems of who asks, which the audit log has
+LINKS = ("location", "content-location", "link")
 SAFE_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'; object-src 'none'"
@@ -36,10 +43,14 @@ SAFE_HEADERS = {
 
 
 class Around:
-    """The outermost layer of the application. It uses the state of the service, which exists once requests arrive."""
+    """The outermost layer of the application. It uses the state of the service, which exists once requests arrive.
 
-    def __init__(self, app: ASGIApp, names: tuple[str, ...]) -> None:
-        self._app, self._names = app, names
+    `names` are those of this server; empty for any. `root` is the path under which a reverse proxy shows the server: it
+    is taken from the paths of requests, whether or not the proxy has done so, and put before the paths in headers.
+    """
+
+    def __init__(self, app: ASGIApp, names: tuple[str, ...], root: str = "") -> None:
+        self._app, self._names, self._root = app, names, root
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -51,6 +62,7 @@ class Around:
         request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
 
+        refusal = self._refusal(scope, headers)
         begun = False
 
         async def sending(message: Message) -> None:
@@ -58,20 +70,16 @@ class Around:
             begun = True
             if message["type"] == "http.response.start":
                 status = message["status"]
-                response_headers = MutableHeaders(scope=message)
-                response_headers["X-Request-ID"] = request_id
-                for name, value in SAFE_HEADERS.items():
-                    response_headers.setdefault(name, value)
+                self._complete(MutableHeaders(scope=message), request_id)
             await send(message)
 
         try:
-            if set(headers.keys()) >= LENGTHS:
-                await respond(Problem("bad-request", TWO_LENGTHS, headers=CLOSE))(scope, receive, sending)
-            elif self._knows(headers.get("host", "")):
-                await self._app(scope, receive, sending)
-            else:
-                detail = "this server does not go by that name; the operator can add it to allowed_hosts"
-                await respond(Problem("forbidden", detail))(scope, receive, sending)
+            await (refusal or self._app)(scope, receive, sending)
+        except asyncio.CancelledError:
+            if not scope["app"].state.service.guests.was_turned_out():
+                raise
+            if not begun:  # else the connection ends in the middle of the response
+                await respond(Problem("unauthorized", GONE, headers=CHALLENGE | CLOSE))(scope, receive, sending)
         except Exception:  # any error: the client gets a response, and the log the reason
             LOG.exception("a request failed", extra={"request": request_id})
             if begun:
@@ -82,10 +90,43 @@ class Around:
             seconds = time.monotonic() - began
             method = scope["method"] if scope["method"] in METHODS else "other"
             scope["app"].state.service.metrics.requests.labels(method, status).observe(seconds)
-            fields = {"request": request_id, "method": method, "path": scope["path"], "status": status}
-            LOG.info("request", extra={**fields, "seconds": round(seconds, 4), "key": scope["state"].get("key", "")})
+            fields = {"status": status, "seconds": round(seconds, 4), "key": ""}
+            LOG.info("request", extra=fields | told(scope))
+
+    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
+        """The response to a request that no route may see; None for others, whose paths lose the root."""
+        if set(headers.keys()) >= LENGTHS:
+            return respond(Problem("bad-request", TWO_LENGTHS, headers=CLOSE))
+        if self._root and scope["path"] == self._root:  # relative links of the page need the slash
+            return Response(status_code=308, headers={"Location": "/"})
+        if self._root and scope["path"].startswith(f"{self._root}/"):
+            scope["path"] = scope["path"].removeprefix(self._root)
+            scope["raw_path"] = scope["raw_path"].removeprefix(self._root.encode())
+        if scope["path"] in PROBES or self._knows(headers.get("host", "")):
+            return None
+        audit(scope["app"].state.service.settings.data, "refused", problem="forbidden", **told(scope))
+        detail = "this server does not go by that name; the operator can add it to allowed_hosts"
+        return respond(Problem("forbidden", detail))
+
+    def _complete(self, headers: MutableHeaders, request_id: str) -> None:
+        """Complete the headers of a response."""
+        headers["X-Request-ID"] = request_id
+        for name, value in SAFE_HEADERS.items():
+            headers.setdefault(name, value)
+        for name in LINKS if self._root else ():
+            if path := headers.get(name):
+                headers[name] = f"<{self._root}{path[1:]}" if path[0] == "<" else self._root + path
 
     def _knows(self, host: str) -> bool:
         """Whether a Host header names this server. Another site could make its own name resolve to this machine."""
         name = host if host.endswith("]") else host.rpartition(":")[0] or host
         return not self._names or name.lower() in self._names
+
+
+def told(scope: Scope) -> dict[str, str]:
+    """What logs say of a request. The address is the client's, unless a proxy that is not trusted hides it."""
+    state = scope["state"]
+    method = scope["method"] if scope["method"] in METHODS else "other"
+    address = scope["client"][0] if scope.get("client") else ""
+    known = {"request": state["request_id"], "method": method, "path": scope["path"], "client": address}
+    return known | ({"key": state["key"]} if "key" in state else {})

@@ -124,11 +124,40 @@ class Keys(Protocol):
         ...
 
     def key(self, key: str) -> Key | None:
-        """The key with this id; None if it does not exist or was revoked."""
+        """The key with this id; None if it does not exist, was revoked or has expired."""
         ...
 
-    def revoke_key(self, key: str) -> bool:
-        """Revoke a key, and give up its webhooks; False if there is no such key or it was revoked before."""
+    def rotate_key(self, key: str, digest: str, until: float) -> bool:
+        """Give a key a new secret, of which this is the hash; the old one is good until a time.
+
+        False if there is no such key, or it has ended.
+        """
+        ...
+
+    def revoke_key(self, key: str, *, erase: bool = False) -> bool:
+        """Revoke a key, and give up its webhooks; False if there is no such key or it was revoked before.
+
+        `erase` marks it, whether or not it was revoked before: `erase_key` is to be called.
+        """
+        ...
+
+    def ended_keys(self, now: float) -> set[str]:
+        """The ids of the keys that were revoked or have expired."""
+        ...
+
+    def end_jobs(self, now: float) -> list[tuple[str, str]]:
+        """Cancel the open jobs of all keys that have ended, whose keys and ids it returns, and give up their webhooks."""
+        ...
+
+    def erasing(self) -> list[str]:
+        """The ids of the keys that are marked to be erased."""
+        ...
+
+    def erase_key(self, key: str) -> list[str]:
+        """Remove the jobs and holdings of a key that has ended, and its mark.
+
+        Returns the digests that no key holds any more.
+        """
         ...
 
 

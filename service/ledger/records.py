@@ -94,6 +94,14 @@ class Key:
     quota: Quota
     created: float
     revoked: float | None = None
+    expires: float | None = None
+    previous: str | None = None  # the hash of the secret before the last rotation
+    previous_until: float | None = None  # when that secret is refused
+    erasing: bool = False  # whether all that is stored for the key is to be erased
+
+    def has_ended(self, now: float) -> bool:
+        """Whether the key is refused."""
+        return self.revoked is not None or (self.expires is not None and self.expires <= now)
 
 
 @dataclass(frozen=True)

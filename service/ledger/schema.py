@@ -18,6 +18,10 @@ keys = Table(
     Column("quota", Text, nullable=False),  # JSON
     Column("created", Double, nullable=False),
     Column("revoked", Double),
+    Column("expires", Double),
+    Column("previous", DIGEST),  # the hash of the secret before the last rotation
+    Column("previous_until", Double),
+    Column("erasing", Boolean, nullable=False),
 )
 
 jobs = Table(

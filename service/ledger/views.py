@@ -99,5 +99,15 @@ def job_json(job: Job) -> dict[str, Any]:
     }
 
 
+def rooted(told: dict[str, Any], root: str) -> dict[str, Any]:
+    """The JSON form of a job with its links under `root`, the path under which a proxy shows the server."""
+    if not root:
+        return told
+    files = {name: told[name] and told[name] | {"href": root + told[name]["href"]} for name in ("result", "report")}
+    problem = told["problem"] and told["problem"] | {"instance": root + told["problem"]["instance"]}
+    links = {name: path and root + path for name, path in told["links"].items()}
+    return told | files | {"problem": problem, "links": links}
+
+
 def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

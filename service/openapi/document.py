@@ -32,6 +32,8 @@ def finished(document: dict[str, Any], settings: Settings) -> dict[str, Any]:
     components["securitySchemes"] = {"bearer": BEARER}
     schemas = {name: schema for name, schema in components["schemas"].items() if name not in OF_THE_FRAMEWORK}
     components["schemas"] = schemas | {"ProblemView": ProblemView.model_json_schema()}
+    if settings.root_path:
+        document["servers"] = [{"url": settings.root_path}]
     for path in document["paths"].values():
         for method, operation in path.items():
             _finish(operation, settings, has_content=method != "head")

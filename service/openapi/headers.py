@@ -27,7 +27,7 @@ OF_ANSWERS = {
     "Content-Range": _response("Which part this is, or how many bytes there are", "bytes 0-99/354700", RANGE_FORM),
     "ETag": _response("Another one where the answer is; of a file, its SHA-256", f'"{ADDRESS}"', '^"[0-9a-f]{64}"$'),
     "Link": _response("Where its report is", f'<{JOB_PATH}/report>; rel="describedby"'),
-    "Location": _response("Where the job is", JOB_PATH, "^/v1/jobs/[0-9a-f]{64}$"),
+    "Location": _response("Where the job is", JOB_PATH, "^(/[^/?#]+)*/v1/jobs/[0-9a-f]{64}$"),
     "Preference-Applied": _response("That the preference was followed", "respond-async", "^respond-async$"),
     "Repr-Digest": _response("The SHA-256 of the whole, RFC 9530", DIGEST, "^sha-256=:[A-Za-z0-9+/]{43}=:$"),
     "Retry-After": _response("Seconds after which to ask again", "30", "^[0-9]+$"),

@@ -26,9 +26,9 @@ export const UNREACHABLE = { type: "unreachable" };
 /** The user stopped the upload. */
 export const STOPPED = { type: "cancelled" };
 
-/** The path of a job. */
+/** The path of a job, relative to the page: a proxy may show the service under a path. */
 export function jobPath(id) {
-  return `/v1/jobs/${encodeURIComponent(id)}`;
+  return `v1/jobs/${encodeURIComponent(id)}`;
 }
 
 /** Whether a job has ended. */

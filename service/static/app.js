@@ -108,7 +108,7 @@ function send(isPlan) {
 
 async function loadOptions() {
   try {
-    options = optionsOf(await askJson("/openapi.json"));
+    options = optionsOf(await askJson("openapi.json"));
     const isTarget = ({ name }) => name === "target"; // the one choice that most people need, in front of all others
     fill(byId("target"), optionControls(options.filter(isTarget), describeOptions));
     fill(byId("options"), optionControls(options.filter((option) => !isTarget(option)), describeOptions));
@@ -124,7 +124,7 @@ function describeOptions() {
   const query = chosen(options, form);
   const number = new Set(query.keys()).size;
   fill(byId("changed"), number ? `${number} changed` : "");
-  fill(byId("shell"), `curl -fT model.onnx '${location.origin}/v1/fold${number ? `?${query}` : ""}' -o folded.onnx`);
+  fill(byId("shell"), `curl -fT model.onnx '${new URL("v1/fold", document.baseURI)}${number ? `?${query}` : ""}' -o folded.onnx`);
 }
 
 // --- listening -------------------------------------------------------------------------------------------------------

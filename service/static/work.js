@@ -10,7 +10,7 @@ import { progressPanel } from "./progress.js";
 import { reportView } from "./report.js";
 import { printable } from "./words.js";
 
-const [FOLD, INSPECT] = ["/v1/fold", "/v1/inspect"];
+const [FOLD, INSPECT] = ["v1/fold", "v1/inspect"];
 
 export class Work {
   #ending = new AbortController(); // ends the running requests when the user goes elsewhere

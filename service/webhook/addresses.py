@@ -14,8 +14,13 @@ NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: IPv4 behind a translator
 SPECIAL = tuple(
     ip_network(network)
     for network in (
+        "161.26.0.0/16",  # services of IBM Cloud, which only its own networks reach
+        "166.8.0.0/14",  # the same
+        "168.63.129.16/32",  # Azure's platform: certificates and extensions of the virtual machine
         "192.0.0.0/24",  # IETF protocol assignments, RFC 6890
         "192.88.99.0/24",  # 6to4 relays, RFC 7526
+        "199.36.153.4/30",  # Google Cloud's private access to its interfaces
+        "199.36.153.8/30",  # the same
         "2001::/23",  # IETF protocol assignments: Teredo, benchmarks, ORCHID
         "2001:db8::/32",  # documentation
         "2002::/16",  # 6to4, RFC 7526: it can reach any IPv4 address

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal
 from sqlalchemy.exc import SQLAlchemyError
 from standardwebhooks import Webhook as Signer
 
+from service.ledger.events import event_under
 from service.ledger.records import Occupied
 from service.secret import webhook_secret
 from service.threads import in_thread
@@ -49,8 +50,8 @@ Outcome = Literal["delivered", "failed", "gone", "exhausted"]  # failed is tried
 class Webhooks:
     """Delivers the webhooks of one server."""
 
-    def __init__(self, data: Path, ledger: Ledger, receivers: Receivers, metrics: Metrics) -> None:
-        self._data, self._ledger, self._receivers, self._metrics = data, ledger, receivers, metrics
+    def __init__(self, data: Path, root: str, ledger: Ledger, receivers: Receivers, metrics: Metrics) -> None:
+        self._data, self._root, self._ledger, self._receivers, self._metrics = data, root, ledger, receivers, metrics
         self._sending: dict[asyncio.Task[None], Webhook] = {}
         self._broken: frozenset[str] = frozenset()  # ids that met a bug of this server, and would again
         self._room = asyncio.Event()
@@ -108,7 +109,8 @@ class Webhooks:
         began, reply, reason = time.monotonic(), None, None
         try:
             secret = await in_thread(webhook_secret, self._data, webhook.key)
-            reply = await self._receivers.post(webhook.url, _signed(webhook, secret), webhook.body.encode())
+            body = event_under(webhook.body, self._root)
+            reply = await self._receivers.post(webhook.url, _signed(webhook.id, body, secret), body.encode())
         except FAILURES as error:
             reason = (str(error) or type(error).__name__)[:REASON_LENGTH]
         outcome, seconds = _outcome(webhook, reply), round(time.monotonic() - began, 3)
@@ -138,15 +140,15 @@ class Webhooks:
         self._room.set()
 
 
-def _signed(webhook: Webhook, secret: str) -> dict[str, str]:
+def _signed(id_: str, body: str, secret: str) -> dict[str, str]:
     """The headers of one attempt: each has its own timestamp, all have the same id."""
     now = datetime.now(UTC)
     return {
         "Content-Type": "application/json",
         "User-Agent": f"bnfold/{version('bnfold')}",
-        "webhook-id": webhook.id,
+        "webhook-id": id_,
         "webhook-timestamp": str(int(now.timestamp())),
-        "webhook-signature": Signer(secret).sign(webhook.id, now, webhook.body),
+        "webhook-signature": Signer(secret).sign(id_, now, body),
     }
 
 

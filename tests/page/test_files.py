@@ -71,10 +71,10 @@ def test_the_page_holds_no_inline_script_or_style():
 
 def test_whatever_is_referred_to_is_there():
     pages = [value for _, attributes in Tags().found for name, value in attributes.items() if name in {"src", "href"}]
-    assets = [value for value in pages if value and value.startswith("/static/")]
+    assets = [value for value in pages if value and value.startswith("static/")]
     assert len(assets) == 5
     imported = [name for path in SCRIPTS for name in re.findall(r'from "\./([^"]+)"', path.read_text())]
-    wanted = {value.removeprefix("/static/") for value in assets} | set(imported)
+    wanted = {value.removeprefix("static/") for value in assets} | set(imported)
     assert wanted == {path.name for path in FILES} - {"index.html"}
 
 
@@ -131,6 +131,17 @@ def test_what_is_installed_is_told_before(tmp_path):
     assert "chromium fonts-dejavu-core zip" in said[0]
     assert said[1].endswith("apt-get update -qq")
     assert said[2].endswith("apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core zip")
+
+
+def test_proxies_are_unpacked_and_not_installed(tmp_path, monkeypatch):
+    """As if their packages were there: what is installed would listen on ports of this machine."""
+    monkeypatch.chdir(tmp_path)
+    unpacks = '/bin/mkdir -p usr/sbin usr/bin; printf "" > usr/sbin/nginx; printf "" > usr/bin/caddy'
+    unpacks += "; /bin/chmod +x usr/sbin/nginx usr/bin/caddy"
+    programs = {"apt_get": 'echo "$*" > asked; printf "" > one.deb', "dpkg": unpacks, "mkdir": '/bin/mkdir "$@"'}
+    assert "Unpacking nginx and Caddy" in installed(tmp_path, has=PROGRAMS, **programs)
+    assert (tmp_path / ".cache/proxies/asked").read_text() == "download -qq nginx caddy\n"
+    assert installed(tmp_path, has=PROGRAMS, **programs) == ""
 
 
 def test_the_page_is_part_of_the_package():

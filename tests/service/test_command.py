@@ -10,6 +10,7 @@ import pytest
 
 from service.checks import mistyped
 from service.command import main
+from service.engine import landlock
 from service.ledger import database
 from service.ledger.sql import FILE
 from service.state import lock
@@ -130,8 +131,9 @@ def test_a_locked_ledger_is_told_in_one_sentence(tmp_path, capsys, monkeypatch, 
 def test_a_sandbox_that_is_required_is_looked_for_before_the_start(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("BNFOLD_SANDBOX", "require")
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(landlock, "version", lambda: 0)
     assert main(["serve", "--data", str(tmp_path), "--port", "0"]) == 2
-    assert "serve: sandbox: bubblewrap does not work: it is not installed" in one_line(capsys)
+    assert "serve: sandbox: bubblewrap is not installed, and Landlock is not in this kernel" in one_line(capsys)
 
 
 def test_a_variable_like_a_setting_is_warned_of():

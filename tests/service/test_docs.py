@@ -110,3 +110,15 @@ def test_the_bounds_of_webhooks_are_told():
     assert f"may have {PENDING_OF_KEY:,} that are not delivered" in operating
     assert len(DELAYS) + 1 == 10
     assert "after ten attempts" in operating
+
+
+def test_every_promise_has_its_test():
+    text = (DOCS / "security.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "tests/" in line]
+    assert len(rows) > 20
+    for row in rows:
+        path = ""
+        for named in re.findall(r"`((?:tests/[\w/]+\.py)?(?:::\w+)?)`", row):
+            path, _, name = (named if named.startswith("tests/") else path + named).partition("::")
+            assert (ROOT / path).is_file(), named
+            assert not name or f"def {name}(" in (ROOT / path).read_text(), named

@@ -53,7 +53,7 @@ def test_a_content_lies_under_its_address(tmp_path):
         assert files(tmp_path) == [f"sha256/{sha256[:2]}/{sha256[2:]}"]
         assert await store.size(sha256) == len(data)
         assert await content(store, sha256, 3, BLOCK + 4) == data[3 : BLOCK + 4]
-        await store.place(sha256, tmp_path / "linked")
+        await store.place(sha256, tmp_path / "linked", shared=True)
         await store.delete(sha256)
         await store.delete(sha256)
         assert await store.size(sha256) is None

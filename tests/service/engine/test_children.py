@@ -19,7 +19,6 @@ import folding
 from folding import Options
 from service.engine.child import Child, Program
 from service.engine.children import Children
-from service.engine.sandbox import PACKAGES, Sandbox
 from service.options import canonical
 from service.work import ANSWER, IN, MODEL_TYPE, OUT, PAGE, REPORT, Answer, Bounds, Request
 from tests.support import ROOT, TESTS
@@ -33,9 +32,11 @@ from tests.support.waiting import LOOK_EVERY, PATIENCE, is_alive, until
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from service.engine.sandbox import Sandbox
+
 FAULTY = Program("tests.support.service.faults", (*Program().paths, ROOT))
 GIB = 1 << 30
-BOUNDS = Bounds(seconds=PATIENCE, verification=PATIENCE, memory=4 * GIB, file=1 << 26, open_files=256)
+BOUNDS = Bounds(seconds=PATIENCE, verification=PATIENCE, memory=4 * GIB, file=1 << 26, open_files=256, tasks=256)
 BEFORE_SECONDS = 30  # for what comes before a verification; a busy machine takes ten
 
 
@@ -45,11 +46,9 @@ def model_bytes() -> bytes:
     return m.build().SerializeToString()
 
 
-@pytest.fixture(params=["bare", "sandboxed"])
+@pytest.fixture(params=["none", "bubblewrap", "landlock"])
 def sandbox(request, tmp_path):
-    if request.param == "bare":
-        return None
-    return replace(required(tmp_path), readable=(*PACKAGES, TESTS))
+    return None if request.param == "none" else required(request.param, tmp_path)
 
 
 def asked(**changes: object) -> Request:
@@ -127,7 +126,7 @@ BURN = """
 from service.engine import confine
 from service.work import Bounds
 confine.GRACE_SECONDS = 0
-confine.confine(Bounds(1, 0, 1 << 33, 1 << 20, 99))
+confine.confine(Bounds(1, 0, 1 << 33, 1 << 20, 99, 99))
 while True: pass
 """
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, Program().paths))}
@@ -170,7 +169,7 @@ def confined() -> str:
         [
             "import json, resource, sys",
             "from service.engine.confine import confine; from service.work import Bounds",
-            "confine(Bounds(45, 5, 1 << 33, 1 << 20, 99))",
+            "confine(Bounds(45, 5, 1 << 33, 1 << 20, 99, 99))",
             "names = ['CORE', 'AS', 'FSIZE', 'NOFILE', 'CPU']",
             "told = {n: resource.getrlimit(getattr(resource, 'RLIMIT_' + n)) for n in names}",
             "told['privileges'] = [l.split()[1] for l in open('/proc/self/status') if l.startswith('NoNewPrivs')]",
@@ -189,6 +188,25 @@ def test_what_a_process_gives_up_it_cannot_take_back():
         "CPU": [60, 480],
         "privileges": ["1"],
     }
+
+
+TASKS = """
+import resource
+from service.engine.confine import confine_tasks
+confine_tasks(99, is_apart={apart})
+print(resource.getrlimit(resource.RLIMIT_NPROC)[0])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems count in other ways")
+def test_the_processes_of_a_user_are_bounded_too():
+    """Of a user namespace by what one fold may have; without one, other folds of the same user are in the count."""
+    most = {
+        apart: int(subprocess.check_output([sys.executable, "-c", TASKS.format(apart=apart)], env=ENVIRONMENT))
+        for apart in (True, False)
+    }
+    assert most[True] > 99
+    assert most[False] > 99 * 16
 
 
 def gone(pid: int) -> bool:
@@ -214,7 +232,7 @@ def test_a_cancelled_fold_leaves_no_process(sandbox, tmp_path):
         return orphan
 
     orphan = asyncio.run(story())
-    if sandbox is None:
+    if sandbox is None or sandbox.kind == "landlock":
         assert gone(orphan)
     assert deserted(tmp_path)
     assert not list((tmp_path / "jobs").iterdir())
@@ -224,7 +242,7 @@ def test_what_gets_away_keeps_nobody_waiting(sandbox, tmp_path):
     """Out of the process group, with the pipes of the fold in its hands: bubblewrap alone can end it."""
     answer, _ = run(sandbox, tmp_path / "job", b"ESCAPE", asked())
     assert (answer.slug, "exit status 7" in answer.detail) == ("crashed", True)
-    if sandbox is None:
+    if sandbox is None or sandbox.kind == "landlock":
         os.kill(int((tmp_path / "job" / OUT / "left").read_text()), signal.SIGKILL)
 
 
@@ -278,12 +296,11 @@ SERVER = """
 import asyncio, json, sys
 from pathlib import Path
 from service.engine.child import Child, Program
-from service.engine.sandbox import PACKAGES, Sandbox
 from service.work import Bounds, Request
 from tests.support.waiting import FOREVER
-folder, tests, program, data = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
-sandbox = Sandbox(program, (*PACKAGES, tests)) if program else None
-bounds = Bounds(FOREVER, 0, 1 << 32, 1 << 20, 99)
+folder, tests, kind, program, data = Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:]
+sandbox = Sandbox(kind, program, (*PACKAGES, tests)) if kind else None
+bounds = Bounds(FOREVER, 0, 1 << 32, 1 << 20, 99, 99)
 request = Request("fold", "model.onnx", False, {}, {}, bounds)
 async def story():
     program = Program("tests.support.service.faults", (*Program().paths, tests.parent))
@@ -298,10 +315,10 @@ asyncio.run(story())
 
 @pytest.mark.parametrize("data", ["HANG", ""], ids=["works", "waits"])
 def test_no_child_outlives_a_server_that_is_killed(sandbox, tmp_path, data):
-    program = sandbox.program if sandbox else ""
-    command = [sys.executable, "-c", SERVER, tmp_path / "job", TESTS, program, data]
+    kind, program = (sandbox.kind, sandbox.program) if sandbox else ("", "")
+    command = [sys.executable, "-c", SERVER, tmp_path / "job", TESTS, kind, program, data]
     server = subprocess.Popen(command, env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)})
-    until(lambda: len(descendants(server.pid)) > bool(sandbox))  # bubblewrap, and what runs in it
+    until(lambda: len(descendants(server.pid)) > bool(program))  # bubblewrap, and what runs in it
     until(lambda: not data or (tmp_path / "job" / OUT / HANGS).is_file())
     started = descendants(server.pid)
     server.kill()

@@ -115,7 +115,9 @@ def request(folder: Path, data: bytes, name: str = "model.onnx", **changes: Any)
         (folder / part).mkdir(parents=True)
     (folder / IN / name).write_bytes(data)
     options = json.loads(canonical(Options(verify=False)))
-    asked = Request("fold", "model.onnx", archive=False, options=options, limits={}, bounds=Bounds(9, 9, GIB, GIB, 99))
+    asked = Request(
+        "fold", "model.onnx", archive=False, options=options, limits={}, bounds=Bounds(9, 9, GIB, GIB, 99, 99)
+    )
     return replace(asked, **changes)
 
 

@@ -68,10 +68,10 @@ def test_what_is_not_there_is_a_problem_too(server, method, path, status, kind):
     ("method", "path", "allowed"),
     [
         ("OPTIONS", "/v1/fold", "POST, PUT"),
-        ("PATCH", f"/v1/jobs/{'a' * 64}", "DELETE, GET"),
+        ("PATCH", f"/v1/jobs/{'a' * 64}", "DELETE, GET, HEAD"),
         ("POST", f"/v1/jobs/{'a' * 64}/result", "GET, HEAD"),
         ("POST", "/static/app.js", "GET, HEAD"),
-        ("POST", "/livez", "GET"),
+        ("POST", "/livez", "GET, HEAD"),
     ],
 )
 def test_a_method_that_is_not_allowed_is_told_those_that_are(server, method, path, allowed):
@@ -111,7 +111,13 @@ def test_a_mistake_of_the_server_is_a_problem_too(server, monkeypatch, caplog):
 
 def test_health(server):
     assert server.client.get("/livez").json() == {"status": "alive"}
-    assert server.client.get("/readyz").json() == {"status": "ready", "disk": "ok", "ledger": "ok", "engine": "ok"}
+    assert server.client.get("/readyz").json() == {
+        "status": "ready",
+        "disk": "ok",
+        "ledger": "ok",
+        "engine": "ok",
+        "sandbox": "none",
+    }
     assert {"bnfold", "onnx", "onnxruntime", "sandbox", "max_upload_bytes"} <= server.client.get(
         "/version"
     ).json().keys()
@@ -149,7 +155,7 @@ def test_the_openapi_document_is_whole(server):
     [("localhost", True), ("127.0.0.1:99", True), ("[::1]:99", True), ("evil.example", False), ("", False)],
 )
 def test_a_server_on_loopback_knows_its_names(server, host, known):
-    answer = server.client.get("/livez", headers={"Host": host})
+    answer = server.client.get("/version", headers={"Host": host})
     assert answer.status_code == (200 if known else 403)
 
 
@@ -167,7 +173,7 @@ def test_without_keys_no_page_of_another_site_may_ask(server):
         ("null", {}, 403),
         ("http://localhost:8000", {}, 415),
         ("https://LOCALHOST:8000", {}, 415),
-        ("https://fold.example", {"Sec-Fetch-Site": "same-origin"}, 415),  # behind a proxy that names us otherwise
+        ("https://fold.example", {"Sec-Fetch-Site": "same-origin"}, 403),  # behind a proxy that names us otherwise
     ],
 )
 def test_a_browser_that_tells_the_origin_alone_is_understood(server, origin, more, status):

@@ -247,6 +247,18 @@ def test_keys(ledger):
     assert replace(kept, revoked=None) == key
 
 
+def test_a_key_ends_when_its_time_is_over(ledger):
+    for id_, expires in (("over", 1.0), ("good", 1e12)):
+        ledger.add_key(Key(id_, id_, "f" * 64, (), Quota(), 1.0, expires=expires))
+    assert ledger.key("over") is None
+    assert not ledger.rotate_key("over", "e" * 64, 2.0)
+    assert ledger.rotate_key("good", "e" * 64, 2.0)
+    good = ledger.key("good")
+    assert (good.hash, good.previous, good.previous_until) == ("e" * 64, "f" * 64, 2.0)
+    assert ledger.ended_keys(2.0) == {"over"}
+    assert ledger.ended_keys(1e13) == {"over", "good"}
+
+
 def test_the_queue_is_known(ledger):
     assert ledger.queue() == (0, None)
     first, _ = submit(ledger), submit(ledger, options="1")

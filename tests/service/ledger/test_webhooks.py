@@ -156,6 +156,8 @@ def test_a_ledger_of_an_earlier_version_gets_its_outbox(ledger, tmp_path):
         connection.execute("DROP TABLE webhooks")
         for name in ("result", "report", "page"):
             connection.execute(f"DROP INDEX jobs_by_{name}")
+        for name in ("expires", "previous", "previous_until", "erasing"):
+            connection.execute(f"ALTER TABLE keys DROP COLUMN {name}")
         connection.execute("UPDATE alembic_version SET version_num = '0001'")
     connection.close()
     newer = open_ledger(tmp_path)
@@ -194,6 +196,15 @@ def test_a_revoked_key_stays_quiet_after_an_attempt_that_was_on_its_way(ledger):
     (webhook,) = due(ledger)
     ledger.revoke_key("k")
     ledger.failed_webhook(webhook.id, 0)
+    assert due(ledger) == []
+
+
+def test_a_key_that_has_expired_hears_nothing_more(ledger):
+    ledger.add_key(Key("k", "k", "f" * 64, (), Quota(), 1.0, expires=1e12))
+    finish(ledger, ask(ledger))
+    asked = ask(ledger, options=OPEN)
+    assert ledger.end_jobs(1e11) == []
+    assert ledger.end_jobs(1e13) == [("k", asked.id)]
     assert due(ledger) == []
 
 

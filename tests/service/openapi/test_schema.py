@@ -46,7 +46,9 @@ KNOWN: dict[str, str] = {}  # what path parameters can be that name something
 
 @pytest.fixture
 def app(tmp_path) -> Iterator[FastAPI]:
-    settings = Settings(**SMALL | {"data": tmp_path / "data", "allowed_hosts": (asgi.HOST,), "wait_seconds": 0.1})
+    settings = Settings(
+        **SMALL | {"data": tmp_path / "data", "allowed_hosts": (asgi.HOST,), "wait_seconds": 0.1, "require_keys": False}
+    )
     app = create_app(settings, INSTANT, Receivers(look_up=nowhere))
     with asgi.get_client(app) as client:
         answer = client.post("/v1/fold", data=MODEL)

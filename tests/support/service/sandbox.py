@@ -1,15 +1,18 @@
-"""The sandbox that tests run folds in: bubblewrap, which `make packages` installs."""
+"""The sandboxes that tests run folds in: bubblewrap, which `make packages` installs, and Landlock, of the kernel."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from service.engine.sandbox import Sandbox, find_sandbox
+from service.engine import landlock, seccomp
+from service.engine.sandbox import PACKAGES, Sandbox, find_sandbox
+from tests.support import TESTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,14 +20,24 @@ if TYPE_CHECKING:
 NAMESPACES = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--net", "--fork", "true"]
 
 
-def required(folder: Path) -> Sandbox:
-    """The sandbox; skips where it is not installed or the kernel makes no namespaces, fails where only it does not."""
-    if shutil.which("bwrap") is None:
-        pytest.skip(
-            "the tests of the sandbox need bubblewrap, and it is not installed: `make packages` says how to get it"
-        )
-    if sys.platform != "linux" or subprocess.run(NAMESPACES, check=False, capture_output=True).returncode:
-        pytest.skip("this kernel makes no namespaces for bubblewrap")
-    sandbox = find_sandbox("require", folder)
+def required(kind: str, folder: Path) -> Sandbox:
+    """The sandbox of a kind, in which tests can be imported, too.
+
+    Skips where it is not installed or the kernel has nothing of the kind, fails where only it does not work.
+    """
+    if sys.platform != "linux":
+        pytest.skip("the sandboxes are those of Linux")
+    with pytest.MonkeyPatch.context() as patch:
+        if kind == "bubblewrap":
+            if shutil.which("bwrap") is None:
+                pytest.skip("this test needs bubblewrap, and it is not installed: `make packages` says how to get it")
+            if subprocess.run(NAMESPACES, check=False, capture_output=True).returncode:
+                pytest.skip("this kernel makes no namespaces for bubblewrap")
+        else:
+            if landlock.version() < landlock.OLDEST or not seccomp.is_known():
+                pytest.skip("this kernel has no Landlock")
+            patch.setattr("shutil.which", lambda _: None)
+        sandbox = find_sandbox("require", folder)
     assert sandbox is not None
-    return sandbox
+    assert sandbox.kind == kind
+    return replace(sandbox, readable=(*PACKAGES, TESTS))

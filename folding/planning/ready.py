@@ -220,7 +220,8 @@ class Ready:
         graph = self._tidied(file)
         lowest, highest = (graph.opset, graph.opset) if self.target is None else self.target.opset
         try:
-            self.changes += convert(file, self._inlined_best(file, graph))
+            best = self._inlined_best(file, graph)
+            self.changes += convert(file, best)
         except OptionError:
             if not lowest <= graph.opset <= highest:
                 self.changes += convert(file, min(max(graph.opset, lowest), highest))
@@ -239,7 +240,8 @@ class Ready:
             return self._best_opset(graph)
         from folding.conversion import functions
 
-        model, changes = file.model, list(self.changes)
+        model, changes = file.model, self.changes
+        self.changes = []
         try:
             functions.inline(file)
             return self._best_opset(self._tidied(file))

@@ -80,6 +80,16 @@ def test_an_idiom_that_shows_only_after_inlining_gets_its_operator_set():
     assert report.bn_after == 0
 
 
+def test_a_function_that_stays_is_reported_as_it_is():
+    constant = "{ c = Constant <value_floats = [1.0, 2.0]> () d = Identity(c) b = Add(a, d) }"
+    model = model_of(FUNCTION.replace("{ b = Add(a, a) }", constant))
+    after, _ = fold_model(model, Options(target="onnxruntime-cpu"))
+    assert ops(after) == {"twice": 1}
+    again, report = fold_model(after, Options(target="onnxruntime-cpu"))
+    assert again == after
+    assert report.changes == ()
+
+
 def test_a_file_that_the_target_refuses_is_not_written(tmp_path):
     source, target = tmp_path / "in.onnx", tmp_path / "out.onnx"
     onnx.save(onnx.parser.parse_model(CUSTOM), source)

@@ -18,8 +18,8 @@ COLUMNS = ("network", "before quantization", "weights", "SQNR", "same largest ou
 METHOD = """\
 ONNX Runtime's `quantize_static` (QDQ, 8 bits for activations and weights, ranges of the samples) on each model as it \
 is, folded (`bnfold fold`), folded and equalized (`bnfold fold --equalize`), equalized in the same way with scales of \
-any size, and equalized by AIMET (`aimet_onnx` 2.42, `equalize_model`: fold, cross-layer equalization, absorption of high \
-biases). ONNX Runtime's own preprocessing, which folds too, is not used.
+any size, and equalized by AIMET (`aimet_onnx` 2.42, `equalize_model`: fold, cross-layer equalization, absorption of \
+high biases). ONNX Runtime's own preprocessing, which folds too, is not used.
 
 SQNR is the signal to quantization noise ratio of the worst output in decibels, against the original in float32, on \
 images that no calibration saw; "same largest output" is the share of them whose largest output is at the same place \

@@ -1,12 +1,12 @@
 """``python -m benchmarks.cleaning FILES...``: how many operators onnxslim, onnxsim, ONNX Runtime and bnfold leave.
 
-Prints a Markdown table. Operators in bodies and functions count, Constants too. Behind a count is the mean error of the
-worst output, relative to its mean magnitude, against the original computed in float64; ONNX Runtime runs each file in
-float32, without optimizations of its own. "!" says that the outputs are wrong, by more than `TOLERANCE`, or that the
-runtime does not take the file; "?" that nothing could be compared. Where the original cannot be computed in float64,
-its outputs in float32 are the reference, and the original has no error. ``--python`` is the interpreter of an
-environment with onnxslim and onnxsim. ONNX Runtime's graphs have fused operators of its own domain, at "extended"; they
-are shown for comparison, and are no files for other runtimes.
+Prints a Markdown table. Operators in bodies and functions count, Constants too. Behind a count is the mean error of
+the worst output, relative to its mean magnitude, against the original computed in float64; ONNX Runtime runs each
+file in float32, without optimizations of its own. "!" says that the outputs are wrong, by more than `TOLERANCE`, or
+that the runtime does not take the file; "?" that nothing could be compared. Where the original cannot be computed in
+float64, or not as the runtime does, its outputs in float32 are the reference, and the original has no error.
+``--python`` is the interpreter of an environment with onnxslim and onnxsim. ONNX Runtime's graphs have fused
+operators of its own domain, at "extended"; they are shown for comparison, and are no files for other runtimes.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-3  # relative; folding and fusing change roundings, a wrong result is off by far more
 BATCH, LENGTH = 2, 64  # of open axes, the first one and the others
+WRONG = "!"
 TIMEOUT = 900  # seconds of a tool, and of the original in float64
 TOOLS = {
     "onnxslim": "import onnx, onnxslim, sys; onnx.save(onnxslim.slim(onnx.load(sys.argv[1])), sys.argv[2])",
@@ -122,7 +123,7 @@ def compared(expected: Outputs | None, path: Path, given: Feeds) -> str:
         found = outputs(path, given)
         return f" ({max(map(error, expected.values(), (found[name] for name in expected))):.0e})"
     except Exception:  # noqa: BLE001  whatever the runtime raises for a file that it does not take
-        return "!"
+        return WRONG
 
 
 def error(expected: NDArray[np.generic], found: NDArray[np.generic]) -> float:
@@ -150,8 +151,9 @@ def row(source: Path, makers: Mapping[str, Callable[[Path, Path], None]]) -> lis
     given, expected, original = feeds(model), None, ""
     try:
         expected = outputs(source, given)
-        expected = exact(source, given)
-        original = compared(expected, source, given)
+        wide = exact(source, given)
+        original = compared(wide, source, given)
+        expected, original = (expected, "") if original == WRONG else (wide, original)
     except InterpreterError as refused:
         print(f"{source.name}: in float64: {str(refused)[:200]}", file=sys.stderr)
     except Exception:  # noqa: BLE001  a model of an opset that the runtime does not have is counted, not run

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from folding.errors import ExportError
+from folding.torch.export import quietly
 from folding.torch.failures import told
 
 if TYPE_CHECKING:
@@ -44,19 +44,34 @@ def capture(module: torch.nn.Module, example: Example, shapes: Any) -> Captured:
     Raises:
         ExportError: torch.export fails, or the module changes its buffers when it runs.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quietly():
         try:
-            program = _exported(module, example, shapes)
-            if _writes(program.graph_module):  # traced anew without in-place operators, which takes most of the time
-                program = program.run_decompositions({})
-                _require_unchanged(program)
-            graph = program.module()
+            return _captured(module, example, shapes)
         except ExportError:
             raise
         except Exception as error:
             raise told(error, None) from error
-    return Captured(graph, frozenset(program.state_dict), module)
+
+
+def _captured(module: torch.nn.Module, example: Example, shapes: Any) -> Captured:
+    """The graph; where no shapes are given and open axes do not work, with the shapes of the example."""
+    if shapes is not None:
+        return _exported(module, example, shapes)
+    try:
+        return _exported(module, example, example.open_axes(AUTO))
+    except ExportError:
+        raise
+    except Exception:  # noqa: BLE001  a constraint, one that PyTorch cannot solve, or an input that is no tensor
+        return _exported(module, example, None)
+
+
+def _exported(module: torch.nn.Module, example: Example, shapes: Any) -> Captured:
+    call = example.map(lambda tensor: tensor.detach().clone())  # an export that fails leaves marks on tensors
+    program = torch.export.export(module, call.args, dict(call.kwargs), dynamic_shapes=shapes)
+    if _writes(program.graph_module):  # traced anew without in-place operators, which takes most of the time
+        program = program.run_decompositions({})
+        _require_unchanged(program)
+    return Captured(program.module(), frozenset(program.state_dict), module)
 
 
 def _writes(graph: torch.fx.GraphModule) -> bool:
@@ -73,14 +88,3 @@ def _require_unchanged(program: Any) -> None:
             f"the module changes its buffers when it runs ({', '.join(changed)}): what it computes depends on what it "
             "computed before, and nothing is folded"
         )
-
-
-def _exported(module: torch.nn.Module, example: Example, shapes: Any) -> Any:
-    """The exported program; where no shapes are given and open axes do not work, with the shapes of the example."""
-    args, kwargs = example.args, dict(example.kwargs)
-    if shapes is not None:
-        return torch.export.export(module, args, kwargs, dynamic_shapes=shapes)
-    try:
-        return torch.export.export(module, args, kwargs, dynamic_shapes=example.open_axes(AUTO))
-    except Exception:  # noqa: BLE001  a constraint, or an input that is no tensor
-        return torch.export.export(module, args, kwargs)

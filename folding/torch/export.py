@@ -45,7 +45,7 @@ def export(
     """
     if exporter not in EXPORTERS:
         raise OptionError(f"exporter is {exporter!r}; choose one of {', '.join(EXPORTERS)}")
-    with _quietly() as warned:
+    with quietly() as warned:
         try:
             if exporter == "dynamo":
                 _dynamo(module, example, path, shapes, names)
@@ -183,8 +183,8 @@ def require_open(model: Any, shapes: Any, names: tuple[str, ...]) -> None:
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[list[warnings.WarningMessage]]:
-    """Without the prints and log lines of the exporters; warnings are recorded.
+def quietly() -> Iterator[list[warnings.WarningMessage]]:
+    """Without the prints and log lines of PyTorch while it exports; warnings are recorded.
 
     TorchScript's exporter switches on a log of its own, in C++, which prints the whole graph of a module that it cannot
     export (PyTorch 2.13: it asks whether there is a function, instead of what that answers).

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import pickle
 import shutil
+import sys
 import warnings
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import folding  # noqa: E402
+from benchmarks.architectures.networks import M5  # noqa: E402
 from benchmarks.pytorch.patterns import CASES, Case, chain  # noqa: E402
 from folding import ExportError, NothingToFoldError, OptionError, Options, VerificationError  # noqa: E402
 from folding.torch import fold as module_of_fold  # noqa: E402
@@ -98,6 +101,28 @@ def test_other_shapes_run_where_the_module_allows_them_and_are_refused_where_not
         assert apart(module, folded, image(*shape)) < 1e-5
     with pytest.raises(AssertionError, match="Guard failed"):
         folded(image(2, 4, 12, 12))
+
+
+def test_where_open_axes_lead_to_a_condition_that_pytorch_cannot_solve_the_shapes_are_fixed():
+    module, x = trained(M5(width=4)), image(2, 1, 8000)
+    folded = folding.fold_module(module, x)
+    assert normalizations(folded) == 0
+    assert apart(module, folded, x) < 1e-5
+
+
+def test_what_pytorch_logs_and_prints_while_it_captures_is_not_shown(capfd, caplog, monkeypatch):
+    real = torch.export.export
+
+    def noisy(*given, **more):
+        sys.stdout.write("a print")
+        logging.getLogger("torch.fx").warning("a line of the log")
+        return real(*given, **more)
+
+    monkeypatch.setattr(torch.export, "export", noisy)
+    caplog.set_level(logging.WARNING)
+    folding.inspect_module(small(), image())
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
 
 
 def test_an_axis_may_be_fixed():

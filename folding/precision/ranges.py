@@ -43,11 +43,14 @@ def measure(graph: Graph, inputs: str | None = None, *, seconds: float = 300.0, 
         onnxfile.write(file, path)
         fragments = [onnxfile.outputs_fragment(names) for names in slices]
         facts = onnxfile.read_facts(path)
-        if facts.half == BFLOAT16.name:  # ONNX Runtime has no kernels for it
+        if facts.half:  # ONNX Runtime lacks kernels for it, and computes the others in float32
+            wide = path.with_name("emulated.onnx")
             try:
-                onnxfile.emulate(path, path)
+                halves = onnxfile.emulate(path, wide).inputs
             except onnxfile.EmulationError as error:
                 return Ranges({}, refusal=str(error))
+            if not halves or facts.half == BFLOAT16.name:  # samples of float16 are for the model as it is
+                path = wide
         lengths = [(name, CHANNEL_AXIS, length) for name, length in facts.channels.items()]
         limit = available_memory() if memory is None else memory
         means = () if inputs is None else wanted(graph)  # generated samples do not tell what is usual

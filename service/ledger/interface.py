@@ -146,7 +146,7 @@ class Keys(Protocol):
         ...
 
     def end_jobs(self, now: float) -> list[tuple[str, str]]:
-        """Cancel the open jobs of all keys that have ended, whose keys and ids it returns, and give up their webhooks."""
+        """Cancel the open jobs of keys that have ended, whose keys and ids it returns, and give up their webhooks."""
         ...
 
     def erasing(self) -> list[str]:

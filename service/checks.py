@@ -13,6 +13,7 @@ from service.ledger.sql import open_ledger
 from service.secret import require_secret
 from service.settings import Settings
 from service.state import lock
+from service.tokens import Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,13 +31,15 @@ def require_startable(settings: Settings) -> None:
     Raises:
         RuntimeError: the host or the port cannot be listened on; the data folder is no folder, cannot be written, or is
             used by another server; the ledger or the secret in it cannot be used; keys are needed and there are none;
-            the sandbox is required and does not work.
+            the sandbox is required and does not work; tokens are to be taken and cannot be read.
     """
     address = _resolved(settings.host, settings.port)
     _require_folder(settings)
     _require_keys(settings)
     _require_free(settings, address)
     require_secret(settings.data)
+    if settings.oidc_issuer:
+        Tokens(settings.oidc_issuer, settings.oidc_audience)
     if settings.sandbox == "require":
         find_sandbox(settings.sandbox, settings.data)
 
@@ -74,7 +77,11 @@ def _require_free(settings: Settings, address: tuple[int, tuple[object, ...]]) -
 def _require_keys(settings: Settings) -> None:
     ledger = open_ledger(settings.data)
     try:
-        if settings.asks_for_keys and all(key.has_ended(time.time()) for key in ledger.all_keys()):
+        if (
+            settings.asks_for_keys
+            and not settings.oidc_issuer
+            and all(key.has_ended(time.time()) for key in ledger.all_keys())
+        ):
             where = f"{_reached(settings)}, so API keys are needed, and there are none"
             raise RuntimeError(f"{where}; make one: bnfold keys add NAME --data {settings.data}")
     finally:

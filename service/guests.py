@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.audit import audit
+from service.keys import CHALLENGE
 from service.problems import Problem
 from service.threads import in_thread
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("bnfold")
 LOOK_EVERY = 1.0  # seconds between two looks
 GONE = "this API key was revoked or has expired; ask the operator for another one"
-CHALLENGE = {"WWW-Authenticate": 'Bearer realm="bnfold"'}
 
 
 class Guests:
@@ -46,8 +46,8 @@ class Guests:
         self._ended: set[str] = set()
         self._loop: asyncio.Task[None] | None = None
 
-    def enter(self, key: str) -> None:
-        """Note that the current task is a request of this key, until it is done.
+    def enter(self, key: str, expires: float | None = None) -> None:
+        """Note that the current task is a request of this key, until it is done or, at the latest, until `expires`.
 
         Raises:
             Problem: unauthorized: the key has just ended.
@@ -58,6 +58,10 @@ class Guests:
         if task is not None and key:
             self._tasks[key].add(task)
             task.add_done_callback(lambda done: self._leave(key, done))
+            if expires is not None:
+                seconds = max(expires - time.time(), 0)
+                handle = asyncio.get_running_loop().call_later(seconds, self._turn_out, task)
+                task.add_done_callback(lambda _: handle.cancel())
 
     def was_turned_out(self) -> bool:
         """Whether the current task was cancelled because its key has ended; it may then go on, to say so."""
@@ -89,9 +93,8 @@ class Guests:
     async def _end(self, ended: set[str]) -> None:
         self._ended = ended
         if tasks := [task for key in self._tasks.keys() & ended for task in self._tasks[key]]:
-            self._turned_out.update(tasks)
             for task in tasks:
-                task.cancel()
+                self._turn_out(task)
             await asyncio.wait(tasks)
         if jobs := await in_thread(self._ledger.end_jobs, time.time()):
             await self._stop_jobs(jobs)
@@ -99,6 +102,10 @@ class Guests:
         for key in await in_thread(self._ledger.erasing):
             await self._storage.erase(key)
             audit(self._data, "key erased", key=key)
+
+    def _turn_out(self, task: asyncio.Task[object]) -> None:
+        self._turned_out.add(task)
+        task.cancel()
 
     def _leave(self, key: str, task: asyncio.Task[object]) -> None:
         self._turned_out.discard(task)

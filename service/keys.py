@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from service.ledger.interface import Keys
 
 PREFIX = "bnf"
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="bnfold"'}  # what a request without a good key is answered, RFC 6750
 ID_BYTES, SECRET_BYTES = 8, 32
 SCOPES = ("fold", "read", "delete", "metrics")
 NO_HASH = "0" * 64  # compared when the key does not exist, so that both cases take the same time

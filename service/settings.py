@@ -8,6 +8,7 @@ from dataclasses import fields
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -58,6 +59,10 @@ class Settings(BaseSettings):
     require_keys: bool | None = Field(
         None, description="ask for an API key; default: unless only this machine can reach the server"
     )
+    oidc_issuer: str = Field(
+        "", description="an OpenID Connect issuer whose bearer tokens are taken beside API keys, by its URL"
+    )
+    oidc_audience: str = Field("bnfold", description="the audience that such a token must be for")
     trusted_proxies: tuple[str, ...] = Field(
         (), description="addresses or networks of reverse proxies whose X-Forwarded-For names the client"
     )
@@ -117,6 +122,14 @@ class Settings(BaseSettings):
                 ip_network(one)
             except ValueError:
                 raise ValueError(f"{one!r} is no address and no network; write 127.0.0.1 or 10.0.0.0/8") from None
+        return value
+
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _safe_issuer(cls, value: str) -> str:
+        found = urlsplit(value)
+        if value and not (found.scheme == "https" or (found.scheme == "http" and is_loopback(found.hostname or ""))):
+            raise ValueError("it must be a URL that begins with https://")
         return value
 
     @field_validator("root_path")

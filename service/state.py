@@ -24,6 +24,7 @@ from service.ledger.sql import open_ledger
 from service.metrics import Metrics
 from service.settings import Settings
 from service.storage import Storage
+from service.tokens import Tokens
 from service.webhook.outbox import Webhooks
 from service.webhook.receivers import Receivers
 
@@ -45,6 +46,7 @@ class Service:
     engine: LocalEngine
     webhooks: Webhooks
     guests: Guests
+    tokens: Tokens | None
     changes: Changes
     metrics: Metrics
     rates: MovingWindowRateLimiter
@@ -84,6 +86,7 @@ def make_service(settings: Settings, program: Program, receivers: Receivers) -> 
         storage=storage,
         engine=engine,
         webhooks=Webhooks(settings.data, settings.root_path, ledger, receivers, metrics),
+        tokens=Tokens(settings.oidc_issuer, settings.oidc_audience) if settings.oidc_issuer else None,
         guests=Guests(settings.data, ledger, storage, engine.stop_jobs),
         changes=changes,
         metrics=metrics,

@@ -44,7 +44,7 @@ FLOORS = {
         {"blobs", "metrics", "options", "settings"},
         {"ledger", "secret"},
         {"keys", "storage"},
-        {"engine", "guests", "webhook"},
+        {"engine", "guests", "tokens", "webhook"},
         {"openapi", "state"},
         {"checks", "http", "starting"},
         {"command"},

@@ -9,8 +9,7 @@ from urllib.parse import urlsplit
 from fastapi import Request
 from limits import parse
 
-from service.guests import CHALLENGE
-from service.keys import SCOPES, find_key
+from service.keys import CHALLENGE, SCOPES, find_key
 from service.ledger.records import NOBODY, Quota
 from service.problems import Problem
 from service.settings import is_loopback
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from starlette.datastructures import Headers
 
 IMPLIED = {"read": "fold"}  # a key that may fold may also read: it can read only its own jobs
+DOTS_OF_A_TOKEN = 2  # between head, claims and signature, RFC 7515; an API key has none
 PROXIED = {"forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip"}
 PROXIED_PREFIX = "x-forwarded-"
 OLD_HTTP = "1.0"  # which nginx speaks to a server unless it is told otherwise, and no client of today
@@ -41,6 +41,7 @@ class Caller:
     key: str
     scopes: tuple[str, ...]
     quota: Quota
+    expires: float | None = None
 
 
 ANYONE = Caller(NOBODY, SCOPES, Quota())
@@ -56,9 +57,9 @@ def may(scope: str) -> Callable[[Request, Here], Awaitable[Caller]]:
     async def caller(request: Request, here: Here) -> Caller:
         found = await _caller(request, here)
         request.state.key = found.key
-        here.guests.enter(found.key)
+        here.guests.enter(found.key, found.expires)
         if scope not in found.scopes and IMPLIED.get(scope) not in found.scopes:
-            detail = f"this key may not {scope}; it may {', '.join(found.scopes)}"
+            detail = f"this key may not {scope}; it may {', '.join(found.scopes) or 'do nothing'}"
             raise Problem("forbidden", detail)
         if found.quota.rate is not None and not await here.rates.hit(parse(found.quota.rate), found.key):
             detail = f"this key may ask {found.quota.rate}; ask again later"
@@ -72,6 +73,9 @@ async def _caller(request: Request, here: Here) -> Caller:
     given = request.headers.get("authorization")
     if given is not None:
         kind, _, text = given.partition(" ")
+        if here.tokens is not None and kind.lower() == "bearer" and text.count(".") == DOTS_OF_A_TOKEN:
+            token = await here.tokens.bearer(text.strip())
+            return Caller(token.id, token.scopes, Quota(), token.expires)
         key = await in_thread(find_key, here.ledger, text.strip()) if kind.lower() == "bearer" else None
         if key is None:
             raise Problem(

@@ -13,7 +13,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 
 from service.audit import audit
-from service.guests import CHALLENGE, GONE
+from service.guests import GONE
+from service.keys import CHALLENGE
 from service.problems import Problem, respond
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import fields
 from ipaddress import ip_address
 from pathlib import Path
@@ -12,20 +11,13 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from folding.onnxfile import Limits
+from service import machine
 from service.work import Bounds
 
 MIB, GIB = 1 << 20, 1 << 30
 DAY = 24 * 60 * 60
 MEMORY_SHARE = 0.75  # of the machine's memory, for all folds together; the rest is for the server and the page cache
 LEAST_CHILD_MEMORY = 2 * GIB  # with less, ONNX Runtime cannot load a model of ordinary size
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _machine_memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 class Settings(BaseSettings):
@@ -45,10 +37,13 @@ class Settings(BaseSettings):
     )
     require_keys: bool | None = Field(None, description="ask for an API key; default: on every bind but loopback")
 
-    workers: int = Field(default_factory=_cores, ge=1, description="folds that run at the same time")
+    workers: int = Field(default_factory=machine.cores, ge=1, description="folds that run at the same time")
     spares: int = Field(2, ge=0, description="processes that wait, ready for the next folds; each takes 100 MiB")
+    inspections: int = Field(
+        default_factory=lambda: max(machine.cores() // 2, 1), ge=1, description="inspections that run at the same time"
+    )
     max_queue: int = Field(1000, ge=1, description="jobs that may wait; more are refused as busy")
-    attempts: int = Field(3, ge=1, description="starts of a job before it counts as failed: crashed")
+    attempts: int = Field(3, ge=1, description="deaths of a job's process before it counts as failed: crashed")
     sandbox: Literal["auto", "require", "off"] = Field("auto", description="run folds in bubblewrap, where it works")
     fold_seconds: float = Field(600, gt=0, description="wall clock of a fold, verification not counted")
     verify_seconds: float = Field(300, gt=0, description="the longest verify_timeout a request may ask for")
@@ -108,6 +103,6 @@ class Settings(BaseSettings):
 
     def bounds(self, verification: float) -> Bounds:
         """The bounds of one process of a fold; `verification` is the time in seconds that a verification adds."""
-        share = int(_machine_memory() * MEMORY_SHARE) // self.workers
+        share = int(machine.memory() * MEMORY_SHARE) // self.workers
         memory = self.child_memory_bytes or max(share, LEAST_CHILD_MEMORY)
         return Bounds(self.fold_seconds, verification, memory, self.child_file_bytes, self.child_open_files)

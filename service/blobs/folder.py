@@ -14,13 +14,14 @@ import shutil
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
-from service.blobs.interface import Blob, Draft, is_digest
+from service.blobs.interface import Blob, DamagedError, Draft, is_digest
 from service.left import opened
 from service.problems import Problem
 from service.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
+    from io import FileIO
     from pathlib import Path
 
 BLOCK = 1 << 20  # bytes hashed, written and read at a time
@@ -83,18 +84,27 @@ class DirectoryBlobs:
     async def read(self, sha256: str, start: int, end: int) -> AsyncIterator[bytes]:
         """See `BlobStore`."""
         with self._path(sha256).open("rb", buffering=0) as file:
+            digest = hashlib.sha256() if start == 0 and end == os.fstat(file.fileno()).st_size else None
             file.seek(start)
             while start < end:
-                block = await in_thread(file.read, min(BLOCK, end - start))
-                if not block:
-                    raise OSError(f"blob {sha256} ends before its size")
+                block = await in_thread(_read, file, min(BLOCK, end - start), digest)
                 start += len(block)
+                if not block or (digest is not None and start == end and digest.hexdigest() != sha256):
+                    raise DamagedError(errno.EIO, f"the disk damaged the blob {sha256}")
                 yield block
 
-    def addresses(self) -> Iterator[str]:
+    def stored(self) -> Iterator[Blob]:
         """See `BlobStore`."""
         for folder in self._blobs.iterdir():
-            yield from (folder.name + file.name for file in folder.iterdir())
+            for file in folder.iterdir():
+                with suppress(FileNotFoundError):
+                    yield Blob(folder.name + file.name, file.stat().st_size)
+
+    async def is_whole(self, blob: Blob, *, by_content: bool) -> bool:
+        """See `BlobStore`."""
+        if await self.size(blob.sha256) != blob.bytes:
+            return False
+        return not by_content or await in_thread(has_content, self._path(blob.sha256), blob)
 
     async def size(self, sha256: str) -> int | None:
         """See `BlobStore`."""
@@ -139,6 +149,22 @@ class _Growing:
     def discard(self) -> None:
         self._file.close()
         self._path.unlink(missing_ok=True)
+
+
+def _read(file: FileIO, size: int, digest: hashlib._Hash | None) -> bytes:
+    block = file.read(size)
+    if digest is not None:
+        digest.update(block)
+    return block
+
+
+def has_content(path: Path, blob: Blob) -> bool:
+    """Whether a file can be read, and has the content of a blob."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == blob.sha256
+    except OSError:
+        return False
 
 
 async def _blocks(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytearray]:

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from service.changes import Address
 from service.http.access import Caller, may
 from service.http.delivery import deliver
 from service.http.headers import preferences, preferred
-from service.http.jobs import HTML_HEADERS, ended_badly, waited
+from service.http.jobs import HTML_HEADERS, ended_badly, healed, waited
 from service.http.uploads import uploaded
 from service.http.views import disposition, result_name
 from service.ledger.records import Idempotency, Job, job_id
@@ -63,7 +62,11 @@ async def fold(request: Request, query: WithWebhook, caller: MayFold, here: Here
         asked = None if token is None else Idempotency(token, _fingerprint(job.id, name, webhook))
         job, is_new = await here.storage.accept(draft, job, caller.quota, here.settings.max_queue, asked, webhook)
     if is_new:
-        here.engine.submit(Address(job.key, job.id))
+        here.engine.submit(job, caller.quota.weight, is_urgent=not wishes.respond_async)
+    else:
+        job = await healed(here, job)
+        if not wishes.respond_async:
+            here.engine.hurry(job)
     seconds = here.settings.sync_seconds if wishes.wait is None else min(wishes.wait, here.settings.sync_seconds)
     if not wishes.respond_async:
         job = await waited(here, job, seconds)
@@ -146,6 +149,6 @@ async def _folded(request: Request, here: Service, job: Job) -> Response:
     await in_thread(here.ledger.use, job.key, [blob.sha256 for blob in output.blobs])
     if output.report and preferred(request.headers.get("accept"), (output.media, JSON_TYPE)) == JSON_TYPE:
         located = headers | {"Content-Location": f"{path}/report"}
-        return await deliver(request, here.storage.blobs, output.report, JSON_TYPE, located)
+        return await deliver(request, here, output.report, JSON_TYPE, located)
     named = {"Content-Disposition": disposition(result_name(job)), "Content-Location": f"{path}/result"}
-    return await deliver(request, here.storage.blobs, output.result, output.media, headers | named)
+    return await deliver(request, here, output.result, output.media, headers | named)

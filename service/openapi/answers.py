@@ -119,6 +119,7 @@ OF_WORK = (
     "timed-out",
     "out-of-memory",
     "crashed",
+    "killed",
     "cancelled",
     "insufficient-storage",
 )

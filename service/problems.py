@@ -46,6 +46,7 @@ KINDS = {
     "range-not-satisfiable": Kind(416, "There is no such range"),
     "quota-exceeded": Kind(429, "The quota of this key is used up"),
     "internal": Kind(500, "The server made a mistake"),
+    "unavailable": Kind(503, "The server cannot use its records now"),
     "busy": Kind(503, "The server has no room for another job now"),
     "insufficient-storage": Kind(507, "The server has no disk space left"),
 }

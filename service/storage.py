@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from typing import TYPE_CHECKING
 
 from service.ledger.records import Failure, Output
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from service.work import Answer
 
 LOG = logging.getLogger("bnfold")
+SPARE = 1.25  # of the bytes that are short: so not every upload has to make room
 
 
 class Storage:
@@ -85,6 +87,19 @@ class Storage:
             count += len(gone)
             if not gone:
                 return count
+
+    async def make_room(self, coming: int = 0) -> None:
+        """Let go of what is least used until `coming` more bytes fit on the disk.
+
+        Raises:
+            Problem: insufficient-storage: not even that would make room, or open jobs need what is stored.
+        """
+        short = self.blobs.shortage(coming)
+        if short > 0:
+            stored = await in_thread(self._ledger.total)
+            if stored >= short:
+                await self.sweep(math.inf, int(max(stored - short * SPARE, 0)))
+        self.blobs.require_space(coming)
 
     async def tidy(self) -> None:
         """Make the disk and the ledger agree again, after a server was killed or a disk was repaired."""

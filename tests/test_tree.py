@@ -40,10 +40,10 @@ FLOORS = {
         {"__main__"},
     ],
     "service": [
-        {"", "changes", "left", "logs", "problems", "threads", "work"},
+        {"", "changes", "left", "logs", "machine", "problems", "threads", "work"},
         {"blobs", "metrics", "options", "settings"},
         {"ledger", "secret"},
-        {"keys", "storage"},
+        {"keys", "reservations", "storage", "upkeep"},
         {"engine", "webhook"},
         {"openapi", "state"},
         {"checks", "http"},

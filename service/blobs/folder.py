@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from io import FileIO
     from pathlib import Path
 
+BLOBS = "blobs"  # the name of the store in a data folder
+NAMED, PARTIAL = "sha256", "partial"  # names in the store: of blobs, and of what is not complete
 BLOCK = 1 << 20  # bytes hashed, written and read at a time
 LOOK_EVERY = 64 * BLOCK  # bytes between two checks of the free disk space
 READ_ONLY = 0o400
@@ -34,7 +36,8 @@ class DirectoryBlobs:
     """A `BlobStore` in a directory, for one server at a time."""
 
     def __init__(self, root: Path, low_water: int = 0) -> None:
-        self._blobs, self._partial, self._low_water = root / "sha256", root / "partial", low_water
+        self._root, self._blobs, self._partial = root, root / NAMED, root / PARTIAL
+        self._low_water = low_water
         for folder in (self._blobs, self._partial, *(self._blobs / f"{first:02x}" for first in range(256))):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         sync_folder(self._blobs)
@@ -98,7 +101,8 @@ class DirectoryBlobs:
         for folder in self._blobs.iterdir():
             for file in folder.iterdir():
                 with suppress(FileNotFoundError):
-                    yield Blob(folder.name + file.name, file.stat().st_size)
+                    if is_digest(folder.name + file.name):
+                        yield Blob(folder.name + file.name, file.stat().st_size)
 
     async def is_whole(self, blob: Blob, *, by_content: bool) -> bool:
         """See `BlobStore`."""
@@ -116,15 +120,19 @@ class DirectoryBlobs:
         """See `BlobStore`."""
         await in_thread(self._path(sha256).unlink, missing_ok=True)
 
+    def shortage(self, coming: int) -> int:
+        """See `BlobStore`."""
+        return self._low_water + coming - shutil.disk_usage(self._partial).free
+
     def require_space(self, coming: int = 0) -> None:
         """See `BlobStore`."""
-        if shutil.disk_usage(self._partial).free - coming < self._low_water:
+        if self.shortage(coming) > 0:
             raise Problem("insufficient-storage", "the server has too little disk space left; try again later")
 
     def _path(self, sha256: str) -> Path:
         if not is_digest(sha256):
             raise FileNotFoundError(f"{sha256!r} is no address")
-        return self._blobs / sha256[:2] / sha256[2:]
+        return blob_path(self._root, sha256)
 
 
 class _Growing:
@@ -149,6 +157,11 @@ class _Growing:
     def discard(self) -> None:
         self._file.close()
         self._path.unlink(missing_ok=True)
+
+
+def blob_path(root: Path, sha256: str) -> Path:
+    """Where the store in `root` keeps a blob."""
+    return root / NAMED / sha256[:2] / sha256[2:]
 
 
 def _read(file: FileIO, size: int, digest: hashlib._Hash | None) -> bytes:

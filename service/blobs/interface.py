@@ -91,6 +91,10 @@ class BlobStore(Protocol):
         """Remove a blob, if it exists."""
         ...
 
+    def shortage(self, coming: int) -> int:
+        """The bytes of free disk space that are missing for `coming` more bytes; not positive if there are enough."""
+        ...
+
     def require_space(self, coming: int = 0) -> None:
         """Check that after `coming` more bytes, the free disk space is not below the low-water mark.
 

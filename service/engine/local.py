@@ -16,7 +16,7 @@ import logging
 import os
 import time
 from collections import Counter
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -294,7 +294,7 @@ class LocalEngine:
             while not work.done():
                 await asyncio.wait([work], timeout=LOOK_EVERY)
                 if not work.done():
-                    self._storage.blobs.require_space()
+                    await self._storage.make_room()
         finally:
             work.cancel()
             await asyncio.wait([work])
@@ -324,7 +324,9 @@ class LocalEngine:
     async def _sweep(self) -> None:
         while True:
             try:
-                removed = await self._storage.sweep(self._settings.ttl_seconds, self._settings.cap_bytes)
+                removed = await self._storage.sweep(self._settings.ttl_seconds, self._settings.cap)
+                with suppress(Problem):
+                    await self._storage.make_room()
                 await self._reconcile()
                 if removed:
                     LOG.info("blobs removed", extra={"count": removed})

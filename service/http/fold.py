@@ -54,7 +54,7 @@ async def fold(request: Request, query: WithWebhook, caller: MayFold, here: Here
     wishes, token = preferences(request.headers.get("prefer")), _token(request)
     _asked(here, query)  # invalid options are refused before the upload
     here.webhooks.checked(query.webhook)
-    async with uploaded(request, here) as (draft, is_archive, form):
+    async with uploaded(request, here, caller) as (draft, is_archive, form):
         query = query if form is None else form.query(query)
         name, chosen = _asked(here, query)
         webhook = here.webhooks.checked(query.webhook)
@@ -85,7 +85,7 @@ async def fold_put(request: Request, query: WithWebhook, caller: MayFold, here: 
 async def inspect(request: Request, query: Query_, caller: MayFold, here: Here) -> Response:
     """Report what folding this model would do, and why the rest would stay. Nothing is stored."""
     _asked(here, query)
-    async with uploaded(request, here) as (draft, is_archive, form):
+    async with uploaded(request, here, caller) as (draft, is_archive, form):
         name, chosen = _asked(here, query if form is None else form.query(query))
         job = _job(here, caller, name, draft.blob, chosen, is_archive=is_archive)
         async with here.engine.inspected(draft, here.engine.request(job, "inspect"), caller.key, caller.quota) as (

@@ -44,7 +44,7 @@ class Around:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await _live(self._app, scope, receive, send)
             return
         headers, began, status = Headers(scope=scope), time.monotonic(), 500
         given = headers.get("x-request-id", "")
@@ -89,3 +89,21 @@ class Around:
         """Whether a Host header names this server. Another site could make its own name resolve to this machine."""
         name = host if host.endswith("]") else host.rpartition(":")[0] or host
         return not self._names or name.lower() in self._names
+
+
+async def _live(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Start and end the application. If it cannot start, the log has one sentence, which the error says."""
+    failed = False
+
+    async def sending(message: Message) -> None:
+        nonlocal failed
+        if message["type"] == "lifespan.startup.failed":
+            failed = True
+            message["message"] = f"the server cannot start: {message['message'].strip().splitlines()[-1]}"
+        await send(message)
+
+    try:
+        await app(scope, receive, sending)
+    except Exception:
+        if not failed:
+            raise

@@ -8,7 +8,7 @@ from sqlalchemy import and_, delete, exists, func, or_, select, update
 
 from service.blobs import Blob
 from service.ledger import clock, database
-from service.ledger.records import OPEN, Damage, Failure, Holding, Output
+from service.ledger.records import OPEN, Damage, Failure, Holding, Output, Usage
 from service.ledger.rows import OUTPUTS, end, is_job, job_of, queued_again, store
 from service.ledger.schema import holdings, idempotency, jobs
 from service.ledger.webhooks import forget
@@ -69,6 +69,13 @@ class SqlHoldings:
                     _forget(connection, before)
                 clock.write(connection)
         return gone
+
+    def usage(self, key: str) -> Usage:
+        """See `service.ledger.interface.Holdings`."""
+        open_jobs = select(func.count()).where(jobs.c.key == key, jobs.c.status.in_(OPEN))
+        held = select(func.sum(holdings.c.bytes)).where(holdings.c.key == key)
+        with self._database.read() as connection:
+            return Usage(connection.execute(open_jobs).scalar_one(), connection.execute(held).scalar_one() or 0)
 
     def total(self) -> int:
         """See `service.ledger.interface.Holdings`."""

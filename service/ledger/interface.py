@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Output,
         Quota,
         Stage,
+        Usage,
         Webhook,
     )
 
@@ -123,6 +124,10 @@ class Holdings(Protocol):
 
     def held(self) -> list[Holding]:
         """All holdings."""
+        ...
+
+    def usage(self, key: str) -> Usage:
+        """What a key uses now."""
         ...
 
     def total(self) -> int:

@@ -102,6 +102,14 @@ class Quota:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """What a key uses: its jobs that have not ended, and the bytes that are stored for it."""
+
+    open_jobs: int
+    bytes: int
+
+
+@dataclass(frozen=True)
 class Key:
     """An API key. The secret itself is not stored."""
 

@@ -107,7 +107,7 @@ def without_content(responses: Responses) -> Responses:
 
 
 OF_ALL = ("forbidden",)
-OF_KEYS = ("unauthorized", "forbidden", "quota-exceeded")
+OF_KEYS = ("unauthorized", "forbidden", "quota-exceeded", "unavailable")
 OF_WORK = (
     "too-large",
     "invalid-model",

@@ -1,4 +1,4 @@
-"""Reservations: uploads on their way. They count before their last byte: in number, in a quota, on the disk.
+"""Reservations: uploads on their way. They count before their last byte: in number, in a quota, on the disk."""
 
 from __future__ import annotations
 

@@ -46,9 +46,8 @@ async def uploaded(request: Request, here: Service, caller: Caller) -> AsyncGene
     """The upload as a draft, whether it is an archive, and its form, if any. Removed afterwards unless committed.
 
     Raises:
-        Problem: busy, quota-exceeded, unsupported-media-type, too-large,
-            insufficient-storage, upload-timeout, digest-mismatch,
-            unsafe-archive, bad-request.
+        Problem: busy, quota-exceeded, unsupported-media-type, too-large, insufficient-storage, upload-timeout,
+            digest-mismatch, unsafe-archive, bad-request.
         ClientDisconnect: the client has disconnected.
     """
     media = _media(request)

@@ -46,7 +46,7 @@ def _quotas(root: Path) -> Iterator[tuple[int, int]]:
 def _folders(root: Path) -> Iterator[Path]:
     """The folders of this process's cgroups and of those around them: each can give less than the one around it."""
     mounted = root / "sys/fs/cgroup"
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         for line in (root / "proc/self/cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             top = mounted / controllers if controllers else mounted

@@ -244,6 +244,21 @@ def test_the_least_recently_used_goes_first(ledger):
     assert [h.blob for h in ledger.held()] == [models[0], models[2]]
 
 
+def test_the_noise_of_one_key_evicts_nothing_of_another(ledger):
+    """Each has an equal share of the cap; who holds more loses first, even what it used last."""
+    models = [Blob(f"{number:064x}", 10) for number in range(30)]
+    for number, model in enumerate(models):
+        key = "quiet" if number < 3 else "loud"
+        ledger.cancel(key, submit(ledger, key, model=model).id)
+    ledger.use("loud", [model.sha256 for model in models[3:]])  # the quiet one used its models least recently
+    gone = ledger.sweep(unused=LONG, cap=100)
+    assert gone == [model.sha256 for model in models[3:23]]
+    assert [ledger.holding("quiet", model.sha256) for model in models[:3]] == models[:3]
+    assert ledger.total() == 100
+    assert ledger.sweep(unused=LONG, cap=40)
+    assert ledger.usage("quiet").bytes == ledger.usage("loud").bytes == 20
+
+
 def test_a_sweep_lets_others_write_in_between(ledger, monkeypatch):
     monkeypatch.setattr("service.ledger.holdings.AT_ONCE", 2)
     for key in "abcd":

@@ -94,5 +94,5 @@ def test_a_key_has_the_turns_of_its_weight(tmp_path):
             order.append("heavy" if now[0] is heavy else "light")
             left.remove(now)
             now[2].touch()
-            until(lambda: status(running, now[0], now[1]) == "done")
+            until(lambda now=now: status(running, now[0], now[1]) == "done")
         assert order[:3].count("heavy") == 2

@@ -18,6 +18,19 @@ STEP = 64 << 20  # bytes that an upload of unknown size reserves at a time
 RETRY_AFTER = {"Retry-After": "10"}
 
 
+def require_place(what: str, key: str, mine: int, free: int) -> None:
+    """Require that a key that has `mine` places may take another one of those that are `free`.
+
+    Raises:
+        Problem: busy: there is none; quota-exceeded: the key has its share.
+    """
+    if free <= 0:
+        raise Problem("busy", f"the server has no place for more {what} now; try again later", headers=RETRY_AFTER)
+    if not has_share(key, mine, free):
+        detail = f"{mine} {what} of this key have not ended, and {free} places are left for all; wait until one has"
+        raise Problem("quota-exceeded", detail, headers=RETRY_AFTER)
+
+
 @dataclass(eq=False)
 class Reservation:
     """The room of one upload: the bytes that it may have, and those that arrived."""
@@ -50,13 +63,7 @@ class Reservations:
         """
         arriving = [one for one in self._open if not one.is_complete]
         mine, free = sum(one.key == key for one in arriving), self._most - len(arriving)
-        if free <= 0:
-            raise Problem(
-                "busy", f"{self._most} uploads are on their way already; try again later", headers=RETRY_AFTER
-            )
-        if not has_share(key, mine, free):
-            detail = f"{mine} uploads of this key are on their way already; wait until one has ended"
-            raise Problem("quota-exceeded", detail, headers=RETRY_AFTER)
+        require_place("uploads", key, mine, free)
         if quota.open_jobs is not None and mine and usage.open_jobs + mine >= quota.open_jobs:
             detail = f"this key may have {quota.open_jobs} open at a time, uploads included; wait until one has ended"
             raise Problem("quota-exceeded", detail, headers=RETRY_AFTER)

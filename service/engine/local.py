@@ -23,15 +23,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.changes import Address
-from service.engine.turns import Turn, Turns
-from service.ledger.records import Failure, has_share
+from service.engine.turns import Turn, Turns, pause_of
+from service.ledger.records import Failure
 from service.metrics import size_label
 from service.problems import Problem
+from service.reservations import require_place
 from service.threads import in_thread
 from service.work import ARCHIVE, IN, Answer, Request
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Coroutine, Generator
+    from collections.abc import AsyncGenerator, Coroutine, Generator, Iterable
     from pathlib import Path
 
     from service.blobs import Blob, Draft
@@ -52,7 +53,6 @@ INSPECTION_FILE_BYTES = 64 << 20  # of one report of an inspection, which is sen
 SMALL_BYTES = 16 << 20  # the largest upload that counts as small
 KILLS = 2  # of a job's process by something else: the second time, nothing else ran
 END_SECONDS = 1.0  # after a kill, to see whether the server was told to end as well: then it is no fault
-PAUSE, LONGEST_PAUSE = 1.0, 300.0  # seconds that a suspect waits after the second death of a server; it doubles
 RETRY_AFTER = {"Retry-After": "30"}
 DEATHS = {"timed-out", "out-of-memory", "crashed", "killed"}
 TRIED_AGAIN = {"crashed", "killed"}
@@ -116,7 +116,7 @@ class LocalEngine:
             return
         is_large = job.input.bytes > SMALL_BYTES
         turn = Turn(self._turns, job.key, weight, is_large, is_alone=job.is_suspect, is_urgent=is_urgent)
-        self._waiting[address] = turn, self._spawn(self._deliver(address, turn, _pause(job)))
+        self._waiting[address] = turn, self._spawn(self._deliver(address, turn, pause_of(job.interruptions)))
 
     def hurry(self, job: Job) -> None:
         """Let a job that waits go before others of its key, because a client waits for it now."""
@@ -127,15 +127,20 @@ class LocalEngine:
         """End an open job and its child process; False if the job is not open."""
         if not await in_thread(self._ledger.cancel, *address):
             return False
-        waiting = self._waiting.pop(address, None)
-        for task in filter(None, (self._running.get(address), waiting and waiting[1])):
-            task.cancel()
-            await asyncio.wait([task])
-        if waiting and (job := await in_thread(self._ledger.job, *address)) and job.is_open:  # submitted again
-            self.submit(job, waiting[0].weight)
-        self._metrics.outcomes.labels("cancelled").inc()
-        self._changes.notify(address)
+        await self.stop_jobs([address])
         return True
+
+    async def stop_jobs(self, jobs: Iterable[tuple[str, str]]) -> None:
+        """End the processes of jobs that the ledger has ended."""
+        for address in (Address(*job) for job in jobs):
+            waiting = self._waiting.pop(address, None)
+            for task in filter(None, (self._running.get(address), waiting and waiting[1])):
+                task.cancel()
+                await asyncio.wait([task])
+            self._metrics.outcomes.labels("cancelled").inc()
+            self._changes.notify(address)
+            if waiting and (job := await in_thread(self._ledger.job, *address)) and job.is_open:  # submitted again
+                self.submit(job, waiting[0].weight)
 
     def live(self, job: Job) -> Job:
         """The job with its latest progress, which the ledger may not have yet."""
@@ -163,14 +168,9 @@ class LocalEngine:
     @contextmanager
     def _counted(self, key: str, quota: Quota) -> Generator[None]:
         """Reserve a place for an inspection; the ledger does not count inspections."""
-        most = self._settings.max_queue
-        free = most - self._inspecting.total()
-        if free <= 0:
-            raise Problem("busy", "too many inspections wait already; try again later", headers=RETRY_AFTER)
-        if not has_share(key, self._inspecting[key], free):
-            detail = "too many inspections of this key wait already; try again later"
-            raise Problem("quota-exceeded", detail, headers=RETRY_AFTER)
-        if quota.open_jobs is not None and self._inspecting[key] >= quota.open_jobs:
+        mine = self._inspecting[key]
+        require_place("inspections", key, mine, self._settings.max_queue - self._inspecting.total())
+        if quota.open_jobs is not None and mine >= quota.open_jobs:
             detail = f"{quota.open_jobs} inspections of this key have not ended yet; wait for one of them"
             raise Problem("quota-exceeded", detail, headers=RETRY_AFTER)
         self._inspecting[key] += 1
@@ -250,9 +250,8 @@ class LocalEngine:
         with self._metrics.running.track_inprogress(), self._metrics.folds.labels(size_label(job.input.bytes)).time():
             try:
                 async with self._children.child() as child:
-                    await self._storage.blobs.place(
-                        job.input.sha256, child.folder / IN / (ARCHIVE if job.archive else job.name)
-                    )
+                    place = child.folder / IN / (ARCHIVE if job.archive else job.name)
+                    await self._storage.blobs.place(job.input.sha256, place)
                     answer = await self._guarded(child, self.request(job), self._reporter(address))
                     if (answer.damaged or answer.slug in DEATHS) and not await self._has_upload(job):
                         return LOST
@@ -346,9 +345,3 @@ class LocalEngine:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _pause(job: Job) -> float:
-    """Seconds that a job waits before it is queued: only one in which servers died more than once."""
-    doubled: int = 2 ** max(job.interruptions - 1, 0) - 1
-    return min(PAUSE * doubled, LONGEST_PAUSE)

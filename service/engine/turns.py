@@ -3,7 +3,8 @@
 1. Each key has a queue, and the queues are served in turn: start-time fair queueing (Goyal, Vin and Cheng, 1996). A key
    of weight w gets w turns for each turn of a key of weight 1. A key that had nothing to do is next.
 2. Within a key, urgent turns go before others: a client waits for them. Between keys that are equally due, too.
-3. Large turns take no slot that a small one could not get: beside the slots is one more, for one small turn.
+3. Beside the slots is one more, for a small turn that would wait for others: while only large ones run, or while none
+   of its own key runs.
 4. A turn that must be alone waits until nothing runs, and nothing begins until it has ended.
 """
 
@@ -14,9 +15,17 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Self
 
+PAUSE, LONGEST_PAUSE = 1.0, 300.0  # seconds after the second death of a server; it doubles
+
+
+def pause_of(interruptions: int) -> float:
+    """Seconds that a job waits before it is queued, if so many servers died while it ran: not for the first of them."""
+    doubled: int = 2 ** max(interruptions - 1, 0) - 1
+    return min(PAUSE * doubled, LONGEST_PAUSE)
+
 
 class Turns:
-    """Slots that are given out in turn: `slots` for any turn, and if `extra`, one more while no small turn runs."""
+    """Slots that are given out in turn: `slots` for any turn, and if `extra`, one more for a small one (rule 3)."""
 
     def __init__(self, slots: int, *, extra: bool = False) -> None:
         self._slots, self._extra = slots, extra
@@ -59,14 +68,17 @@ class Turns:
         """The turn that begins now; None if there is none, or no slot for it."""
         if any(turn.is_alone for turn in self._running):
             return None
-        is_full = len(self._running) >= self._slots
-        if is_full and not (self._extra and all(turn.is_large for turn in self._running)):
-            return None
-        candidates = [turn for turn in self._waiting if not (is_full and turn.is_large)]
+        candidates = self._waiting
+        if len(self._running) >= self._slots:
+            candidates = self._that_waits_for_others() if len(self._running) < self._slots + self._extra else []
         if not candidates:
             return None
         turn = min(candidates, key=lambda turn: (self._start(turn), not turn.is_urgent, turn.number))
         return None if turn.is_alone and self._running else turn
+
+    def _that_waits_for_others(self) -> list[Turn]:
+        keys, only_large = {turn.key for turn in self._running}, all(turn.is_large for turn in self._running)
+        return [turn for turn in self._waiting if not turn.is_large and (only_large or turn.key not in keys)]
 
     def _start(self, turn: Turn) -> float:
         return max(self._time, self._due.get(turn.key, 0.0))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.engine.turns import Turn, Turns
+from service.engine.turns import Turn, Turns, pause_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -126,6 +126,21 @@ def test_small_turns_have_a_slot_that_large_ones_do_not_get():
     tell(story, "b1 b2 b4 b5")  # two that are large or small run, and the one beside them is not b3
 
 
+def test_a_key_of_which_nothing_runs_has_that_slot_too():
+    async def story() -> list[str]:
+        queue = Story(2, extra=True)
+        await queue.queue("b1", "b2", "b3")
+        await queue.queue("a0", **LARGE)
+        await queue.queue("a1", "a2")
+        assert queue.began == ["b1", "b2", "a1"]
+        await queue.queue("c1")
+        assert queue.began == ["b1", "b2", "a1"]  # there is one
+        await queue.end("a1")
+        return queue.began
+
+    tell(story, "b1 b2 a1 c1")
+
+
 def test_one_that_must_be_alone_is_alone():
     async def story() -> list[str]:
         queue = Story(3, extra=True)
@@ -171,3 +186,7 @@ def test_a_slot_that_was_given_to_one_who_goes_is_given_on():
             return ["c"]
 
     tell(story, "c")
+
+
+def test_a_suspect_waits_longer_each_time():
+    assert [pause_of(deaths) for deaths in (0, 1, 2, 3, 4, 100)] == [0, 0, 1, 3, 7, 300]

@@ -105,7 +105,7 @@ serve: $(VENV)/.service-installed
 ## chaos: kill the server at random, many times, while jobs run; nothing accepted may be lost
 chaos: $(STAMP)
 	CHAOS_KILLS=$(CHAOS_KILLS) $(BIN)/pytest -rP tests/service/test_chaos.py
-CHAOS_KILLS ?= 20
+CHAOS_KILLS ?= 30
 
 $(STAMP): pyproject.toml
 	$(INSTALLING) 'bnfold with what its service and its tests need (1.5 GB on the disk, minutes where PyTorch is new) ...'

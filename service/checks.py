@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from service.engine.sandbox import find_sandbox
-from service.ledger.sql import open_ledger
+from service.ledger.sql import open_ledger, require_whole
 from service.secret import require_secret
 from service.settings import Settings
 from service.state import lock
@@ -35,6 +35,7 @@ def require_startable(settings: Settings) -> None:
     """
     address = _resolved(settings.host, settings.port)
     _require_folder(settings)
+    require_whole(settings.data)
     _require_keys(settings)
     _require_free(settings, address)
     require_secret(settings.data)

@@ -1,4 +1,4 @@
-"""The commands `bnfold serve` and `bnfold keys`, which `folding.command.main` hands over."""
+"""The commands of the service, which `folding.command.main` hands over."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -18,19 +19,21 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from folding.command.parser import Parser
+from service import upkeep
 from service.audit import audit
 from service.blobs import DirectoryBlobs
+from service.blobs.folder import BLOBS
 from service.checks import invalid_settings, mistyped, require_startable, unreadable_settings
 from service.http.app import create_app
 from service.http.connections import patient, room
 from service.keys import SCOPES, moment, new_key, new_secret
 from service.ledger.records import NOBODY, Quota
-from service.ledger.sql import open_ledger
+from service.ledger.sql import FILE, open_ledger, step_back
 from service.logs import log_to_stderr
 from service.secret import webhook_secret
 from service.settings import Settings
 from service.starting import tell
-from service.state import BLOBS, lock
+from service.state import LOCK, lock
 from service.storage import Storage
 
 if TYPE_CHECKING:
@@ -39,15 +42,16 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from service.ledger.interface import Ledger
+    from service.upkeep import Checked
 
-DONE, BAD_INPUT = 0, 2
+DONE, BAD_INPUT, DIFFERENT = 0, 2, 3  # as `folding.command.endings` has them
 GRACE_SECONDS = 5  # after running folds had theirs: for connections that still read an answer
 BACKLOG = 512
 KEEP_ALIVE_SECONDS = 15
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one of the two commands and return its exit code; usage errors leave through `SystemExit` with code 2."""
+    """Run one of the commands and return its exit code; usage errors leave through `SystemExit` with code 2."""
     arguments = _parser().parsed(argv)
     given = {name: value for name, value in vars(arguments).items() if name in Settings.model_fields}
     try:
@@ -72,7 +76,23 @@ def _parser() -> Parser:
     keys = commands.add_parser("keys", description="The API keys of a data folder.")
     actions = keys.add_subparsers(required=True, metavar="ACTION")
     _add_actions(actions)
+    _add_upkeep(commands)
     return parser
+
+
+def _add_upkeep(commands: argparse._SubParsersAction[Parser]) -> None:
+    about = "Read every blob. Results that the disk lost or damaged are folded again; exit code 3: there were some."
+    scrub = commands.add_parser("scrub", description=about)
+    about = "Copy the ledger, the blobs and the secret, so that they agree, also while a server runs."
+    backup = commands.add_parser("backup", description=about)
+    backup.add_argument("folder", type=Path, metavar="COPY", help="where to; it may hold an earlier copy")
+    restore = commands.add_parser("restore", description="Make a data folder from a copy that `bnfold backup` made.")
+    restore.add_argument("folder", type=Path, metavar="COPY", help="where from")
+    about = "Let the ledger go back to the version before, for the bnfold before this one. Stop the server first."
+    downgrade = commands.add_parser("downgrade", description=about)
+    for parser, run in ((scrub, _scrub), (backup, _backup), (restore, _restore), (downgrade, _downgrade)):
+        _add_settings(parser, "data")
+        parser.set_defaults(run=run)
 
 
 def _add_actions(actions: argparse._SubParsersAction[Parser]) -> None:
@@ -81,8 +101,13 @@ def _add_actions(actions: argparse._SubParsersAction[Parser]) -> None:
     add.add_argument("--scope", action="append", choices=SCOPES, help="what it may do (repeatable; default: all)")
     add.add_argument("--expires", type=_moment, metavar="90d", help="when it is refused: in so long, or at a date")
     add.add_argument("--rate", metavar="60/minute", help="requests in a time (default: any)")
-    add.add_argument("--open-jobs", type=_positive, metavar="N", help="jobs that have not ended (default: any)")
-    add.add_argument("--bytes", type=_positive, metavar="N", help="bytes that are kept for it (default: any)")
+    add.add_argument(
+        "--open-jobs", type=_bound, default=100, metavar="N", help="its jobs that have not ended (default: 100)"
+    )
+    add.add_argument("--bytes", type=_bound, default=20 << 30, metavar="N", help="bytes kept for it (default: 20 GiB)")
+    add.add_argument(
+        "--weight", type=_positive, default=1, metavar="N", help="its turns for one of others (default: 1)"
+    )
     listing = actions.add_parser("list", help="show the keys, without their secrets")
     rotate = actions.add_parser("rotate", help="give a key another secret, and print it; what belongs to it stays")
     rotate.add_argument("id", help="the middle part of the key, as `list` shows it")
@@ -162,7 +187,7 @@ def _serve(settings: Settings, _: argparse.Namespace) -> int:
 def _add(settings: Settings, arguments: argparse.Namespace) -> int:
     if arguments.rate is not None:
         parse(arguments.rate)
-    quota = Quota(arguments.rate, arguments.open_jobs, arguments.bytes)
+    quota = Quota(arguments.rate, arguments.open_jobs, arguments.bytes, arguments.weight)
     key, text = new_key(arguments.name, tuple(arguments.scope or SCOPES), quota, arguments.expires)
     code = _with_ledger(settings, lambda ledger: ledger.add_key(key))
     audit(settings.data, "key added", key=key.id, name=key.name, scopes=key.scopes)
@@ -233,9 +258,57 @@ def _webhook(settings: Settings, arguments: argparse.Namespace) -> int:
     return _with_ledger(settings, show)
 
 
+def _scrub(settings: Settings, _: argparse.Namespace) -> int:
+    _require_data(settings)
+    return _told("read", upkeep.scrub(settings.data))
+
+
+def _backup(settings: Settings, arguments: argparse.Namespace) -> int:
+    if (arguments.folder / LOCK).exists():
+        raise RuntimeError(f"backup: {arguments.folder} is the data folder of a server; name another folder")
+    return _told("copied", upkeep.copy(settings.data, arguments.folder.absolute()))
+
+
+def _restore(settings: Settings, arguments: argparse.Namespace) -> int:
+    right = lock(settings.data)
+    try:
+        if (settings.data / FILE).exists():
+            raise RuntimeError(f"restore: there is a ledger in {settings.data}; name a new folder with --data")
+        return _told("restored", upkeep.copy(arguments.folder.absolute(), settings.data))
+    finally:
+        os.close(right)
+
+
+def _downgrade(settings: Settings, _: argparse.Namespace) -> int:
+    _require_data(settings)
+    right = lock(settings.data)
+    try:
+        print(f"the ledger has version {step_back(settings.data)} now; start no server of this bnfold with it")
+    finally:
+        os.close(right)
+    return DONE
+
+
+def _told(done: str, checked: Checked) -> int:
+    """Tell what was read; the exit code says whether something was damaged."""
+    for blob in checked.damaged:
+        print(f"damaged or missing: {blob.sha256} ({blob.bytes:,} bytes)")
+    damage = checked.damage
+    jobs = (
+        f"{damage.again} jobs are folded again, {damage.removed} are removed, {damage.failed} need their upload again"
+    )
+    found = f"{len(checked.damaged)} are damaged or missing: {jobs}" if checked.damaged else "all whole"
+    print(f"{done} {checked.blobs} blobs, {checked.bytes:,} bytes; {found}")
+    return DIFFERENT if checked.damaged else DONE
+
+
 def _require_data(settings: Settings) -> None:
     if not settings.data.is_dir():
-        raise RuntimeError(f"keys: there is no folder {settings.data}; name the one that the server has: --data")
+        raise RuntimeError(f"there is no folder {settings.data}; name the one that the server has: --data")
+
+
+def _bound(text: str) -> int | None:
+    return None if text == "any" else _positive(text)
 
 
 def _moment(text: str) -> float:

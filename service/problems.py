@@ -31,6 +31,7 @@ KINDS = {
     "timed-out": Kind(422, "It took too long"),
     "out-of-memory": Kind(422, "It took too much memory"),
     "crashed": Kind(422, "The process that folded the model died"),
+    "killed": Kind(422, "The process that folded the model was killed"),
     "cancelled": Kind(409, "The job was cancelled"),
     "in-use": Kind(409, "It is needed by a job that has not ended"),
     "idempotency-conflict": Kind(422, "This idempotency key was used for another request"),
@@ -45,12 +46,22 @@ KINDS = {
     "range-not-satisfiable": Kind(416, "There is no such range"),
     "quota-exceeded": Kind(429, "The quota of this key is used up"),
     "internal": Kind(500, "The server made a mistake"),
+    "unavailable": Kind(503, "The server cannot use its records now"),
     "busy": Kind(503, "The server has no room for another job now"),
     "insufficient-storage": Kind(507, "The server has no disk space left"),
 }
 
 # A retry can end differently: jobs that ended in these problems run again when they are submitted again.
-WORTH_A_RETRY = {"cancelled", "timed-out", "out-of-memory", "too-large", "insufficient-storage", "internal"}
+WORTH_A_RETRY = {
+    "cancelled",
+    "timed-out",
+    "out-of-memory",
+    "crashed",
+    "killed",
+    "too-large",
+    "insufficient-storage",
+    "internal",
+}
 
 
 class Problem(Exception):  # noqa: N818  the name in RFC 9457

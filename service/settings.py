@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
+import shutil
 from dataclasses import fields
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from folding.onnxfile import Limits
+from service import machine
 from service.work import Bounds
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -21,10 +22,6 @@ DAY = 24 * 60 * 60
 ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 MEMORY_SHARE = 0.75  # of the machine's memory, for all folds together; the rest is for the server and the page cache
 LEAST_CHILD_MEMORY = 2 * GIB  # with less, ONNX Runtime cannot load a model of ordinary size
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_loopback(host: str) -> bool:
@@ -35,10 +32,6 @@ def is_loopback(host: str) -> bool:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
-
-
-def _machine_memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 class Settings(BaseSettings):
@@ -68,10 +61,13 @@ class Settings(BaseSettings):
     )
     root_path: str = Field("", description="the path under which a reverse proxy shows the server, such as /fold")
 
-    workers: int = Field(default_factory=_cores, ge=1, description="folds that run at the same time")
+    workers: int = Field(default_factory=machine.cores, ge=1, description="folds that run at the same time")
     spares: int = Field(2, ge=0, description="processes that wait, ready for the next folds; each takes 100 MiB")
+    inspections: int = Field(
+        default_factory=machine.cores, ge=1, description="inspections that run at the same time, beside the folds"
+    )
     max_queue: int = Field(1000, ge=1, description="jobs that may wait; more are refused as busy")
-    attempts: int = Field(3, ge=1, description="starts of a job before it counts as failed: crashed")
+    attempts: int = Field(3, ge=1, description="deaths of a job's process before it counts as failed: crashed")
     sandbox: Literal["auto", "require", "off"] = Field(
         "auto", description="run folds in bubblewrap or with Landlock, where one works"
     )
@@ -87,6 +83,7 @@ class Settings(BaseSettings):
     child_open_files: int = Field(4096, ge=64, description="files that a fold may have open")
     limits: dict[str, int] = Field({}, description="bounds of folding.onnxfile.Limits to raise, by name, as JSON")
 
+    max_uploads: int = Field(64, ge=1, description="uploads at the same time; a key may have as many as it leaves free")
     max_upload_bytes: int = Field(8 * GIB, ge=1, description="the largest upload")
     upload_seconds: float = Field(3600, gt=0, description="an upload that takes longer is refused")
     upload_stall_seconds: float = Field(30, gt=0, description="an upload of which nothing arrives so long is refused")
@@ -96,14 +93,21 @@ class Settings(BaseSettings):
         gt=0,
         description="a client that takes longer to send the head of a request, or to take an answer, is cut off",
     )
-    low_water_bytes: int = Field(GIB, ge=0, description="free disk space below which nothing is accepted")
+    low_water_bytes: int = Field(
+        GIB, ge=0, description="free disk space that is kept: what is least used goes, and then nothing is accepted"
+    )
 
     sync_seconds: float = Field(25, gt=0, description="a request is answered with 202 after waiting so long")
     wait_seconds: float = Field(30, gt=0, description="the longest wait of a long poll")
     shutdown_seconds: float = Field(20, ge=0, description="running folds may take so long when the server ends")
 
     ttl_seconds: float = Field(7 * DAY, gt=0, description="what was not used for so long is removed")
-    cap_bytes: int = Field(50 * GIB, ge=0, description="more than this is not kept: the least recently used goes first")
+    cap_bytes: int | None = Field(
+        None,
+        ge=0,
+        description="more than this is not kept: who holds most loses what it used least recently; default: "
+        "half of the disk",
+    )
     sweep_seconds: float = Field(60, gt=0, description="time between two looks at what can be removed")
 
     @field_validator("limits")
@@ -159,9 +163,14 @@ class Settings(BaseSettings):
         """Whether a request without an API key is refused."""
         return not self.is_local if self.require_keys is None else self.require_keys
 
+    @property
+    def cap(self) -> int:
+        """The bytes that are kept at most."""
+        return shutil.disk_usage(self.data).total // 2 if self.cap_bytes is None else self.cap_bytes
+
     def bounds(self, verification: float) -> Bounds:
         """The bounds of one process of a fold; `verification` is the time in seconds that a verification adds."""
-        share = int(_machine_memory() * MEMORY_SHARE) // self.workers
+        share = int(machine.memory() * MEMORY_SHARE) // self.workers
         memory = self.child_memory_bytes or max(share, LEAST_CHILD_MEMORY)
         files, tasks = self.child_open_files, self.child_tasks
         return Bounds(self.fold_seconds, verification, memory, self.child_file_bytes, files, tasks)

@@ -33,7 +33,7 @@ def tell(service: Service) -> None:
         f"{settings.workers} folds at a time, each with {file_size(bounds.memory)} and {bounds.seconds:g} s",
         f"uploads of {file_size(settings.max_upload_bytes)}",
         f"{settings.max_queue} waiting jobs",
-        f"{file_size(settings.cap_bytes)} kept for {settings.ttl_seconds:g} s",
+        f"{file_size(settings.cap)} kept for {settings.ttl_seconds:g} s",
     )
     LOG.info("limits: %s", "; ".join(limits))
     LOG.info("sandbox: %s", service.sandbox)

@@ -13,6 +13,7 @@ from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 
 from service.blobs import DirectoryBlobs
+from service.blobs.folder import BLOBS
 from service.changes import Changes
 from service.engine.child import Program
 from service.engine.children import Children
@@ -22,6 +23,7 @@ from service.engine.walls import Kind
 from service.guests import Guests
 from service.ledger.sql import open_ledger
 from service.metrics import Metrics
+from service.reservations import Reservations
 from service.settings import Settings
 from service.storage import Storage
 from service.tokens import Tokens
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
     from service.ledger.interface import Ledger
 
-BLOBS, FOLDERS, LOCK = "blobs", "jobs", "lock"  # names in the data folder; FOLDERS holds a folder for every child
+FOLDERS, LOCK = "jobs", "lock"  # names in the data folder; FOLDERS holds a folder for every child
 
 
 @dataclass
@@ -43,6 +45,7 @@ class Service:
     settings: Settings
     ledger: Ledger
     storage: Storage
+    reservations: Reservations
     engine: LocalEngine
     webhooks: Webhooks
     guests: Guests
@@ -84,6 +87,7 @@ def make_service(settings: Settings, program: Program, receivers: Receivers) -> 
         settings=settings,
         ledger=ledger,
         storage=storage,
+        reservations=Reservations(settings.max_uploads),
         engine=engine,
         webhooks=Webhooks(settings.data, settings.root_path, ledger, receivers, metrics),
         tokens=Tokens(settings.oidc_issuer, settings.oidc_audience) if settings.oidc_issuer else None,

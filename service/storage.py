@@ -7,7 +7,8 @@ blob. So a blob that arrives again while it is being removed is never lost.
 from __future__ import annotations
 
 import asyncio
-import time
+import logging
+import math
 from typing import TYPE_CHECKING
 
 from service.ledger.records import Failure, Output
@@ -15,13 +16,16 @@ from service.threads import in_thread
 from service.work import OUT, PAGE, REPORT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from pathlib import Path
 
     from service.blobs import Blob, BlobStore, Draft
     from service.ledger.interface import Ledger
     from service.ledger.records import Idempotency, Job, Quota
     from service.work import Answer
+
+LOG = logging.getLogger("bnfold")
+SPARE = 1.25  # of the bytes that are short: so not every upload has to make room
 
 
 class Storage:
@@ -80,27 +84,61 @@ class Storage:
 
     async def sweep(self, ttl: float, cap: int) -> int:
         """Remove blobs not used for `ttl` seconds, then the least recently used above `cap` bytes; return how many."""
-        before, count = time.time() - ttl, 0
+        count = 0
         while True:
             async with self._lock:  # released after each batch: uploads wait for it
-                gone = await in_thread(self._ledger.sweep, before, cap)
+                gone = await in_thread(self._ledger.sweep, ttl, cap)
                 for sha256 in gone:
                     await self.blobs.delete(sha256)
             count += len(gone)
             if not gone:
                 return count
 
+    async def make_room(self, coming: int = 0) -> None:
+        """Let go of what is least used until `coming` more bytes fit on the disk.
+
+        Raises:
+            Problem: insufficient-storage: not even that would make room, or open jobs need what is stored.
+        """
+        short = self.blobs.shortage(coming)
+        if short > 0:
+            stored = await in_thread(self._ledger.total)
+            if stored >= short:
+                await self.sweep(math.inf, int(max(stored - short * SPARE, 0)))
+        self.blobs.require_space(coming)
+
     async def tidy(self) -> None:
         """Make the disk and the ledger agree again, after a server was killed or a disk was repaired."""
         async with self._lock:
-            held: dict[str, Blob] = {
-                holding.blob.sha256: holding.blob for holding in await in_thread(self._ledger.held)
-            }
-            stored = set(await in_thread(lambda: list(self.blobs.addresses())))
-            for sha256 in stored - held.keys():
-                await self.blobs.delete(sha256)
-            for sha256 in held.keys() - stored:
-                await in_thread(self._ledger.lost, sha256)
+            held = {holding.blob for holding in await in_thread(self._ledger.held)}
+            stored = set(await in_thread(lambda: list(self.blobs.stored())))
+            for blob in stored - held:
+                await self.blobs.delete(blob.sha256)
+            await self._lose(held - stored)
+
+    async def heal(self, blobs: Iterable[Blob], *, by_content: bool = False) -> bool:
+        """Whether blobs are whole. Those that are not are released: see `service.ledger.interface.Holdings.lost`."""
+        damaged = [blob for blob in blobs if not await self.blobs.is_whole(blob, by_content=by_content)]
+        if not damaged:
+            return True
+        async with self._lock:  # looked at again: they may have arrived again meanwhile
+            damaged = [blob for blob in damaged if not await self.blobs.is_whole(blob, by_content=by_content)]
+            for blob in damaged:
+                await self.blobs.delete(blob.sha256)
+            await self._lose(damaged)
+        return not damaged
+
+    async def _lose(self, damaged: Collection[Blob]) -> None:
+        if not damaged:
+            return
+        damage = await in_thread(self._ledger.lost, [blob.sha256 for blob in damaged])
+        LOG.warning(
+            "the disk lost or damaged blobs: %d jobs are folded again, %d are removed, %d need their upload again",
+            damage.again,
+            damage.removed,
+            damage.failed,
+            extra={"count": len(damaged)},
+        )
 
     async def _remove_unheld(self, addresses: Iterable[str]) -> None:
         for sha256 in addresses:

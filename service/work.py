@@ -41,6 +41,7 @@ class Request:
     options: dict[str, Any]
     limits: dict[str, int]  # fields of folding.onnxfile.Limits
     bounds: Bounds
+    sha256: str = ""  # of the upload, which is checked while it is used; empty: it was checked just now
 
 
 @dataclass(frozen=True)
@@ -52,3 +53,4 @@ class Answer:
     report: bool = False  # whether both forms of the report exist
     slug: str | None = None  # of the problem that ended the job
     detail: str = ""
+    damaged: bool = False  # whether the upload is not what its digest says

@@ -40,10 +40,10 @@ FLOORS = {
         {"__main__"},
     ],
     "service": [
-        {"", "audit", "changes", "left", "logs", "problems", "threads", "work"},
+        {"", "audit", "changes", "left", "logs", "machine", "problems", "threads", "work"},
         {"blobs", "metrics", "options", "settings"},
         {"ledger", "secret"},
-        {"keys", "storage"},
+        {"keys", "reservations", "storage", "upkeep"},
         {"engine", "guests", "tokens", "webhook"},
         {"openapi", "state"},
         {"checks", "http", "starting"},

@@ -12,7 +12,14 @@ from folding.process.signals import raise_when_interrupted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SERVICE_COMMANDS = {"serve": "serve folds over HTTP", "keys": "the API keys of the service: add, list, revoke"}
+SERVICE_COMMANDS = {
+    "serve": "serve folds over HTTP",
+    "keys": "the API keys of the service: add, list, revoke",
+    "scrub": "read all that the service stores, and let damaged results be folded again",
+    "backup": "copy all that the service stores, also while it serves",
+    "restore": "make a data folder from such a copy",
+    "downgrade": "let the ledger of the service go back to the version before",
+}
 MISSING = 2
 SERVICE = "service"  # the package, which is installed beside this one; many projects have one of this name
 BESIDE = Path(__file__).resolve().parents[2]

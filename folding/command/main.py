@@ -1,4 +1,4 @@
-"""The command ``bnfold``: fold, inspect, verify, explain, serve, keys. Imports are inside, so help is instant.
+"""The command ``bnfold``: fold, inspect, verify, explain, and the service's. Imports are inside, so help is instant.
 
 The exit codes are in `endings`. A report that was asked for is written in every case in which there is one.
 """

@@ -4,6 +4,6 @@ May import: `service.left`, `service.problems`, `service.threads`.
 """
 
 from service.blobs.folder import DirectoryBlobs, sync_folder
-from service.blobs.interface import Blob, BlobStore, Draft, is_digest
+from service.blobs.interface import Blob, BlobStore, DamagedError, Draft, is_digest
 
-__all__ = ["Blob", "BlobStore", "DirectoryBlobs", "Draft", "is_digest", "sync_folder"]
+__all__ = ["Blob", "BlobStore", "DamagedError", "DirectoryBlobs", "Draft", "is_digest", "sync_folder"]

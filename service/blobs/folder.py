@@ -14,15 +14,18 @@ import shutil
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
-from service.blobs.interface import Blob, Draft, is_digest
+from service.blobs.interface import Blob, DamagedError, Draft, is_digest
 from service.left import opened
 from service.problems import Problem
 from service.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
+    from io import FileIO
     from pathlib import Path
 
+BLOBS = "blobs"  # the name of the store in a data folder
+NAMED, PARTIAL = "sha256", "partial"  # names in the store: of blobs, and of what is not complete
 BLOCK = 1 << 20  # bytes hashed, written and read at a time
 LOOK_EVERY = 64 * BLOCK  # bytes between two checks of the free disk space
 READ_ONLY = 0o400
@@ -33,7 +36,8 @@ class DirectoryBlobs:
     """A `BlobStore` in a directory, for one server at a time."""
 
     def __init__(self, root: Path, low_water: int = 0) -> None:
-        self._blobs, self._partial, self._low_water = root / "sha256", root / "partial", low_water
+        self._root, self._blobs, self._partial = root, root / NAMED, root / PARTIAL
+        self._low_water = low_water
         for folder in (self._blobs, self._partial, *(self._blobs / f"{first:02x}" for first in range(256))):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         sync_folder(self._blobs)
@@ -83,18 +87,28 @@ class DirectoryBlobs:
     async def read(self, sha256: str, start: int, end: int) -> AsyncIterator[bytes]:
         """See `BlobStore`."""
         with self._path(sha256).open("rb", buffering=0) as file:
+            digest = hashlib.sha256() if start == 0 and end == os.fstat(file.fileno()).st_size else None
             file.seek(start)
             while start < end:
-                block = await in_thread(file.read, min(BLOCK, end - start))
-                if not block:
-                    raise OSError(f"blob {sha256} ends before its size")
+                block = await in_thread(_read, file, min(BLOCK, end - start), digest)
                 start += len(block)
+                if not block or (digest is not None and start == end and digest.hexdigest() != sha256):
+                    raise DamagedError(errno.EIO, f"the disk damaged the blob {sha256}")
                 yield block
 
-    def addresses(self) -> Iterator[str]:
+    def stored(self) -> Iterator[Blob]:
         """See `BlobStore`."""
         for folder in self._blobs.iterdir():
-            yield from (folder.name + file.name for file in folder.iterdir())
+            for file in folder.iterdir():
+                with suppress(FileNotFoundError):
+                    if is_digest(folder.name + file.name):
+                        yield Blob(folder.name + file.name, file.stat().st_size)
+
+    async def is_whole(self, blob: Blob, *, by_content: bool) -> bool:
+        """See `BlobStore`."""
+        if await self.size(blob.sha256) != blob.bytes:
+            return False
+        return not by_content or await in_thread(has_content, self._path(blob.sha256), blob)
 
     async def size(self, sha256: str) -> int | None:
         """See `BlobStore`."""
@@ -106,15 +120,19 @@ class DirectoryBlobs:
         """See `BlobStore`."""
         await in_thread(self._path(sha256).unlink, missing_ok=True)
 
+    def shortage(self, coming: int) -> int:
+        """See `BlobStore`."""
+        return self._low_water + coming - shutil.disk_usage(self._partial).free
+
     def require_space(self, coming: int = 0) -> None:
         """See `BlobStore`."""
-        if shutil.disk_usage(self._partial).free - coming < self._low_water:
+        if self.shortage(coming) > 0:
             raise Problem("insufficient-storage", "the server has too little disk space left; try again later")
 
     def _path(self, sha256: str) -> Path:
         if not is_digest(sha256):
             raise FileNotFoundError(f"{sha256!r} is no address")
-        return self._blobs / sha256[:2] / sha256[2:]
+        return blob_path(self._root, sha256)
 
 
 class _Growing:
@@ -139,6 +157,27 @@ class _Growing:
     def discard(self) -> None:
         self._file.close()
         self._path.unlink(missing_ok=True)
+
+
+def blob_path(root: Path, sha256: str) -> Path:
+    """Where the store in `root` keeps a blob."""
+    return root / NAMED / sha256[:2] / sha256[2:]
+
+
+def _read(file: FileIO, size: int, digest: hashlib._Hash | None) -> bytes:
+    block = file.read(size)
+    if digest is not None:
+        digest.update(block)
+    return block
+
+
+def has_content(path: Path, blob: Blob) -> bool:
+    """Whether a file can be read, and has the content of a blob."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == blob.sha256
+    except OSError:
+        return False
 
 
 async def _blocks(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytearray]:

@@ -21,6 +21,10 @@ class Blob:
     bytes: int
 
 
+class DamagedError(OSError):
+    """The disk changed the content of a blob."""
+
+
 @dataclass
 class Draft:
     """A complete content that the store does not name yet."""
@@ -65,15 +69,20 @@ class BlobStore(Protocol):
         ...
 
     def read(self, sha256: str, start: int, end: int) -> AsyncIterator[bytes]:
-        """The bytes from `start` up to `end`, in blocks.
+        """The bytes from `start` up to `end`, in blocks; of a whole blob, the last block only if the content is right.
 
         Raises:
             FileNotFoundError: there is no such blob; raised at the first block.
+            DamagedError: the content is not that of the digest.
         """
         ...
 
-    def addresses(self) -> Iterator[str]:
-        """The digests of all blobs; may block."""
+    def stored(self) -> Iterator[Blob]:
+        """All blobs, with the sizes that they have now; may block."""
+        ...
+
+    async def is_whole(self, blob: Blob, *, by_content: bool) -> bool:
+        """Whether a blob exists with its size and, if `by_content`, with the content of its digest."""
         ...
 
     async def size(self, sha256: str) -> int | None:
@@ -82,6 +91,10 @@ class BlobStore(Protocol):
 
     async def delete(self, sha256: str) -> None:
         """Remove a blob, if it exists."""
+        ...
+
+    def shortage(self, coming: int) -> int:
+        """The bytes of free disk space that are missing for `coming` more bytes; not positive if there are enough."""
         ...
 
     def require_space(self, coming: int = 0) -> None:

@@ -2,7 +2,8 @@
 
 It is started before there is work, and waits: loading Python's packages takes longer than most folds.
 
-Each death is one problem: the wall clock is `timed-out`, memory is `out-of-memory`, everything else is `crashed`.
+Each death is one problem: the wall clock is `timed-out`, memory is `out-of-memory`, a signal that only others send is
+`killed`, everything else is `crashed`.
 """
 
 from __future__ import annotations
@@ -67,6 +68,11 @@ NO_ROOM = "folding this model takes more memory than this server gives to one fo
 OUT_OF_MEMORY = Answer(slug="out-of-memory", detail=NO_ROOM)
 TOO_MANY = Answer(slug="crashed", detail="the fold of this model started too many processes; please report the model")
 WATCH_SECONDS = 0.2  # between two looks at what a fold uses
+FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
+KILLED = (
+    "something else killed the process that folded this model, also when nothing else ran: an operator, or the system "
+    "for lack of memory; send it again later, or fold it on a larger machine"
+)
 
 
 @dataclass(frozen=True)
@@ -261,9 +267,11 @@ def _death(ended: _Ended) -> Answer:
     if not ended.in_time or _signal(ended.status) == signal.SIGXCPU:
         detail = f"it was not done after {ended.seconds:g} seconds, the most that this server gives to one fold"
         return Answer(slug="timed-out", detail=detail)
-    if _signal(ended.status) == signal.SIGKILL or any(word in ended.errors for word in NO_MEMORY):
-        return OUT_OF_MEMORY
     number = _signal(ended.status)
+    if any(word in ended.errors for word in NO_MEMORY):
+        return OUT_OF_MEMORY
+    if number in FROM_OUTSIDE:
+        return Answer(slug="killed", detail=KILLED)
     how = f"signal {signal.Signals(number).name}" if number else f"exit status {ended.status}"
     return Answer(slug="crashed", detail=f"the process that folded this model died ({how}); please report the model")
 

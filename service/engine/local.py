@@ -1,6 +1,11 @@
 """The engine: runs every accepted job in a child, a bounded number at a time, until the ledger has the job's end.
 
 All durable state is in the ledger: when the server starts, every accepted job that has not ended is run again.
+
+The death of a server counts against no job, and the death of a child only if the server saw it. Jobs that ran when a
+server died run alone from then on. Something may kill a server again and again, and it may be one of them: so each of
+them waits longer every time, and all others go on meanwhile. A child that something else killed is tried again once,
+alone.
 """
 
 from __future__ import annotations
@@ -11,15 +16,18 @@ import logging
 import os
 import time
 from collections import Counter
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.changes import Address
+from service.engine.turns import Turn, Turns, pause_of
+from service.ledger.records import Failure
 from service.metrics import size_label
 from service.problems import Problem
+from service.reservations import require_place
 from service.threads import in_thread
 from service.work import ARCHIVE, IN, Answer, Request
 
@@ -27,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine, Generator, Iterable
     from pathlib import Path
 
-    from service.blobs import Draft
+    from service.blobs import Blob, Draft
     from service.changes import Changes
     from service.engine.child import Child, OnProgress
     from service.engine.children import Children
@@ -42,8 +50,14 @@ VERIFICATION_GRACE = 10.0  # seconds in which a verification must notice that it
 STORE_EVERY = 1.0  # seconds between two writes of a job's progress: each write waits for the disk
 LOOK_EVERY = 1.0  # seconds between two checks of the free disk space while a fold runs
 INSPECTION_FILE_BYTES = 64 << 20  # of one report of an inspection, which is sent from memory
+SMALL_BYTES = 16 << 20  # the largest upload that counts as small
+KILLS = 2  # of a job's process by something else: the second time, nothing else ran
+END_SECONDS = 1.0  # after a kill, to see whether the server was told to end as well: then it is no fault
 RETRY_AFTER = {"Retry-After": "30"}
-DEATHS = {"timed-out", "out-of-memory", "crashed"}
+DEATHS = {"timed-out", "out-of-memory", "crashed", "killed"}
+TRIED_AGAIN = {"crashed", "killed"}
+CHECKED_BYTES = 1 << 20  # an output of at most this size is checked before it is sent, others while
+LOST = Answer(slug="internal")  # the ledger has ended the job, and said why
 
 
 class LocalEngine:
@@ -60,12 +74,12 @@ class LocalEngine:
     ) -> None:
         self._settings, self._ledger, self._storage, self._children = settings, ledger, storage, children
         self._changes, self._metrics = changes, metrics
-        self._queue: asyncio.Queue[Address] = asyncio.Queue()
-        self._slots = asyncio.Semaphore(settings.workers)
-        self._running: dict[Address, asyncio.Task[None]] = {}
+        self._turns = Turns(settings.workers, extra=True)
+        self._inspections = Turns(settings.inspections)
+        self._waiting: dict[Address, tuple[Turn, asyncio.Task[None]]] = {}
+        self._running: dict[Address, asyncio.Task[Job | None]] = {}
         self._progress: dict[Address, tuple[Stage, float]] = {}
-        self._waiting: set[Address] = set()
-        self._loops: list[asyncio.Task[None]] = []
+        self._sweeping: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._inspecting: Counter[str] = Counter()  # by key
@@ -76,8 +90,7 @@ class LocalEngine:
         await self._storage.tidy()
         await in_thread(self._ledger.interrupted)
         await self._reconcile()
-        self._loops = [self._spawn(self._deliver()) for _ in range(self._settings.workers)]
-        self._loops.append(self._spawn(self._sweep()))
+        self._sweeping = self._spawn(self._sweep())
 
     async def stop(self, seconds: float) -> None:
         """Wait up to `seconds` for running folds; the ledger queues the others again, for the next server."""
@@ -94,13 +107,21 @@ class LocalEngine:
     @property
     def works(self) -> bool:
         """Whether the engine still runs jobs."""
-        return not self._stopping.is_set() and bool(self._loops) and not any(loop.done() for loop in self._loops)
+        return not self._stopping.is_set() and self._sweeping is not None and not self._sweeping.done()
 
-    def submit(self, address: Address) -> None:
-        """Queue a job, to run it when a slot is free."""
-        if address not in self._waiting:
-            self._waiting.add(address)
-            self._queue.put_nowait(address)
+    def submit(self, job: Job, weight: int = 1, *, is_urgent: bool = False) -> None:
+        """Queue a job, to run it in its turn; `weight` is that of its key. It is urgent if a client waits for it."""
+        address = Address(job.key, job.id)
+        if address in self._waiting:
+            return
+        is_large = job.input.bytes > SMALL_BYTES
+        turn = Turn(self._turns, job.key, weight, is_large, is_alone=job.is_suspect, is_urgent=is_urgent)
+        self._waiting[address] = turn, self._spawn(self._deliver(address, turn, pause_of(job.interruptions)))
+
+    def hurry(self, job: Job) -> None:
+        """Let a job that waits go before others of its key, because a client waits for it now."""
+        if waiting := self._waiting.get(Address(job.key, job.id)):
+            waiting[0].is_urgent = True
 
     async def cancel(self, address: Address) -> bool:
         """End an open job and its child process; False if the job is not open."""
@@ -112,11 +133,14 @@ class LocalEngine:
     async def stop_jobs(self, jobs: Iterable[tuple[str, str]]) -> None:
         """End the processes of jobs that the ledger has ended."""
         for address in (Address(*job) for job in jobs):
-            if task := self._running.get(address):
+            waiting = self._waiting.pop(address, None)
+            for task in filter(None, (self._running.get(address), waiting and waiting[1])):
                 task.cancel()
                 await asyncio.wait([task])
             self._metrics.outcomes.labels("cancelled").inc()
             self._changes.notify(address)
+            if waiting and (job := await in_thread(self._ledger.job, *address)) and job.is_open:  # submitted again
+                self.submit(job, waiting[0].weight)
 
     def live(self, job: Job) -> Job:
         """The job with its latest progress, which the ledger may not have yet."""
@@ -135,7 +159,7 @@ class LocalEngine:
             Problem: busy: too many jobs wait; quota-exceeded: too many inspections of the key are open.
         """
         with self._counted(key, quota):
-            async with self._slots, self._children.child() as child:
+            async with Turn(self._inspections, key, quota.weight), self._children.child() as child:
                 os.link(draft.path, child.folder / IN / (ARCHIVE if request.archive else request.name))
                 bounds = replace(request.bounds, file=min(request.bounds.file, INSPECTION_FILE_BYTES))
                 answer = await self._guarded(child, replace(request, bounds=bounds), lambda *_: None)
@@ -144,10 +168,9 @@ class LocalEngine:
     @contextmanager
     def _counted(self, key: str, quota: Quota) -> Generator[None]:
         """Reserve a place for an inspection; the ledger does not count inspections."""
-        most = self._settings.max_queue
-        if self._queue.qsize() >= most or self._inspecting.total() >= most + self._settings.workers:
-            raise Problem("busy", "too many jobs wait already; try again later", headers=RETRY_AFTER)
-        if quota.open_jobs is not None and self._inspecting[key] >= quota.open_jobs:
+        mine = self._inspecting[key]
+        require_place("inspections", key, mine, self._settings.max_queue - self._inspecting.total())
+        if quota.open_jobs is not None and mine >= quota.open_jobs:
             detail = f"{quota.open_jobs} inspections of this key have not ended yet; wait for one of them"
             raise Problem("quota-exceeded", detail, headers=RETRY_AFTER)
         self._inspecting[key] += 1
@@ -161,43 +184,67 @@ class LocalEngine:
         settings, options = self._settings, json.loads(job.options)
         verifies = kind == "fold" and options["verify"]
         verification = options["verify_timeout"] + VERIFICATION_GRACE if verifies else 0.0
-        return Request(kind, job.name, job.archive, options, settings.limits, settings.bounds(verification))
+        bounds, sha256 = settings.bounds(verification), job.input.sha256 if kind == "fold" else ""
+        return Request(kind, job.name, job.archive, options, settings.limits, bounds, sha256)
 
-    async def _deliver(self) -> None:
-        while not self._stopping.is_set():
-            address = await self._queue.get()
-            while earlier := self._running.get(address):  # cancelled, and submitted again before its end
-                await asyncio.wait([earlier])
-            async with self._slots:
+    async def _deliver(self, address: Address, turn: Turn, pause: float) -> None:
+        """Run a job in its turn."""
+        try:
+            await asyncio.sleep(pause)
+            async with turn:
+                while earlier := self._running.get(address):  # cancelled, and submitted again before its end
+                    await asyncio.wait([earlier])
                 if self._stopping.is_set():
                     return
                 task = self._running[address] = asyncio.create_task(self._attempt(address))
-                self._waiting.discard(address)
+                del self._waiting[address]
                 try:
                     await asyncio.wait([task])
                 finally:
                     del self._running[address]
-            if not task.cancelled() and (error := task.exception()):
-                LOG.error("a job could not be delivered", exc_info=error, extra={"job": address.job})
+        finally:
+            if self._waiting.get(address, (None, None))[0] is turn:
+                del self._waiting[address]
+        if task.cancelled():
+            return
+        if error := task.exception():
+            LOG.error("a job could not be delivered", exc_info=error, extra={"job": address.job})
+        elif again := task.result():
+            self.submit(again, turn.weight, is_urgent=turn.is_urgent)
 
-    async def _attempt(self, address: Address) -> None:
-        """Run a job, again if its process crashes, until it has ended."""
+    async def _attempt(self, address: Address) -> Job | None:
+        """Run a job until it has ended, or its process has died; return the job if it is to be tried again."""
         began = time.monotonic()
-        answer: Answer | None = None
         try:
-            while job := await in_thread(self._ledger.start, *address, self._settings.attempts):
-                self._changes.notify(address)
-                answer = await self._fold(job, address)
-                if answer.slug != "crashed" or job.attempts >= self._settings.attempts:
-                    break
+            job = await in_thread(self._ledger.start, *address)
+            if job is None:
+                return None
+            self._changes.notify(address)
+            answer = await self._fold(job, address)
+            if answer.slug in TRIED_AGAIN and await self._is_tried_again(address, answer):
+                return await in_thread(self._ledger.job, *address)
         except asyncio.CancelledError:
             await in_thread(self._ledger.give_back, *address)  # without effect if the job was cancelled
             raise
         finally:
             self._progress.pop(address, None)
             self._changes.notify(address)
-        if answer is not None:
-            self._account(address, answer, time.monotonic() - began)
+        self._account(address, answer, time.monotonic() - began)
+        return None
+
+    async def _is_tried_again(self, address: Address, answer: Answer) -> bool:
+        """Count that the process of a job has died; False if the job ends with that.
+
+        Raises:
+            asyncio.CancelledError: the server ends, and whoever ended it killed the process, too.
+        """
+        if answer.slug == "killed":
+            await asyncio.sleep(END_SECONDS)
+            if self._changes.closing or self._stopping.is_set():
+                raise asyncio.CancelledError
+        most = KILLS if answer.slug == "killed" else self._settings.attempts
+        failure = Failure(answer.slug or "", answer.detail)
+        return await in_thread(self._ledger.died, *address, failure, most)
 
     async def _fold(self, job: Job, address: Address) -> Answer:
         with self._metrics.running.track_inprogress(), self._metrics.folds.labels(size_label(job.input.bytes)).time():
@@ -206,17 +253,38 @@ class LocalEngine:
                     place = child.folder / IN / (ARCHIVE if job.archive else job.name)
                     await self._storage.blobs.place(job.input.sha256, place, shared=child.shares_inputs)
                     answer = await self._guarded(child, self.request(job), self._reporter(address))
-                    if answer.slug == "crashed" and job.attempts < self._settings.attempts:
-                        return answer
-                    await self._storage.finish(job, child.folder, answer)
+                    if (answer.damaged or answer.slug in DEATHS) and not await self._has_upload(job):
+                        return LOST
+                    if answer.slug not in TRIED_AGAIN:
+                        await self._storage.finish(job, child.folder, answer)
                     return answer
             except Problem as problem:
                 answer = Answer(slug=problem.slug, detail=problem.detail)
             except (OSError, ValueError):
+                if not await self._has_upload(job):
+                    return LOST
                 LOG.exception("a fold failed", extra={"job": job.id})
                 answer = Answer(slug="internal", detail="the server could not keep the result; try again later")
             await self._storage.finish(job, self._settings.data, answer)
             return answer
+
+    async def _has_upload(self, job: Job) -> bool:
+        """Whether the upload of a job is whole; if not, the job has ended with that."""
+        return await self._storage.heal([job.input], by_content=True)
+
+    async def has_whole(self, *blobs: Blob, by_content: bool = False) -> bool:
+        """Whether blobs are whole; if not, the jobs that produced them are folded again."""
+        is_whole = await self._storage.heal(blobs, by_content=by_content)
+        if not is_whole:
+            await self._reconcile()
+        return is_whole
+
+    async def healed(self, job: Job) -> Job | None:
+        """A job that has ended; queued again if the disk lost its output, None if its upload is gone, too."""
+        small = [blob for blob in job.output.blobs if blob.bytes <= CHECKED_BYTES]
+        if await self.has_whole(*job.output.blobs) and await self.has_whole(*small, by_content=True):
+            return job
+        return await in_thread(self._ledger.job, job.key, job.id)
 
     async def _guarded(self, child: Child, request: Request, on_progress: OnProgress) -> Answer:
         """The answer of a child, which is killed when the disk becomes too full."""
@@ -225,7 +293,7 @@ class LocalEngine:
             while not work.done():
                 await asyncio.wait([work], timeout=LOOK_EVERY)
                 if not work.done():
-                    self._storage.blobs.require_space()
+                    await self._storage.make_room()
         finally:
             work.cancel()
             await asyncio.wait([work])
@@ -255,7 +323,9 @@ class LocalEngine:
     async def _sweep(self) -> None:
         while True:
             try:
-                removed = await self._storage.sweep(self._settings.ttl_seconds, self._settings.cap_bytes)
+                removed = await self._storage.sweep(self._settings.ttl_seconds, self._settings.cap)
+                with suppress(Problem):
+                    await self._storage.make_room()
                 await self._reconcile()
                 if removed:
                     LOG.info("blobs removed", extra={"count": removed})
@@ -265,10 +335,10 @@ class LocalEngine:
 
     async def _reconcile(self) -> None:
         """Queue every open job of the ledger that is not queued or running here: the ledger decides."""
-        for key, job in await in_thread(self._ledger.unfinished):
-            address = Address(key, job)
-            if address not in self._running:
-                self.submit(address)
+        weights = {key.id: key.quota.weight for key in await in_thread(self._ledger.all_keys)}
+        for job in await in_thread(self._ledger.unfinished):
+            if Address(job.key, job.id) not in self._running:
+                self.submit(job, weights.get(job.key, 1))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

@@ -8,10 +8,13 @@ not at all; a process that ends without an answer has died.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import sys
+import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from folding.report.model import Report
     from service.engine.walls import Kind
 
+DAMAGED = "the server's disk damaged the upload; send it again"
 SENTENCE = 2000  # characters of an error message, at most
 TELL_EVERY = 0.05  # seconds between two lines of progress
 INFERENCE_SHARE = 0.25  # of the time for a fold; if shape inference takes longer, the fold goes on without shapes
@@ -80,6 +84,32 @@ def _load() -> None:
 
 def answered(request: Request, folder: Path, progress: Progress) -> Answer:
     """Do the request and return its answer; every expected error becomes an answer, too."""
+    checking = Checking(folder / IN / (ARCHIVE if request.archive else request.name), request.sha256)
+    answer = _outcome(request, folder, progress)
+    return answer if checking.is_right() else Answer(slug="internal", detail=DAMAGED, damaged=True)
+
+
+class Checking:
+    """Compares a file with its digest, meanwhile in a thread: a disk may have changed it since it arrived."""
+
+    def __init__(self, path: Path, sha256: str) -> None:
+        self._path, self._sha256, self._found = path, sha256, ""
+        self._thread = threading.Thread(target=self._read)
+        if sha256:
+            self._thread.start()
+
+    def _read(self) -> None:
+        with suppress(OSError), self._path.open("rb") as file:
+            self._found = hashlib.file_digest(file, "sha256").hexdigest()
+
+    def is_right(self) -> bool:
+        """Whether it is the content of the digest; True without a digest."""
+        if self._sha256:
+            self._thread.join()
+        return self._found == self._sha256
+
+
+def _outcome(request: Request, folder: Path, progress: Progress) -> Answer:
     from folding.errors import FoldingError  # noqa: PLC0415  after this process is confined
     from folding.report.errors import ReportedError  # noqa: PLC0415  after this process is confined
 

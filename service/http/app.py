@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
 from fastapi.routing import APIRoute
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
 
     from service.settings import Settings
 
+LOG = logging.getLogger("bnfold")
+NO_LEDGER = "the server cannot read or write its ledger now, so nothing was accepted; try again later"
+LEDGER_AGAIN = {"Retry-After": "10"}
 STATIC = Path(__file__).parents[1] / "static"
 ROUTES = (routes_fold, routes_jobs, routes_blobs, routes_health)
 ASKED_FOR_AGAIN = {"Cache-Control": "no-cache"}
@@ -108,6 +113,7 @@ def create_app(settings: Settings, program: Program | None = None, receivers: Re
         app.include_router(routes.router)
     _add_page(app)
     app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(SQLAlchemyError, _without_ledger)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _of_the_framework)
     app.add_exception_handler(ClientDisconnect, _left)
@@ -148,6 +154,12 @@ async def _problem(request: Request, error: Exception) -> Response:
     if problem.slug in DOORS:
         audit(service.settings.data, "refused", problem=problem.slug, **told(request.scope))
     return respond(problem, service.settings.root_path)
+
+
+async def _without_ledger(request: Request, error: Exception) -> Response:
+    cause = str(getattr(error, "orig", None) or error).partition("\n")[0]
+    LOG.error("the ledger cannot be used: %s", cause, extra={"request": request.state.request_id})
+    return await _problem(request, Problem("unavailable", NO_LEDGER, headers=LEDGER_AGAIN))
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

@@ -49,7 +49,7 @@ async def read_blob(request: Request, sha256: Sha256, caller: MayRead, here: Her
     """The content of a blob, or a range of it."""
     blob = await _held(here, caller, sha256)
     await in_thread(here.ledger.use, caller.key, [sha256])
-    return await deliver(request, here.storage.blobs, blob, MODEL_TYPE, {"Content-Disposition": "attachment"})
+    return await deliver(request, here, blob, MODEL_TYPE, {"Content-Disposition": "attachment"})
 
 
 @router.delete(

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from service.changes import Address
 from service.http.access import Caller, may
 from service.http.delivery import deliver
 from service.http.headers import preferences, preferred
-from service.http.jobs import HTML_HEADERS, ended_badly, view, waited
+from service.http.jobs import HTML_HEADERS, ended_badly, healed, view, waited
 from service.http.uploads import uploaded
 from service.http.views import disposition, result_name
 from service.ledger.records import Idempotency, Job, job_id
@@ -55,7 +54,7 @@ async def fold(request: Request, query: WithWebhook, caller: MayFold, here: Here
     wishes, token = preferences(request.headers.get("prefer")), _token(request)
     _asked(here, query)  # invalid options are refused before the upload
     here.webhooks.checked(query.webhook)
-    async with uploaded(request, here) as (draft, is_archive, form):
+    async with uploaded(request, here, caller) as (draft, is_archive, form):
         query = query if form is None else form.query(query)
         name, chosen = _asked(here, query)
         webhook = here.webhooks.checked(query.webhook)
@@ -63,7 +62,11 @@ async def fold(request: Request, query: WithWebhook, caller: MayFold, here: Here
         asked = None if token is None else Idempotency(token, _fingerprint(job.id, name, webhook))
         job, is_new = await here.storage.accept(draft, job, caller.quota, here.settings.max_queue, asked, webhook)
     if is_new:
-        here.engine.submit(Address(job.key, job.id))
+        here.engine.submit(job, caller.quota.weight, is_urgent=not wishes.respond_async)
+    else:
+        job = await healed(here, job)
+        if not wishes.respond_async:
+            here.engine.hurry(job)
     seconds = here.settings.sync_seconds if wishes.wait is None else min(wishes.wait, here.settings.sync_seconds)
     if not wishes.respond_async:
         job = await waited(here, job, seconds)
@@ -82,7 +85,7 @@ async def fold_put(request: Request, query: WithWebhook, caller: MayFold, here: 
 async def inspect(request: Request, query: Query_, caller: MayFold, here: Here) -> Response:
     """Report what folding this model would do, and why the rest would stay. Nothing is stored."""
     _asked(here, query)
-    async with uploaded(request, here) as (draft, is_archive, form):
+    async with uploaded(request, here, caller) as (draft, is_archive, form):
         name, chosen = _asked(here, query if form is None else form.query(query))
         job = _job(here, caller, name, draft.blob, chosen, is_archive=is_archive)
         async with here.engine.inspected(draft, here.engine.request(job, "inspect"), caller.key, caller.quota) as (
@@ -146,6 +149,6 @@ async def _folded(request: Request, here: Service, job: Job) -> Response:
     await in_thread(here.ledger.use, job.key, [blob.sha256 for blob in output.blobs])
     if output.report and preferred(request.headers.get("accept"), (output.media, JSON_TYPE)) == JSON_TYPE:
         located = headers | {"Content-Location": f"{path}/report"}
-        return await deliver(request, here.storage.blobs, output.report, JSON_TYPE, located)
+        return await deliver(request, here, output.report, JSON_TYPE, located)
     named = {"Content-Disposition": disposition(result_name(job)), "Content-Location": f"{path}/result"}
-    return await deliver(request, here.storage.blobs, output.result, output.media, headers | named)
+    return await deliver(request, here, output.result, output.media, headers | named)

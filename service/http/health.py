@@ -67,7 +67,7 @@ async def livez() -> AliveView:
 @router.get("/readyz", operation_id="readyz", response_model=ReadyView, responses={503: NOT_READY})
 async def readyz(here: Here) -> Response:
     """Report whether the server can accept work: there is disk space, the ledger is writable, the engine runs jobs."""
-    checks = {"disk": _disk(here), "ledger": await _ledger(here), "engine": here.engine.works}
+    checks = {"disk": await _disk(here), "ledger": await _ledger(here), "engine": here.engine.works}
     ready = all(checks.values()) and not here.changes.closing
     body = {
         "status": "ready" if ready else "not ready",
@@ -98,10 +98,10 @@ async def versions(here: Here) -> VersionView:
     return VersionView(**packages, sandbox=here.sandbox != "none", max_upload_bytes=here.settings.max_upload_bytes)
 
 
-def _disk(here: Service) -> bool:
+async def _disk(here: Service) -> bool:
     try:
-        here.storage.blobs.require_space()
-    except (Problem, OSError):
+        await here.storage.make_room()
+    except (Problem, OSError, SQLAlchemyError):
         return False
     return True
 

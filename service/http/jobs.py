@@ -15,7 +15,7 @@ from service.audit import audit
 from service.blobs import Blob, is_digest
 from service.changes import Address
 from service.http.access import Caller, may
-from service.http.delivery import deliver
+from service.http.delivery import GONE, deliver
 from service.http.headers import matches, preferred
 from service.http.middleware import told
 from service.http.views import disposition, job_tag, result_name
@@ -119,7 +119,7 @@ async def read_result(request: Request, job_id: JobId, caller: MayRead, here: He
     if job.output.result is None:
         raise ended_badly(job)
     headers = {"Content-Disposition": disposition(result_name(job))}
-    return await deliver(request, here.storage.blobs, job.output.result, job.output.media, headers)
+    return await deliver(request, here, job.output.result, job.output.media, headers)
 
 
 @router.get(
@@ -135,10 +135,8 @@ async def read_report(request: Request, job_id: JobId, caller: MayRead, here: He
     if job.output.report is None or job.output.page is None:
         raise ended_badly(job)
     if preferred(request.headers.get("accept"), (JSON_TYPE, HTML_TYPE)) == HTML_TYPE:
-        return await deliver(
-            request, here.storage.blobs, job.output.page, HTML_TYPE, {**HTML_HEADERS, "Vary": "Accept"}
-        )
-    return await deliver(request, here.storage.blobs, job.output.report, JSON_TYPE, {"Vary": "Accept"})
+        return await deliver(request, here, job.output.page, HTML_TYPE, {**HTML_HEADERS, "Vary": "Accept"})
+    return await deliver(request, here, job.output.report, JSON_TYPE, {"Vary": "Accept"})
 
 
 async def waited(here: Service, job: Job, seconds: float) -> Job:
@@ -156,6 +154,20 @@ async def waited(here: Service, job: Job, seconds: float) -> Job:
 def view(here: Service, job: Job) -> dict[str, Any]:
     """The JSON form of a job, with its latest progress."""
     return rooted(job_json(here.engine.live(job)), here.settings.root_path)
+
+
+async def healed(here: Service, job: Job) -> Job:
+    """The job; if it has ended and the disk lost its output, it is folded again, for which this waits a while.
+
+    Raises:
+        Problem: not-found: the upload is gone, too.
+    """
+    if job.is_open:
+        return job
+    whole = await here.engine.healed(job)
+    if whole is None:
+        raise Problem("not-found", GONE)
+    return whole if whole is job else await waited(here, whole, here.settings.sync_seconds)
 
 
 def ended_badly(job: Job) -> Problem:
@@ -197,7 +209,7 @@ async def _found(here: Service, address: Address) -> Job:
 
 
 async def _ended(here: Service, address: Address) -> Job:
-    job = await _found(here, address)
+    job = await healed(here, await _found(here, address))
     if job.is_open:
         detail = f"the job is {job.status}; wait for it with GET {here.settings.root_path}{job_path(job)}?wait=30"
         raise Problem("not-ready", detail, headers={"Retry-After": "1"})

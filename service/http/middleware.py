@@ -56,7 +56,7 @@ class Around:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await _live(self._app, scope, receive, send)
             return
         headers, began, status = Headers(scope=scope), time.monotonic(), 500
         given = headers.get("x-request-id", "")
@@ -131,3 +131,21 @@ def told(scope: Scope) -> dict[str, str]:
     address = scope["client"][0] if scope.get("client") else ""
     known = {"request": state["request_id"], "method": method, "path": scope["path"], "client": address}
     return known | ({"key": state["key"]} if "key" in state else {})
+
+
+async def _live(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Start and end the application. If it cannot start, the log has one sentence, which the error says."""
+    failed = False
+
+    async def sending(message: Message) -> None:
+        nonlocal failed
+        if message["type"] == "lifespan.startup.failed":
+            failed = True
+            message["message"] = f"the server cannot start: {message['message'].strip().splitlines()[-1]}"
+        await send(message)
+
+    try:
+        await app(scope, receive, sending)
+    except Exception:
+        if not failed:
+            raise

@@ -11,6 +11,8 @@ from service.http.forms import OVERHEAD, Form
 from service.http.headers import claimed_digest
 from service.openapi.answers import FORM_TYPE
 from service.problems import Problem
+from service.reservations import STEP
+from service.threads import in_thread
 from service.work import ARCHIVE_TYPE
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from fastapi import Request
 
     from service.blobs import Draft
+    from service.http.access import Caller
+    from service.reservations import Reservation
     from service.settings import Settings
     from service.state import Service
 
@@ -38,12 +42,12 @@ ZIP_MAGIC = {b"PK\x03\x04", b"PK\x05\x06"}  # no ONNX model begins like this: it
 
 
 @asynccontextmanager
-async def uploaded(request: Request, here: Service) -> AsyncGenerator[tuple[Draft, bool, Form | None]]:
+async def uploaded(request: Request, here: Service, caller: Caller) -> AsyncGenerator[tuple[Draft, bool, Form | None]]:
     """The upload as a draft, whether it is an archive, and its form, if any. Removed afterwards unless committed.
 
     Raises:
-        Problem: unsupported-media-type, too-large, insufficient-storage, upload-timeout, digest-mismatch,
-            unsafe-archive, bad-request.
+        Problem: busy, quota-exceeded, unsupported-media-type, too-large, insufficient-storage, upload-timeout,
+            digest-mismatch, unsafe-archive, bad-request.
         ClientDisconnect: the client has disconnected.
     """
     media = _media(request)
@@ -51,22 +55,42 @@ async def uploaded(request: Request, here: Service) -> AsyncGenerator[tuple[Draf
     claimed = claimed_digest(request.headers)
     if form is not None and claimed is not None:
         raise Problem("bad-request", "a digest would be that of the whole form, which is not kept; leave it out")
-    settings, blobs = here.settings, here.storage.blobs
+    settings = here.settings
     coming = int(request.headers.get("content-length", "0"))
     if coming > settings.max_upload_bytes + (0 if form is None else OVERHEAD):
         raise Problem("too-large", f"the upload has {coming:,} bytes; at most {settings.max_upload_bytes:,} are taken")
-    blobs.require_space(coming)
-    stream = _in_time(request.stream(), settings)
-    file = stream if form is None else form.file(stream)
-    async with blobs.receive(file, settings.max_upload_bytes) as draft:
-        here.metrics.uploaded.inc(draft.blob.bytes)
-        if claimed is not None and claimed != draft.blob.sha256:
-            detail = f"what arrived has the SHA-256 {draft.blob.sha256}, not {claimed}; send it again"
-            raise Problem("digest-mismatch", detail)
-        is_archive = draft.magic in ZIP_MAGIC
-        if media in ARCHIVE_TYPES and not is_archive:
-            raise Problem("unsafe-archive", "this is no zip; send a zip, or a model as application/octet-stream")
-        yield draft, is_archive, form
+    usage = await in_thread(here.ledger.usage, caller.key)
+    with here.reservations.begun(caller.key, caller.quota, usage) as reservation:
+        await _reserve(here, reservation, coming if form is None else max(coming - OVERHEAD, 0))
+        stream = _in_time(request.stream(), settings)
+        file = _counted(stream if form is None else form.file(stream), here, reservation)
+        async with here.storage.blobs.receive(file, settings.max_upload_bytes) as draft:
+            reservation.is_complete = True
+            here.metrics.uploaded.inc(draft.blob.bytes)
+            if claimed is not None and claimed != draft.blob.sha256:
+                detail = f"what arrived has the SHA-256 {draft.blob.sha256}, not {claimed}; send it again"
+                raise Problem("digest-mismatch", detail)
+            is_archive = draft.magic in ZIP_MAGIC
+            if media in ARCHIVE_TYPES and not is_archive:
+                raise Problem("unsafe-archive", "this is no zip; send a zip, or a model as application/octet-stream")
+            yield draft, is_archive, form
+
+
+async def _reserve(here: Service, reservation: Reservation, size: int) -> None:
+    """Let an upload have `size` bytes: of the quota of its key, and on the disk."""
+    here.reservations.grow(reservation, size, await in_thread(here.ledger.usage, reservation.key))
+    await here.storage.make_room(here.reservations.coming)
+
+
+async def _counted(file: AsyncIterator[bytes], here: Service, reservation: Reservation) -> AsyncIterator[bytes]:
+    """The chunks of an upload, which reserves more when more arrives than it told."""
+    most = reservation.quota.bytes
+    async for chunk in file:
+        reservation.arrived += len(chunk)
+        if reservation.arrived > reservation.bytes:
+            ahead = reservation.arrived + STEP
+            await _reserve(here, reservation, ahead if most is None else max(reservation.arrived, min(ahead, most)))
+        yield chunk
 
 
 def _media(request: Request) -> str:

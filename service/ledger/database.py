@@ -8,31 +8,29 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 
+from service.ledger import clock
 from service.ledger.migrations import upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from sqlalchemy import Connection, Table
+    from sqlalchemy import Connection, Engine, Table
 
-BUSY_SECONDS = 30  # how long one writer waits for another; a transaction takes milliseconds
+BUSY_SECONDS = 10  # how long one writer waits for another; a transaction takes milliseconds
 
 
 class Database:
     """Transactions on one database. Opening it migrates its tables to the newest schema."""
 
     def __init__(self, path: Path) -> None:
-        self._engine = create_engine(
-            f"sqlite:///{path}",
-            connect_args={"timeout": BUSY_SECONDS},
-            hide_parameters=True,  # errors are logged, and URLs of webhooks may hold secrets
-        )
+        self._engine = connected(path)
         self._reading = self._engine.execution_options(reading=True)
-        event.listen(self._engine, "connect", _prepare)
-        event.listen(self._engine, "begin", _begin)
         with self.write() as connection:
             upgrade(connection)
+            self.clock = clock.read(connection)
+        for engine in (self._engine, self._reading):
+            engine.update_execution_options(**{clock.OPTION: self.clock})
         path.chmod(0o600)
 
     @contextmanager
@@ -50,6 +48,18 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+
+
+def connected(path: Path) -> Engine:
+    """Connections to the database at `path`, whose transactions are as durable as this module says."""
+    engine = create_engine(
+        f"sqlite:///{path}",
+        connect_args={"timeout": BUSY_SECONDS},
+        hide_parameters=True,  # errors are logged, and URLs of webhooks may hold secrets
+    )
+    event.listen(engine, "connect", _prepare)
+    event.listen(engine, "begin", _begin)
+    return engine
 
 
 def insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:

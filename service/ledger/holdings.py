@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, delete, exists, func, select, update
+from sqlalchemy import and_, delete, exists, func, or_, select, update
 
 from service.blobs import Blob
-from service.ledger import database
-from service.ledger.records import OPEN, Failure, Holding, Output
-from service.ledger.rows import end, job_of
+from service.ledger import clock, database
+from service.ledger.records import OPEN, Damage, Failure, Holding, Output, Usage
+from service.ledger.rows import OUTPUTS, end, is_job, job_of, queued_again, store
 from service.ledger.schema import holdings, idempotency, jobs
 from service.ledger.webhooks import forget
 from service.problems import Problem
@@ -21,9 +20,10 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection
 
     from service.ledger.database import Database
+    from service.ledger.records import Job
 
 AT_ONCE = 200  # holdings that one transaction releases: all other writers wait for it
-LOST = Failure("internal", "the server's disk lost the upload; send it again")
+LOST = Failure("internal", "the server's disk lost or damaged the upload; send it again")
 
 
 class SqlHoldings:
@@ -47,7 +47,7 @@ class SqlHoldings:
         """See `service.ledger.interface.Holdings`."""
         mine = and_(holdings.c.key == key, holdings.c.sha256.in_(list(addresses)))
         with self._database.write() as connection:
-            connection.execute(update(holdings).where(mine).values(used=time.time()))
+            connection.execute(update(holdings).where(mine).values(used=clock.now(connection)))
 
     def release(self, key: str, sha256: str) -> bool:
         """See `service.ledger.interface.Holdings`."""
@@ -57,16 +57,30 @@ class SqlHoldings:
                 raise Problem("in-use", "a job that has not ended needs this blob; wait for it, or cancel it")
             return _release(connection, key, sha256)
 
-    def sweep(self, before: float, cap: int) -> list[str]:
+    def sweep(self, unused: float, cap: int) -> list[str]:
         """See `service.ledger.interface.Holdings`."""
         gone: list[str] = []
         is_over = False
         while not gone and not is_over:
             with self._database.write() as connection:
+                before = clock.now(connection) - unused
                 gone, is_over = _let_go(connection, before, cap)
                 if is_over:
                     _forget(connection, before)
+                clock.write(connection)
         return gone
+
+    def usage(self, key: str) -> Usage:
+        """See `service.ledger.interface.Holdings`."""
+        open_jobs = select(func.count()).where(jobs.c.key == key, jobs.c.status.in_(OPEN))
+        held = select(func.sum(holdings.c.bytes)).where(holdings.c.key == key)
+        with self._database.read() as connection:
+            return Usage(connection.execute(open_jobs).scalar_one(), connection.execute(held).scalar_one() or 0)
+
+    def total(self) -> int:
+        """See `service.ledger.interface.Holdings`."""
+        with self._database.read() as connection:
+            return _total(connection)
 
     def held(self) -> list[Holding]:
         """See `service.ledger.interface.Holdings`."""
@@ -75,42 +89,67 @@ class SqlHoldings:
                 Holding(row.key, Blob(row.sha256, row.bytes), row.used) for row in connection.execute(select(holdings))
             ]
 
-    def lost(self, sha256: str) -> None:
+    def lost(self, addresses: Iterable[str]) -> Damage:
         """See `service.ledger.interface.Holdings`."""
+        lost = list(addresses)
         with self._database.write() as connection:
-            for row in connection.execute(select(holdings.c.key).where(holdings.c.sha256 == sha256)).all():
-                _release(connection, row.key, sha256)
-            stranded = select(jobs).where(jobs.c.input_sha256 == sha256, jobs.c.status.in_(OPEN)).with_for_update()
-            for row in connection.execute(stranded).all():
-                end(connection, job_of(row), Output(), LOST)
+            for sha256 in lost:
+                connection.execute(delete(holdings).where(holdings.c.sha256 == sha256))
+            failed = [job for sha256 in lost for job in _open_with(connection, sha256)]
+            for job in failed:
+                end(connection, job, Output(), LOST)
+            again = gone = 0
+            for sha256 in lost:
+                for job in _producing(connection, sha256):
+                    if _has_input(connection, job):
+                        store(connection, queued_again(job))
+                        again += 1
+                    else:
+                        connection.execute(delete(jobs).where(is_job(job.key, job.id)))
+                        gone += 1
+        return Damage(again, gone, len(failed))
 
 
 def hold(connection: Connection, key: str, blobs: Iterable[Blob]) -> None:
     """Record that a key holds these blobs, and uses them now."""
     for blob in blobs:
-        row: dict[str, Any] = {"key": key, "sha256": blob.sha256, "bytes": blob.bytes, "used": time.time()}
+        row: dict[str, Any] = {"key": key, "sha256": blob.sha256, "bytes": blob.bytes, "used": clock.now(connection)}
         known = ["key", "sha256"]
         made = database.insert(connection, holdings).values(row)
         connection.execute(made.on_conflict_do_update(index_elements=known, set_={"used": row["used"]}))
 
 
 def _let_go(connection: Connection, before: float, cap: int) -> tuple[list[str], bool]:
-    """Release one batch; return the digests that no key holds any more, and whether nothing is left to release."""
-    free = select(holdings).where(~_is_needed()).order_by(holdings.c.used).limit(AT_ONCE)
-    rows, total = list(connection.execute(free)), _total(connection)
+    """Release one batch; return the digests that no key holds any more, and whether nothing is left to release.
+
+    First goes what was not used since `before`. Then, above `cap`, the least recently used of the key that holds most:
+    so a key that holds no more than an equal share of the cap loses nothing through others.
+    """
+    unused = select(holdings).where(~_is_needed(), holdings.c.used < before).order_by(holdings.c.used).limit(AT_ONCE)
+    rows = connection.execute(unused).all()
+    if rows:
+        return [row.sha256 for row in rows if _release(connection, row.key, row.sha256)], False
     gone: list[str] = []
-    for row in rows:
-        if row.used >= before and total <= cap:
-            return gone, True
-        if _release(connection, row.key, row.sha256):
+    total, held = _total(connection), _held(connection)
+    while total > cap and held:
+        key = max(held, key=lambda one: held[one])
+        free = select(holdings).where(holdings.c.key == key, ~_is_needed()).order_by(holdings.c.used).limit(1)
+        row = connection.execute(free).one_or_none()
+        if row is None:
+            del held[key]  # open jobs need the rest
+            continue
+        if len(gone) == AT_ONCE:
+            return gone, False
+        held[key] -= row.bytes
+        if _release(connection, key, row.sha256):
             gone.append(row.sha256)
             total -= row.bytes
-    return gone, len(rows) < AT_ONCE
+    return gone, True
 
 
 def _forget(connection: Connection, before: float) -> None:
     """Remove what ended before a time: jobs without a result, idempotency keys, and webhooks."""
-    ended = and_(jobs.c.updated < before, ~jobs.c.status.in_(OPEN), jobs.c.result_sha256.is_(None))
+    ended = and_(jobs.c.touched < before, ~jobs.c.status.in_(OPEN), jobs.c.result_sha256.is_(None))
     connection.execute(delete(jobs).where(ended))
     connection.execute(delete(idempotency).where(idempotency.c.created < before))
     forget(connection, before)
@@ -130,6 +169,28 @@ def _is_held(connection: Connection, sha256: str) -> bool:
 def _total(connection: Connection) -> int:
     once = select(func.max(holdings.c.bytes).label("bytes")).group_by(holdings.c.sha256).subquery()
     return connection.execute(select(func.sum(once.c.bytes))).scalar_one() or 0
+
+
+def _held(connection: Connection) -> dict[str, int]:
+    """The bytes that each key holds."""
+    of_keys = select(holdings.c.key, func.sum(holdings.c.bytes).label("bytes")).group_by(holdings.c.key)
+    return {row.key: row.bytes for row in connection.execute(of_keys)}
+
+
+def _open_with(connection: Connection, sha256: str) -> list[Job]:
+    """The open jobs with this input."""
+    mine = and_(jobs.c.input_sha256 == sha256, jobs.c.status.in_(OPEN))
+    return [job_of(row) for row in connection.execute(select(jobs).where(mine).with_for_update()).all()]
+
+
+def _producing(connection: Connection, sha256: str) -> list[Job]:
+    """The jobs with this output."""
+    mine = or_(*(jobs.c[f"{name}_sha256"] == sha256 for name in OUTPUTS))
+    return [job_of(row) for row in connection.execute(select(jobs).where(mine).with_for_update()).all()]
+
+
+def _has_input(connection: Connection, job: Job) -> bool:
+    return bool(connection.execute(select(exists().where(_is(job.key, job.input.sha256)))).scalar_one())
 
 
 def _is_needed() -> ColumnElement[bool]:

@@ -12,7 +12,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from service.blobs import Blob
-    from service.ledger.records import Failure, Holding, Idempotency, Job, Key, Occupied, Output, Quota, Stage, Webhook
+    from service.ledger.records import (
+        Damage,
+        Failure,
+        Holding,
+        Idempotency,
+        Job,
+        Key,
+        Occupied,
+        Output,
+        Quota,
+        Stage,
+        Usage,
+        Webhook,
+    )
 
 
 class Jobs(Protocol):
@@ -36,10 +49,14 @@ class Jobs(Protocol):
         """The job with this id, if the key has one; None otherwise."""
         ...
 
-    def start(self, key: str, job: str, attempts: int) -> Job | None:
-        """Count an attempt and set the job to running; None if the job has ended.
+    def start(self, key: str, job: str) -> Job | None:
+        """Count an attempt and set the job to running; None if the job has ended."""
+        ...
 
-        A job that was already started `attempts` times fails (crashed); None is returned.
+    def died(self, key: str, job: str, failure: Failure, most: int) -> bool:
+        """Count that the process of a running job was seen to die, and queue the job again; True then.
+
+        After `most` deaths of the same kind (crashed, killed) the job ends in `failure`; False then.
         """
         ...
 
@@ -59,12 +76,12 @@ class Jobs(Protocol):
         """End an open job as cancelled; False if it is not open."""
         ...
 
-    def unfinished(self) -> list[tuple[str, str]]:
-        """The key and the id of every open job, oldest first."""
+    def unfinished(self) -> list[Job]:
+        """All open jobs, oldest first."""
         ...
 
     def interrupted(self) -> None:
-        """Queue all running jobs again, because their engine has ended. Their attempts stay counted."""
+        """Queue all running jobs again, because their server died. Each of them is a suspect from now on."""
         ...
 
     def queue(self) -> tuple[int, float | None]:
@@ -95,11 +112,13 @@ class Holdings(Protocol):
         """
         ...
 
-    def sweep(self, before: float, cap: int) -> list[str]:
-        """Release what was last used before a time, then the least recently used until at most `cap` bytes remain.
+    def sweep(self, unused: float, cap: int) -> list[str]:
+        """Release what was not used for `unused` seconds, then what is above `cap` bytes.
 
-        The inputs of open jobs stay. Returns the digests that no key holds any more, one batch at a time: call this
-        until the list is empty.
+        Above the cap, the key that holds most loses what it used least recently, until at most `cap` bytes remain.
+
+        The inputs of open jobs stay. The time in which no server runs does not count. Returns the digests that no key
+        holds any more, one batch at a time: call this until the list is empty.
         """
         ...
 
@@ -107,8 +126,19 @@ class Holdings(Protocol):
         """All holdings."""
         ...
 
-    def lost(self, sha256: str) -> None:
-        """Release a blob that is gone from the disk, remove the jobs that produced it, and fail those that need it."""
+    def usage(self, key: str) -> Usage:
+        """What a key uses now."""
+        ...
+
+    def total(self) -> int:
+        """The bytes of all blobs that are held."""
+        ...
+
+    def lost(self, addresses: Iterable[str]) -> Damage:
+        """Release blobs that the disk lost or damaged; fail (internal) the open jobs that need them.
+
+        The jobs that produced them are queued again if their input is held; otherwise they are removed.
+        """
         ...
 
 
@@ -164,12 +194,12 @@ class Keys(Protocol):
 class Webhooks(Protocol):
     """The outbox: the transaction that ends a job also makes its webhooks due."""
 
-    def next_webhook(self, now: float, occupied: Occupied) -> Webhook | None:
+    def next_webhook(self, occupied: Occupied) -> Webhook | None:
         """The webhook that has been due longest, of those that are not occupied; None if there is none."""
         ...
 
-    def failed_webhook(self, id_: str, due: float) -> None:
-        """Record that an attempt failed, and that the next one is due at `due`."""
+    def failed_webhook(self, id_: str, delay: float) -> None:
+        """Record that an attempt failed, and that the next one is due in `delay` seconds."""
         ...
 
     def ended_webhook(self, id_: str, *, delivered: bool) -> None:
@@ -186,6 +216,10 @@ class Ledger(Jobs, Holdings, Keys, Webhooks, Protocol):
         Raises:
             Exception: it cannot; the message says why.
         """
+        ...
+
+    def damage(self) -> str | None:
+        """What is damaged in the file of the ledger; None if all of it can be read. Reads all of it."""
         ...
 
     def close(self) -> None:

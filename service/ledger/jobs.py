@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, case, exists, func, insert, select, update
 
-from service.ledger import database
+from service.ledger import clock, database
 from service.ledger.holdings import hold
-from service.ledger.records import OPEN, Failure, Job, Output
-from service.ledger.rows import end, is_job, job_of, locked, row_of, store
+from service.ledger.records import OPEN, Failure, Job, Output, has_share
+from service.ledger.rows import end, is_job, job_of, locked, queued_again, row_of, store
 from service.ledger.schema import holdings, idempotency, jobs
 from service.ledger.webhooks import ask
 from service.problems import WORTH_A_RETRY, Problem
@@ -48,19 +48,27 @@ class SqlJobs:
             row = connection.execute(select(jobs).where(is_job(key, job))).one_or_none()
             return None if row is None else job_of(row)
 
-    def start(self, key: str, job: str, attempts: int) -> Job | None:
+    def start(self, key: str, job: str) -> Job | None:
         """See `service.ledger.interface.Jobs`."""
         with self._database.write() as connection:
             known = locked(connection, key, job)
             if known is None or not known.is_open:
                 return None
-            if known.attempts >= attempts:
-                reason = f"it was started {known.attempts} times, and each time the process or the server died"
-                end(connection, known, Output(), Failure("crashed", f"{reason}; it is not tried again"))
-                return None
-            changed = replace(known, status="running", attempts=known.attempts + 1, stage=None, progress=0.0)
-            store(connection, changed)
-            return changed
+            return store(connection, replace(queued_again(known), status="running", attempts=known.attempts + 1))
+
+    def died(self, key: str, job: str, failure: Failure, most: int) -> bool:
+        """See `service.ledger.interface.Jobs`."""
+        with self._database.write() as connection:
+            known = locked(connection, key, job)
+            if known is None or known.status != "running":
+                return False
+            is_killed = failure.slug == "killed"
+            counted = replace(known, crashes=known.crashes + (not is_killed), kills=known.kills + is_killed)
+            if (counted.kills if is_killed else counted.crashes) < most:
+                store(connection, queued_again(counted))
+                return True
+            end(connection, counted, Output(), failure)
+            return False
 
     def progress(self, key: str, job: str, stage: Stage, progress: float) -> None:
         """See `service.ledger.interface.Jobs`."""
@@ -80,10 +88,10 @@ class SqlJobs:
 
     def give_back(self, key: str, job: str) -> None:
         """See `service.ledger.interface.Jobs`."""
-        running = update(jobs).where(is_job(key, job), jobs.c.status == "running")
-        queued = {"status": "queued", "stage": None, "progress": 0.0, "attempts": jobs.c.attempts - 1}
         with self._database.write() as connection:
-            connection.execute(running.values(**queued, updated=time.time()))
+            known = locked(connection, key, job)
+            if known is not None and known.status == "running":
+                store(connection, replace(queued_again(known), attempts=known.attempts - 1))
 
     def cancel(self, key: str, job: str) -> bool:
         """See `service.ledger.interface.Jobs`."""
@@ -94,17 +102,19 @@ class SqlJobs:
             end(connection, known, Output(), Failure("cancelled", "the job was cancelled; submit it again to run it"))
             return True
 
-    def unfinished(self) -> list[tuple[str, str]]:
+    def unfinished(self) -> list[Job]:
         """See `service.ledger.interface.Jobs`."""
-        found = select(jobs.c.key, jobs.c.id).where(jobs.c.status.in_(OPEN)).order_by(jobs.c.created)
+        found = select(jobs).where(jobs.c.status.in_(OPEN)).order_by(jobs.c.created)
         with self._database.read() as connection:
-            return [(row.key, row.id) for row in connection.execute(found)]
+            return [job_of(row) for row in connection.execute(found)]
 
     def interrupted(self) -> None:
         """See `service.ledger.interface.Jobs`."""
         running = update(jobs).where(jobs.c.status == "running")
         with self._database.write() as connection:
-            connection.execute(running.values(status="queued", stage=None, progress=0.0))
+            connection.execute(
+                running.values(status="queued", stage=None, progress=0.0, interruptions=jobs.c.interruptions + 1)
+            )
 
     def queue(self) -> tuple[int, float | None]:
         """See `service.ledger.interface.Jobs`."""
@@ -124,16 +134,18 @@ def _accept(connection: Connection, job: Job, quota: Quota, queue: int) -> tuple
     if known is not None and not is_new:
         connection.execute(update(jobs).where(is_job(job.key, job.id)).values(name=job.name))
         return replace(known, name=job.name), False
+    row = row_of(job, clock.now(connection))
     if known is None:
-        connection.execute(insert(jobs).values(row_of(job)))
+        connection.execute(insert(jobs).values(row))
     else:
-        connection.execute(update(jobs).where(is_job(job.key, job.id)).values(row_of(job)))
+        connection.execute(update(jobs).where(is_job(job.key, job.id)).values(row))
     return job, True
 
 
 def _is_repeated(connection: Connection, key: str, request: Idempotency) -> bool:
     """Whether the request came before. Raises Problem (idempotency-conflict) if its key came with another request."""
-    row = {"key": key, "token": request.token, "fingerprint": request.fingerprint, "created": time.time()}
+    row: dict[str, Any] = {"key": key, "token": request.token, "fingerprint": request.fingerprint}
+    row["created"] = clock.now(connection)
     made = connection.execute(database.insert(connection, idempotency).values(row).on_conflict_do_nothing())
     mine = and_(idempotency.c.key == key, idempotency.c.token == request.token)
     if connection.execute(select(idempotency.c.fingerprint).where(mine)).scalar_one() != request.fingerprint:
@@ -143,15 +155,16 @@ def _is_repeated(connection: Connection, key: str, request: Idempotency) -> bool
 
 
 def _require_room(connection: Connection, job: Job, quota: Quota, queue: int) -> None:
-    mine = and_(jobs.c.key == job.key, jobs.c.status.in_(OPEN))
-    counts = select(
-        func.sum(case((jobs.c.status == "queued", 1), else_=0)),
-        func.sum(case((mine, 1), else_=0)),
-    )
-    waiting, open_jobs = connection.execute(counts.where(jobs.c.status.in_(OPEN))).one()
-    if (waiting or 0) >= queue:
+    waits, own = case((jobs.c.status == "queued", 1), else_=0), case((jobs.c.key == job.key, 1), else_=0)
+    counts = select(func.sum(waits), func.sum(waits * own), func.sum(own)).where(jobs.c.status.in_(OPEN))
+    waiting, mine, open_jobs = (count or 0 for count in connection.execute(counts).one())
+    free = queue - waiting
+    if free <= 0:
         raise Problem("busy", f"{queue} jobs wait already; try again later", headers=RETRY_AFTER)
-    if quota.open_jobs is not None and (open_jobs or 0) >= quota.open_jobs:
+    if not has_share(job.key, mine, free):
+        detail = f"{mine} jobs of this key wait already, and {free} places are left for all; try again later"
+        raise Problem("quota-exceeded", detail, headers=RETRY_AFTER)
+    if quota.open_jobs is not None and open_jobs >= quota.open_jobs:
         detail = f"this key may have {quota.open_jobs} open at a time; wait until one has ended, or cancel it"
         raise Problem("quota-exceeded", detail, headers=RETRY_AFTER)
 

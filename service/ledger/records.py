@@ -17,6 +17,15 @@ OPEN: tuple[Status, ...] = ("queued", "running")
 NOBODY = ""  # the key id of requests without a key, on loopback
 
 
+def has_share(key: str, taken: int, free: int) -> bool:
+    """Whether a key that has `taken` places may take another one of the `free` ones.
+
+    A key may have as many places as it leaves free: one key takes half of all places, two take a third each, and there
+    is always one for the next (dynamic thresholds, Choudhury and Hahne, 1998). Without keys, there is nobody to share.
+    """
+    return free > 0 and (key == NOBODY or taken < free)
+
+
 @dataclass(frozen=True)
 class Output:
     """The output of a job: blobs that the job's key holds."""
@@ -56,7 +65,10 @@ class Job:
     status: Status = "queued"
     stage: Stage | None = None
     progress: float = 0.0
-    attempts: int = 0
+    attempts: int = 0  # starts
+    crashes: int = 0  # attempts in which its process was seen to die
+    kills: int = 0  # attempts in which something else killed its process
+    interruptions: int = 0  # attempts in which the server died
     output: Output = field(default_factory=Output)
     failure: Failure | None = None
 
@@ -64,6 +76,11 @@ class Job:
     def is_open(self) -> bool:
         """Whether the job has not ended."""
         return self.status in OPEN
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether the job may be the reason why a server or its process was killed: it runs alone then."""
+        return self.kills + self.interruptions > 0
 
 
 def job_id(sha256: str, name: str, options: str, engine: str) -> str:
@@ -81,6 +98,15 @@ class Quota:
     rate: str | None = None  # in the notation of `limits`: "60/minute"
     open_jobs: int | None = None
     bytes: int | None = None  # stored for the key
+    weight: int = 1  # its turns, for each turn of a key with weight 1
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a key uses: its jobs that have not ended, and the bytes that are stored for it."""
+
+    open_jobs: int
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -119,6 +145,15 @@ class Holding:
     key: str
     blob: Blob
     used: float
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What the loss of blobs did to jobs: how many are folded again, were removed, and failed."""
+
+    again: int
+    removed: int
+    failed: int
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, select, update
 
 from service.blobs import Blob
+from service.ledger import clock
 from service.ledger.records import Failure, Job, Output, Status
 from service.ledger.schema import jobs
 from service.ledger.webhooks import fire
@@ -27,10 +28,15 @@ def end(connection: Connection, job: Job, output: Output, failure: Failure | Non
     fire(connection, store(connection, ended))
 
 
+def queued_again(job: Job) -> Job:
+    """The job as it waits again."""
+    return replace(job, status="queued", stage=None, progress=0.0, output=Output(), failure=None)
+
+
 def store(connection: Connection, job: Job) -> Job:
     """Write a changed job; return it with the time of the change."""
     changed = replace(job, updated=time.time())
-    connection.execute(update(jobs).where(is_job(job.key, job.id)).values(row_of(changed)))
+    connection.execute(update(jobs).where(is_job(job.key, job.id)).values(row_of(changed, clock.now(connection))))
     return changed
 
 
@@ -45,8 +51,8 @@ def is_job(key: str, job: str) -> ColumnElement[bool]:
     return and_(jobs.c.key == key, jobs.c.id == job)
 
 
-def row_of(job: Job) -> dict[str, Any]:
-    """The row of a job."""
+def row_of(job: Job, touched: float) -> dict[str, Any]:
+    """The row of a job that changes at the time `touched` of the ledger's clock."""
     outputs = {name: getattr(job.output, name) for name in OUTPUTS}
     return {
         "key": job.key,
@@ -63,6 +69,10 @@ def row_of(job: Job) -> dict[str, Any]:
         "stage": job.stage,
         "progress": job.progress,
         "attempts": job.attempts,
+        "crashes": job.crashes,
+        "kills": job.kills,
+        "interruptions": job.interruptions,
+        "touched": touched,
         "media": job.output.media,
         "problem": job.failure and job.failure.slug,
         "detail": job.failure and job.failure.detail,
@@ -74,6 +84,7 @@ def row_of(job: Job) -> dict[str, Any]:
 def job_of(row: Row[Any]) -> Job:
     """The job of a row."""
     given = dict(row._mapping)
+    del given["touched"]
     blobs = {name: _blob(given.pop(f"{name}_sha256"), given.pop(f"{name}_bytes")) for name in ("input", *OUTPUTS)}
     slug, detail = given.pop("problem"), given.pop("detail")
     output = Output(media=given.pop("media"), **{name: blobs[name] for name in OUTPUTS})

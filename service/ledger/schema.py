@@ -41,6 +41,9 @@ jobs = Table(
     Column("stage", String(16)),
     Column("progress", Double, nullable=False),
     Column("attempts", Integer, nullable=False),
+    Column("crashes", Integer, nullable=False),
+    Column("kills", Integer, nullable=False),
+    Column("interruptions", Integer, nullable=False),
     Column("result_sha256", DIGEST),
     Column("result_bytes", BigInteger),
     Column("media", Text, nullable=False),
@@ -50,6 +53,7 @@ jobs = Table(
     Column("page_bytes", BigInteger),
     Column("problem", String(64)),
     Column("detail", Text),
+    Column("touched", Double, nullable=False),  # like `used`, `due` and all that has an age: by the clock of the ledger
     Index("jobs_by_status", "status", "created"),
     Index("jobs_by_input", "key", "input_sha256"),
     Index("jobs_by_update", "updated"),
@@ -76,6 +80,13 @@ idempotency = Table(
     Column("token", String(255), primary_key=True),
     Column("fingerprint", DIGEST, nullable=False),
     Column("created", Double, nullable=False),
+)
+
+clock = Table(
+    "clock",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("seconds", Double, nullable=False),
 )
 
 webhooks = Table(

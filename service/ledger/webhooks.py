@@ -7,12 +7,12 @@ accepts the job stores it, and the transaction that ends the job makes it due: d
 from __future__ import annotations
 
 import secrets
-import time
 from typing import TYPE_CHECKING, Any
 
 import httpx
 from sqlalchemy import ColumnElement, and_, case, delete, exists, func, insert, select, tuple_, update
 
+from service.ledger import clock
 from service.ledger.events import event_body
 from service.ledger.records import Webhook
 from service.ledger.schema import webhooks
@@ -38,12 +38,12 @@ class SqlWebhooks:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def next_webhook(self, now: float, occupied: Occupied) -> Webhook | None:
+    def next_webhook(self, occupied: Occupied) -> Webhook | None:
         """See `service.ledger.interface.Webhooks`."""
         columns = [webhooks.c[name] for name in Webhook.__dataclass_fields__]
         found = select(*columns).where(
             webhooks.c.state == DUE,
-            webhooks.c.due <= now,
+            webhooks.c.due <= self._database.clock.now(),
             webhooks.c.id.not_in(occupied.ids),
             webhooks.c.key.not_in(occupied.keys),
             tuple_(webhooks.c.key, webhooks.c.receiver).not_in(occupied.receivers),
@@ -52,10 +52,11 @@ class SqlWebhooks:
             row = connection.execute(found.order_by(webhooks.c.due).limit(1)).one_or_none()
             return None if row is None else Webhook(**row._mapping)
 
-    def failed_webhook(self, id_: str, due: float) -> None:
+    def failed_webhook(self, id_: str, delay: float) -> None:
         """See `service.ledger.interface.Webhooks`."""
         mine = and_(webhooks.c.id == id_, webhooks.c.state == DUE)
-        again = {"attempts": webhooks.c.attempts + 1, "due": due, "updated": time.time()}
+        now = self._database.clock.now()
+        again = {"attempts": webhooks.c.attempts + 1, "due": now + delay, "updated": now}
         with self._database.write() as connection:
             connection.execute(update(webhooks).where(mine).values(**again))
 
@@ -78,7 +79,7 @@ def ask(connection: Connection, job: Job, url: str, *, is_repeated: bool) -> Non
     if (job.is_open or is_repeated) and connection.execute(select(exists().where(known))).scalar_one():
         return
     _require_room(connection, job)
-    state, now = WAITING if job.is_open else DUE, time.time()
+    state, now = WAITING if job.is_open else DUE, clock.now(connection)
     row: dict[str, Any] = {"id": f"msg_{secrets.token_hex(ID_BYTES)}", "key": job.key, "job": job.id, "url": url}
     row |= {"receiver": httpx.URL(url).netloc.decode(), "state": state, "attempts": 0, "due": now, "updated": now}
     connection.execute(insert(webhooks).values(**row, body=None if job.is_open else event_body(job)))
@@ -89,7 +90,8 @@ def fire(connection: Connection, job: Job) -> None:
     waiting = and_(webhooks.c.key == job.key, webhooks.c.job == job.id, webhooks.c.state == WAITING)
     if not connection.execute(select(exists().where(waiting))).scalar_one():
         return
-    values = {"state": DUE, "body": event_body(job), "due": job.updated, "updated": job.updated}
+    now = clock.now(connection)
+    values = {"state": DUE, "body": event_body(job), "due": now, "updated": now}
     connection.execute(update(webhooks).where(waiting).values(**values))
 
 
@@ -104,7 +106,7 @@ def forget(connection: Connection, before: float) -> None:
 
 
 def _end(connection: Connection, which: ColumnElement[bool], state: str) -> None:
-    connection.execute(update(webhooks).where(which).values(state=state, body=None, updated=time.time()))
+    connection.execute(update(webhooks).where(which).values(state=state, body=None, updated=clock.now(connection)))
 
 
 def _require_room(connection: Connection, job: Job) -> None:

@@ -107,7 +107,7 @@ def without_content(responses: Responses) -> Responses:
 
 
 OF_ALL = ("forbidden",)
-OF_KEYS = ("unauthorized", "forbidden", "quota-exceeded")
+OF_KEYS = ("unauthorized", "forbidden", "quota-exceeded", "unavailable")
 OF_WORK = (
     "too-large",
     "invalid-model",
@@ -119,6 +119,7 @@ OF_WORK = (
     "timed-out",
     "out-of-memory",
     "crashed",
+    "killed",
     "cancelled",
     "insufficient-storage",
 )

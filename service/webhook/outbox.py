@@ -102,7 +102,7 @@ class Webhooks:
             frozenset(key for key, count in of_key.items() if count >= OF_KEY),
             frozenset(receiver for receiver, count in of_receiver.items() if count >= OF_RECEIVER),
         )
-        return await in_thread(self._ledger.next_webhook, time.time(), occupied)
+        return await in_thread(self._ledger.next_webhook, occupied)
 
     async def _send(self, webhook: Webhook) -> None:
         """Make one attempt, and record its outcome in the ledger."""
@@ -125,8 +125,7 @@ class Webhooks:
         while True:
             try:
                 if outcome == "failed":
-                    due = time.time() + _delay(webhook, reply)
-                    return await in_thread(self._ledger.failed_webhook, webhook.id, due)
+                    return await in_thread(self._ledger.failed_webhook, webhook.id, _delay(webhook, reply))
                 return await in_thread(self._ledger.ended_webhook, webhook.id, delivered=outcome == "delivered")
             except (OSError, SQLAlchemyError) as error:
                 LOG.warning("the outcome of a webhook could not be written; it is tried again", exc_info=error)

@@ -121,7 +121,7 @@ def test_exit_codes_and_messages(
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        ([], "bnfold: give a command: fold, inspect, from-torch, verify, explain, help, serve, keys; see `bnfold"),
+        ([], "bnfold: give a command: fold, inspect, from-torch, verify, explain, help, serve, keys, scrub, backup,"),
         (["fodl", "a.onnx"], "bnfold: there is no command 'fodl' (did you mean fold?); see `bnfold --help`\n"),
         (["help", "convert"], "there is no command 'convert': give fold, inspect, from-torch, verify,"),
         (["explain", "zero-pading"], "explain: there is no code 'zero-pading'; did you mean zero-padding?"),
@@ -200,7 +200,9 @@ def test_every_option_is_in_the_help_of_fold(capsys: pytest.CaptureFixture[str])
         assert default in text
 
 
-@pytest.mark.parametrize("command", ["", "fold", "inspect", "verify", "explain", "serve", "keys"])
+@pytest.mark.parametrize(
+    "command", ["", "fold", "inspect", "verify", "explain", "serve", "keys", "scrub", "backup", "restore", "downgrade"]
+)
 def test_help_is_a_command_too(capsys: pytest.CaptureFixture[str], command: str) -> None:
     said = []
     for argv in (["help", command], [command, "--help"]):
@@ -404,7 +406,7 @@ def test_the_bar_is_gone_before_the_report_appears(library: Library, monkeypatch
     assert events == ["bar gone", "report shown"]
 
 
-@pytest.mark.parametrize("command", ["serve", "keys"])
+@pytest.mark.parametrize("command", ["serve", "keys", "scrub", "backup", "restore", "downgrade"])
 def test_without_the_service_its_commands_say_how_to_get_it(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

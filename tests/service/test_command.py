@@ -24,7 +24,7 @@ def test_keys_are_made_listed_and_revoked(tmp_path, capsys):
     assert main(["keys", "list", *data]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(f"{id_}  active")
-    assert line.endswith("fold  'ci\\n'  rate 5/minute, bytes 1000")
+    assert line.endswith("fold  'ci\\n'  rate 5/minute, open_jobs 100, bytes 1000, weight 1")
     assert secret not in line
     assert main(["keys", "revoke", id_, *data]) == 0
     assert main(["keys", "revoke", id_, *data]) == 2

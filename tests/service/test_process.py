@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 from benchmarks.service import resident, zeros
 from tests.support import ROOT
+from tests.support.processes import descendants
 from tests.support.service.server import MIB, Process, ended, held, model_bytes, serving, slow, submit
 from tests.support.waiting import FOREVER, PATIENCE, until
 
@@ -113,19 +115,37 @@ def test_a_server_that_is_killed_goes_on_where_it_was(tmp_path):
     process.kill()
 
 
-def test_a_poison_model_is_parked_after_three_kills(tmp_path):
-    process = Process(tmp_path / "data", workers="1")
+def test_the_deaths_of_a_server_condemn_no_job(tmp_path):
+    """What ran then runs alone, and waits the longer the more servers died; all others go on meanwhile."""
+    process, gate = Process(tmp_path / "data", workers="1"), tmp_path / "gate"
     client = process.start()
-    poison = submit(client, b"HANG")
-    behind = submit(client, model_bytes())
-    for attempt in range(1, 4):
-        until(lambda client=client, n=attempt: client.get(f"/v1/jobs/{poison}").json()["attempts"] == n)
+    suspect = submit(client, held(gate))
+    for attempt in range(1, 5):
+        until(lambda client=client, n=attempt: client.get(f"/v1/jobs/{suspect}").json()["attempts"] == n)
         process.kill()
         client = process.start()
-    told = ended(client, poison)
-    assert (told["status"], told["problem"]["type"].rsplit("/", 1)[1]) == ("failed", "crashed")
-    assert "3 times" in told["problem"]["detail"]
+    behind = submit(client, model_bytes())
     assert ended(client, behind)["status"] == "done"
+    gate.touch()
+    told = ended(client, suspect)
+    assert (told["status"], told["attempts"]) == ("done", 5)
+    process.kill()
+
+
+def test_who_ends_the_processes_of_folds_and_the_server_together_harms_no_job(tmp_path):
+    """As systemd does: a signal to the whole control group."""
+    process, gate = Process(tmp_path / "data"), tmp_path / "gate"
+    client = process.start()
+    job = submit(client, held(gate))
+    for attempt in range(3):
+        until(lambda client=client: client.get(f"/v1/jobs/{job}").json()["status"] == "running")
+        for pid in descendants(process.process.pid):
+            os.kill(pid, signal.SIGTERM)
+        assert process.stop() == 0
+        client = process.start()
+        assert client.get(f"/v1/jobs/{job}").json()["attempts"] <= 1, attempt
+    gate.touch()
+    assert ended(client, job)["status"] == "done"
     process.kill()
 
 

@@ -1,4 +1,4 @@
-"""The migrations of the ledger's tables; `upgrade` migrates any ledger to the newest schema."""
+"""The migrations of the ledger's tables: `upgrade` to the newest schema, `downgrade` by one version."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -14,7 +16,27 @@ if TYPE_CHECKING:
 
 def upgrade(connection: Connection) -> None:
     """Create the tables, or migrate them to the newest schema, in the caller's transaction."""
+    command.upgrade(_config(connection), "head")
+
+
+def downgrade(connection: Connection) -> str:
+    """Migrate the tables to the schema before theirs, in the caller's transaction; return its version.
+
+    Raises:
+        LookupError: there is no older version.
+        CommandError: a newer bnfold made theirs.
+    """
+    config = _config(connection)
+    version = MigrationContext.configure(connection).get_current_revision()
+    older = version and str(ScriptDirectory.from_config(config).get_revision(version).down_revision or "")
+    if not older:
+        raise LookupError(f"there is no version before {version}")
+    command.downgrade(config, older)
+    return older
+
+
+def _config(connection: Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    return config

@@ -13,6 +13,7 @@ import pytest
 
 from service.blobs import folder as blobs
 from service.blobs.folder import BLOCK, DirectoryBlobs
+from service.blobs.interface import DamagedError
 from service.problems import Problem
 
 if TYPE_CHECKING:
@@ -60,6 +61,49 @@ def test_a_content_lies_under_its_address(tmp_path):
         assert (tmp_path / "linked").read_bytes() == data
         with pytest.raises(FileNotFoundError):
             await content(store, sha256, 0, 1)
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "size", "content_"),
+    [
+        (lambda path: path.unlink(), False, False),
+        (lambda path: path.write_bytes(b"a mod"), False, False),
+        (lambda path: path.write_bytes(b"A model"), True, False),
+        (lambda _: None, True, True),
+    ],
+    ids=["lost", "cut", "changed", "whole"],
+)
+def test_what_a_disk_did_to_a_blob_is_seen(tmp_path, spoil, size, content_):
+    data = b"a model"
+
+    async def story() -> None:
+        store = DirectoryBlobs(tmp_path)
+        blob = blobs.Blob(await put(store, data), len(data))
+        store._path(blob.sha256).chmod(0o600)
+        spoil(store._path(blob.sha256))
+        assert await store.is_whole(blob, by_content=False) == size
+        assert await store.is_whole(blob, by_content=True) == content_
+        if size and not content_:
+            with pytest.raises(DamagedError):
+                await content(store, blob.sha256, 0, len(data))
+            assert await content(store, blob.sha256, 1, len(data)) == data[1:]  # a part says nothing of the whole
+
+    asyncio.run(story())
+
+
+def test_the_end_of_what_is_damaged_is_never_sent(tmp_path):
+    async def story() -> None:
+        store, data = DirectoryBlobs(tmp_path), bytes(3 * BLOCK)
+        sha256 = await put(store, data)
+        store._path(sha256).chmod(0o600)
+        store._path(sha256).write_bytes(b"x" + data[1:])
+        sent = 0
+        with pytest.raises(DamagedError):  # noqa: PT012  what came before it counts
+            async for block in store.read(sha256, 0, len(data)):
+                sent += len(block)
+        assert sent == 2 * BLOCK
 
     asyncio.run(story())
 
@@ -147,7 +191,7 @@ def test_a_file_is_adopted_by_its_content(tmp_path):
             draft = await store.adopt(tmp_path / "result")
             assert draft.blob == blobs.Blob(hashlib.sha256(b"folded").hexdigest(), 6)
             await store.commit(draft)
-            assert list(store.addresses()) == [draft.blob.sha256]
+            assert list(store.stored()) == [draft.blob]
         assert len(files(tmp_path)) == 1
 
     asyncio.run(story())

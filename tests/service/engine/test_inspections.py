@@ -30,6 +30,6 @@ def test_inspections_are_jobs_too(guarded, tmp_path):
 
 def test_inspections_that_wait_are_bounded(guarded, monkeypatch):
     headers, engine = make_key(guarded), guarded.app.state.service.engine
-    most = guarded.settings.max_queue + guarded.settings.workers
+    most = guarded.settings.max_queue
     monkeypatch.setattr(engine, "_inspecting", Counter({"another": most}))
     assert slug(guarded.client.post("/v1/inspect", content=model_bytes(), headers=headers)) == "busy"

@@ -130,8 +130,8 @@ def test_health(server):
 
 def test_an_engine_that_does_not_deliver_is_not_ready(tmp_path):
     with Running(tmp_path / "data") as running:
-        running.app.state.service.engine._loops[0].get_loop().call_soon_threadsafe(
-            running.app.state.service.engine._loops[0].cancel
+        running.app.state.service.engine._sweeping.get_loop().call_soon_threadsafe(
+            running.app.state.service.engine._sweeping.cancel
         )
         answer = running.client.get("/readyz")
         while answer.status_code == 200:

@@ -15,7 +15,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
 from service.blobs.interface import Blob
-from service.ledger.records import Failure, Idempotency, Job, Key, Output, Quota, job_id
+from service.ledger.records import Damage, Failure, Idempotency, Job, Key, Output, Quota, job_id
 from service.ledger.schema import metadata
 from service.ledger.sql import FILE, open_ledger
 from service.problems import Problem
@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from service.ledger.interface import Ledger
 
 NO_QUOTA = Quota()
-ROOM = 100
+ROOM = 1000
 ATTEMPTS = 3
+LONG = 1e9  # seconds: longer than anything waits
 MODEL, RESULT, REPORT, PAGE = (Blob(letter * 64, 10) for letter in "abcd")
 OUTPUT = Output(RESULT, "application/octet-stream", REPORT, PAGE)
 CRASHED = Failure("crashed", "it died")
+KILLED = Failure("killed", "it was killed")
 
 
 @pytest.fixture
@@ -51,9 +53,14 @@ def submit(ledger: Ledger, key: str = "k", options: str = "{}", model: Blob = MO
 
 
 def started(ledger: Ledger, made: Job) -> Job:
-    running = ledger.start(made.key, made.id, ATTEMPTS)
+    running = ledger.start(made.key, made.id)
     assert running is not None
     return running
+
+
+def pass_time(ledger: Ledger, seconds: float) -> None:
+    """Let a server run for so long."""
+    ledger._database.clock._stored += seconds
 
 
 def refused(slug: str, call: object, *args: object) -> None:
@@ -89,7 +96,7 @@ def test_a_job_from_its_acceptance_to_its_end(ledger):
     assert (done.status, done.stage, done.progress, done.output) == ("done", None, 1.0, OUTPUT)
     assert ledger.holding("k", RESULT.sha256) == RESULT
     assert ledger.submit(job(), NO_QUOTA, ROOM) == (done, False)
-    assert ledger.start("k", made.id, ATTEMPTS) is None
+    assert ledger.start("k", made.id) is None
     assert running.id == done.id
 
 
@@ -101,16 +108,42 @@ def test_jobs_and_blobs_belong_to_a_key(ledger):
     assert ledger.job("a", made.id).status == "queued"
 
 
-def test_after_three_starts_a_job_has_crashed_and_stays_so(ledger):
+def test_the_death_of_a_server_counts_against_no_job(ledger):
     made = submit(ledger)
-    for attempt in range(1, ATTEMPTS + 1):
+    for attempt in range(1, 4 * ATTEMPTS):
         assert started(ledger, made).attempts == attempt
         ledger.interrupted()  # the server was killed, and begins again
-        assert ledger.unfinished() == [("k", made.id)]
-    assert ledger.start("k", made.id, ATTEMPTS) is None
-    failed, fresh = ledger.submit(job(), NO_QUOTA, ROOM)
-    assert (failed.status, failed.failure.slug, fresh) == ("failed", "crashed", False)
+        (kept,) = ledger.unfinished()
+        assert (kept.id, kept.status, kept.interruptions, kept.is_suspect) == (made.id, "queued", attempt, True)
+    started(ledger, made)
+    assert ledger.finish("k", made.id, OUTPUT, None)
+
+
+@pytest.mark.parametrize("failure", [CRASHED, KILLED])
+def test_deaths_that_were_seen_count_each_kind_for_itself(ledger, failure):
+    made, other = submit(ledger), KILLED if failure is CRASHED else CRASHED
+    started(ledger, made)
+    assert ledger.died("k", made.id, other, ATTEMPTS)
+    for deaths in range(1, ATTEMPTS):
+        started(ledger, made)
+        assert ledger.died("k", made.id, failure, ATTEMPTS)
+        kept = ledger.job("k", made.id)
+        counted = (kept.kills, kept.crashes) if failure is KILLED else (kept.crashes, kept.kills)
+        assert (kept.status, counted) == ("queued", (deaths, 1))
+    started(ledger, made)
+    assert not ledger.died("k", made.id, failure, ATTEMPTS)
+    assert ledger.job("k", made.id).failure == failure
     assert ledger.unfinished() == []
+    again, fresh = ledger.submit(job(), NO_QUOTA, ROOM)  # a new request tries again
+    assert (fresh, again.status, again.crashes, again.kills) == (True, "queued", 0, 0)
+
+
+def test_a_death_counts_only_while_the_job_runs(ledger):
+    made = submit(ledger)
+    started(ledger, made)
+    ledger.cancel("k", made.id)
+    assert not ledger.died("k", made.id, CRASHED, ATTEMPTS)
+    assert ledger.job("k", made.id).failure.slug == "cancelled"
 
 
 def test_a_start_that_was_given_back_does_not_count(ledger):
@@ -122,7 +155,8 @@ def test_a_start_that_was_given_back_does_not_count(ledger):
 
 
 @pytest.mark.parametrize(
-    ("slug", "again"), [("timed-out", True), ("out-of-memory", True), ("invalid-model", False), ("crashed", False)]
+    ("slug", "again"),
+    [("timed-out", True), ("out-of-memory", True), ("invalid-model", False), ("crashed", True), ("killed", True)],
 )
 def test_only_what_can_end_otherwise_is_tried_again(ledger, slug, again):
     made = submit(ledger)
@@ -159,11 +193,23 @@ def test_what_is_held_takes_no_more_bytes(ledger):
     assert not ledger.submit(job(), Quota(bytes=9), ROOM)[1]  # the same job is free
     for known in (made, job(options="1")):
         started(ledger, known)
-        ledger.finish("k", known.id, Output(), CRASHED)
+        ledger.finish("k", known.id, Output(), Failure("invalid-model", "it is none"))
     ledger.release("k", MODEL.sha256)
     other = ledger.submit(job(model=RESULT), quota, ROOM)[0]
     refused("quota-exceeded", ledger.submit, made, quota, ROOM)  # its model was let go of, and would be held again
     assert [h.blob for h in ledger.held()] == [other.input]
+
+
+def test_a_key_may_wait_for_as_much_as_it_leaves_to_others(ledger):
+    queue = 6
+    for number in range(3):
+        assert ledger.submit(job("a", str(number)), NO_QUOTA, queue)[1]
+    refused("quota-exceeded", ledger.submit, job("a", "more"), NO_QUOTA, queue)
+    assert ledger.submit(job("b"), NO_QUOTA, queue)[1]
+    assert ledger.submit(job("c"), NO_QUOTA, queue)[1]
+    for number in range(queue - 5):
+        assert ledger.submit(job("", str(number)), NO_QUOTA, queue)[1]  # without keys there is nobody to share with
+    refused("busy", ledger.submit, job("d"), NO_QUOTA, queue)
 
 
 def test_an_idempotency_key_means_one_request(ledger):
@@ -179,10 +225,10 @@ def test_an_idempotency_key_means_one_request(ledger):
 def test_what_an_open_job_needs_is_not_let_go_of(ledger):
     made = submit(ledger)
     refused("in-use", ledger.release, "k", MODEL.sha256)
-    assert ledger.sweep(before=time.time() + 1, cap=0) == []
+    assert ledger.sweep(unused=-1, cap=0) == []
     started(ledger, made)
     ledger.finish("k", made.id, OUTPUT, None)
-    assert sorted(ledger.sweep(before=time.time() + 1, cap=0)) == [b.sha256 for b in (MODEL, RESULT, REPORT, PAGE)]
+    assert sorted(ledger.sweep(unused=-1, cap=0)) == [b.sha256 for b in (MODEL, RESULT, REPORT, PAGE)]
     assert ledger.job("k", made.id) is None
 
 
@@ -194,8 +240,23 @@ def test_the_least_recently_used_goes_first(ledger):
         ledger.finish("k", made.id, Output(), CRASHED)
         time.sleep(0.01)
     ledger.use("k", [models[0].sha256])
-    assert ledger.sweep(before=0, cap=20) == [models[1].sha256]
+    assert ledger.sweep(unused=LONG, cap=20) == [models[1].sha256]
     assert [h.blob for h in ledger.held()] == [models[0], models[2]]
+
+
+def test_the_noise_of_one_key_evicts_nothing_of_another(ledger):
+    """Each has an equal share of the cap; who holds more loses first, even what it used last."""
+    models = [Blob(f"{number:064x}", 10) for number in range(30)]
+    for number, model in enumerate(models):
+        key = "quiet" if number < 3 else "loud"
+        ledger.cancel(key, submit(ledger, key, model=model).id)
+    ledger.use("loud", [model.sha256 for model in models[3:]])  # the quiet one used its models least recently
+    gone = ledger.sweep(unused=LONG, cap=100)
+    assert gone == [model.sha256 for model in models[3:23]]
+    assert [ledger.holding("quiet", model.sha256) for model in models[:3]] == models[:3]
+    assert ledger.total() == 100
+    assert ledger.sweep(unused=LONG, cap=40)
+    assert ledger.usage("quiet").bytes == ledger.usage("loud").bytes == 20
 
 
 def test_a_sweep_lets_others_write_in_between(ledger, monkeypatch):
@@ -205,8 +266,7 @@ def test_a_sweep_lets_others_write_in_between(ledger, monkeypatch):
     made = submit(ledger, "e", model=RESULT)
     started(ledger, made)
     ledger.finish("e", made.id, Output(REPORT), None)
-    later = time.time() + 1
-    swept = list(iter(lambda: ledger.sweep(before=later, cap=0), []))
+    swept = list(iter(lambda: ledger.sweep(unused=-1, cap=0), []))
     assert [len(gone) <= 2 for gone in swept] == [True] * len(swept)
     assert sorted(chain(*swept)) == sorted(blob.sha256 for blob in (MODEL, RESULT, REPORT))
     assert ledger.job("e", made.id) is None
@@ -224,16 +284,32 @@ def test_a_shared_content_stays_until_nobody_holds_it(ledger):
 def test_failures_are_forgotten_in_time(ledger):
     made = submit(ledger)
     ledger.cancel("k", made.id)
-    ledger.sweep(before=time.time() - 1, cap=100)
+    ledger.sweep(unused=1, cap=100)
     assert ledger.job("k", made.id)
-    ledger.sweep(before=time.time() + 1, cap=100)
+    while ledger.sweep(unused=-1, cap=100):
+        pass
     assert ledger.job("k", made.id) is None
 
 
 def test_a_lost_blob_is_told_to_who_waits_for_it(ledger):
     made = submit(ledger)
-    ledger.lost(MODEL.sha256)
-    assert ledger.job("k", made.id).failure == Failure("internal", "the server's disk lost the upload; send it again")
+    assert ledger.lost([MODEL.sha256]) == Damage(again=0, removed=0, failed=1)
+    assert ledger.job("k", made.id).failure.slug == "internal"
+
+
+@pytest.mark.parametrize(
+    ("lost", "expected"), [("result", Damage(1, 0, 0)), ("both", Damage(0, 1, 0)), ("input", Damage(0, 0, 0))]
+)
+def test_a_lost_result_is_folded_again_if_its_model_is_there(ledger, lost, expected):
+    made = submit(ledger)
+    started(ledger, made)
+    ledger.finish("k", made.id, OUTPUT, None)
+    addresses = {"result": [RESULT.sha256], "both": [MODEL.sha256, RESULT.sha256], "input": [MODEL.sha256]}[lost]
+    assert ledger.lost(addresses) == expected
+    kept = ledger.job("k", made.id)
+    assert (kept and kept.status) == {"result": "queued", "both": None, "input": "done"}[lost]
+    assert all(ledger.holding("k", sha256) is None for sha256 in addresses)
+    assert ledger.submit(job(), NO_QUOTA, ROOM)[1] == (lost == "both")
 
 
 def test_keys(ledger):

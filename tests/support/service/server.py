@@ -33,6 +33,7 @@ MIB = 1 << 20
 # Small and quick, and without bubblewrap, whose tests are those of the children.
 SMALL: dict[str, Any] = {"port": 0, "sandbox": "off", "low_water_bytes": 0, "workers": 2, "child_memory_bytes": 2 << 30}
 SMALL["spares"] = 0
+SMALL["inspections"] = 2
 SMALL["shutdown_seconds"] = 0.0
 # Patient: what a test does not ask for does not happen because the machine is busy.
 SMALL |= dict.fromkeys(("sync_seconds", "client_seconds", "upload_stall_seconds", "verify_seconds"), PATIENCE)

@@ -1,0 +1,47 @@
+"""The clock of the ledger: it advances only while a server runs, whatever happens to the clock of the system.
+
+Ages are differences of its times: how long a blob was not used, when a webhook is due. It began with the system's
+time, and the ledger stores it. So neither a jump of the system's clock nor the time in which no server ran makes
+anything older. What people read, and what goes on the wire, is the time of the system.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select, update
+
+from service.ledger.schema import clock
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+OPTION = "clock"  # of an engine, and so of its connections
+
+
+class Clock:
+    """Seconds since the clock began, continued from those that are stored."""
+
+    def __init__(self, stored: float) -> None:
+        self._stored, self._since = stored, time.monotonic()
+
+    def now(self) -> float:
+        """The time in seconds."""
+        return self._stored + time.monotonic() - self._since
+
+
+def read(connection: Connection) -> Clock:
+    """The clock, as it was stored last."""
+    return Clock(connection.execute(select(clock.c.seconds)).scalar_one())
+
+
+def write(connection: Connection) -> None:
+    """Store the time, from which the next server continues."""
+    connection.execute(update(clock).values(seconds=now(connection)))
+
+
+def now(connection: Connection) -> float:
+    """The time in seconds."""
+    current: Clock = connection.get_execution_options()[OPTION]
+    return current.now()

@@ -1,0 +1,87 @@
+"""Deaths: the process of a fold dies, of itself or because something kills it, and what that means for its job."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from service.engine import local
+from tests.service.engine.test_local import slug
+from tests.support.processes import descendants
+from tests.support.service.server import Running, ended, held, model_bytes, submit
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def running(tmp_path, monkeypatch) -> Iterator[Running]:
+    monkeypatch.setattr(local, "END_SECONDS", 0.0)
+    with Running(tmp_path / "data") as server:
+        yield server
+
+
+def state(running: Running, job: str) -> tuple[str, int]:
+    told = running.client.get(f"/v1/jobs/{job}").raise_for_status().json()
+    return told["status"], told["attempts"]
+
+
+def kill(running: Running, job: str, attempt: int, number: signal.Signals) -> None:
+    """Kill the one process of a fold, once it runs for the n-th time."""
+    until(lambda: state(running, job) == ("running", attempt))
+    until(lambda: descendants(os.getpid()))
+    for pid in descendants(os.getpid()):
+        os.kill(pid, number)
+
+
+def test_a_process_that_crashes_is_tried_three_times_and_again_when_asked(running):
+    job = submit(running.client, b"ABORT")
+    told = ended(running.client, job)
+    assert (slug(told), told["attempts"]) == ("crashed", 3)
+    assert submit(running.client, b"ABORT") == job  # a new request
+    assert ended(running.client, job)["attempts"] == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_process_that_something_else_killed_is_tried_once_more(running, tmp_path, number):
+    job = submit(running.client, held(tmp_path / "gate"))
+    kill(running, job, 1, number)
+    until(lambda: state(running, job) == ("running", 2))
+    (tmp_path / "gate").touch()
+    told = ended(running.client, job)
+    assert (told["status"], told["attempts"]) == ("done", 2)
+
+
+def test_it_runs_alone_then(running, tmp_path):
+    gates = [tmp_path / name for name in "abc"]
+    first = submit(running.client, held(gates[0], 0))
+    kill(running, first, 1, signal.SIGKILL)
+    until(lambda: state(running, first) == ("running", 2))
+    second = submit(running.client, held(gates[1], 1))
+    assert state(running, second) == ("queued", 0)  # there are two slots
+    kill(running, first, 2, signal.SIGKILL)
+    told = ended(running.client, first)
+    assert (slug(told), told["attempts"]) == ("killed", 2)
+    assert "also when nothing else ran" in told["problem"]["detail"]
+    until(lambda: state(running, second) == ("running", 1))
+    assert submit(running.client, held(gates[0], 0)) == first  # a new request: no suspect any more
+    until(lambda: state(running, first) == ("running", 1))
+    for gate in gates:
+        gate.touch()
+    assert [ended(running.client, job)["status"] for job in (first, second)] == ["done", "done"]
+
+
+def test_what_is_cancelled_while_it_waits_makes_room(running, tmp_path):
+    gate = tmp_path / "gate"
+    jobs = [submit(running.client, held(gate, seed)) for seed in range(3)]
+    until(lambda: [state(running, job)[0] for job in jobs] == ["running", "running", "queued"])
+    running.client.delete(f"/v1/jobs/{jobs[2]}")
+    assert len(running.app.state.service.engine._waiting) == 0
+    assert submit(running.client, held(gate, 2)) == jobs[2]
+    gate.touch()
+    assert [ended(running.client, job)["status"] for job in jobs] == ["done"] * 3
+    assert running.client.post("/v1/fold", content=model_bytes()).status_code == 200

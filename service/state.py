@@ -12,8 +12,7 @@ from fastapi import Depends, Request
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 
-from service.blobs import DirectoryBlobs
-from service.blobs.folder import BLOBS
+from service.blobs import BLOBS, DirectoryBlobs
 from service.changes import Changes
 from service.engine.child import Program
 from service.engine.children import Children

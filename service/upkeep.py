@@ -15,8 +15,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from service.blobs import sync_folder
-from service.blobs.folder import BLOBS, PARTIAL, blob_path, has_content
+from service.blobs import BLOBS, PARTIAL, blob_path, has_content, sync_folder
 from service.ledger.sql import FILE, open_ledger
 from service.secret import FILE as SECRET
 

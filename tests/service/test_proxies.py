@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import ssl
 import subprocess
@@ -17,8 +18,9 @@ from folding.options import Options
 from service.command import main
 from tests.support.page.models import varied
 from tests.support.page.visit import opened
+from tests.support.service import proxies
 from tests.support.service.clients import client
-from tests.support.service.proxies import NAME, proxy
+from tests.support.service.proxies import NAME
 from tests.support.service.server import MIB, Process, held, model_bytes
 from tests.support.waiting import PATIENCE, until
 
@@ -32,6 +34,7 @@ pytest_plugins = ["tests.support.page.browser", "tests.support.service.fixtures"
 
 ROOT_PATH = "/tools/fold"
 LARGEST = 4 * MIB  # more than nginx takes unless it is told
+TRIES = 10
 REFUSED = 12 * MIB  # and more than fits between the server and a client
 
 
@@ -65,7 +68,7 @@ def behind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     process = Process(folder / "data", root_path=root, **settings)
     try:
         server = process.start()
-        with proxy(name, folder, server.base_url.port, root) as port:
+        with proxies.proxy(name, folder, server.base_url.port, root) as port:
             yield Behind(folder, f"https://localhost:{port}{root}/", output[0])
     finally:
         process.kill()
@@ -130,6 +133,25 @@ def test_an_early_refusal_arrives(behind, key):
         answer = asking.post("v1/fold", content=bytes(REFUSED))
         assert answer.status_code == (413 if key else 401)
         assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+TOLD = re.compile(r"^.*(?:proxy_http_version|Connection|buffering|keepalive).*\n", re.MULTILINE)
+
+
+def test_an_early_refusal_arrives_through_an_nginx_that_was_told_nothing(tmp_path, monkeypatch):
+    """It stores the upload, sends it over HTTP/1.0, and wants the connection closed: 502 for every second one, once."""
+    monkeypatch.setattr(proxies, "NGINX", TOLD.sub("", proxies.NGINX))
+    process = Process(tmp_path / "data", max_upload_bytes=str(LARGEST), require_keys="false")
+    try:
+        server = process.start()
+        with (
+            proxies.proxy("nginx", tmp_path, server.base_url.port, "") as port,
+            Behind(tmp_path, f"https://localhost:{port}/", "").client(headers={}) as asking,
+        ):
+            answers = [asking.post("v1/fold", content=bytes(3 * REFUSED)) for _ in range(TRIES)]
+        assert [answer.status_code for answer in answers] == [413] * TRIES
+    finally:
+        process.kill()
 
 
 def test_the_log_has_the_clients_address_and_not_what_it_claims(behind):

@@ -296,6 +296,7 @@ SERVER = """
 import asyncio, json, sys
 from pathlib import Path
 from service.engine.child import Child, Program
+from service.engine.sandbox import PACKAGES, Sandbox
 from service.work import Bounds, Request
 from tests.support.waiting import FOREVER
 folder, tests, kind, program, data = Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:]

@@ -8,7 +8,7 @@ MODELS := .cache/models/.fetched
 INSTALLING = @echo 'Making a virtual environment in $(VENV), and installing into it from PyPI'
 export ORT_DISABLE_TELEMETRY = 1
 
-.PHONY: test lint types unit packages models fuzz mutate nightly patterns targets bench runtime survey pytorch precision quantization hostile detection serve chaos clean
+.PHONY: test lint types unit packages models fuzz mutate nightly patterns targets bench runtime survey pytorch precision quantization hostile detection serve chaos lock image clean
 
 ## test: install what the tests need, then lint, types, and the suite with branch coverage
 # BNFOLD_NO_PACKAGES=1 installs no packages of the system: the tests that need them are skipped.
@@ -107,6 +107,17 @@ chaos: $(STAMP)
 	CHAOS_KILLS=$(CHAOS_KILLS) $(BIN)/pytest -rP tests/service/test_chaos.py
 CHAOS_KILLS ?= 30
 
+## lock: pin what the image installs, with hashes, into image/*.txt; with the Python of the image, 3.11
+COMPILE = $(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --no-emit-index-url --no-emit-options --no-header --no-annotate
+lock: $(VENV)/.lock-installed
+	$(COMPILE) --extra service --unsafe-package bnfold --output-file image/service.txt pyproject.toml
+	$(COMPILE) --allow-unsafe --output-file image/build.txt image/build.in
+	sed -i '/^#/d; /^$$/d' image/service.txt image/build.txt
+
+## image: run every step of the Dockerfile without a container engine, then serve and fold with it; needs root on Linux
+image: $(STAMP)
+	$(BIN)/python -m tests.image
+
 $(STAMP): pyproject.toml
 	$(INSTALLING) 'bnfold with what its service and its tests need (1.5 GB on the disk, minutes where PyTorch is new) ...'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -118,6 +129,10 @@ $(VENV)/.service-installed: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --editable '.[service]'
 	@touch $@
+
+$(VENV)/.lock-installed: $(STAMP)
+	$(BIN)/python -m pip install --quiet pip-tools
+	touch $@
 
 $(VENV)/.bench-installed: $(STAMP)
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'

@@ -10,6 +10,13 @@ if TYPE_CHECKING:
 _SERVER_ERRORS = 500  # RFC 9110, 15.6: from here on a status blames the server
 
 
+def how_to_install(extra: str) -> str:
+    """What to do where the packages of an extra are missing: no index of packages has bnfold."""
+    return (
+        f"pip install '.[{extra}]' in a checkout of bnfold, or pip install 'PATH/TO/bnfold.whl[{extra}]' with its wheel"
+    )
+
+
 class FoldingError(Exception):
     """Base of every error bnfold raises on purpose; its text says what, where, why and what to do."""
 

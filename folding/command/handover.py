@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from folding.errors import how_to_install
 from folding.process.signals import raise_when_interrupted
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def run_service(argv: Sequence[str]) -> int:
     try:
         from service.command import main  # noqa: PLC0415  no other command may need the service
     except ModuleNotFoundError as error:
-        return _missing(argv, f"the service is not installed ({error.name} is missing); pip install 'bnfold[service]'")
+        return _missing(argv, f"the service is not installed ({error.name} is missing); {how_to_install('service')}")
     raise_when_interrupted()
     return main(argv)
 

@@ -8,7 +8,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from folding.errors import OptionError, ServiceError
+from folding.errors import OptionError, ServiceError, how_to_install
 from folding.report.errors import NothingToFoldError, VerificationError
 from folding.report.model import Report
 
@@ -80,9 +80,7 @@ def _client(url: str, key: str | None) -> Client:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "folding":
             raise
-        raise OptionError(
-            f"--server needs the package {error.name}; install it: pip install 'bnfold[client]'"
-        ) from None
+        raise OptionError(f"--server needs the package {error.name}; {how_to_install('client')}") from None
     return Client(url, key)
 
 

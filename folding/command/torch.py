@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from folding.command.options import add_options, chosen_options
-from folding.errors import OptionError
+from folding.errors import OptionError, how_to_install
 from folding.options import option_fields
 from folding.process.signals import end_cleanly_when_told_to
 
@@ -58,7 +58,7 @@ def converted(arguments: argparse.Namespace, progress: Callable[[str, int, int],
     try:
         import torch  # noqa: F401
     except ModuleNotFoundError:
-        raise OptionError("from-torch needs PyTorch; pip install 'bnfold[torch]'") from None
+        raise OptionError(f"from-torch needs PyTorch; {how_to_install('torch')}") from None
     from folding.torch import loading
     from folding.torch.convert import from_torch
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from folding.errors import ExportError
+from folding.errors import ExportError, how_to_install
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +78,8 @@ def told(error: Exception, exporter: Exporter | None) -> ExportError:
     if isinstance(error, ModuleNotFoundError) and error.name:
         return ExportError(
             f"the exporter {exporter!r} needs the package {error.name.partition('.')[0]}, which is not installed; "
-            "pip install 'bnfold[torch]'" + (f", or try exporter={OTHER[exporter]!r}" if exporter else "")
+            + how_to_install("torch")
+            + (f"; or try exporter={OTHER[exporter]!r}" if exporter else "")
         )
     texts = list(_texts(error))
     other = f"try exporter={OTHER[exporter]!r}" if exporter else ""

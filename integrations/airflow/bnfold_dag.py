@@ -1,7 +1,8 @@
 """A DAG with one task (Airflow 3): fold a folder of models. Copy the task into yours; docs/fleets.md says more.
 
-The worker needs the command: pip install bnfold. The task fails with what bnfold says in its log, and a retry goes on
-with what is not done yet. Where nothing folds, and the options have --require-change, it is skipped.
+The worker needs the command: pip install PATH, of a checkout of bnfold or its wheel. The task fails with what bnfold
+says in its log, and a retry goes on with what is not done yet. Where nothing folds, and the options have
+--require-change, it is skipped.
 """
 
 from airflow.providers.standard.operators.bash import BashOperator

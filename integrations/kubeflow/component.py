@@ -5,8 +5,11 @@ folded = fold(model=trained.outputs["model"], options={"target": "tensorrt-11"})
 
 from kfp import dsl
 
+# Where you keep the wheel, which `pip wheel --no-deps .` makes in a checkout of bnfold.
+WHEEL = "https://files.example.com/bnfold-0.1.0-py3-none-any.whl"
 
-@dsl.component(base_image="python:3.12-slim", packages_to_install=["bnfold"])
+
+@dsl.component(base_image="python:3.12-slim", packages_to_install=[WHEEL])
 def fold(
     model: dsl.Input[dsl.Model],
     folded: dsl.Output[dsl.Model],

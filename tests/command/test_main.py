@@ -15,7 +15,7 @@ import pytest
 
 from folding.command import main as cli
 from folding.command import progress
-from folding.errors import LimitError, ModelError, OptionError
+from folding.errors import LimitError, ModelError, OptionError, how_to_install
 from folding.options import Options
 from folding.refusal import CODES
 from folding.report.errors import NothingToFoldError, VerificationError
@@ -413,5 +413,5 @@ def test_without_the_service_its_commands_say_how_to_get_it(
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     monkeypatch.delitem(sys.modules, "service.command", raising=False)
     assert cli.main([command, "--help"]) == 2
-    said = "the service is not installed (uvicorn is missing); pip install 'bnfold[service]'"
+    said = f"the service is not installed (uvicorn is missing); {how_to_install('service')}"
     assert capsys.readouterr().err == f"bnfold: {command}: {said}\n"

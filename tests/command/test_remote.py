@@ -19,6 +19,7 @@ import pytest
 
 from folding.client.client import Client, Retries
 from folding.command import main as cli
+from folding.errors import how_to_install
 from tests.support import ROOT
 from tests.support.models import Model
 from tests.support.onnxfiles import names
@@ -174,8 +175,7 @@ def test_without_the_clients_packages_it_says_what_to_install(fake, capsys, monk
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "httpx", None)
     assert run(*FOLD, "--server", "http://127.0.0.1:1") == 2
-    said = "bnfold: --server needs the package httpx; install it: pip install 'bnfold[client]'\n"
-    assert capsys.readouterr().err == said
+    assert capsys.readouterr().err == f"bnfold: --server needs the package httpx; {how_to_install('client')}\n"
 
 
 def test_a_report_that_cannot_be_read_is_the_services_fault(url, fake, capsys):

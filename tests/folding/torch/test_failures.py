@@ -81,7 +81,7 @@ def test_shapes_that_do_not_fit_the_inputs_of_torchscript(tmp_path):
 
 @pytest.mark.skipif(bool(find_spec("onnxscript")), reason="onnxscript is installed")
 def test_the_package_that_is_missing_is_named(tmp_path):
-    with pytest.raises(ExportError, match=r"needs the package onnxscript.*bnfold\[torch\].*exporter='torchscript'"):
+    with pytest.raises(ExportError, match=r"needs the package onnxscript.*\.\[torch\].*exporter='torchscript'"):
         folding.from_torch(small(), torch.ones(2, 3, 12, 12), tmp_path / "o.onnx")
 
 

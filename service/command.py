@@ -21,8 +21,7 @@ from pydantic_settings import SettingsError
 from folding.command.parser import Parser
 from service import upkeep
 from service.audit import audit
-from service.blobs import DirectoryBlobs
-from service.blobs.folder import BLOBS
+from service.blobs import BLOBS, DirectoryBlobs
 from service.checks import invalid_settings, mistyped, require_startable, unreadable_settings
 from service.http.app import create_app
 from service.http.connections import patient, room

@@ -119,6 +119,7 @@ def _type(node: Node) -> np.dtype[Any]:
 
 def rewrite_as_affine(node: Node, a: Affine, site: str) -> None:
     """Turn an operator with one data input into the Mul or Add that computes `a`, a pure scale or pure shift."""
+    assert a.is_linear or a.is_shift, f"{node.label!r} would lose its scale"  # noqa: S101
     dtype, data = _type(node), data_input(node)
     value, constant = node.inputs[data], node.inputs[1 - data] if len(node.inputs) == 2 else ""
     retype(node, "Mul" if a.is_linear else "Add")

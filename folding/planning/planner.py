@@ -272,8 +272,11 @@ class Planner:
         return sum(branches, self._passing(node, edit))
 
     def _into_idiom(self, node: Node, site: Site | None, a: Affine) -> Move:
-        """Add a shift to a lone bias; other idioms take no preceding map."""
-        if site is not None and a.is_shift and not site.is_open:
+        """Add a shift to a lone bias; other idioms take no preceding map.
+
+        Idioms are found anew after every round: what was a bias may be the Mul that half a move left there.
+        """
+        if site is not None and a.is_shift and site.affine.is_shift and not site.is_open:
             return Move(edits=(Edit(node, become=site.affine.after(a)),))
         raise self._whole(node)
 

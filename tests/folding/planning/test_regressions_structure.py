@@ -278,3 +278,19 @@ def test_a_reshape_to_another_size_is_no_crash():
     out(m, m.op("Mul", y, m.constant((3, 3, 1, 1)), name=SITE))
     _, report = fold_model(m.build(), NO_VERIFY)
     assert report.outcomes[0].status == "kept"
+
+
+def test_a_bias_that_became_a_scale_in_the_same_round_keeps_it():
+    """The scale of the normalization was lost: the Add was still known as the bias of its MatMul."""
+    m = Model()
+    doubled = m.op("Mul", start(m, 2, 6, 6), m.constant(np.array(2.0)))
+    sizes = m.constant(np.array([3, 3]), dtype=np.int64)
+    one = m.op("Split", doubled, sizes, axis=1, outputs=2)
+    other = f"{one}_1"
+    joined = m.op("Concat", other, m.op("Conv", one, m.constant((3, 3, 1))), axis=1)
+    product = m.op("MatMul", joined, m.constant((6, 6)))
+    out(m, m.bn(m.op("Add", product, m.constant((6,)))))
+    before = m.build()
+    after, report = fold(before)
+    assert report.bn_after == 0
+    assert_same_function(before, after, m.feeds, DIGITS[m.dtype])

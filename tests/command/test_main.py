@@ -127,7 +127,7 @@ def test_exit_codes_and_messages(
         (["explain", "zero-pading"], "explain: there is no code 'zero-pading'; did you mean zero-padding?"),
         (["explain", "xyz"], "explain: there is no code 'xyz'; `bnfold explain` lists them all"),
         (["keys", "lst"], "there is no command 'lst' (did you mean list?); see `bnfold keys --help`"),
-        (["keys"], "give a command: add, list, revoke, webhook; see `bnfold keys --help`"),
+        (["keys"], "give a command: add, list, rotate, revoke, webhook; see `bnfold keys --help`"),
         (
             ["keys", "list", "--daat", "x"],
             "unrecognized arguments: --daat (did you mean --data?) x; see `bnfold keys list --help`",

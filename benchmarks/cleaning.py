@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-3  # relative; folding and fusing change roundings, a wrong result is off by far more
 BATCH, LENGTH = 2, 64  # of open axes, the first one and the others
+SATURATED = 1e-2  # a mean below it, as of a sigmoid at its end, counts as this: such an output is mostly rounding
 WRONG = "!"
 TIMEOUT = 900  # seconds of a tool, and of the original in float64
 TOOLS = {

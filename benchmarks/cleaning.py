@@ -138,9 +138,8 @@ def error(expected: NDArray[np.generic], found: NDArray[np.generic]) -> float:
     one, other = np.asarray(expected, np.float64), np.asarray(found, np.float64)
     same = (one == other) | (np.isnan(one) & np.isnan(other))  # infinities too
     apart = np.abs(np.subtract(one, other, where=~same, out=np.zeros_like(one))).mean() if one.size else 0.0
-    relative = (
-        float(apart / (np.abs(one[np.isfinite(one)]).mean() if np.isfinite(one).any() else 1.0)) if apart else 0.0
-    )
+    finite = np.abs(one[np.isfinite(one)])
+    relative = float(apart) / max(SATURATED, float(finite.mean()) if finite.size else 1.0)
     if not relative <= TOLERANCE:
         raise ValueError("another value")
     return relative

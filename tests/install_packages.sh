@@ -29,10 +29,11 @@ has_proxies() {
         has "$name" "$proxies/usr/sbin/$name" "$proxies/usr/bin/$name" || return 1
     done
 }
-as_root=""
-[ "$(id -u)" = 0 ] || as_root="sudo -n"
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+}
 download() {
-    apt-get download -qq nginx caddy 2>/dev/null || { $as_root apt-get update -qq && apt-get download -qq nginx caddy; }
+    apt-get download -qq nginx caddy 2>/dev/null || { as_root apt-get update -qq && apt-get download -qq nginx caddy; }
 }
 if [ "${BNFOLD_NO_PACKAGES:-}" != 1 ] && has apt-get && has dpkg && ! has_proxies; then
     echo "Unpacking nginx and Caddy into $proxies, for the tests of docs/proxies.md ..."
@@ -51,9 +52,9 @@ go_on_without() {
 
 [ "${BNFOLD_NO_PACKAGES:-}" != 1 ] || go_on_without "BNFOLD_NO_PACKAGES is 1"
 has apt-get || go_on_without "this system has no apt-get"
-[ -z "$as_root" ] || $as_root true 2>/dev/null || go_on_without "only root may install packages here"
+as_root true 2>/dev/null || go_on_without "only root may install packages here"
 echo "Missing: $missing. Installing the Debian packages $packages, a minute or more; BNFOLD_NO_PACKAGES=1 forbids it ..."
-$as_root apt-get update -qq || go_on_without "the lists of packages cannot be read"
+as_root apt-get update -qq || go_on_without "the lists of packages cannot be read"
 # shellcheck disable=SC2086  several words
-$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages \
+as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages \
     || go_on_without "apt-get could not do it"

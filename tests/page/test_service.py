@@ -120,5 +120,5 @@ def test_what_cannot_be_folded_is_told(visit, name, data, said):
 def test_every_problem_of_the_service_has_a_heading_and_advice(visit):
     told = visit.module("problems", "m.ADVICE")
     assert set(told) >= set(KINDS)
-    assert set(told) - set(KINDS) == {"unreachable", "unreadable"}  # the page's own
+    assert set(told) - set(KINDS) == {"unreachable", "unreadable", "no-plan"}  # the page's own
     assert all(title and advice.endswith(".") for title, advice in told.values())

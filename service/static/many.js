@@ -1,6 +1,6 @@
 // Several models at once: uploads one after the other, follows all their jobs, and lists what became of each.
 
-import { Problem, STOPPED, askJson, follow, jobPath, upload } from "./api.js";
+import { Problem, STOPPED, askJson, follow, upload } from "./api.js";
 import { headline } from "./digest.js";
 import { announce, fill, h } from "./dom.js";
 import { downloads } from "./downloads.js";
@@ -115,7 +115,7 @@ class Line {
   }
 
   #show(job) {
-    fill(this.#name, h("a", { href: `#${jobPath(job.id).replace("/v1", "")}` }, printable(job.name)));
+    fill(this.#name, h("a", { href: `#/jobs/${job.id}` }, printable(job.name)));
     this.say(job.status === "queued" ? "Waiting for a free worker" : job.progress > 0 ? `Folding, ${percent(job.progress)}` : "Folding");
   }
 

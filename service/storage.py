@@ -82,6 +82,12 @@ class Storage:
             for sha256 in await in_thread(self._ledger.erase_key, key):
                 await self.blobs.delete(sha256)
 
+    async def erase_job(self, key: str, job: str) -> None:
+        """Remove a job that has ended, and the blobs that only it held."""
+        async with self._lock:
+            for sha256 in await in_thread(self._ledger.erase_job, key, job):
+                await self.blobs.delete(sha256)
+
     async def sweep(self, ttl: float, cap: int) -> int:
         """Remove blobs not used for `ttl` seconds, then the least recently used above `cap` bytes; return how many."""
         count = 0

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Json = dict[str, Any]
 
-PROBLEM_TYPE = "https://bnfold.dev/problems/"
+PROBLEM_TYPE = "/problems/"  # on the service itself
 JOB_HEADER = "Bnfold-Job"
 JOBS = "/v1/jobs/"
 MIB = 1 << 20
@@ -173,7 +173,7 @@ def problem(response: httpx.Response) -> ServiceError:
 
 def from_problem(problem: Json, status: int | None = None, job: str | None = None) -> ServiceError:
     """The error for a problem document of an answer or of a job."""
-    slug = str(problem.get("type", "")).removeprefix(PROBLEM_TYPE)
+    slug = str(problem.get("type", "")).rpartition(PROBLEM_TYPE)[2]
     known, instance = problem.get("status"), str(problem.get("instance", ""))
     return ServiceError(
         slug,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -61,9 +63,11 @@ def may(scope: str) -> Callable[[Request, Here], Awaitable[Caller]]:
         if scope not in found.scopes and IMPLIED.get(scope) not in found.scopes:
             detail = f"this key may not {scope}; it may {', '.join(found.scopes) or 'do nothing'}"
             raise Problem("forbidden", detail)
-        if found.quota.rate is not None and not await here.rates.hit(parse(found.quota.rate), found.key):
-            detail = f"this key may ask {found.quota.rate}; ask again later"
-            raise Problem("quota-exceeded", detail, headers={"Retry-After": "10"})
+        if found.quota.rate is not None and not await here.rates.hit(limit := parse(found.quota.rate), found.key):
+            opens = (await here.rates.get_window_stats(limit, found.key)).reset_time
+            seconds = max(1, math.ceil(opens - time.time()))
+            detail = f"this key may ask {found.quota.rate}; ask again in {seconds} s"
+            raise Problem("quota-exceeded", detail, headers={"Retry-After": str(seconds)})
         return found
 
     return caller

@@ -28,6 +28,8 @@ from service.http import blobs as routes_blobs
 from service.http import fold as routes_fold
 from service.http import health as routes_health
 from service.http import jobs as routes_jobs
+from service.http import mine as routes_mine
+from service.http import reference as routes_reference
 from service.http.middleware import DOORS, LOOPBACK_NAMES, Around, told
 from service.openapi.document import finished
 from service.openapi.events import events
@@ -44,7 +46,7 @@ LOG = logging.getLogger("bnfold")
 NO_LEDGER = "the server cannot read or write its ledger now, so nothing was accepted; try again later"
 LEDGER_AGAIN = {"Retry-After": "10"}
 STATIC = Path(__file__).parents[1] / "static"
-ROUTES = (routes_fold, routes_jobs, routes_blobs, routes_health)
+ROUTES = (routes_fold, routes_mine, routes_jobs, routes_blobs, routes_health, routes_reference)
 ASKED_FOR_AGAIN = {"Cache-Control": "no-cache"}
 THREADS = 32  # operations that may wait for the disk at the same time
 CLIENT_LEFT = 499  # nginx logs the same status; no client reads the response
@@ -171,7 +173,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 def _described(name: str, error: dict[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
-        return f"there is no option {name!r:.100}; /openapi.json tells those that there are"
+        return f"there is no option {name!r:.100}; /docs tells those that there are"
     return f"{name}: {error['msg'].lower()}"
 
 
@@ -189,7 +191,7 @@ async def _of_the_framework(request: Request, error: Exception) -> Response:
 
 
 def _document(request: Request) -> str:
-    return f"{request.app.state.service.settings.root_path}/openapi.json"
+    return f"{request.app.state.service.settings.root_path}/docs"
 
 
 def _allowed(request: Request) -> list[str]:

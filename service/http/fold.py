@@ -67,12 +67,13 @@ async def fold(request: Request, query: WithWebhook, caller: MayFold, here: Here
         job = await healed(here, job)
         if not wishes.respond_async:
             here.engine.hurry(job)
-    seconds = here.settings.sync_seconds if wishes.wait is None else min(wishes.wait, here.settings.sync_seconds)
+    bound = here.settings.sync_seconds
     if not wishes.respond_async:
-        job = await waited(here, job, seconds)
+        job = await waited(here, job, bound if wishes.wait is None else min(wishes.wait, bound))
+    applied = wishes.applied(bound)
     if wishes.respond_async or job.is_open:
-        return _accepted(here, job, is_preferred=wishes.respond_async)
-    return await _folded(request, here, job)
+        return _accepted(here, job, applied)
+    return await _folded(request, here, job, applied)
 
 
 @router.put("/fold", operation_id="fold_put", openapi_extra=FOLDING, response_class=Response, responses=ANSWERS)
@@ -129,20 +130,19 @@ def _fingerprint(*parts: str | None) -> str:
     return hashlib.sha256(" ".join(filter(None, parts)).encode()).hexdigest()
 
 
-def _accepted(here: Service, job: Job, *, is_preferred: bool) -> Response:
-    headers = {"Location": job_path(job), "Bnfold-Job": job.id}
-    if is_preferred:
-        headers["Preference-Applied"] = "respond-async"
+def _accepted(here: Service, job: Job, applied: dict[str, str]) -> Response:
+    headers = {"Location": job_path(job), "Bnfold-Job": job.id, **applied}
     return JSONResponse(view(here, job), 202, headers)
 
 
-async def _folded(request: Request, here: Service, job: Job) -> Response:
+async def _folded(request: Request, here: Service, job: Job, applied: dict[str, str]) -> Response:
     """The result of a job that has ended, or its report if the client prefers that."""
     path, output = job_path(job), job.output
     headers = {
         "Bnfold-Job": job.id,
         "Link": f'<{path}/report>; rel="describedby"',
         "Content-Location": f"{path}/result",
+        **applied,
     }
     if output.result is None:
         raise ended_badly(job)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -65,6 +65,14 @@ Wait = Annotated[
         ge=0, allow_inf_nan=False, description="seconds to wait for a change; the server has a bound", examples=[0.5]
     ),
 ]
+Until = Annotated[
+    Literal["change", "done"],
+    Query(description="what `wait` waits for: the next change of the job, or its end"),
+]
+Erase = Annotated[
+    bool,
+    Query(description="remove the job with all that it left: its input, result, report and webhooks"),
+]
 MayRead = Annotated[Caller, Depends(may("read"))]
 MayDelete = Annotated[Caller, Depends(may("delete"))]
 
@@ -76,8 +84,10 @@ MayDelete = Annotated[Caller, Depends(may("delete"))]
     responses={**ONE_JOB, **OF_JOBS, **problems("invalid-option")},
     openapi_extra={"parameters": [accept(JSON_TYPE, EVENTS_TYPE), NONE_MATCH]},
 )
-async def read_job(request: Request, job_id: JobId, caller: MayRead, here: Here, wait: Wait = 0) -> Response:
-    """The state of a job: at once, at its next change (`wait`), or at every change (`Accept: text/event-stream`).
+async def read_job(
+    request: Request, job_id: JobId, caller: MayRead, here: Here, wait: Wait = 0, until: Until = "change"
+) -> Response:
+    """The state of a job: at once, at its next change or its end (`wait`), or at every change as a stream of events.
 
     With `If-None-Match` the server waits for a state that the client does not have, so no change between two requests
     is missed; 304 means that there was none.
@@ -90,19 +100,38 @@ async def read_job(request: Request, job_id: JobId, caller: MayRead, here: Here,
             return Response(None, 200, headers, EVENTS_TYPE)
         return StreamingResponse(_events(here, address), 200, headers, EVENTS_TYPE)
     known = request.headers.get("if-none-match")
-    state = await _state(here, address, known, min(wait, here.settings.wait_seconds))
+    wait = min(wait, here.settings.wait_seconds)
+    if until == "done":
+        await waited(here, await _found(here, address), wait)
+        wait = 0
+    state = await _state(here, address, known, wait)
     tag = job_tag(state)
     headers = {"Cache-Control": "no-store", "ETag": tag, **VARIES}
     return Response(None, 304, headers) if matches(known, tag) else JSONResponse(state, headers=headers)
 
 
-@router.delete("", operation_id="cancel", status_code=204, response_class=Response, responses=OF_JOBS)
-async def cancel(request: Request, job_id: JobId, caller: MayDelete, here: Here) -> None:
-    """Cancel a job and end its process. A job that has ended stays as it is."""
+@router.delete(
+    "",
+    operation_id="cancel",
+    status_code=204,
+    response_class=Response,
+    responses={**OF_JOBS, **problems("invalid-option")},
+)
+async def cancel(
+    request: Request,
+    job_id: JobId,
+    caller: MayDelete,
+    here: Here,
+    erase: Erase = False,  # noqa: FBT002
+) -> None:
+    """Cancel a job and end its process. A job that has ended stays as it is, unless it is to be erased."""
     address = Address(caller.key, job_id)
     await _found(here, address)
     await here.engine.cancel(address)
     audit(here.settings.data, "job cancelled", job=job_id, **told(request.scope))
+    if erase:
+        await here.storage.erase_job(*address)
+        audit(here.settings.data, "job erased", job=job_id, **told(request.scope))
 
 
 @router.head(

@@ -55,7 +55,7 @@ class SqlHoldings:
             needed = and_(jobs.c.key == key, jobs.c.input_sha256 == sha256, jobs.c.status.in_(OPEN))
             if connection.execute(select(exists().where(needed))).scalar_one():
                 raise Problem("in-use", "a job that has not ended needs this blob; wait for it, or cancel it")
-            return _release(connection, key, sha256)
+            return drop(connection, key, sha256)
 
     def sweep(self, unused: float, cap: int) -> list[str]:
         """See `service.ledger.interface.Holdings`."""
@@ -128,7 +128,7 @@ def _let_go(connection: Connection, before: float, cap: int) -> tuple[list[str],
     unused = select(holdings).where(~_is_needed(), holdings.c.used < before).order_by(holdings.c.used).limit(AT_ONCE)
     rows = connection.execute(unused).all()
     if rows:
-        return [row.sha256 for row in rows if _release(connection, row.key, row.sha256)], False
+        return [row.sha256 for row in rows if drop(connection, row.key, row.sha256)], False
     gone: list[str] = []
     total, held = _total(connection), _held(connection)
     while total > cap and held:
@@ -141,7 +141,7 @@ def _let_go(connection: Connection, before: float, cap: int) -> tuple[list[str],
         if len(gone) == AT_ONCE:
             return gone, False
         held[key] -= row.bytes
-        if _release(connection, key, row.sha256):
+        if drop(connection, key, row.sha256):
             gone.append(row.sha256)
             total -= row.bytes
     return gone, True
@@ -155,7 +155,8 @@ def _forget(connection: Connection, before: float) -> None:
     forget(connection, before)
 
 
-def _release(connection: Connection, key: str, sha256: str) -> bool:
+def drop(connection: Connection, key: str, sha256: str) -> bool:
+    """Release a blob, and remove the jobs whose output it is; whether no key holds it any more."""
     for output in (jobs.c.result_sha256, jobs.c.report_sha256, jobs.c.page_sha256):  # each has its own index
         connection.execute(delete(jobs).where(jobs.c.key == key, output == sha256))
     connection.execute(delete(holdings).where(_is(key, sha256)))

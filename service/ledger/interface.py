@@ -21,6 +21,8 @@ if TYPE_CHECKING:
         Key,
         Occupied,
         Output,
+        Overview,
+        Place,
         Quota,
         Stage,
         Usage,
@@ -207,7 +209,26 @@ class Webhooks(Protocol):
         ...
 
 
-class Ledger(Jobs, Holdings, Keys, Webhooks, Protocol):
+class Overviews(Protocol):
+    """What a key has, and how it is erased."""
+
+    def jobs_of(self, key: str, before: Place | None, limit: int) -> list[Job]:
+        """The jobs of a key, newest first: at most `limit`, those after a place in this order, or the first ones."""
+        ...
+
+    def overview(self, key: str) -> Overview:
+        """How much a key has."""
+        ...
+
+    def erase_job(self, key: str, job: str) -> list[str]:
+        """Remove an ended job, its webhooks, and the key's hold on its blobs that no other job of the key has.
+
+        Returns the digests that no key holds any more. A job that is open or unknown stays as it is.
+        """
+        ...
+
+
+class Ledger(Jobs, Holdings, Keys, Webhooks, Overviews, Protocol):
     """The complete ledger."""
 
     def check(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from service.blobs import Blob
@@ -107,6 +107,23 @@ class Usage:
 
     open_jobs: int
     bytes: int
+
+
+class Place(NamedTuple):
+    """Where a job stands in the list of its key's jobs: by the time of its creation, then by its id."""
+
+    created: float
+    job: str
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What a key has: blobs and their bytes, jobs by status, and webhooks by state."""
+
+    blobs: int
+    bytes: int
+    jobs: dict[str, int]
+    webhooks: dict[str, int]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from service.ledger.holdings import SqlHoldings
 from service.ledger.jobs import SqlJobs
 from service.ledger.keys import SqlKeys
 from service.ledger.migrations import downgrade
+from service.ledger.overview import SqlOverview
 from service.ledger.schema import keys
 from service.ledger.webhooks import SqlWebhooks
 
@@ -32,7 +33,7 @@ REMEDIES = {  # by what SQLite says
 }
 
 
-class SqlLedger(SqlJobs, SqlHoldings, SqlKeys, SqlWebhooks):
+class SqlLedger(SqlJobs, SqlHoldings, SqlKeys, SqlWebhooks, SqlOverview):
     """See `service.ledger.interface.Ledger`."""
 
     def check(self) -> None:

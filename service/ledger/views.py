@@ -104,7 +104,9 @@ def rooted(told: dict[str, Any], root: str) -> dict[str, Any]:
     if not root:
         return told
     files = {name: told[name] and told[name] | {"href": root + told[name]["href"]} for name in ("result", "report")}
-    problem = told["problem"] and told["problem"] | {"instance": root + told["problem"]["instance"]}
+    problem = told["problem"] and told["problem"] | {
+        name: root + told["problem"][name] for name in ("type", "instance")
+    }
     links = {name: path and root + path for name, path in told["links"].items()}
     return told | files | {"problem": problem, "links": links}
 

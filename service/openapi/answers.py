@@ -63,7 +63,9 @@ def problems(*slugs: str) -> Responses:
         kind = KINDS[slug]
         answer = responses.setdefault(kind.status, _problem(kind.status))
         answer["description"] = "; ".join(filter(None, (answer["description"], kind.title)))
-        answer["content"][MEDIA_TYPE]["examples"][slug] = {"value": as_dict(slug, f"{kind.title}; what to do.")}
+        answer["content"][MEDIA_TYPE]["examples"][slug] = {
+            "value": as_dict(slug, f"{kind.title[:1].lower()}{kind.title[1:]}; {kind.advice}")
+        }
     return responses
 
 
@@ -133,6 +135,14 @@ OF_UPLOADS = (
     "busy",
     *OF_WORK,
 )
+
+
+def _links(*operations: str, job: str) -> dict[str, Any]:
+    """Links from a response to operations on the job whose id is at a runtime expression (OpenAPI 3.1, 4.8.20)."""
+    return {name: {"operationId": name, "parameters": {"job_id": job}} for name in operations}
+
+
+OF_A_JOB = ("job", "result", "report")
 ACCEPTED: Responses = {
     202: content(
         "The job goes on; its address is in Location",
@@ -140,7 +150,7 @@ ACCEPTED: Responses = {
         always=("Location", "Bnfold-Job"),
         sometimes=("Preference-Applied",),
     )
-    | {"content": {JSON_TYPE: {"schema": JOB}}}
+    | {"content": {JSON_TYPE: {"schema": JOB}}, "links": _links(*OF_A_JOB, job="$response.header.Bnfold-Job")}
 }
 FOLDED: Responses = {
     200: content(
@@ -148,8 +158,9 @@ FOLDED: Responses = {
         *FILES,
         JSON_TYPE,
         always=(*OF_A_FILE, "Bnfold-Job", "Link", "Content-Location"),
-        sometimes=("Content-Disposition",),
-    ),
+        sometimes=("Content-Disposition", "Preference-Applied"),
+    )
+    | {"links": _links(*OF_A_JOB, job="$response.header.Bnfold-Job")},
     **ACCEPTED,
 }
 ONE_JOB: Responses = {
@@ -157,6 +168,8 @@ ONE_JOB: Responses = {
         "description": "The job",
         "headers": headers("Cache-Control", sometimes=("ETag", "Vary")),
         "content": {JSON_TYPE: {"schema": JOB}, EVENTS_TYPE: TEXT},
+        "links": _links("result", "report", job="$response.body#/id"),
     },
     304: content("The job is as the client knows it", always=("ETag", "Cache-Control", "Vary")),
 }
+LISTED: dict[str, Any] = {"links": _links(*OF_A_JOB, job="$response.body#/jobs/0/id")}

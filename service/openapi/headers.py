@@ -10,6 +10,7 @@ ADDRESS = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 DIGEST_FORM = "^[0-9a-f]{64}$"
 DIGEST = "sha-256=:n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg=:"
 JOB_PATH = f"/v1/jobs/{ADDRESS}"
+APPLIED_FORM = r"^(respond-async|wait=\d+)$"
 RANGE_FORM = r"^bytes (\d+-\d+|\*)/\d+$"
 
 
@@ -28,7 +29,7 @@ OF_ANSWERS = {
     "ETag": _response("Another one where the answer is; of a file, its SHA-256", f'"{ADDRESS}"', '^"[0-9a-f]{64}"$'),
     "Link": _response("Where its report is", f'<{JOB_PATH}/report>; rel="describedby"'),
     "Location": _response("Where the job is", JOB_PATH, "^(/[^/?#]+)*/v1/jobs/[0-9a-f]{64}$"),
-    "Preference-Applied": _response("That the preference was followed", "respond-async", "^respond-async$"),
+    "Preference-Applied": _response("The preferences that were followed", "respond-async", APPLIED_FORM),
     "Repr-Digest": _response("The SHA-256 of the whole, RFC 9530", DIGEST, "^sha-256=:[A-Za-z0-9+/]{43}=:$"),
     "Retry-After": _response("Seconds after which to ask again", "30", "^[0-9]+$"),
     "Vary": _response("What else the answer depends on", "Accept"),

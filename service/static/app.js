@@ -1,6 +1,7 @@
 // The page: choose a model and fold it, or show a job again. The URL's fragment #/jobs/ID selects a job.
 
 import { Problem, askJson } from "./api.js";
+import { copyButton } from "./copy.js";
 import { announce, byId, fill, focusOn, h } from "./dom.js";
 import { bundled, nameToSend, refused } from "./files.js";
 import { chosen, optionControls, optionsOf } from "./options.js";
@@ -10,19 +11,22 @@ import { fileSize, printable } from "./words.js";
 import { Work } from "./work.js";
 
 const TITLE = document.title;
-const JOB = /^#\/jobs\/([0-9a-f]+)$/;
+const JOB = /^#\/jobs\/([0-9a-f]+(?:\+[0-9a-f]+)*)$/; // of several jobs, their ids
+const PLAN = /^#\/plans\/([0-9a-f]+)$/;
 const form = byId("form");
 const picked = byId("file");
 const work = new Work({ onAnother: another, onChange: change });
 
 let options = [];
-let file = null; // the chosen model
+let models = []; // the chosen ones
 
 // --- navigation ------------------------------------------------------------------------------------------------------
 
 function route() {
-  const id = JOB.exec(location.hash)?.[1];
-  if (id) work.open(id);
+  const ids = JOB.exec(location.hash)?.[1].split("+");
+  const plan = PLAN.exec(location.hash)?.[1];
+  if (plan) work.openPlan(plan);
+  else if (ids) ids.length > 1 ? work.openMany(ids) : work.open(ids[0]);
   else start();
 }
 
@@ -41,17 +45,17 @@ function redrawPast() {
   focusOn(byId("past-title"));
 }
 
-/** Go back to the start, in the URL too, and drop the chosen model. */
+/** Go back to the start, in the URL too, and drop the chosen models. */
 function another() {
-  file = null;
+  models = [];
   picked.value = "";
   home();
   picked.focus();
 }
 
-/** Go back to the start with a model, to fold it with other options. */
-function change(model) {
-  file = model;
+/** Go back to the start with models, to fold them with other options. */
+function change(chosenModels) {
+  models = chosenModels;
   home();
   form.querySelector("details").open = true;
   form.querySelector("summary").focus();
@@ -66,10 +70,10 @@ function home() {
 
 async function choose(files) {
   let complaint = refused(files);
-  file = null;
+  models = [];
   if (!complaint) {
     try {
-      file = files.length > 1 ? await packed(files) : files[0];
+      models = await packed(files);
     } catch {
       complaint = `${heading(new Problem({ type: "unreadable" }))}: choose them once more.`;
     }
@@ -78,30 +82,36 @@ async function choose(files) {
   describeChoice();
   fill(byId("complaint"), printable(complaint));
   byId("complaint").hidden = !complaint;
-  if (file) byId("fold").focus();
+  if (models.length) byId("fold").focus();
 }
 
 function packed(files) {
-  fill(byId("invite"), `Putting ${files.length} files together …`);
+  if (files.length > 1) fill(byId("invite"), `Putting ${files.length} files together …`);
   return bundled(files);
 }
 
 function describeChoice() {
-  const isChosen = Boolean(file);
+  const isChosen = models.length > 0;
+  const names = models.map(({ name }) => printable(name)).join(", ");
   byId("drop").classList.toggle("filled", isChosen);
-  fill(byId("invite"), "Drop a model here, or choose a file");
-  fill(byId("chosen"), isChosen ? printable(file.name) : "");
-  fill(byId("size"), isChosen ? fileSize(file.size) : "");
+  fill(byId("invite"), "Drop models here, or choose files");
+  fill(byId("chosen"), names);
+  fill(byId("size"), isChosen ? `${models.length > 1 ? `${models.length} models, ` : ""}${fileSize(models.reduce((sum, { size }) => sum + size, 0))}` : "");
   for (const id of ["chosen", "size", "again"]) byId(id).hidden = !isChosen;
   for (const id of ["invite", "hint", "complaint"]) byId(id).hidden = isChosen || (id === "complaint" && !byId(id).textContent);
-  for (const id of ["fold", "inspect"]) byId(id).disabled = !isChosen;
-  if (isChosen) announce(`${printable(file.name)} is chosen`);
+  byId("fold").disabled = !isChosen;
+  byId("inspect").disabled = models.length !== 1;
+  if (isChosen) announce(models.length > 1 ? `${names} are chosen` : `${names} is chosen`);
 }
 
 function send(isPlan) {
-  const query = chosen(options, form);
-  query.set("name", nameToSend(file));
-  work.send(file, query, isPlan);
+  const asked = models.map((file) => {
+    const query = chosen(options, form);
+    query.set("name", nameToSend(file));
+    return { file, query };
+  });
+  if (asked.length > 1) work.sendMany(asked);
+  else work.send(asked[0].file, asked[0].query, isPlan);
 }
 
 // --- options ---------------------------------------------------------------------------------------------------------
@@ -153,6 +163,7 @@ function listen() {
     send(false);
   });
   byId("inspect").addEventListener("click", () => send(true));
+  byId("shell").parentElement.after(copyButton(byId("shell"), "a command"));
   byId("home").addEventListener("click", (event) => {
     event.preventDefault();
     home();

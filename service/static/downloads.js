@@ -5,12 +5,11 @@ import { announce, h } from "./dom.js";
 import { heading } from "./problems.js";
 
 /** The button that downloads the folded model. */
-export function downloads(job) {
+export function downloads(job, text = "Download the folded model", kind = "primary") {
   const isSeveral = job.name.toLowerCase().endsWith(".zip") || job.options.digest || job.options.triton;
   const name = nameOf(job, isSeveral ? ".zip" : ".onnx");
-  const text = "Download the folded model";
-  if (!hasKey()) return h("a", { class: "button primary", href: job.result.href, download: name }, text);
-  return saving(text, "primary", job.result.href, "*/*", name);
+  if (!hasKey()) return h("a", { class: `button ${kind}`, href: job.result.href, download: name }, text);
+  return saving(text, kind, job.result.href, "*/*", name);
 }
 
 /** The buttons that download the report in its two forms. */

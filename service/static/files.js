@@ -16,12 +16,33 @@ const OTHERS = [
 
 /** Why these files cannot be folded, as a sentence; "" if they can. */
 export function refused(files) {
-  const models = files.filter(({ name }) => ONNX.test(name));
-  if (files.length > 1) {
-    if (models.length === 1) return "";
-    return models.length ? "Choose one model at a time, with its data files if it has some." : "None of these files is an .onnx model.";
+  if (!files.some(({ name }) => MODEL.test(name)) && files.length > 1) return "None of these files is an .onnx model.";
+  const { models, stray } = grouped(files);
+  if (stray.length) {
+    const which = `${stray[0].name}: to which of the models does it belong?`;
+    return `${which} Choose each such model with its own data files, or give these the name of the model first, as in model.onnx.data.`;
   }
-  const [{ name, size }] = files;
+  return models.map(([model, ...data]) => (data.length ? "" : refusedAlone(model))).find(Boolean) ?? "";
+}
+
+/** The models, each before its data files, and the files that belong to none or to one of several.
+ *
+ * A data file belongs to the only .onnx file, or to that whose name its own begins with. */
+function grouped(files) {
+  const heads = files.filter(({ name }, i) => MODEL.test(name) || (i === 0 && files.length === 1));
+  const models = new Map(heads.map((head) => [head, [head]]));
+  const onnx = heads.filter(({ name }) => ONNX.test(name));
+  const stray = [];
+  for (const file of files.filter((one) => !models.has(one))) {
+    const fitting = onnx.filter(({ name }) => file.name.startsWith(name.replace(ONNX, "")));
+    const [owner] = onnx.length === 1 ? onnx : fitting.sort((a, b) => b.name.length - a.name.length);
+    if (owner) models.get(owner).push(file);
+    else stray.push(file);
+  }
+  return { models: [...models.values()], stray };
+}
+
+function refusedAlone({ name, size }) {
   const other = OTHERS.find(([ending]) => ending.test(name));
   if (other) return `${name} ${other[1]}`;
   if (size === 0) return `${name} is empty, or a folder. Choose an .onnx file, or a .zip that holds one.`;
@@ -36,8 +57,11 @@ export function nameToSend(file) {
   return letters.join("") + ending;
 }
 
-/** A model and its data files as one zip, named after the model. */
-export async function bundled(files) {
-  const { name } = files.find((one) => ONNX.test(one.name));
-  return new File([await zipped(files)], name.replace(ONNX, ".zip"), { type: "application/zip" });
+/** The models to send: a model with data files becomes one zip, named after the model. */
+export function bundled(files) {
+  return Promise.all(grouped(files).models.map((model) => (model.length === 1 ? model[0] : bundle(model))));
+}
+
+async function bundle(files) {
+  return new File([await zipped(files)], files[0].name.replace(ONNX, ".zip"), { type: "application/zip" });
 }

@@ -1,20 +1,18 @@
-// The models that this browser has folded: stored in its localStorage only, newest first.
+// The models that this browser has folded or inspected: stored in its localStorage only, newest first.
 
 import { h } from "./dom.js";
 import { fileSize, printable } from "./words.js";
 
 const PLACE = "bnfold.jobs";
+const PLANS = "bnfold.plans";
 const KEPT = 50; // entries; the oldest go first
+const PLANS_KEPT = 10;
+const PLAN_BYTES = 8; // of an id
 const ID = /^[0-9a-f]{8,128}$/;
 
 /** The entries, `{ id, name, bytes, created, status, told }`; entries that another program wrote are left out. */
 export function past() {
-  try {
-    const entries = JSON.parse(localStorage.getItem(PLACE) ?? "[]");
-    return Array.isArray(entries) ? entries.filter((entry) => ID.test(entry?.id ?? "")) : [];
-  } catch {
-    return []; // no storage, or not this page's data
-  }
+  return stored(PLACE).filter((entry) => ID.test(entry?.id ?? ""));
 }
 
 /** Add an entry, or update one. */
@@ -24,28 +22,68 @@ export function remember(entry) {
   keep([{ ...known, ...entry }, ...entries.filter((one) => one !== known)].slice(0, KEPT));
 }
 
-/** Drop the entry of a job. */
+/** Drop the entry of a job or a plan. */
 export function forget(id) {
   keep(past().filter((entry) => entry.id !== id));
+  keepPlans(plans().filter((plan) => plan.id !== id));
 }
 
 /** Drop all entries. */
 export function forgetAll() {
   keep([]);
+  keepPlans([]);
+}
+
+/** The plan with this id, `{ id, name, report }`; undefined if this browser does not have it. */
+export function planOf(id) {
+  return plans().find((plan) => plan.id === id);
+}
+
+/** Keep the report of an inspection, of which the service keeps nothing; returns its id, or null without storage. */
+export function rememberPlan({ name, size }, report, told) {
+  const id = [...crypto.getRandomValues(new Uint8Array(PLAN_BYTES))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  const kept = [{ id, name, report }, ...plans()].slice(0, PLANS_KEPT);
+  while (kept.length && !keepPlans(kept)) kept.pop(); // storage is small: the oldest go first
+  if (!kept.length) return null;
+  remember({ id, name, bytes: size, created: new Date().toISOString(), status: "inspected", told });
+  return id;
+}
+
+function plans() {
+  const found = stored(PLANS);
+  return found.filter((plan) => ID.test(plan?.id ?? "") && plan.report);
+}
+
+function stored(place) {
+  try {
+    const entries = JSON.parse(localStorage.getItem(place) ?? "[]");
+    return Array.isArray(entries) ? entries : [];
+  } catch {
+    return []; // no storage, or not this page's data
+  }
+}
+
+function keepPlans(entries) {
+  return put(PLANS, entries);
 }
 
 function keep(entries) {
+  put(PLACE, entries); // a browser without storage has no history; folding works without it
+}
+
+function put(place, entries) {
   try {
-    localStorage.setItem(PLACE, JSON.stringify(entries));
+    localStorage.setItem(place, JSON.stringify(entries));
+    return true;
   } catch {
-    // A browser without storage has no history; folding works without it.
+    return false;
   }
 }
 
 /** The list with a button to forget each entry; `onChange` is called after each. */
 export function pastList(onChange) {
   const entries = past();
-  if (!entries.length) return h("p", { class: "soft" }, "Models you fold are listed here, in this browser only.");
+  if (!entries.length) return h("p", { class: "soft" }, "Models you fold or inspect are listed here, in this browser only.");
   const clear = () => {
     forgetAll();
     onChange();
@@ -70,7 +108,7 @@ function item(entry, onChange) {
     h(
       "div",
       { class: "what" },
-      h("a", { href: `#/jobs/${entry.id}` }, name),
+      h("a", { href: `#/${entry.status === "inspected" ? "plans" : "jobs"}/${entry.id}` }, name),
       h("div", { class: "soft" }, facts.filter(Boolean).join(" · ")),
     ),
     h("button", { type: "button", class: "quiet", "aria-label": `Remove ${name} from this list`, onclick: drop }, "Remove"),

@@ -38,11 +38,14 @@ export const ADVICE = {
   "digest-mismatch": ["The file did not arrive as it was sent", "Upload it once more."],
   "idempotency-conflict": ["The same request key was used for something else", "Upload it once more."],
   unreachable: ["The server does not answer", "Check the connection, then try again. What was already accepted goes on without this page."],
+  "no-plan": ["This inspection is not in this browser", "An inspection is kept only in the browser that asked for it, the last ten of them. Inspect the model again."],
   unreadable: ["A file could not be read", "It was moved or changed since you chose it: choose it once more."],
 };
 const UNKNOWN = ["Something went wrong", AGAIN];
+const LONE = /external data file ".*" is missing/s; // a model was sent without its data
+const TOGETHER = "Its weights are in a second file: choose both files together, the .onnx file and the file that is named above. ";
 const KEYS = new Set(["unauthorized", "forbidden"]);
-const CALM = new Set(["cancelled", "nothing-to-fold", "target-refused", "busy", "quota-exceeded", "unauthorized"]);
+const CALM = new Set(["no-plan", "cancelled", "nothing-to-fold", "target-refused", "busy", "quota-exceeded", "unauthorized"]);
 
 /** The heading for a problem. */
 export function heading(problem) {
@@ -61,13 +64,14 @@ function adviceOn(problem) {
 /** A problem as a card: what is wrong, why, what to do, and buttons; `onKey` gets a key that was entered. */
 export function problemCard(problem, buttons, onKey) {
   const [title, advice] = adviceOn(problem);
+  const lone = LONE.test(problem.detail) ? TOGETHER : "";
   const soon = problem.retryAfter ? ` The server suggests to wait ${problem.retryAfter} seconds.` : "";
   return h(
     "section",
     { class: CALM.has(problem.slug) ? "card problem calm" : "card problem", "aria-labelledby": "problem-title" },
     h("h1", { id: "problem-title" }, title),
     problem.detail && !asksForKey(problem) ? h("p", { class: "detail" }, printable(problem.detail)) : null,
-    h("p", { class: "advice" }, advice + soon),
+    h("p", { class: "advice" }, lone + advice + soon),
     asksForKey(problem) ? keyForm(onKey) : null,
     h("div", { class: "buttons" }, buttons),
     technical(problem),

@@ -15,6 +15,7 @@ const SECOND = 1000;
 /** The panel of a running fold: its element and heading, and the functions that update it. */
 export function progressPanel(file) {
   let stop = () => {};
+  let { name } = file;
   const began = Date.now();
   const steps = h("ol", { class: "steps" });
   const bar = h("progress", { max: 1, "aria-labelledby": "progress-title" });
@@ -45,14 +46,14 @@ export function progressPanel(file) {
   let planned = STEPS;
 
   function at(stage, share, text) {
-    const current = planned.findIndex(([name]) => name === stage);
+    const current = planned.findIndex(([one]) => one === stage);
     steps.hidden = current < 0;
     fill(steps, planned.map(([, title], i) => step(title, i, current)));
     const isOpen = share === null;
     if (isOpen) bar.removeAttribute("value");
     else bar.value = share;
     fill(doing, isOpen ? text : `${text}, ${percent(share)}`);
-    document.title = `${isOpen ? "…" : percent(share)} ${printable(file.name)} · bnfold`;
+    document.title = `${isOpen ? "…" : percent(share)} ${printable(name)} · bnfold`;
     announce(text);
   }
 
@@ -68,10 +69,11 @@ export function progressPanel(file) {
     uploaded: (share) => (share < 1 ? at("uploading", share, "Uploading") : at("uploading", null, "Uploaded, waiting for the server")),
     /** Show the state of the job. */
     show: (job) => {
-      planned = STEPS.filter(([name]) => name !== "verifying" || job.options?.verify !== false);
+      if (name !== job.name) fill(heading, printable((name = job.name))); // after a reload only the service knows it
+      planned = STEPS.filter(([one]) => one !== "verifying" || job.options?.verify !== false);
       if (job.status === "queued") return at("folding", null, QUEUED);
       if (!job.stage) return at("folding", null, job.status === "running" ? "Starting" : "Reading the report");
-      const text = STEPS.find(([name]) => name === job.stage)?.[2] ?? printable(job.stage);
+      const text = STEPS.find(([one]) => one === job.stage)?.[2] ?? printable(job.stage);
       return at(job.stage, job.progress > 0 && job.progress < 1 ? job.progress : null, text);
     },
     /** Show whether the service does not respond. */

@@ -1,5 +1,6 @@
 // What a report says beyond folding, in the words of the library's report/ready.py.
 
+import { copyable } from "./copy.js";
 import { h } from "./dom.js";
 import { share } from "./pictures.js";
 import { code } from "./tables.js";
@@ -118,5 +119,5 @@ function card(group, i) {
 }
 
 function recipe(lines) {
-  return h("pre", { class: "card", tabindex: "0", role: "group", "aria-label": "Commands" }, h("code", {}, lines.map(printable).join("\n")));
+  return copyable(lines.map(printable).join("\n"), "Commands");
 }

@@ -1,24 +1,26 @@
-// The work on one model at a time: uploads it, follows its job until it has ended, and shows the outcome.
+// The work on models: uploads them, follows their jobs until they have ended, and shows the outcome.
 
 import { Problem, STOPPED, ask, askJson, follow, jobPath, rememberKey, upload } from "./api.js";
 import { headline } from "./digest.js";
 import { announce, byId, fill, focusOn, h } from "./dom.js";
 import { downloads, reports } from "./downloads.js";
-import { forget, remember } from "./past.js";
+import { Many, remembered } from "./many.js";
+import { forget, planOf, remember, rememberPlan } from "./past.js";
 import { asksForKey, heading, problemCard } from "./problems.js";
 import { progressPanel } from "./progress.js";
 import { reportView } from "./report.js";
-import { printable } from "./words.js";
+import { grouped, printable, titled } from "./words.js";
 
 const [FOLD, INSPECT] = ["v1/fold", "v1/inspect"];
 
 export class Work {
   #ending = new AbortController(); // ends the running requests when the user goes elsewhere
   #sent = new Map(); // the model and the query of each job: this page can send them again
+  #planned = new Map(); // the same for plans
   #onAnother;
   #onChange;
 
-  /** `onAnother()` starts with another model, `onChange(model)` with the same model and other options. */
+  /** `onAnother()` starts with another model, `onChange(models)` with the same models and other options. */
   constructor({ onAnother, onChange }) {
     this.#onAnother = onAnother;
     this.#onChange = onChange;
@@ -39,15 +41,60 @@ export class Work {
       window.addEventListener("beforeunload", stay);
       const answer = await sent.finally(() => window.removeEventListener("beforeunload", stay));
       if (signal.aborted) return;
-      if (isPlan) this.#showPlan(answer, model, query);
+      if (isPlan) this.#planDone(answer, model, query);
       else await this.#accepted(answer, model, query, panel, signal);
     });
   }
 
   /** Follow a job, or show the outcome of one that has ended. */
   open(id) {
-    const model = this.#sent.get(id)?.model ?? { name: "Your model", size: null };
+    const [known] = remembered([id]);
+    const model = this.#sent.get(id)?.model ?? known;
     return this.#shown(model, () => this.open(id), (panel, signal) => this.#watch(id, panel, signal), id);
+  }
+
+  /** Upload several models, `{ file, query }`, one after the other, and follow them all. */
+  sendMany(models) {
+    const files = models.map(({ file }) => file);
+    return this.#listed(files, () => this.sendMany(models), this.#changed(files), async (list, signal) => {
+      const stay = (event) => event.preventDefault(); // leaving the page would lose the uploads
+      window.addEventListener("beforeunload", stay);
+      const ids = await list.send(models, FOLD, signal).finally(() => window.removeEventListener("beforeunload", stay));
+      for (const [i, id] of ids.entries()) if (id) this.#sent.set(id, { model: models[i].file, query: models[i].query });
+      const accepted = ids.filter(Boolean);
+      if (accepted.length) history.pushState(null, "", `#/jobs/${accepted.join("+")}`);
+      await list.follow(ids, signal);
+    });
+  }
+
+  /** Follow several jobs, or show what became of them. */
+  openMany(ids) {
+    return this.#listed(remembered(ids), () => this.openMany(ids), null, (list, signal) => list.follow(ids, signal));
+  }
+
+  async #listed(models, again, change, doing) {
+    this.leave();
+    this.#ending = new AbortController();
+    const { signal } = this.#ending;
+    const list = new Many(models, [this.#other("Other models"), change]);
+    view(list.element);
+    document.title = `${list.heading.textContent} · bnfold`;
+    focusOn(list.heading);
+    try {
+      await doing(list, signal);
+    } catch (error) {
+      if (signal.aborted) return;
+      if (!(error instanceof Problem)) reportError(error);
+      this.#showProblem(error instanceof Problem ? error : new Problem({ detail: String(error) }), again, null);
+    }
+  }
+
+  /** Show an inspection again, of which only this browser has the report. */
+  openPlan(id) {
+    this.leave();
+    const plan = planOf(id);
+    if (plan) this.#showPlan(plan.report, plan, this.#planned.get(id));
+    else this.#showProblem(new Problem({ type: "no-plan" }), null, id);
   }
 
   /** Run `doing` and show its progress; a problem is shown with a button to retry. */
@@ -89,25 +136,46 @@ export class Work {
 
   #showEnd(job, report, problem) {
     const sent = this.#sent.get(job.id);
-    const links = [problem ? null : downloads(job), this.#other(), sent && this.#changed(sent.model)];
+    const links = [problem ? null : downloads(job), this.#other(), sent && this.#changed([sent.model])];
     if (problem) {
       const again = sent && button("Fold again", () => this.send(sent.model, sent.query, false), "primary");
-      const card = problemCard(problem, [again, sent && this.#changed(sent.model), this.#other()], rememberKey);
+      const card = problemCard(problem, [again, sent && this.#changed([sent.model]), this.#other()], rememberKey);
       view(card, report && reportView(report, job.name, reports(job), "h2"));
     } else {
-      view(reportView(report, job.name, [links, reports(job)]));
+      view(reportView(report, job.name, [this.#offers(report, sent, false), links, reports(job)]));
     }
     told(problem ? heading(problem) : headline(report), job.name);
   }
 
-  #showPlan(report, model, query) {
-    const fold = button("Fold it", () => this.send(model, query, false), "primary");
-    view(reportView(report, model.name, [fold, this.#changed(model), this.#other()]));
-    told(headline(report), model.name);
+  #planDone(report, model, query) {
+    const id = rememberPlan(model, report, headline(report));
+    if (id) {
+      this.#planned.set(id, { model, query });
+      history.pushState(null, "", `#/plans/${id}`);
+    }
+    this.#showPlan(report, model, { model, query });
+  }
+
+  /** `sent` is the model with its query, if this page still has it. */
+  #showPlan(report, { name }, sent) {
+    const fold = sent && button("Fold it", () => this.send(sent.model, sent.query, false), "primary");
+    view(reportView(report, name, [fold, this.#offers(report, sent, true), sent && this.#changed([sent.model]), this.#other()]));
+    told(headline(report), name);
+  }
+
+  /** A button for each option with which more would fold; without the model, the headline alone tells them. */
+  #offers(report, sent, isPlan) {
+    return sent && (report.offers ?? []).map(({ option, more }) => {
+      const [name, value] = spelled(option);
+      const query = new URLSearchParams(sent.query);
+      query.set(name, value);
+      const title = value === "true" ? titled(name) : `${titled(name)}: ${value}`;
+      return button(`${isPlan ? "Inspect" : "Fold"} with ${title}, ${grouped(more)} more fold`, () => this.send(sent.model, query, isPlan), "offer");
+    });
   }
 
   #showProblem(problem, again, id) {
-    const isGone = problem.slug === "not-found" && id !== null;
+    const isGone = ["not-found", "no-plan"].includes(problem.slug) && id !== null;
     const drop = () => {
       forget(id);
       this.#onAnother();
@@ -121,13 +189,19 @@ export class Work {
     told(heading(problem), "");
   }
 
-  #other() {
-    return button("Another model", this.#onAnother);
+  #other(text = "Another model") {
+    return button(text, this.#onAnother);
   }
 
-  #changed(model) {
-    return button("Other options", () => this.#onChange(model));
+  #changed(models) {
+    return button("Other options", () => this.#onChange(models));
   }
+}
+
+/** The name and the value of an option that a report offers: `--clamp always`, or `clamp='always'` to Python. */
+function spelled(option) {
+  const [, name, value = "true"] = /^-{0,2}([\w-]+)(?:[= ]['"]?(.*?)['"]?)?$/.exec(printable(option)) ?? [];
+  return [String(name).replaceAll("-", "_"), value.toLowerCase()];
 }
 
 function view(...children) {

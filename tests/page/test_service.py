@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 
 from folding.options import option_fields
 from service.problems import KINDS
+from tests.page.test_width import WIDE, everything_open
 from tests.support.page.models import hostile, varied
 from tests.support.page.visit import Visit, opened
 from tests.support.service.server import Running
@@ -120,5 +121,13 @@ def test_what_cannot_be_folded_is_told(visit, name, data, said):
 def test_every_problem_of_the_service_has_a_heading_and_advice(visit):
     told = visit.module("problems", "m.ADVICE")
     assert set(told) >= set(KINDS)
-    assert set(told) - set(KINDS) == {"unreachable", "unreadable"}  # the page's own
+    assert set(told) - set(KINDS) == {"unreachable", "unreadable", "no-plan"}  # the page's own
     assert all(title and advice.endswith(".") for title, advice in told.values())
+
+
+@pytest.mark.parametrize("path", ["/docs", "/problems/", "/problems/invalid-model"])
+def test_the_pages_to_read_fit_the_window(visit, path):
+    visit.page.set_viewport_size({"width": 320, "height": 844})
+    visit.page.goto(path)
+    everything_open(visit.page)
+    assert visit.page.evaluate(WIDE) == []

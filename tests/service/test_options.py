@@ -72,7 +72,7 @@ def test_what_is_worth_a_retry_is_known():
 def test_a_problem_tells_itself():
     told = Problem("too-large", "It is too large; make it smaller.", instance="/v1/jobs/1").as_dict()
     assert told == {
-        "type": "https://bnfold.dev/problems/too-large",
+        "type": "/problems/too-large",
         "title": "It is larger than this server takes",
         "status": 413,
         "detail": "It is too large; make it smaller.",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-TYPES = "https://bnfold.dev/problems/"
+TYPES = "/problems/"
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 MODEL = model_bytes()
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-TYPES = "https://bnfold.dev/problems/"
+TYPES = "/problems/"
 
 
 @pytest.fixture(scope="module")
@@ -327,4 +327,4 @@ def test_preferences():
 
 def test_an_option_that_is_none_is_told(server):
     answer = server.client.post("/v1/fold", content=b"x", params={"foo": "1"})
-    assert answer.json()["detail"] == "there is no option 'foo'; /openapi.json tells those that there are"
+    assert answer.json()["detail"] == "there is no option 'foo'; /docs tells those that there are"

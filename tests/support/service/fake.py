@@ -43,7 +43,7 @@ HELD_STEP = 0.05  # seconds of a long poll while jobs are held
 
 
 def problem(slug: str, status: int, detail: str = "it was ordered", **headers: str) -> Response:
-    body = {"type": f"https://bnfold.dev/problems/{slug}", "title": slug.title(), "status": status, "detail": detail}
+    body = {"type": f"/problems/{slug}", "title": slug.title(), "status": status, "detail": detail}
     return JSONResponse(body, status, headers, "application/problem+json")
 
 

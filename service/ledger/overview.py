@@ -1,0 +1,60 @@
+"""What a key has, and how it is erased, in SQL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, func, or_, select, tuple_
+
+from service.ledger.holdings import drop
+from service.ledger.records import Overview, Place
+from service.ledger.rows import is_job, job_of, locked
+from service.ledger.schema import holdings, jobs, webhooks
+
+if TYPE_CHECKING:
+    from service.ledger.database import Database
+    from service.ledger.records import Job
+
+BLOBS_OF_JOBS = (jobs.c.input_sha256, jobs.c.result_sha256, jobs.c.report_sha256, jobs.c.page_sha256)
+
+
+class SqlOverview:
+    """See `service.ledger.interface.Overviews`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def jobs_of(self, key: str, before: Place | None, limit: int) -> list[Job]:
+        """See `service.ledger.interface.Overviews`."""
+        found = select(jobs).where(jobs.c.key == key)
+        if before is not None:
+            found = found.where(tuple_(jobs.c.created, jobs.c.id) < tuple_(*before))
+        with self._database.read() as connection:
+            rows = connection.execute(found.order_by(jobs.c.created.desc(), jobs.c.id.desc()).limit(limit))
+            return [job_of(row) for row in rows]
+
+    def overview(self, key: str) -> Overview:
+        """See `service.ledger.interface.Overviews`."""
+        held = select(func.count(), func.coalesce(func.sum(holdings.c.bytes), 0)).where(holdings.c.key == key)
+        states = select(jobs.c.status, func.count()).where(jobs.c.key == key).group_by(jobs.c.status)
+        events = select(webhooks.c.state, func.count()).where(webhooks.c.key == key).group_by(webhooks.c.state)
+        with self._database.read() as connection:
+            blobs, size = connection.execute(held).one()
+            by_status = {row[0]: row[1] for row in connection.execute(states)}
+            by_state = {row[0]: row[1] for row in connection.execute(events)}
+        return Overview(blobs, int(size), by_status, by_state)
+
+    def erase_job(self, key: str, job: str) -> list[str]:
+        """See `service.ledger.interface.Overviews`."""
+        with self._database.write() as connection:
+            known = locked(connection, key, job)
+            if known is None or known.is_open:
+                return []
+            connection.execute(delete(webhooks).where(webhooks.c.key == key, webhooks.c.job == job))
+            connection.execute(delete(jobs).where(is_job(key, job)))
+            gone = []
+            for blob in {known.input, *known.output.blobs}:
+                others = select(func.count()).where(jobs.c.key == key, or_(*(c == blob.sha256 for c in BLOBS_OF_JOBS)))
+                if not connection.execute(others).scalar_one() and drop(connection, key, blob.sha256):
+                    gone.append(blob.sha256)
+            return gone

@@ -36,9 +36,12 @@ class Range:
 
 
 FIRST_AXIS = Range(1, 8, 32)
-# Of axes behind the first, by what their names say; any other name is taken for a sequence
+IMAGE = Range(224, 640, 1280)
+IMAGE_RANK, FIRST_OF_IMAGE = 4, 2  # samples, channels, height, width
+# Of axes behind the first, by what their names say; by any other name, an image of rank 4 has heights and widths, and
+# what is left is taken for a sequence
 RANGES = (
-    (re.compile(r"height|width|^[hw]$|_[23]$", re.IGNORECASE), Range(224, 640, 1280)),
+    (re.compile(r"height|width|^[hw]$", re.IGNORECASE), IMAGE),
     (re.compile(r"channel|^c$", re.IGNORECASE), Range(1, 3, 4)),
 )
 SEQUENCE = Range(1, 128, 512)
@@ -61,16 +64,17 @@ def _ranges(inputs: Sequence[Input]) -> dict[tuple[str, int], Range]:
     for name, _, dims in inputs:
         for axis, dim in enumerate(dims):
             if not isinstance(dim, int):
-                chosen = _range(name, axis, dim)
+                chosen = _range(name, axis, dim, len(dims))
                 found[name, axis] = named.setdefault(dim, chosen) if dim is not None else chosen
     return found
 
 
-def _range(name: str, axis: int, dim: Dimension) -> Range:
+def _range(name: str, axis: int, dim: Dimension, rank: int) -> Range:
     label = str(dim) if dim is not None else f"{name}_{axis}"
     if axis == 0:
         return FIRST_AXIS
-    return next((lengths for pattern, lengths in RANGES if pattern.search(label)), SEQUENCE)
+    usual = IMAGE if rank == IMAGE_RANK and axis >= FIRST_OF_IMAGE else SEQUENCE
+    return next((lengths for pattern, lengths in RANGES if pattern.search(label)), usual)
 
 
 def _lengths(item: Input, ranges: Mapping[tuple[str, int], Range], which: str) -> list[int]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from folding.errors import OptionError
 from folding.graph import shapes
+from folding.graph.schemas import newest_opset
 from folding.graph.values import indexed
 from folding.graph.writeback import write_back
 from folding.targets.model import load
@@ -256,7 +257,10 @@ class Ready:
         from folding.readiness.opsets import best_opset
 
         best = graph.opset if self.target is None else best_opset(graph, self.target)
-        return max(best, wanted_opset(graph, "bf16")) if self.options.precision == "bf16" else best
+        if self.options.precision != "bf16":
+            return best
+        highest = newest_opset() if self.target is None else self.target.opset[1]
+        return max(best, min(wanted_opset(graph, "bf16"), highest))
 
     def recipe(self, graph: Graph, path: str) -> tuple[str, ...]:
         """How to hand the file at `path` to the target."""

@@ -257,8 +257,9 @@ class _Run:
 
     def _note(self, name: str, size: int, fit: Fit) -> None:
         loss = fit.loss
-        bound = fit.bound if loss.clamped else 0.0
-        self.tensors.append(Rounded(name, size, loss.clamped, loss.subnormal, loss.flushed, bound))
+        if loss.clamped or loss.subnormal or loss.flushed:
+            bound = fit.bound if loss.clamped else 0.0
+            self.tensors.append(Rounded(name, size, loss.clamped, loss.subnormal, loss.flushed, bound))
 
     # --- what is left to say -------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ class Placed:
 
 @dataclass(frozen=True)
 class Rounded:
-    """What rounding did to one constant.
+    """What rounding did to a constant that lost more than digits by it.
 
     Attributes:
         name: the name of the constant.

@@ -41,16 +41,27 @@ class Captured:
 def capture(module: torch.nn.Module, example: Example, shapes: Any) -> Captured:
     """The graph of a module on its example inputs; axes without `shapes` are open where the module allows it.
 
+    `shapes` are those of `torch.export.export`; a name opens an axis, as in `torch.onnx.export`.
+
     Raises:
         ExportError: torch.export fails, or the module changes its buffers when it runs.
     """
     with quietly():
         try:
-            return _captured(module, example, shapes)
+            return _captured(module, example, _opened(shapes))
         except ExportError:
             raise
         except Exception as error:
             raise told(error, None) from error
+
+
+def _opened(shapes: Any) -> Any:
+    """The same with an open axis for each name."""
+    if isinstance(shapes, dict):
+        return {key: _opened(value) for key, value in shapes.items()}
+    if isinstance(shapes, (list, tuple)):
+        return type(shapes)(map(_opened, shapes))
+    return torch.export.Dim.DYNAMIC if isinstance(shapes, str) else shapes
 
 
 def _captured(module: torch.nn.Module, example: Example, shapes: Any) -> Captured:

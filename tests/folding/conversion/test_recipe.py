@@ -27,6 +27,19 @@ def test_open_axes_get_a_range():
     assert recipe("tensorrt-11", "ready.onnx", INPUTS)[0] == "# N: 1, 8, 32 (min, opt, max); change them to yours"
 
 
+@pytest.mark.parametrize(
+    ("dims", "lengths"),
+    [
+        (("N", 3, "dynamic.0", None), "8x3x640x640"),  # an image, whatever its axes are called
+        (("N", 3, "width", 9), "8x3x640x9"),
+        (("N", "frames", 80), "8x128x80"),
+        (("N", "channel", 3, None), "8x3x3x640"),
+    ],
+)
+def test_what_names_do_not_say_the_rank_does(dims, lengths):
+    assert f"--optShapes=x:{lengths}" in trtexec("tensorrt-11", [("x", "float", dims)])
+
+
 def test_fixed_shapes_need_none():
     assert trtexec("tensorrt-11", INPUTS[2:]) == ["trtexec", "--onnx=ready.onnx", "--saveEngine=ready.plan"]
 

@@ -148,6 +148,13 @@ def test_the_operator_set_is_converted():
     assert report.bn_after == 0
 
 
+@pytest.mark.parametrize(("target", "opset"), [("tensorrt-10", 20), ("tensorrt-11", 22), (None, 22)])
+def test_bfloat16_does_not_leave_the_range_of_a_target(target, opset):
+    after, report = fold_model(model_of(CONV), Options(precision="bf16", target=target, verify=False))
+    assert after.opset_import[0].version == opset
+    assert report.findings == ()
+
+
 def test_a_change_that_makes_the_result_differ_is_taken_back(monkeypatch):
     """Here cleaning spoils a weight, until it is asked to leave that out."""
 

@@ -131,6 +131,14 @@ def test_an_axis_may_be_fixed():
         folded(image(3, 3, 12, 12))
 
 
+def test_a_name_opens_an_axis():
+    module = small()
+    folded = folding.fold_module(module, image(), dynamic_shapes={"x": {0: "batch"}})
+    assert apart(module, folded, image(5, 3, 12, 12)) < 1e-5
+    with pytest.raises(AssertionError, match="Guard failed"):
+        folded(image(2, 3, 13, 12))
+
+
 @pytest.mark.parametrize("options", [Options(clamp="always"), Options(leftover="affine"), Options(leftover="conv")])
 def test_options_that_make_new_operators(options: Options):
     module = chain(torch.nn.BatchNorm2d(3), torch.nn.ReLU(), torch.nn.Conv2d(3, 4, 3), torch.nn.Sigmoid()).double()

@@ -161,7 +161,7 @@ def test_all_addresses_are_under_the_path(below, prefix):
     assert bad.json()["instance"] == f"{ROOT_PATH}/v1/jobs/{bad.headers['Bnfold-Job']}"
     assert client.get(f"{ROOT_PATH}{bad.json()['instance'].removeprefix(ROOT_PATH)}").status_code == 200
     assert client.get(f"{prefix}/openapi.json").json()["servers"] == [{"url": ROOT_PATH}]
-    assert f"{ROOT_PATH}/openapi.json" in client.get(f"{prefix}/nothing").json()["detail"]
+    assert f"{ROOT_PATH}/docs" in client.get(f"{prefix}/nothing").json()["detail"]
 
 
 def test_the_page_has_no_address_of_its_own(below):

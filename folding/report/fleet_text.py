@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 from folding.report.digest import counted, duration, file_size, is_written, printable, shorten, size_change
@@ -14,15 +15,18 @@ if TYPE_CHECKING:
     from folding.report.fleet import Entry, FleetReport
 
 HEADS = ("model", "BatchNormalization", "nodes", "size", "")
-LONGEST_NAME = 48  # columns of a model's path: longer ones lose their middle
+SHORTEST_NAME, LONGEST_NAME = 20, 48  # columns of a model's path: longer ones lose their middle
 MODELS_SHOWN = 3  # of a group of normalizations that stay
-GAP = "  "
+GAP, INDENT = "  ", "    "
+LEAST_OUTCOME = 30  # columns beside the figures; with fewer, the outcome goes below them
 
 
 def render_text(fleet: FleetReport, width: int) -> str:
-    """The table, one line a model, with its figures and what became of it."""
+    """The table, one row a model, with its figures and the outcome, which may take several lines."""
     rows = [HEADS, *map(cells, fleet.entries)]
-    return "\n".join(_cut(line, width) for line in (*_table(rows), "", *_summary(fleet), *_staying(fleet))) + "\n"
+    return (
+        "\n".join(_cut(line, width) for line in (*_table(rows, width), "", *_summary(fleet), *_staying(fleet))) + "\n"
+    )
 
 
 def cells(entry: Entry) -> tuple[str, str, str, str, str]:
@@ -64,12 +68,23 @@ def heads(fleet: FleetReport) -> tuple[str, str, str]:
     return (told if planned and set(fleet.statuses) <= {"unchanged"} else f"{told}: {models}"), bn, size
 
 
-def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    shown = [(shorten(printable(row[0]), LONGEST_NAME), *map(printable, row[1:])) for row in rows]
+def _table(rows: Sequence[tuple[str, ...]], width: int) -> Iterator[str]:
+    shown = [tuple(map(printable, row)) for row in rows]
     widths = [max(len(row[column]) for row in shown) for column in range(len(HEADS) - 1)]
+    beside = sum(widths[1:]) + len(GAP) * len(widths)
+    widths[0] = min(widths[0], max(SHORTEST_NAME, min(LONGEST_NAME, width - beside)))
+    shown = [(shorten(row[0], widths[0]), *row[1:]) for row in shown]
     for row in shown:
         padded = [row[0].ljust(widths[0]), *(row[i].rjust(widths[i]) for i in range(1, len(widths)))]
-        yield GAP.join((*padded, row[-1])).rstrip()
+        figures = GAP.join((*padded, ""))
+        room = width - len(figures)
+        if len(row[-1]) <= room:
+            yield (figures + row[-1]).rstrip()
+        elif room >= LEAST_OUTCOME:
+            yield from textwrap.wrap(row[-1], width, initial_indent=figures, subsequent_indent=" " * len(figures))
+        else:
+            yield figures.rstrip()
+            yield from textwrap.wrap(row[-1], width, initial_indent=INDENT, subsequent_indent=INDENT)
 
 
 def _summary(fleet: FleetReport) -> Iterator[str]:

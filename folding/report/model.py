@@ -112,14 +112,14 @@ class OutputError:
         name: the name of the output.
         max_absolute: the largest absolute error.
         max_relative: the same relative to the largest magnitude of the original's output.
-        mean_relative: the mean absolute error, relative to the mean magnitude of the original's output; of integers,
-            booleans and strings the share of elements that differ.
         noise: the largest absolute difference between two legitimate executions of the original.
         tolerance: the absolute error that is still accepted.
         ok: whether the error is within the tolerance.
         sensitivity: the smallest change of folded weights, relative to themselves, that verification notices in this
             output: 0.001, 0.01 or 0.1; 1 where not even a change by 0.1 is noticed, 0 where it was not measured.
         bias_sensitivity: the same of folded biases.
+        mean_relative: the mean absolute error, relative to the mean magnitude of the original's output; of integers,
+            booleans and strings the share of elements that differ.
     """
 
     name: str

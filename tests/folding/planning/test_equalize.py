@@ -13,7 +13,8 @@ from folding.graph.values import indexed
 from folding.graph.writeback import write_back
 from folding.planning.equalize import KEY, SCALED, equalize
 from folding.report.model import Report
-from tests.folding.precision.test_random import EXAMPLES, FIXED, single
+from tests.folding.test_precision_gate import EXAMPLES, FIXED
+from tests.support.halved import single
 from tests.support.lowering import counted, parsed, ran, random_feeds
 from tests.support.strategies.graphs import graphs, wrapped
 from tests.support.strategies.stacks import stacks

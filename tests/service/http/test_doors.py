@@ -130,7 +130,7 @@ READ = [route.path for part in ROUTES for route in part.router.routes if isinsta
 def test_head_is_answered_wherever_get_is(server, path):
     job = server.client.post("/v1/fold", content=model_bytes()).headers["Bnfold-Job"]
     told = server.client.get(f"/v1/jobs/{job}").json()
-    path = path.format(job_id=job, sha256=told["result"]["sha256"])
+    path = path.format(job_id=job, sha256=told["result"]["sha256"], slug="busy")
     got, head = server.client.get(path), server.client.head(path)
     assert (head.status_code, head.content) == (got.status_code, b"") == (200, b"")
     assert head.headers["Content-Type"] == got.headers["Content-Type"]

@@ -18,7 +18,7 @@ from tests.support.models import NO_VERIFY, assert_left, assert_same_function, f
 from tests.support.strategies.graphs import STEPS, graphs, wrapped
 from tests.support.structures import in_inference_mode, operators
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200" if "MUTANT" in os.environ else "500"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200" if "MUTANT" in os.environ else "350"))
 FIXED = "FUZZ_EXAMPLES" not in os.environ  # continuous integration sees the same graphs every time
 # A mutant needs no small example: that one was found is the answer.
 PHASES = [Phase.generate] if "MUTANT" in os.environ else list(Phase)

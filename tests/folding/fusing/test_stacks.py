@@ -12,7 +12,7 @@ from tests.support.fusing import Fake, assert_equal, fused, operators, rewritten
 from tests.support.models import fold
 from tests.support.strategies.stacks import fusible_stacks
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "30"))
 FIXED = "FUZZ_EXAMPLES" not in os.environ
 SETTINGS = settings(
     max_examples=EXAMPLES, derandomize=FIXED, database=None, deadline=None, suppress_health_check=list(HealthCheck)

@@ -108,11 +108,12 @@ chaos: $(STAMP)
 CHAOS_KILLS ?= 30
 
 ## lock: pin what the image installs, with hashes, into image/*.txt; with the Python of the image, 3.11
-COMPILE = $(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --no-emit-index-url --no-emit-options --no-header --no-annotate
+# Lines that begin with a hyphen are options of the machine that compiles, and no part of it.
+COMPILE = $(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --no-header --no-annotate
 lock: $(VENV)/.lock-installed
 	$(COMPILE) --extra service --unsafe-package bnfold --output-file image/service.txt pyproject.toml
 	$(COMPILE) --allow-unsafe --output-file image/build.txt image/build.in
-	sed -i '/^#/d; /^$$/d' image/service.txt image/build.txt
+	sed -i '/^[#-]/d; /^$$/d' image/service.txt image/build.txt
 
 ## image: run every step of the Dockerfile without a container engine, then serve and fold with it; needs root on Linux
 image: $(STAMP)

@@ -17,6 +17,7 @@ from folding import Options
 from folding.api import fold_model
 from folding.errors import OptionError
 from folding.verification.parent import verify
+from tests.folding.test_ready_gate import is_valid
 from tests.support.halved import single
 from tests.support.inprocess import in_process
 from tests.support.strategies.graphs import graphs, wrapped
@@ -78,15 +79,6 @@ def runs(path, feeds):
         return verify(path, path, inputs=feeds).status != "not verified"
     except OptionError:
         return False
-
-
-def is_valid(model):
-    """Whether the checker finds nothing wrong with a model, types and shapes included."""
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError):
-        return False
-    return True
 
 
 @gate

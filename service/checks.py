@@ -8,12 +8,12 @@ import time
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from service.auth.tokens import Tokens
 from service.engine.sandbox import find_sandbox
 from service.ledger.sql import open_ledger, require_whole
 from service.secret import require_secret
 from service.settings import Settings
 from service.state import lock
-from service.tokens import Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

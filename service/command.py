@@ -20,12 +20,12 @@ from pydantic_settings import SettingsError
 
 from folding.command.parser import Parser
 from service import upkeep
-from service.audit import audit
+from service.auth.audit import audit
+from service.auth.keys import SCOPES, moment, new_key, new_secret
 from service.blobs import BLOBS, DirectoryBlobs
 from service.checks import invalid_settings, mistyped, require_startable, unreadable_settings
 from service.http.app import create_app
 from service.http.connections import patient, room
-from service.keys import SCOPES, moment, new_key, new_secret
 from service.ledger.records import NOBODY, Quota
 from service.ledger.sql import FILE, open_ledger, step_back
 from service.logs import log_to_stderr

@@ -12,6 +12,8 @@ from fastapi import Depends, Request
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 
+from service.auth.guests import Guests
+from service.auth.tokens import Tokens
 from service.blobs import BLOBS, DirectoryBlobs
 from service.changes import Changes
 from service.engine.child import Program
@@ -19,13 +21,11 @@ from service.engine.children import Children
 from service.engine.local import VERIFICATION_GRACE, LocalEngine
 from service.engine.sandbox import KINDS, find_sandbox
 from service.engine.walls import Kind
-from service.guests import Guests
 from service.ledger.sql import open_ledger
 from service.metrics import Metrics
 from service.reservations import Reservations
 from service.settings import Settings
 from service.storage import Storage
-from service.tokens import Tokens
 from service.webhook.outbox import Webhooks
 from service.webhook.receivers import Receivers
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from fastapi import Request
 from limits import parse
 
-from service.keys import CHALLENGE, SCOPES, find_key
+from service.auth.keys import CHALLENGE, SCOPES, find_key
 from service.ledger.records import NOBODY, Quota
 from service.problems import Problem
 from service.settings import is_loopback

@@ -22,7 +22,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
 from starlette.staticfiles import StaticFiles
 
-from service.audit import audit
+from service.auth.audit import audit
 from service.engine.child import Program
 from service.http import blobs as routes_blobs
 from service.http import fold as routes_fold

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 
-from service.audit import audit
+from service.auth.audit import audit
 from service.blobs import Blob, is_digest
 from service.http.access import Caller, may
 from service.http.delivery import deliver

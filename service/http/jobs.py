@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from folding.report.html import POLICY
-from service.audit import audit
+from service.auth.audit import audit
 from service.blobs import Blob, is_digest
 from service.changes import Address
 from service.http.access import Caller, may

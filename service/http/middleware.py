@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 
-from service.audit import audit
-from service.guests import GONE
-from service.keys import CHALLENGE
+from service.auth.audit import audit
+from service.auth.guests import GONE
+from service.auth.keys import CHALLENGE
 from service.problems import Problem, respond
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from service import upkeep
+from service.auth.keys import find_key
 from service.command import main
-from service.keys import find_key
 from service.ledger.sql import FILE, open_ledger
 from service.secret import FILE as SECRET
 from service.secret import webhook_secret

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from service.auth.keys import find_key, new_key
 from service.http.headers import preferences, preferred
-from service.keys import find_key, new_key
 from service.ledger.records import Quota
 from service.logs import JsonFormatter
 from service.problems import KINDS

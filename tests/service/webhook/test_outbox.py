@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from service.auth.keys import new_key
 from service.command import main
-from service.keys import new_key
 from service.ledger.sql import FILE
 from service.webhook.outbox import OF_RECEIVER, Webhooks
 from service.webhook.receivers import Receivers

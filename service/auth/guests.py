@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.audit import audit
-from service.keys import CHALLENGE
+from service.auth.audit import audit
+from service.auth.keys import CHALLENGE
 from service.problems import Problem
 from service.threads import in_thread
 

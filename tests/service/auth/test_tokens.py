@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from service import state, tokens
+from service import state
+from service.auth import tokens
+from service.auth.tokens import DISCOVERY, Tokens
 from service.checks import require_startable
 from service.settings import Settings
-from service.tokens import DISCOVERY, Tokens
 from tests.support.service.server import Running, held, model_bytes, submit
 from tests.support.waiting import PATIENCE, until
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from service import audit
+from service.auth import audit
+from service.auth.keys import find_key, moment, new_key
 from service.command import main
-from service.keys import find_key, moment, new_key
 from service.ledger.sql import open_ledger
 from tests.support.processes import named
 from tests.support.service.server import MIB, Running, held, model_bytes, submit
@@ -226,7 +226,7 @@ def test_a_rotated_key_has_two_secrets_for_a_while_and_keeps_what_it_has(server,
         assert client.get(f"/v1/jobs/{job}", headers={"Authorization": f"Bearer {good}"}).status_code == 200
     ledger = server.app.state.service.ledger
     now = moment("2h", 0) + time.time()
-    monkeypatch.setattr("service.keys.time.time", lambda: now)
+    monkeypatch.setattr("service.auth.keys.time.time", lambda: now)
     assert (find_key(ledger, old), find_key(ledger, text).id) == (None, id_)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
 
-from service.keys import CHALLENGE, SCOPES
+from service.auth.keys import CHALLENGE, SCOPES
 from service.problems import Problem
 
 if TYPE_CHECKING:

@@ -106,7 +106,8 @@ class Narrowed(Weight):
         """
         item = self.dtype.itemsize
         values = self._exact(start // item, stop // item)
-        if self.dtype == FLOAT16 and 0 < values.size <= BLOCK_ELEMENTS and (fast := half(values)) is not None:
+        quick = self.dtype == FLOAT16 and 0 < values.size <= BLOCK_ELEMENTS and self.bound >= _limits(FLOAT16)[1]
+        if quick and (fast := half(values)) is not None:
             return fast.view(np.uint8).data
         with np.errstate(all="ignore"):
             if math.isfinite(self.bound):

@@ -74,6 +74,11 @@ def test_infinity_stays_and_what_is_beyond_is_clamped_to_the_bound():
     assert found.tolist() == [-np.inf, -100.0, 100.0, 3.0, np.inf]
 
 
+def test_a_bound_within_the_range_of_the_type_holds_where_nothing_overflows():
+    found = np.frombuffer(written(weight(*[-6e4] * FEW, 3.0, bound=1000.0)), np.float16)
+    assert set(found.tolist()) == {-1000.0, 3.0}
+
+
 def test_what_is_beyond_is_refused_without_a_bound():
     with pytest.raises(UnrepresentableError):
         written(weight(1.0, 7e4))

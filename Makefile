@@ -23,7 +23,7 @@ types: $(STAMP)
 
 unit: $(STAMP) packages $(MODELS)
 	@echo 'Running the suite: some minutes, and more on a busy machine; a test that fails is named at once ...'
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 ## packages: install the programs that the tests run, where they are missing: Chromium, bubblewrap, zip
 packages:

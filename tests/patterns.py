@@ -24,7 +24,7 @@ HEAD = """# Every pattern, and what becomes of it
 
 One line is one model of the tests with one affine in it (a BatchNormalization unless the name says otherwise) and
 nonlinear operators around. `make patterns` writes this table by folding them all; nothing here is typed. The same
-models are compared before and after in float64, in three operator sets. Codes are told in [codes.md](codes.md).
+models are compared before and after in float64, in three operator sets. Codes are described in [codes.md](codes.md).
 
 """
 

@@ -194,7 +194,7 @@ class Client:
         result = state.get("result")
         if not isinstance(result, dict) or not isinstance(result.get("bytes"), int):
             raise unexpected("calls a job done that has no result")
-        sha256 = _known(result.get("sha256"), _SHA256, "tells no digest of the result")
+        sha256 = _known(result.get("sha256"), _SHA256, "gives no digest of the result")
         path = f"{_path(str(state.get('id')))}/result"
         return Download(self._requests, path, sha256, result["bytes"], progress)
 

@@ -161,7 +161,9 @@ class Download:
             if self._fetch(path):
                 break
         else:
-            detail = f"the result has not the digest that the service tells, after {_DOWNLOADS} downloads; try later"
+            detail = (
+                f"the result does not have the digest that the service gives, after {_DOWNLOADS} downloads; try later"
+            )
             raise ServiceError("digest-mismatch", "What arrived is not what was sent", detail)
         if self._media_type != ZIP_TYPE:
             return path

@@ -21,7 +21,7 @@ from folding.command.remote import Service
 from folding.command.terminal import complain, show, width
 from folding.errors import OptionError
 from folding.process.quit import INTERRUPTED
-from folding.process.signals import Terminated, end_cleanly_when_told_to
+from folding.process.signals import Terminated, end_cleanly_when_asked
 from folding.report.file import write_report
 from folding.report.fleet import Entry, FleetReport
 from folding.report.fleet_text import render_text
@@ -84,7 +84,7 @@ def _run(arguments: argparse.Namespace, models: Sequence[Chosen], output: str | 
     started, options = time.perf_counter(), chosen_options(arguments)
     require_apart(arguments.report, models)
     _require_service(arguments)
-    end_cleanly_when_told_to()
+    end_cleanly_when_asked()
     tasks = [task_of(model, arguments, options, output) for model in models]
     answers: dict[int, Json] = {}
     stopped = None

@@ -30,7 +30,7 @@ from folding.command.torch import add_from_torch, converted
 from folding.errors import FoldingError, OptionError
 from folding.options import option_fields
 from folding.process.quit import INTERRUPTED
-from folding.process.signals import Terminated, end_cleanly_when_told_to
+from folding.process.signals import Terminated, end_cleanly_when_asked
 from folding.report.errors import ReportedError
 from folding.report.file import CI_SUFFIXES, REPORT_SUFFIXES, report_path, write_report
 from folding.report.model import json_ready
@@ -212,7 +212,7 @@ def _fold(arguments: argparse.Namespace) -> int:
             report: Report = library.fold(arguments.model, target, options, progress=bars)
         return with_size(report, chosen_gates(arguments), library, options)
 
-    return _told(work, arguments)
+    return _with_record(work, arguments)
 
 
 def _from_torch(arguments: argparse.Namespace) -> int:
@@ -223,7 +223,7 @@ def _from_torch(arguments: argparse.Namespace) -> int:
         with Bars(enabled=_shows_bars(arguments)) as bars:
             return converted(arguments, bars)
 
-    return _told(work, arguments)
+    return _with_record(work, arguments)
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
@@ -232,22 +232,24 @@ def _inspect(arguments: argparse.Namespace) -> int:
         return int(import_module("folding.command.fleet").inspect_fleet(arguments))
     options, library = chosen_options(arguments), _library(arguments)
     gates = chosen_gates(arguments)
-    return _told(lambda: with_size(library.inspect(arguments.model, options), gates, library, options), arguments)
+    return _with_record(
+        lambda: with_size(library.inspect(arguments.model, options), gates, library, options), arguments
+    )
 
 
 def _library(arguments: argparse.Namespace) -> Any:
     """What folds: this machine, or the service that was named."""
     if arguments.server is not None:
-        end_cleanly_when_told_to()
+        end_cleanly_when_asked()
         return Service(arguments.server, arguments.key)
     if arguments.key is not None:
         raise OptionError("--key belongs to --server; without it no service is asked")
     library = import_module("folding.api")
-    end_cleanly_when_told_to()  # not before: there is nothing to clean up while modules are imported
+    end_cleanly_when_asked()  # not before: there is nothing to clean up while modules are imported
     return library
 
 
-def _told(work: Callable[[], Report], arguments: argparse.Namespace) -> int:
+def _with_record(work: Callable[[], Report], arguments: argparse.Namespace) -> int:
     """Do the work and publish its report, also where the work ended in an error that carries one."""
     try:
         report = work()
@@ -285,7 +287,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     options = chosen_options(arguments)
     from folding.verification.parent import verify
 
-    end_cleanly_when_told_to()
+    end_cleanly_when_asked()
     with Bars(enabled=sys.stderr.isatty() and not arguments.json) as bars:
         verification = verify(
             arguments.before,

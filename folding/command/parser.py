@@ -28,8 +28,8 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             parser = list(_chosen(self, given))[-1]
             flags = [flag for flag in parser._option_string_actions if flag.startswith("--")]
-            told = [f"{word}{_meant(word.partition('=')[0], flags)}" for word in unknown]
-            parser.error(f"unrecognized arguments: {' '.join(told)}")
+            meanings = [f"{word}{_meant(word.partition('=')[0], flags)}" for word in unknown]
+            parser.error(f"unrecognized arguments: {' '.join(meanings)}")
         return arguments
 
     def error(self, message: str) -> NoReturn:

@@ -53,13 +53,13 @@ class Service:
         """
         if target is None:
             return self.inspect(source, options)
-        return self._told(lambda: self._client.fold(source, target, options, progress), source, target)
+        return self._reported(lambda: self._client.fold(source, target, options, progress), source, target)
 
     def inspect(self, source: str, options: Options) -> Report:
         """What `fold` would do. Raises as `fold` does."""
-        return self._told(lambda: self._client.inspect(source, options), source, None)
+        return self._reported(lambda: self._client.inspect(source, options), source, None)
 
-    def _told(self, work: Callable[[], dict[str, Any]], source: str, target: str | None) -> Report:
+    def _reported(self, work: Callable[[], dict[str, Any]], source: str, target: str | None) -> Report:
         with self._client:
             try:
                 return _report(work())

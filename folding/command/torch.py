@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from folding.command.options import add_options, chosen_options
 from folding.errors import OptionError, how_to_install
 from folding.options import option_fields
-from folding.process.signals import end_cleanly_when_told_to
+from folding.process.signals import end_cleanly_when_asked
 
 if TYPE_CHECKING:
     import argparse
@@ -62,7 +62,7 @@ def converted(arguments: argparse.Namespace, progress: Callable[[str, int, int],
     from folding.torch import loading
     from folding.torch.convert import from_torch
 
-    end_cleanly_when_told_to()
+    end_cleanly_when_asked()
     module, own = loading.built(arguments.model)
     if arguments.weights is not None:
         loading.load_weights(module, arguments.weights)

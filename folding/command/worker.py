@@ -20,7 +20,7 @@ from folding.command.gates import with_size
 from folding.errors import FoldingError
 from folding.options import Options
 from folding.process.bounds import die_with
-from folding.process.signals import Terminated, end_cleanly_when_told_to
+from folding.process.signals import Terminated, end_cleanly_when_asked
 from folding.report.errors import ReportedError
 from folding.report.gates import Gates
 
@@ -34,7 +34,7 @@ STDOUT, STDERR = 1, 2
 
 def main() -> int:
     """Answer until there is no more to do; the argument is the process that started this one."""
-    end_cleanly_when_told_to()
+    end_cleanly_when_asked()
     die_with(int(sys.argv[1]))
     channel = os.fdopen(os.dup(STDOUT), "w", encoding="utf-8")
     os.dup2(STDERR, STDOUT)  # what a library prints is no answer
@@ -53,8 +53,8 @@ def answered(task: Json) -> Json:
     try:
         return _done(task)
     except ReportedError as error:
-        told = {"code": exit_code(error), "error": sentence(error, source, target)}
-        return told | {"report": error.report.as_dict()}
+        answer = {"code": exit_code(error), "error": sentence(error, source, target)}
+        return answer | {"report": error.report.as_dict()}
     except (FoldingError, OSError) as error:
         return {"code": exit_code(error), "error": sentence(error, source, target)}
 

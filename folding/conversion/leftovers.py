@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from folding.onnxfile import OnnxFile
 
 # The operators with outputs for training, and the opset from which on fewer of them mean nothing else: before 14 the
-# number of a BatchNormalization's outputs told whether it trains.
+# number of a BatchNormalization's outputs said whether it trains.
 SINCE = {"Dropout": 1, "BatchNormalization": 14}
 WORDS = {"Dropout": "mask of Dropout removed", "BatchNormalization": "statistics of BatchNormalization removed"}
 

@@ -130,7 +130,7 @@ class _Balance:
     def _raise(self, node: Node, *, forward: bool) -> None:
         """Scale the channels whose weights would lose digits, in the value that the operator makes or reads.
 
-        Samples tell how large a value is, not each of its channels; that is taken to follow from their weights.
+        Samples show how large a value is, not each of its channels; that is taken to follow from their weights.
         """
         name = node.inputs[0] if forward else node.output
         maker = self.graph.main.producers.get(name)
@@ -164,7 +164,7 @@ class _Balance:
             self.graph.release()
 
     def _channels(self, name: str, node: Node, target: float) -> Float64 | None:
-        """The exponents that bring channels to a magnitude, as far as the weights that make them tell theirs."""
+        """The exponents that bring channels to a magnitude, as far as the weights that make them show theirs."""
         while node.op in PASSING and node.inputs[0] in self.graph.main.producers:
             node = self.graph.main.producers[node.inputs[0]]
         try:

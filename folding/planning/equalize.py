@@ -59,13 +59,13 @@ def equalize(
     """
     taking = {node for node, found in idioms.find(graph).items() if not found.is_bias}
     changes: list[Change] = []
-    told: list[Equalized] = []
+    reported: list[Equalized] = []
     for scope in graph.scopes:
         found = _Scope(scope, options, taking, blocked, clamps=clamps)
         found.settle()
         changes += found.carry_out()
-        told += found.told.values()
-    return changes, tuple(told)
+        reported += found.reported.values()
+    return changes, tuple(reported)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +143,7 @@ class _Scope:
         self.scope, self.options, self.taken, self.clamps = scope, options, taken, clamps
         self.weights: dict[tuple[Node, int], _Held] = {}
         self.groups: list[_Group] = []
-        self.told: dict[str, Equalized] = {}  # by value, in the order of their makers
+        self.reported: dict[str, Equalized] = {}  # by value, in the order of their makers
         covered: set[str] = set()
         for node in scope.nodes:
             if node.removed or node.op not in HEAVY or not node.output or node.output in covered:
@@ -155,7 +155,7 @@ class _Scope:
                 self._stays(node.output, refusal)
             else:
                 self.groups.append(group)
-                self.told[group.name] = Equalized(group.name)
+                self.reported[group.name] = Equalized(group.name)
                 covered |= group.maps.keys()
             scope.graph.release()
 
@@ -163,7 +163,7 @@ class _Scope:
         return Region(self.options, self.scope, self.taken, self.clamps)
 
     def _stays(self, name: str, refusal: Refused) -> None:
-        self.told[name] = Equalized(name, code=refusal.code, reason=refusal.reason, at=refusal.at)
+        self.reported[name] = Equalized(name, code=refusal.code, reason=refusal.reason, at=refusal.at)
 
     # --- which weights a scale reaches -----------------------------------------------------------------------
 
@@ -250,7 +250,7 @@ class _Scope:
             changes.append(Change("equalized", SCALED, 1, (group.maker.label,), KEY + group.name))
             labels = {sign: _labels(group, sign) for sign in (1, -1)}
             number = int(np.count_nonzero(group.exponents))
-            self.told[group.name] = Equalized(group.name, labels[1], labels[-1], number, group.before, uneven)
+            self.reported[group.name] = Equalized(group.name, labels[1], labels[-1], number, group.before, uneven)
         return changes
 
 

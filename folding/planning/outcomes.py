@@ -46,14 +46,14 @@ class Reasons:
         try:
             site = affine_of(node)
         except Refused as refusal:
-            both = self._told(refusal, node)
+            both = self._completed(refusal, node)
             return _outcome(node, None, backward=_refusal(both), forward=_refusal(both))
         answer = self._planner.plan(site)
         assert not isinstance(answer, Plan), "rounds end when nothing folds"  # noqa: S101
-        backward, forward = (_refusal(self._told(refusal, node)) for refusal in answer)
+        backward, forward = (_refusal(self._completed(refusal, node)) for refusal in answer)
         return _outcome(node, site.affine, backward=backward, forward=forward)
 
-    def _told(self, refusal: Refused, node: Node) -> Refused:
+    def _completed(self, refusal: Refused, node: Node) -> Refused:
         """The refusal; one for an unknown shape also says where shape inference ended."""
         if refusal.code != "unknown-shape":
             return refusal

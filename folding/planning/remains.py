@@ -68,9 +68,9 @@ class Remains:
         left: defaultdict[str, list[Leftover]] = defaultdict(list)
         for node, keys in self._owners.items():
             if not node.removed:
-                told = _leftover(node, why(node), labels)
+                entry = _leftover(node, why(node), labels)
                 for key in keys:
-                    left[key].append(told)
+                    left[key].append(entry)
         return {key: self._settled(key, end, left[key]) for key, end in ended.items() if end.status == "split"}
 
     def _settled(self, key: str, end: Outcome, left: list[Leftover]) -> Outcome:

@@ -27,7 +27,7 @@ def apply(
 ) -> None:
     """Fix the groups that make or read values that do not fit, and weigh those of values that hardly do.
 
-    Samples tell of the values of the main graph; a bound that holds without them needs no margin. Where there are no
+    Samples show the values of the main graph; a bound that holds without them needs no margin. Where there are no
     samples, a bound beyond the range counts.
     """
     proven = bounds(groups)

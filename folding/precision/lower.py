@@ -71,7 +71,7 @@ def lower(
 
     "fp16" and "bf16" lower all that fits; "mixed" is fp16 and leaves in float32 what is delicate, or what the `ranges`
     show to need it. Graph inputs and outputs stay float32 unless `io_types` is "lower". `keep_fp32` answers for labels
-    of operators. `means` of what products read, over samples that tell what is usual, let their biases make up for the
+    of operators. `means` of what products read, over samples that show what is usual, let their biases make up for the
     rounding of their weights. The smaller `max_error` is, the more is left in float32. A target that does not take an
     operator in the 16-bit type keeps it.
     """

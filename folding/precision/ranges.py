@@ -53,7 +53,7 @@ def measure(graph: Graph, inputs: str | None = None, *, seconds: float = 300.0, 
                 path = wide
         lengths = [(name, CHANNEL_AXIS, length) for name, length in facts.channels.items()]
         limit = available_memory() if memory is None else memory
-        means = () if inputs is None else wanted(graph)  # generated samples do not tell what is usual
+        means = () if inputs is None else wanted(graph)  # generated samples do not show what is usual
         return survey(path, slices, fragments, inputs, lengths, seconds, limit, means)
 
 

@@ -24,7 +24,7 @@ def raise_when_interrupted() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def end_cleanly_when_told_to() -> None:
+def end_cleanly_when_asked() -> None:
     """Turn SIGTERM and SIGHUP (timeout, docker stop, a closed terminal) into `Terminated`, once; and Ctrl-C as ever."""
     raise_when_interrupted()
 

@@ -185,8 +185,8 @@ def _restricted(node: Node, known: Operator) -> tuple[str, str, str] | None:
     for restriction in known.restrictions:
         sentence = broken(node, restriction)
         if sentence is not None:
-            told = f"{sentence}. {known.note}" if known.note else sentence
-            return RESTRICTED, told, ADVICE.get(restriction.partition(":")[0], "")
+            full = f"{sentence}. {known.note}" if known.note else sentence
+            return RESTRICTED, full, ADVICE.get(restriction.partition(":")[0], "")
     return None
 
 

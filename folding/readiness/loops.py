@@ -42,7 +42,9 @@ def fixed_loop(node: Node) -> str | None:
     for before, after in zip(carried, list(body.proto.output)[1:], strict=False):
         shapes = _shape(node.scope, before), _shape(body, after.name)
         if _differ(*shapes):
-            return f"{before!r} is carried with the shape {_told(shapes[0])}, and {_told(shapes[1])} after a round"
+            return (
+                f"{before!r} is carried with the shape {_written(shapes[0])}, and {_written(shapes[1])} after a round"
+            )
     collected = len(body.proto.output) - 1 - len(carried)
     if collected > 0 and not (node.is_constant(0) and _never_ends_early(node, body)):
         return "it collects results of a number of rounds that is known at run time alone"
@@ -87,5 +89,5 @@ def _differ(one: Shape | None, other: Shape | None) -> bool:
     return len(one) != len(other) or any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in pairs)
 
 
-def _told(shape: Shape | None) -> str:
+def _written(shape: Shape | None) -> str:
     return "x".join("?" if length is None else str(length) for length in shape or ()) or "of a scalar"

@@ -118,8 +118,8 @@ class FleetReport:
     @property
     def normalizations(self) -> Tally:
         """How many BatchNormalizations were folded, of the models that did not end with an error."""
-        told = [entry.report for entry in self.entries if entry.report is not None and not entry.error]
-        return tally((outcome for report in told for outcome in report.outcomes), bn=True)
+        reports = [entry.report for entry in self.entries if entry.report is not None and not entry.error]
+        return tally((outcome for report in reports for outcome in report.outcomes), bn=True)
 
     @property
     def statuses(self) -> dict[str, int]:
@@ -131,8 +131,8 @@ class FleetReport:
     @property
     def sizes(self) -> tuple[int, int]:
         """The bytes of the models before and after, of those that did not end with an error."""
-        told = [entry.report for entry in self.entries if entry.report is not None and not entry.error]
-        return sum(report.bytes_before for report in told), sum(report.bytes_after for report in told)
+        reports = [entry.report for entry in self.entries if entry.report is not None and not entry.error]
+        return sum(report.bytes_before for report in reports), sum(report.bytes_after for report in reports)
 
     def to_json(self) -> str:
         """The report as one JSON document, as of one model."""
@@ -185,9 +185,9 @@ def counts(report: Report) -> tuple[int, int]:
 
 
 def _plain(entry: Entry) -> dict[str, Any]:
-    told = asdict(replace(entry, report=None, gates=()))
-    told["gates"] = [asdict(broken) for broken in entry.gates]
-    return told | {"status": entry.status, "report": entry.report.as_dict() if entry.report else None}
+    fields = asdict(replace(entry, report=None, gates=()))
+    fields["gates"] = [asdict(broken) for broken in entry.gates]
+    return fields | {"status": entry.status, "report": entry.report.as_dict() if entry.report else None}
 
 
 def _plain_group(group: Staying) -> dict[str, Any]:

@@ -64,8 +64,8 @@ def heads(fleet: FleetReport) -> tuple[str, str, str]:
         bn = "No BatchNormalization"
     before, after = fleet.sizes
     size = file_size(before) if planned else f"{file_size(before)} -> {file_size(after)} ({size_change(before, after)})"
-    told = counted(len(fleet.entries), "model")
-    return (told if planned and set(fleet.statuses) <= {"unchanged"} else f"{told}: {models}"), bn, size
+    number = counted(len(fleet.entries), "model")
+    return (number if planned and set(fleet.statuses) <= {"unchanged"} else f"{number}: {models}"), bn, size
 
 
 def _table(rows: Sequence[tuple[str, ...]], width: int) -> Iterator[str]:

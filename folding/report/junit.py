@@ -67,10 +67,10 @@ def _failure(outcome: Outcome) -> Element:
     ways = (("backward", outcome.backward), ("forward", outcome.forward))
     lines = [f"{way}: {met.reason} [{met.code}]{_at(met.at)}" for way, met in ways if met is not None]
     hints = dict.fromkeys(met.hint for _, met in ways if met is not None and met.hint)
-    told = "\n".join(map(_text, [*lines, *(f"what to do: {hint}" for hint in hints)]))
+    details = "\n".join(map(_text, [*lines, *(f"what to do: {hint}" for hint in hints)]))
     codes = ", ".join(codes_of(outcome)) or "untold"
     first = next((met.reason for _, met in ways if met is not None), "it stays")
-    return tag("failure", told, message=_text(f"it stays: {first}"), type=codes)
+    return tag("failure", details, message=_text(f"it stays: {first}"), type=codes)
 
 
 def _at(node: str) -> str:

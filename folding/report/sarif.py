@@ -80,9 +80,9 @@ def _result(entry: Entry, code: str, message: str, level: str, node: str = "", a
 
 def _message(outcome: Outcome) -> str:
     ways = (("backward", outcome.backward), ("forward", outcome.forward))
-    told = [f"{way}: {met.reason} [{met.code}]" for way, met in ways if met is not None]
+    reasons = [f"{way}: {met.reason} [{met.code}]" for way, met in ways if met is not None]
     hints = dict.fromkeys(met.hint for _, met in ways if met is not None and met.hint)
-    said = "; ".join([*told, *(f"what to do: {hint}" for hint in hints)])
+    said = "; ".join([*reasons, *(f"what to do: {hint}" for hint in hints)])
     return f"{outcome.operator} {named(outcome)} stays{': ' if said else ''}{said}"
 
 

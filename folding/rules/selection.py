@@ -84,7 +84,7 @@ def split_pass_forward(node: Node, index: int, a: Affine) -> Passage:
 
 def _cuts(node: Node, a: Affine) -> tuple[int, list[int]]:
     """The axis that is split, and the cuts: 0, the ends of all parts but the last, the whole length."""
-    require(node.version >= SPLIT_AS_ATTRIBUTE, "old-opset", "Split-1 is not told by its attributes alone")
+    require(node.version >= SPLIT_AS_ATTRIBUTE, "old-opset", "Split-1 cannot be read from its attributes alone")
     axis, parts = axes_of([node.attribute("axis")], a.rank)[0], len(node.outputs)
     lengths = integers(node, "split", 1)
     if lengths is None:

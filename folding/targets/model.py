@@ -1,4 +1,4 @@
-"""What is known of a runtime: the form of the data files, and their reading. `docs/targets.md` tells each field."""
+"""What is known of a runtime: the form of the data files, and their reading. `docs/targets.md` describes each field."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import defaultdict
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from glob import escape
@@ -57,6 +58,11 @@ class Names:
 
     def __init__(self, module: torch.nn.Module) -> None:
         self._known = {name for name, _ in module.named_modules(remove_duplicate=False)}
+        # By a module and the last part of a name: the modules of that name in its children
+        self._within: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        for name in self._known:
+            parts = name.split(".")
+            self._within[".".join(parts[:-2]), parts[-1]] += [name] if len(parts) > 1 else []
 
     def of(self, node: Any) -> str:
         """The module of an operator: "" where that is the whole, or unknown."""
@@ -76,13 +82,16 @@ class Names:
     def walked(self, scopes: list[str]) -> str:
         """The module at the end of a way of TorchScript's scopes, which hold names of attributes: layer1, layer1.0, bn.
 
-        A child of a Sequential is named with its parent's own name, so only the last part counts there.
+        A child of a Sequential is named with its parent's own name, so only the last part counts there. A container
+        whose children are called one by one, and not as a whole, is no scope: a child is looked for in it if there is
+        none of that name outside.
         """
         at = ""
         for scope in scopes:
             parts = scope, scope.rpartition(".")[2], re.sub(r"_\d+$", "", scope)  # the last: called again
-            inner = (f"{at}.{part}" if at else part for part in parts)
-            at = next((name for name in inner if name in self._known), at)
+            children = [f"{at}.{part}" if at else part for part in parts]
+            within = [names[0] for part in parts if len(names := self._within.get((at, part), [])) == 1]
+            at = next((name for name in [*children, *within] if name in self._known), at)
         return at
 
     def labels(self, model: Any) -> dict[str, str]:

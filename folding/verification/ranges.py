@@ -217,7 +217,7 @@ Means = dict[tuple[str, int], list[float]]  # by name and axis, for each place o
 
 @dataclass(frozen=True)
 class Ranges:
-    """The ranges of values by name; `described` tells the samples, `refusal` why there are none.
+    """The ranges of values by name; `described` names the samples, `refusal` why there are none.
 
     `means` has those over all axes but one.
     """

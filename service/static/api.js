@@ -10,13 +10,13 @@ const [ACCEPTED, NOT_MODIFIED] = [202, 304];
 
 /** An error response (RFC 9457); `slug` is the last part of its type. */
 export class Problem extends Error {
-  constructor(told, { retryAfter = null } = {}) {
-    super(told.detail || told.title || "The service gave no reason.");
-    this.slug = String(told.type ?? "").split("/").at(-1);
-    this.title = told.title ?? "";
-    this.detail = told.detail ?? "";
-    this.status = told.status ?? 0;
-    this.instance = told.instance ?? "";
+  constructor(problem, { retryAfter = null } = {}) {
+    super(problem.detail || problem.title || "The service gave no reason.");
+    this.slug = String(problem.type ?? "").split("/").at(-1);
+    this.title = problem.title ?? "";
+    this.detail = problem.detail ?? "";
+    this.status = problem.status ?? 0;
+    this.instance = problem.instance ?? "";
     this.retryAfter = retryAfter;
   }
 }
@@ -74,14 +74,14 @@ export async function askJson(path, options) {
 }
 
 function problemOf(status, text, retryAfter) {
-  let told = {};
+  let problem = {};
   try {
-    told = JSON.parse(text) ?? {};
+    problem = JSON.parse(text) ?? {};
   } catch {
     // A proxy may respond itself, in HTML: then only the status is known.
   }
   const seconds = Number.parseInt(retryAfter ?? "", 10);
-  return new Problem({ status, ...told }, { retryAfter: Number.isNaN(seconds) ? null : seconds });
+  return new Problem({ status, ...problem }, { retryAfter: Number.isNaN(seconds) ? null : seconds });
 }
 
 /** Send a file; `onShare` gets the share that was sent, 0 to 1. The response is JSON, or the job if there is one.

@@ -27,7 +27,7 @@ export function tally(outcomes, bn) {
 }
 
 /** `5 of 9 maps folded, 1 split, 3 stay`. */
-export function told(count, noun, verb) {
+export function phrase(count, noun, verb) {
   const split = count.split ? `, ${grouped(count.split)} split (one Mul or Add is left of each)` : "";
   const rest = count.stay ? `, ${grouped(count.stay)} stay${count.stay === 1 ? "s" : ""}` : "";
   return `${grouped(count.whole)} of ${grouped(count.total)} ${noun} ${verb}${split}${rest}`;
@@ -53,8 +53,8 @@ export function headline(report) {
   const verb = report.target === null ? "can be folded" : "folded";
   const lost = report.verification.status === "failed" ? ", but the result is wrong and was thrown away" : "";
   const rest = lost || offered(report);
-  if (!bn.total) return `No BatchNormalization; ${told(other, OTHER, verb)}${rest}`;
-  return told(bn, bn.total === 1 ? "BatchNormalization" : "BatchNormalizations", verb) + rest;
+  if (!bn.total) return `No BatchNormalization; ${phrase(other, OTHER, verb)}${rest}`;
+  return phrase(bn, bn.total === 1 ? "BatchNormalization" : "BatchNormalizations", verb) + rest;
 }
 
 /** What more folds with other options: `; 40 more fold with --freeze-initializers, 12 more with --clamp always`. */

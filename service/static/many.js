@@ -103,9 +103,9 @@ class Line {
       const job = await follow(id, { signal, onSilence: () => {}, onJob: (state) => this.#show(state) });
       const problem = job.status === "done" ? null : new Problem(job.problem ?? STOPPED);
       const report = job.report && (await askJson(job.report.href, { signal }));
-      const told = problem ? heading(problem) : headline(report);
-      remember({ id, name: job.name, bytes: job.input?.bytes, created: job.created, status: job.status, told });
-      this.#end(job.status, labelled(told));
+      const outcome = problem ? heading(problem) : headline(report);
+      remember({ id, name: job.name, bytes: job.input?.bytes, created: job.created, status: job.status, outcome });
+      this.#end(job.status, labelled(outcome));
       if (!problem) fill(this.#download, downloads(job, "Download", "quiet"));
     } catch (error) {
       if (signal.aborted) return;

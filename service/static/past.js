@@ -10,7 +10,7 @@ const PLANS_KEPT = 10;
 const PLAN_BYTES = 8; // of an id
 const ID = /^[0-9a-f]{8,128}$/;
 
-/** The entries, `{ id, name, bytes, created, status, told }`; entries that another program wrote are left out. */
+/** The entries, `{ id, name, bytes, created, status, outcome }`; entries that another program wrote are left out. */
 export function past() {
   return stored(PLACE).filter((entry) => ID.test(entry?.id ?? ""));
 }
@@ -40,12 +40,12 @@ export function planOf(id) {
 }
 
 /** Keep the report of an inspection, of which the service keeps nothing; returns its id, or null without storage. */
-export function rememberPlan({ name, size }, report, told) {
+export function rememberPlan({ name, size }, report, outcome) {
   const id = [...crypto.getRandomValues(new Uint8Array(PLAN_BYTES))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   const kept = [{ id, name, report }, ...plans()].slice(0, PLANS_KEPT);
   while (kept.length && !keepPlans(kept)) kept.pop(); // storage is small: the oldest go first
   if (!kept.length) return null;
-  remember({ id, name, bytes: size, created: new Date().toISOString(), status: "inspected", told });
+  remember({ id, name, bytes: size, created: new Date().toISOString(), status: "inspected", outcome });
   return id;
 }
 
@@ -100,7 +100,7 @@ function item(entry, onChange) {
     forget(entry.id);
     onChange();
   };
-  const facts = [when(entry.created), Number.isFinite(entry.bytes) ? fileSize(entry.bytes) : "", printable(entry.told ?? "")];
+  const facts = [when(entry.created), Number.isFinite(entry.bytes) ? fileSize(entry.bytes) : "", printable(entry.outcome ?? "")];
   return h(
     "li",
     {},

@@ -2,7 +2,7 @@
 
 import { goTo, h } from "./dom.js";
 import { NOTHING, OTHER, headline, hintsOf, isBn, keptGroups, leftGroups, operatorsOf, placeOf, reasons } from "./digest.js";
-import { sentenceOf, sizes, tally, told, verdict, waysOf, worstOutput } from "./digest.js";
+import { sentenceOf, sizes, tally, phrase, verdict, waysOf, worstOutput } from "./digest.js";
 import { share } from "./pictures.js";
 import { isRefused, readiness, readySections } from "./ready.js";
 import { affineTable, code, outputTable } from "./tables.js";
@@ -56,7 +56,7 @@ function tiles(report) {
   const bn = tally(report.outcomes, true);
   const [before, after, change] = sizes(report);
   const nodes = report.nodes_after - report.nodes_before;
-  const part = bn.total ? share((bn.total - bn.stay) / bn.total, told(bn, "BatchNormalizations", "folded"), bn.stay ? "" : "all") : null;
+  const part = bn.total ? share((bn.total - bn.stay) / bn.total, phrase(bn, "BatchNormalizations", "folded"), bn.stay ? "" : "all") : null;
   return h(
     "dl",
     { class: "tiles" },

@@ -128,13 +128,13 @@ export function outputTable(verification) {
 function outputRow(output) {
   const part = strain(output);
   const used = Number.isFinite(part) ? percent(part) : "no figure";
-  const told = part > 1 ? "more than is tolerated" : `${used} of what is tolerated`;
+  const meaning = part > 1 ? "more than is tolerated" : `${used} of what is tolerated`;
   const cells = [["Largest error", output.max_absolute], ["Tolerated", output.tolerance], ["Relative to the output", output.max_relative], ["Rounding noise", output.noise]];
   return h(
     "tr",
     {},
     h("th", { scope: "row" }, code(output.name)),
     cells.map(([label, value]) => h("td", { class: "number", "data-label": label }, figure(value))),
-    h("td", { class: "strain" }, h("span", { class: `chip ${output.ok ? "good" : "wrong"}` }, output.ok ? used : "failed"), share(part, told, output.ok ? "" : "over")),
+    h("td", { class: "strain" }, h("span", { class: `chip ${output.ok ? "good" : "wrong"}` }, output.ok ? used : "failed"), share(part, meaning, output.ok ? "" : "over")),
   );
 }

@@ -1,4 +1,4 @@
-"""BatchNormalization, whose mode was told by its outputs, and GroupNormalization, whose scale was one per group."""
+"""BatchNormalization, whose mode was given by its outputs, and GroupNormalization, whose scale was one per group."""
 
 from __future__ import annotations
 

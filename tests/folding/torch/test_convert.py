@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from copy import deepcopy
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -300,6 +302,30 @@ def test_a_shared_normalization_is_named_at_both_places(tmp_path: Path, exporter
     report = folding.from_torch(trained(Shared()), image(), tmp_path / "o.onnx", exporter=exporter)
     assert [o.module for o in report.outcomes] == ["bn", "bn", ""]
     assert report.bn_after == 0
+
+
+class Hourglass(torch.nn.Module):
+    """Containers whose children are called one by one: `down` has names of its own, `left` and `right` the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        parts = [("conv", torch.nn.Conv2d(3, 3, 1)), ("bn", torch.nn.BatchNorm2d(3))]
+        block = torch.nn.Sequential(OrderedDict(deepcopy(parts)))
+        self.down = torch.nn.Sequential(OrderedDict([("down1", block), ("down2", deepcopy(block))]))
+        self.left = torch.nn.Sequential(OrderedDict(deepcopy(parts)))
+        self.right = torch.nn.Sequential(OrderedDict(deepcopy(parts)))
+
+    def forward(self, x):
+        x = self.down.down2(torch.relu(self.down.down1(x)))
+        for side in (self.left, self.right):
+            x = torch.relu(side.bn(side.conv(x)))
+        return x
+
+
+@pytest.mark.parametrize(("exporter", "sides"), [("dynamo", ["left.bn", "right.bn"]), ("torchscript", ["", ""])])
+def test_modules_in_containers_that_are_not_called_are_named_where_only_one_has_the_name(tmp_path, exporter, sides):
+    report = folding.from_torch(trained(Hourglass()), image(), tmp_path / "o.onnx", exporter=exporter)
+    assert [o.module for o in report.outcomes] == ["down.down1.bn", "down.down2.bn", *sides]
 
 
 def test_no_exporter_of_that_name(tmp_path: Path):

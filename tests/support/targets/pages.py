@@ -36,7 +36,7 @@ def _head(target: Target) -> Iterator[str]:
     yield f"# {target.title}\n"
     yield f"`--target {target.name}`, version {target.version}, {target.date}."
     yield f"`python -m tests.targets` writes this page from `folding/targets/data/{target.name}.toml`;"
-    yield "[targets.md](../targets.md) tells what the fields mean.\n"
+    yield "[targets.md](../targets.md) describes the fields.\n"
     yield f"Source: {target.source}\n"
 
 

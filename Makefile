@@ -8,7 +8,7 @@ MODELS := .cache/models/.fetched
 INSTALLING = @echo 'Making a virtual environment in $(VENV), and installing into it from PyPI'
 export ORT_DISABLE_TELEMETRY = 1
 
-.PHONY: test lint types unit packages models fuzz mutate nightly patterns targets bench runtime survey pytorch precision quantization hostile detection serve chaos lock image clean
+.PHONY: test lint types unit packages models fuzz mutate nightly patterns targets bench runtime survey pytorch precision quantization triton hostile detection serve chaos lock image clean
 
 ## test: install what the tests need, then lint, types, and the suite with branch coverage
 # BNFOLD_NO_PACKAGES=1 installs no packages of the system: the tests that need them are skipped.
@@ -86,6 +86,11 @@ precision: $(VENV)/.survey-installed
 ## quantization: 8 bits before and after a fold and an equalization; AIMET is a Python that has aimet_onnx
 quantization: $(VENV)/.survey-installed $(MODELS)
 	$(BIN)/python -m benchmarks.quantization $(if $(AIMET),--aimet $(AIMET))
+
+## triton: serve what --triton writes with a Triton server on a CPU, of nvidia-pytriton; writes benchmarks/results/triton.md
+triton: $(STAMP) $(MODELS)
+	$(BIN)/python -m pip install --quiet --no-deps nvidia-pytriton
+	$(BIN)/python -m benchmarks.triton
 
 ## hostile: every hostile upload to a server, with a neighbour; writes benchmarks/results/hostile.md
 hostile: $(STAMP)

@@ -3,7 +3,9 @@
 Field names and types are those of `model_config.proto` (triton-inference-server/common), the rules those of
 `docs/user_guide/model_configuration.md` (triton-inference-server/server). The backend for ONNX Runtime refuses a model
 whose lengths differ from those of the configuration (`CompareDimsSupported` in onnxruntime_utils.cc of
-triton-inference-server/onnxruntime_backend), and types that it does not list there.
+triton-inference-server/onnxruntime_backend), and types that it does not list there. It takes a length of 1 for a tensor
+without axes (`AutoCompleteIO` in onnxruntime.cc, since Triton 23.10); where there is no batch, the server refuses an
+empty `reshape` for it.
 """
 
 from __future__ import annotations
@@ -104,7 +106,7 @@ def _tensors(role: str, tensors: Sequence[Tensor], *, is_batched: bool) -> Itera
         yield f"  name: {quoted(tensor.name)}"
         yield f"  data_type: {TYPES[tensor.kind]}"
         yield f"  dims: {dims or [1]}"
-        if not dims:  # Triton knows no tensor without axes
+        if is_batched and not dims:
             yield "  reshape { shape: [] }"
         yield "}"
 

@@ -2,7 +2,7 @@
 
 import { goTo, h } from "./dom.js";
 import { NOTHING, OTHER, headline, hintsOf, isBn, keptGroups, leftGroups, operatorsOf, placeOf, reasons } from "./digest.js";
-import { sentenceOf, sizes, tally, phrase, verdict, waysOf, worstOutput } from "./digest.js";
+import { phrase, sentenceOf, sizes, tally, verdict, waysOf, worstOutput } from "./digest.js";
 import { share } from "./pictures.js";
 import { isRefused, readiness, readySections } from "./ready.js";
 import { affineTable, code, outputTable } from "./tables.js";

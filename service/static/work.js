@@ -144,7 +144,7 @@ export class Work {
     } else {
       view(reportView(report, job.name, [this.#offers(report, sent, false), links, reports(job)]));
     }
-    announce(problem ? heading(problem) : headline(report), job.name);
+    announceEnd(problem ? heading(problem) : headline(report), job.name);
   }
 
   #planDone(report, model, query) {
@@ -160,7 +160,7 @@ export class Work {
   #showPlan(report, { name }, sent) {
     const fold = sent && button("Fold it", () => this.send(sent.model, sent.query, false), "primary");
     view(reportView(report, name, [fold, this.#offers(report, sent, true), sent && this.#changed([sent.model]), this.#other()]));
-    announce(headline(report), name);
+    announceEnd(headline(report), name);
   }
 
   /** A button for each option with which more would fold; without the model, the headline alone tells them. */
@@ -186,7 +186,7 @@ export class Work {
     };
     const retry = asksForKey(problem) ? null : button("Try again", again, "primary");
     view(problemCard(problem, [isGone ? button("Remove it from my list", drop) : retry, this.#other()], withKey));
-    announce(heading(problem), "");
+    announceEnd(heading(problem), "");
   }
 
   #other(text = "Another model") {
@@ -215,7 +215,7 @@ function button(text, onclick, kind = null) {
 }
 
 /** Show how it ended: in the title, for screen readers, and with the focus. */
-function announce(text, name) {
+function announceEnd(text, name) {
   document.title = [text, printable(name), "bnfold"].filter(Boolean).join(" · ");
   announce(text);
   window.scrollTo(0, 0);

@@ -58,7 +58,7 @@ SENTENCES = """{
   headline: m.headline(x),
   verdict: m.verdict(x.verification),
   sizes: m.sizes(x),
-  tallies: [true, false].map((bn) => m.told(m.tally(x.outcomes, bn), "maps", "folded")),
+  tallies: [true, false].map((bn) => m.phrase(m.tally(x.outcomes, bn), "maps", "folded")),
   ranges: x.outcomes.map(m.scaleRange),
 }"""
 

@@ -55,7 +55,10 @@ def entries(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def lengths(tensor: Any) -> list[int]:
+def lengths(tensor: Any, rank: int) -> list[int]:
+    """The lengths that the backend compares with those of the model: one of 1 stands for a tensor without axes."""
+    if list(tensor.dims) == [1] and not rank:
+        return []
     return list(tensor.reshape.shape) if tensor.HasField("reshape") else list(tensor.dims)
 
 
@@ -66,20 +69,21 @@ def loads(config: Any, path: Path) -> ort.InferenceSession:
         assert [one.name for one in told] == [one.name for one in found]
         for one, other in zip(told, found, strict=True):
             assert kind_of(one.data_type) == NUMPY[other.type][0]
-            full = [*([-1] if config.max_batch_size else []), *lengths(one)]
+            full = [*([-1] if config.max_batch_size else []), *lengths(one, len(other.shape))]
             shape = [dim if isinstance(dim, int) else -1 for dim in other.shape]
             assert len(full) == len(shape)
             assert all(dim in (-1, length) for length, dim in zip(full, shape, strict=True))
             assert not config.max_batch_size or shape[0] == -1
             assert all(dim > 0 or dim == -1 for dim in one.dims)
-            assert one.dims  # Triton refuses a tensor without axes
+            assert one.dims  # Triton refuses a tensor without axes,
+            assert config.max_batch_size or not one.HasField("reshape")  # and, without a batch, an empty shape
     for batch in (1, 2) if config.max_batch_size else (None,):
         feeds = {}
         for one, other in zip(config.input, session.get_inputs(), strict=True):
-            shape = [*([batch] if batch else []), *(4 if dim == -1 else dim for dim in lengths(one))]
+            shape = [*([batch] if batch else []), *(4 if dim == -1 else dim for dim in lengths(one, len(other.shape)))]
             feeds[one.name] = np.zeros(shape, NUMPY[other.type][1])
         for one, result in zip(config.output, session.run(None, feeds), strict=True):
-            full = [*([batch] if batch else []), *lengths(one)]
+            full = [*([batch] if batch else []), *lengths(one, result.ndim)]
             assert len(full) == result.ndim
             assert all(dim in (-1, length) for dim, length in zip(full, result.shape, strict=True))
     return session
@@ -133,15 +137,14 @@ def test_else_all_lengths_are_the_request_s(tmp_path, text):
     assert [list(one.dims) for one in config.output][-1] != []
 
 
-def test_scalars_are_reshaped(tmp_path):
+def test_a_tensor_without_axes_has_one_of_length_1(tmp_path):
     config, path = served(tmp_path, WHOLE["a scalar"])
-    assert list(config.input[1].dims) == [1]
-    assert config.input[1].HasField("reshape")
-    assert not config.input[0].HasField("reshape")
-    assert list(config.input[1].reshape.shape) == []
+    assert list(config.input[1].dims) == list(config.output[1].dims) == [1]
+    assert not any(one.HasField("reshape") for one in (*config.input, *config.output))
     loads(config, path)
     config, path = served(tmp_path, BATCHED["one number each"])
     assert [list(one.dims) for one in config.input] == [[1], [1]]
+    assert all(one.HasField("reshape") and list(one.reshape.shape) == [] for one in (*config.input, *config.output))
     loads(config, path)
 
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 DEFAULTS = Options()
 LIMITS = Limits()
+READY = "ready.onnx"  # stands for the file in what to do with it, where none is written yet
 
 
 def fold(
@@ -311,7 +312,7 @@ def _report(folded: Folded, file: OnnxFile, source: str, target: str | None, aft
         verification=Verification("not verified", "it has not run"),
         seconds=time.perf_counter() - started,
         notes=(*folded.notes, *(folded.ready.notes if folded.ready is not None else ())),
-        **_readied(folded, target or source),
+        **_readied(folded, target or (READY if folded.changed else source)),
     )
 
 

@@ -28,13 +28,15 @@ def resolve(target: str | os.PathLike[str]) -> Path:
     """The file that a target names; a link is followed.
 
     Raises:
-        FoldingError: it is a folder or a device, or its parent folder does not exist.
+        FoldingError: it is a folder or a device, or its parent is no folder or does not exist.
     """
     path = Path(target)
     with writing(str(target)):
         path = Path(os.path.realpath(path)) if path.is_symlink() else path
     if path.is_dir():
         raise FoldingError(f"{target} is a folder; give the name of a file in it")
+    if path.parent.is_file():
+        raise FoldingError(f"{target} cannot be written: {path.parent} is a file, not a folder; choose another name")
     if not path.parent.is_dir():
         raise FoldingError(f"{target} cannot be written: the folder {path.parent} does not exist; create it first")
     if path.exists() and not path.is_file():

@@ -188,6 +188,10 @@ def to_missing_folder(folder: Path) -> Path:
     return folder / "missing" / "out.onnx"
 
 
+def to_file_as_folder(folder: Path) -> Path:
+    return folder / "model.onnx" / "out.onnx"
+
+
 def to_device(_folder: Path) -> Path:
     return Path(os.devnull)
 
@@ -205,6 +209,7 @@ def to_strange_name(folder: Path) -> Path:
     [
         (to_folder, "is a folder; give the name"),
         (to_missing_folder, "does not exist; create it first"),
+        (to_file_as_folder, "is a file, not a folder; choose another name"),
         (to_device, "is not a regular file"),
         (to_long_name, "cannot be written"),
         (to_strange_name, "no name that a model can refer to"),

@@ -108,6 +108,12 @@ def test_inspect_reports_the_model_as_it_is_and_what_folding_mends(tmp_path):
     onnx.save(model_of(GELU), source)
     report = inspect(source, Options(target="onnxruntime-cpu"))
     assert [(finding.severity, finding.code) for finding in report.findings] in ([], [("unfused", "idiom")])
+    assert any(
+        "ready.onnx" in line for line in report.recipe
+    )  # the file that is to be written, not the one that is inspected
+    assert fold(source, tmp_path / "out.onnx", Options(target="onnxruntime-cpu")).changed
+    again = inspect(tmp_path / "out.onnx", Options(target="onnxruntime-cpu"))
+    assert any("out.onnx" in line for line in again.recipe)
     functions = model_of(FUNCTION)
     onnx.save(functions, source)
     report = inspect(source, Options(target="tensorrt-11"))

@@ -75,7 +75,8 @@ def lock(data: Path) -> int:
 def make_service(settings: Settings, program: Program, receivers: Receivers) -> Service:
     """Make the parts and connect them. The engine and the delivery of webhooks are not started yet."""
     ledger, changes, metrics = open_ledger(settings.data), Changes(), Metrics()
-    storage = Storage(DirectoryBlobs(settings.data / BLOBS, settings.low_water_bytes), ledger)
+    blobs = DirectoryBlobs(settings.data / BLOBS, settings.low_water_bytes)
+    storage = Storage(blobs, ledger, metrics.damaged.inc)
     sandbox = find_sandbox(settings.sandbox, settings.data)
     for kind in KINDS:
         metrics.sandbox.labels(kind).set(kind == ("none" if sandbox is None else sandbox.kind))

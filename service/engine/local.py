@@ -109,6 +109,11 @@ class LocalEngine:
         """Whether the engine still runs jobs."""
         return not self._stopping.is_set() and self._sweeping is not None and not self._sweeping.done()
 
+    @property
+    def children(self) -> dict[str, int]:
+        """The number of processes, by state."""
+        return self._children.counts
+
     def submit(self, job: Job, weight: int = 1, *, is_urgent: bool = False) -> None:
         """Queue a job, to run it in its turn; `weight` is that of its key. It is urgent if a client waits for it."""
         address = Address(job.key, job.id)
@@ -189,6 +194,7 @@ class LocalEngine:
 
     async def _deliver(self, address: Address, turn: Turn, pause: float) -> None:
         """Run a job in its turn."""
+        since = time.time()
         try:
             await asyncio.sleep(pause)
             async with turn:
@@ -196,7 +202,7 @@ class LocalEngine:
                     await asyncio.wait([earlier])
                 if self._stopping.is_set():
                     return
-                task = self._running[address] = asyncio.create_task(self._attempt(address))
+                task = self._running[address] = asyncio.create_task(self._attempt(address, since))
                 del self._waiting[address]
                 try:
                     await asyncio.wait([task])
@@ -212,7 +218,7 @@ class LocalEngine:
         elif again := task.result():
             self.submit(again, turn.weight, is_urgent=turn.is_urgent)
 
-    async def _attempt(self, address: Address) -> Job | None:
+    async def _attempt(self, address: Address, since: float) -> Job | None:
         """Run a job until it has ended, or its process has died; return the job if it is to be tried again."""
         began = time.monotonic()
         try:
@@ -220,6 +226,8 @@ class LocalEngine:
             if job is None:
                 return None
             self._changes.notify(address)
+            waited = time.time() - (job.created if job.attempts == 1 else since)
+            self._metrics.waits.labels(size_label(job.input.bytes)).observe(max(waited, 0))
             answer = await self._fold(job, address)
             if answer.slug in TRIED_AGAIN and await self._is_tried_again(address, answer):
                 return await in_thread(self._ledger.job, *address)

@@ -127,6 +127,26 @@ class Overview:
 
 
 @dataclass(frozen=True)
+class Open:
+    """The open jobs of one status and one size class: how many, and when the oldest was created."""
+
+    status: Status
+    size: str
+    count: int
+    oldest: float
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the ledger has to do: open jobs, of which some are suspects, and webhooks that are due."""
+
+    jobs: tuple[Open, ...]
+    suspects: int
+    webhooks: int
+    late: float  # seconds since the webhook that waits longest for its next attempt was due
+
+
+@dataclass(frozen=True)
 class Key:
     """An API key. The secret itself is not stored."""
 

@@ -36,7 +36,7 @@ async def observe(here: Service, checks: Mapping[str, bool]) -> None:
         metrics.oldest.labels(size).set(max(now - oldest.get(size, now), 0))
     for name, passes in checks.items():
         metrics.checks.labels(name).set(passes)
-    for state, count in here.engine.children.items():
+    for state, count in here.children.counts.items():
         metrics.children.labels(state).set(count)
     plain = {
         metrics.suspects: load.suspects,

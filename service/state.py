@@ -46,6 +46,7 @@ class Service:
     storage: Storage
     reservations: Reservations
     engine: LocalEngine
+    children: Children
     webhooks: Webhooks
     guests: Guests
     tokens: Tokens | None
@@ -89,6 +90,7 @@ def make_service(settings: Settings, program: Program, receivers: Receivers) -> 
         storage=storage,
         reservations=Reservations(settings.max_uploads),
         engine=engine,
+        children=children,
         webhooks=Webhooks(settings.data, settings.root_path, ledger, receivers, metrics),
         tokens=Tokens(settings.oidc_issuer, settings.oidc_audience) if settings.oidc_issuer else None,
         guests=Guests(settings.data, ledger, storage, engine.stop_jobs),

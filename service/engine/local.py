@@ -109,11 +109,6 @@ class LocalEngine:
         """Whether the engine still runs jobs."""
         return not self._stopping.is_set() and self._sweeping is not None and not self._sweeping.done()
 
-    @property
-    def children(self) -> dict[str, int]:
-        """The number of processes, by state."""
-        return self._children.counts
-
     def submit(self, job: Job, weight: int = 1, *, is_urgent: bool = False) -> None:
         """Queue a job, to run it in its turn; `weight` is that of its key. It is urgent if a client waits for it."""
         address = Address(job.key, job.id)

@@ -39,7 +39,7 @@ FLOORS = {
         {"__main__"},
     ],
     "service": [
-        {"", "changes", "left", "logs", "machine", "problems", "threads", "work"},
+        {"", "changes", "left", "logs", "machine", "problems", "threads", "tracing", "work"},
         {"blobs", "metrics", "options", "settings"},
         {"ledger", "secret"},
         {"reservations", "storage", "upkeep"},
@@ -258,6 +258,8 @@ def written(setting: FieldInfo) -> str:
     default = setting.default
     if setting.default_factory is not None:
         return "the cores"
+    if isinstance(default, bool):
+        return str(default).lower()
     if isinstance(default, int) and default and default % GIB == 0:
         return f"{default // GIB} GiB"
     return f"{default:g}" if isinstance(default, (int, float)) else str(default or "")

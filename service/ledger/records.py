@@ -71,6 +71,7 @@ class Job:
     interruptions: int = 0  # attempts in which the server died
     output: Output = field(default_factory=Output)
     failure: Failure | None = None
+    traceparent: str | None = None  # where its spans belong, see service.tracing
 
     @property
     def is_open(self) -> bool:
@@ -204,6 +205,7 @@ class Webhook:
     receiver: str  # the host and port of the URL
     body: str
     attempts: int  # failed attempts
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)

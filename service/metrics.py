@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
+from service.problems import KINDS
+
 MIB = 1 << 20
 SIZES = ((MIB, "1MiB"), (16 * MIB, "16MiB"), (256 * MIB, "256MiB"), (1 << 62, "larger"))
+DEATHS = frozenset({"timed-out", "out-of-memory", "crashed", "killed"})  # problems of a process that died
+# Of an attempt to deliver a webhook. Failed is tried again; gone and exhausted are not.
+Delivery = Literal["delivered", "failed", "gone", "exhausted"]
 SECONDS = (0.25, 0.5, 1, 2, 5, 10, 25, 60, 120, 300, 600, 1200)
 
 
@@ -67,6 +72,18 @@ class Metrics:
         self.cap = Gauge("bnfold_cap_bytes", "Bytes above which what is least used goes", **own)
         self.free = Gauge("bnfold_free_bytes", "Free space on the disk of the data folder", **own)
         self.low_water = Gauge("bnfold_low_water_bytes", "Free space below which nothing is accepted", **own)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Let all series begin at 0: of one that begins at 1, `increase` does not see the first event."""
+        for slug in KINDS:
+            self.refusals.labels(slug)
+        for outcome in ("done", *KINDS):
+            self.outcomes.labels(outcome)
+        for reason in DEATHS:
+            self.kills.labels(reason)
+        for outcome in get_args(Delivery):
+            self.webhooks.labels(outcome)
 
 
 def size_label(size: int) -> str:

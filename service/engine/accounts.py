@@ -7,7 +7,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from service.metrics import size_label
+from service.metrics import DEATHS, size_label
 from service.tracing.spans import trace_id
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from service.work import Answer
 
 LOG = logging.getLogger("bnfold")
-DEATHS = {"timed-out", "out-of-memory", "crashed", "killed"}
 
 
 class Folding:

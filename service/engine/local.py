@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.changes import Address
-from service.engine.accounts import DEATHS
 from service.engine.turns import Turn, Turns, pause_of
 from service.ledger.records import Failure
+from service.metrics import DEATHS
 from service.problems import Problem
 from service.reservations import require_place
 from service.threads import in_thread

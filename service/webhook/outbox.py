@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 from standardwebhooks import Webhook as Signer
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from service.ledger.interface import Ledger
     from service.ledger.records import Webhook
-    from service.metrics import Metrics
+    from service.metrics import Delivery, Metrics
     from service.tracing.spans import Attributes, Traces
     from service.webhook.receivers import Receivers, Reply
 
@@ -44,8 +44,6 @@ AT_ONCE, OF_KEY, OF_RECEIVER = 16, 8, 2  # attempts at a time: in total, per key
 LOOK_EVERY = 1.0  # seconds between two polls of the ledger, which requests and jobs write too
 SUCCESS, GONE = 2, 410  # the status class 2xx; 410: the receiver wants no more requests
 REASON_LENGTH = 200  # characters of a reason in the log
-
-Outcome = Literal["delivered", "failed", "gone", "exhausted"]  # failed is tried again; gone and exhausted are not
 
 
 class Webhooks:
@@ -129,7 +127,7 @@ class Webhooks:
         LOG.info("webhook", extra=attempt | named)
         await self._remember(webhook, outcome, reply)
 
-    async def _remember(self, webhook: Webhook, outcome: Outcome, reply: Reply | None) -> None:
+    async def _remember(self, webhook: Webhook, outcome: Delivery, reply: Reply | None) -> None:
         """Record the outcome, and retry until the ledger can be written; until then the webhook is not sent again."""
         while True:
             try:
@@ -161,7 +159,7 @@ def _signed(id_: str, body: str, secret: str, traceparent: str | None) -> dict[s
     }
 
 
-def _outcome(webhook: Webhook, reply: Reply | None) -> Outcome:
+def _outcome(webhook: Webhook, reply: Reply | None) -> Delivery:
     if reply is not None and reply.status // 100 == SUCCESS:
         return "delivered"
     if reply is not None and reply.status == GONE:

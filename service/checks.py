@@ -13,7 +13,7 @@ from service.engine.sandbox import find_sandbox
 from service.ledger.sql import open_ledger, require_whole
 from service.secret import require_secret
 from service.settings import Settings
-from service.state import lock
+from service.state import lock, make_traces
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,7 +31,8 @@ def require_startable(settings: Settings) -> None:
     Raises:
         RuntimeError: the host or the port cannot be listened on; the data folder is no folder, cannot be written, or is
             used by another server; the ledger or the secret in it cannot be used; keys are needed and there are none;
-            the sandbox is required and does not work; tokens are to be taken and cannot be read.
+            the sandbox is required and does not work; tokens are to be taken and cannot be read; there are to be traces
+            and the packages for them are missing.
     """
     address = _resolved(settings.host, settings.port)
     _require_folder(settings)
@@ -41,6 +42,7 @@ def require_startable(settings: Settings) -> None:
     require_secret(settings.data)
     if settings.oidc_issuer:
         Tokens(settings.oidc_issuer, settings.oidc_audience)
+    make_traces(settings).close()
     if settings.sandbox == "require":
         find_sandbox(settings.sandbox, settings.data)
 

@@ -20,6 +20,7 @@ FIELDS = (
     "count",
     "receiver",
     "reason",
+    "trace",
 )
 
 
@@ -40,10 +41,10 @@ class JsonFormatter(logging.Formatter):
 
 
 def log_to_stderr() -> None:
-    """Send the log records of the service and of uvicorn to standard error."""
+    """Send the log records of the service, of uvicorn and of OpenTelemetry to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
-    for name in ("bnfold", "uvicorn.error"):
+    for name in ("bnfold", "uvicorn.error", "opentelemetry"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(logging.INFO)

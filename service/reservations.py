@@ -54,6 +54,11 @@ class Reservations:
         """The bytes that are reserved and did not arrive yet."""
         return sum(max(one.bytes - one.arrived, 0) for one in self._open if not one.is_complete)
 
+    @property
+    def count(self) -> int:
+        """The number of uploads that arrive now."""
+        return sum(not one.is_complete for one in self._open)
+
     @contextmanager
     def begun(self, key: str, quota: Quota, usage: Usage) -> Generator[Reservation]:
         """Room for an upload of a key, without any bytes yet.

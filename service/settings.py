@@ -61,6 +61,10 @@ class Settings(BaseSettings):
     )
     root_path: str = Field("", description="the path under which a reverse proxy shows the server, such as /fold")
 
+    tracing: bool = Field(
+        default=False, description="send traces, as the variables OTEL_* of OpenTelemetry say; extra `tracing`"
+    )
+
     workers: int = Field(default_factory=machine.cores, ge=1, description="folds that run at the same time")
     spares: int = Field(2, ge=0, description="processes that wait, ready for the next folds; each takes 100 MiB")
     inspections: int = Field(

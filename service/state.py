@@ -12,10 +12,12 @@ from fastapi import Depends, Request
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 
+from folding.errors import how_to_install
 from service.auth.guests import Guests
 from service.auth.tokens import Tokens
 from service.blobs import BLOBS, DirectoryBlobs
 from service.changes import Changes
+from service.engine.accounts import Accounts
 from service.engine.child import Program
 from service.engine.children import Children
 from service.engine.local import VERIFICATION_GRACE, LocalEngine
@@ -26,6 +28,7 @@ from service.metrics import Metrics
 from service.reservations import Reservations
 from service.settings import Settings
 from service.storage import Storage
+from service.tracing.spans import Traces
 from service.webhook.outbox import Webhooks
 from service.webhook.receivers import Receivers
 
@@ -46,11 +49,13 @@ class Service:
     storage: Storage
     reservations: Reservations
     engine: LocalEngine
+    children: Children
     webhooks: Webhooks
     guests: Guests
     tokens: Tokens | None
     changes: Changes
     metrics: Metrics
+    traces: Traces
     rates: MovingWindowRateLimiter
     engine_version: str  # part of the content address of every job
     sandbox: Kind  # that folds run in
@@ -72,27 +77,46 @@ def lock(data: Path) -> int:
     return fd
 
 
+def make_traces(settings: Settings) -> Traces:
+    """What makes the spans: nothing is loaded, and nothing recorded, unless the setting says so.
+
+    Raises:
+        RuntimeError: what it needs is not installed.
+    """
+    if not settings.tracing:
+        return Traces()
+    try:
+        from service.tracing.telemetry import Telemetry  # noqa: PLC0415  only where it is asked for
+    except ImportError:
+        raise RuntimeError(f"BNFOLD_TRACING is true: {how_to_install('tracing')}") from None
+    return Telemetry()
+
+
 def make_service(settings: Settings, program: Program, receivers: Receivers) -> Service:
     """Make the parts and connect them. The engine and the delivery of webhooks are not started yet."""
     ledger, changes, metrics = open_ledger(settings.data), Changes(), Metrics()
-    storage = Storage(DirectoryBlobs(settings.data / BLOBS, settings.low_water_bytes), ledger)
+    blobs = DirectoryBlobs(settings.data / BLOBS, settings.low_water_bytes)
+    storage = Storage(blobs, ledger, metrics.damaged.inc)
     sandbox = find_sandbox(settings.sandbox, settings.data)
     for kind in KINDS:
         metrics.sandbox.labels(kind).set(kind == ("none" if sandbox is None else sandbox.kind))
     bounds = settings.bounds(settings.verify_seconds + VERIFICATION_GRACE)
     children = Children(settings.data / FOLDERS, bounds, sandbox, program, settings.spares)
-    engine = LocalEngine(settings, ledger, storage, children, changes, metrics)
+    traces = make_traces(settings)
+    engine = LocalEngine(settings, ledger, storage, children, changes, Accounts(metrics, traces))
     return Service(
         settings=settings,
         ledger=ledger,
         storage=storage,
         reservations=Reservations(settings.max_uploads),
         engine=engine,
-        webhooks=Webhooks(settings.data, settings.root_path, ledger, receivers, metrics),
+        children=children,
+        webhooks=Webhooks(settings.data, settings.root_path, ledger, receivers, metrics, traces),
         tokens=Tokens(settings.oidc_issuer, settings.oidc_audience) if settings.oidc_issuer else None,
         guests=Guests(settings.data, ledger, storage, engine.stop_jobs),
         changes=changes,
         metrics=metrics,
+        traces=traces,
         rates=MovingWindowRateLimiter(MemoryStorage()),
         engine_version=f"bnfold {version('bnfold')}",
         sandbox="none" if sandbox is None else sandbox.kind,

@@ -16,7 +16,7 @@ from service.threads import in_thread
 from service.work import OUT, PAGE, REPORT
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable
     from pathlib import Path
 
     from service.blobs import Blob, BlobStore, Draft
@@ -31,8 +31,9 @@ SPARE = 1.25  # of the bytes that are short: so not every upload has to make roo
 class Storage:
     """Blobs and their holders."""
 
-    def __init__(self, blobs: BlobStore, ledger: Ledger) -> None:
+    def __init__(self, blobs: BlobStore, ledger: Ledger, on_damage: Callable[[int], object] = lambda _: None) -> None:
         self.blobs, self._ledger, self._lock = blobs, ledger, asyncio.Lock()
+        self._on_damage = on_damage
 
     async def accept(
         self,
@@ -137,6 +138,7 @@ class Storage:
     async def _lose(self, damaged: Collection[Blob]) -> None:
         if not damaged:
             return
+        self._on_damage(len(damaged))
         damage = await in_thread(self._ledger.lost, [blob.sha256 for blob in damaged])
         LOG.warning(
             "the disk lost or damaged blobs: %d jobs are folded again, %d are removed, %d need their upload again",

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install what the tests run beside Python, with the system's package manager, where it is missing: Chromium, which the
 # tests of the page drive, bubblewrap, which folds of the service run in, zip, whose archives the service reads, and
-# nginx and Caddy, which lead to it.
+# nginx and Caddy, which lead to it, and promtool, which tests the alerts.
 # Where that cannot or may not be done (BNFOLD_NO_PACKAGES=1), the tests that need them are skipped, and say so.
 set -eu
 
@@ -22,24 +22,30 @@ miss() {
 has chromium chromium-browser google-chrome || miss "Chromium (tests of the page)" "chromium fonts-dejavu-core"
 [ ! -d /proc/self/ns ] || has bwrap || miss "bubblewrap (tests of the sandbox)" bubblewrap
 has zip || miss "zip (tests of archives)" zip
-# Proxies are unpacked, and not installed: an installed one would listen on ports of this machine.
-proxies=.cache/proxies
-has_proxies() {
-    for name in nginx caddy; do
-        has "$name" "$proxies/usr/sbin/$name" "$proxies/usr/bin/$name" || return 1
+# Servers are unpacked, and not installed: an installed one would listen on ports of this machine.
+programs=.cache/programs
+has_programs() {
+    for name in nginx caddy promtool; do
+        has "$name" "$programs/usr/sbin/$name" "$programs/usr/bin/$name" || return 1
     done
 }
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
 }
 download() {
-    apt-get download -qq nginx caddy 2>/dev/null || { as_root apt-get update -qq && apt-get download -qq nginx caddy; }
+    set -- nginx caddy prometheus
+    apt-get download -qq "$@" 2>/dev/null || { as_root apt-get update -qq && apt-get download -qq "$@"; }
 }
-if [ "${BNFOLD_NO_PACKAGES:-}" != 1 ] && has apt-get && has dpkg && ! has_proxies; then
-    echo "Unpacking nginx and Caddy into $proxies, for the tests of docs/proxies.md ..."
-    mkdir -p "$proxies"
-    (cd "$proxies" && download && for package in *.deb; do dpkg -x "$package" .; done) \
-        || echo "That cannot be done: the tests that need them are skipped."
+# Of Prometheus, promtool alone: the rest is large.
+unpack() {
+    for package in nginx*.deb caddy*.deb; do dpkg -x "$package" .; done
+    dpkg-deb --fsys-tarfile prometheus*.deb | tar -x ./usr/bin/promtool
+    rm -- *.deb
+}
+if [ "${BNFOLD_NO_PACKAGES:-}" != 1 ] && has apt-get && has dpkg && ! has_programs; then
+    echo "Unpacking nginx, Caddy and promtool into $programs, for the tests of docs/proxies.md and deploy/prometheus ..."
+    mkdir -p "$programs"
+    (cd "$programs" && download && unpack) || echo "That cannot be done: the tests that need them are skipped."
 fi
 [ -n "$missing" ] || exit 0
 

@@ -32,6 +32,7 @@ class Children:
     ) -> None:
         self._folders, self._bounds, self._sandbox, self._program = folders, bounds, sandbox, program
         self._spares, self._ready = spares, deque[asyncio.Task[Child]]()
+        self._working = 0
 
     async def open(self) -> None:
         """Remove what an earlier server left, and start the spare processes."""
@@ -46,13 +47,20 @@ class Children:
             with suppress(OSError):
                 await (await self._ready.popleft()).close()
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of processes that work, and of those that wait, ready or nearly so."""
+        return {"working": self._working, "waiting": len(self._ready)}
+
     @asynccontextmanager
     async def child(self) -> AsyncGenerator[Child]:
         """A child for one request. The process and its folder are removed afterwards."""
         child = await self._next()
+        self._working += 1
         try:
             yield child
         finally:
+            self._working -= 1
             await asyncio.shield(child.close())
             self._refill()  # only now: before, this fold needed the processor
 

@@ -25,7 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from service.changes import Address
 from service.engine.turns import Turn, Turns, pause_of
 from service.ledger.records import Failure
-from service.metrics import size_label
+from service.metrics import DEATHS
 from service.problems import Problem
 from service.reservations import require_place
 from service.threads import in_thread
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
     from service.blobs import Blob, Draft
     from service.changes import Changes
+    from service.engine.accounts import Accounts, Folding
     from service.engine.child import Child, OnProgress
     from service.engine.children import Children
     from service.ledger.interface import Ledger
     from service.ledger.records import Job, Quota, Stage
-    from service.metrics import Metrics
     from service.settings import Settings
     from service.storage import Storage
 
@@ -54,7 +54,6 @@ SMALL_BYTES = 16 << 20  # the largest upload that counts as small
 KILLS = 2  # of a job's process by something else: the second time, nothing else ran
 END_SECONDS = 1.0  # after a kill, to see whether the server was told to end as well: then it is no fault
 RETRY_AFTER = {"Retry-After": "30"}
-DEATHS = {"timed-out", "out-of-memory", "crashed", "killed"}
 TRIED_AGAIN = {"crashed", "killed"}
 CHECKED_BYTES = 1 << 20  # an output of at most this size is checked before it is sent, others while
 LOST = Answer(slug="internal")  # the ledger has ended the job, and said why
@@ -70,10 +69,10 @@ class LocalEngine:
         storage: Storage,
         children: Children,
         changes: Changes,
-        metrics: Metrics,
+        accounts: Accounts,
     ) -> None:
         self._settings, self._ledger, self._storage, self._children = settings, ledger, storage, children
-        self._changes, self._metrics = changes, metrics
+        self._changes, self._accounts = changes, accounts
         self._turns = Turns(settings.workers, extra=True)
         self._inspections = Turns(settings.inspections)
         self._waiting: dict[Address, tuple[Turn, asyncio.Task[None]]] = {}
@@ -137,7 +136,7 @@ class LocalEngine:
             for task in filter(None, (self._running.get(address), waiting and waiting[1])):
                 task.cancel()
                 await asyncio.wait([task])
-            self._metrics.outcomes.labels("cancelled").inc()
+            self._accounts.cancelled()
             self._changes.notify(address)
             if waiting and (job := await in_thread(self._ledger.job, *address)) and job.is_open:  # submitted again
                 self.submit(job, waiting[0].weight)
@@ -189,6 +188,7 @@ class LocalEngine:
 
     async def _deliver(self, address: Address, turn: Turn, pause: float) -> None:
         """Run a job in its turn."""
+        since = time.time()
         try:
             await asyncio.sleep(pause)
             async with turn:
@@ -196,7 +196,7 @@ class LocalEngine:
                     await asyncio.wait([earlier])
                 if self._stopping.is_set():
                     return
-                task = self._running[address] = asyncio.create_task(self._attempt(address))
+                task = self._running[address] = asyncio.create_task(self._attempt(address, since))
                 del self._waiting[address]
                 try:
                     await asyncio.wait([task])
@@ -212,7 +212,7 @@ class LocalEngine:
         elif again := task.result():
             self.submit(again, turn.weight, is_urgent=turn.is_urgent)
 
-    async def _attempt(self, address: Address) -> Job | None:
+    async def _attempt(self, address: Address, since: float) -> Job | None:
         """Run a job until it has ended, or its process has died; return the job if it is to be tried again."""
         began = time.monotonic()
         try:
@@ -220,6 +220,7 @@ class LocalEngine:
             if job is None:
                 return None
             self._changes.notify(address)
+            self._accounts.started(job, since)
             answer = await self._fold(job, address)
             if answer.slug in TRIED_AGAIN and await self._is_tried_again(address, answer):
                 return await in_thread(self._ledger.job, *address)
@@ -229,7 +230,7 @@ class LocalEngine:
         finally:
             self._progress.pop(address, None)
             self._changes.notify(address)
-        self._account(address, answer, time.monotonic() - began)
+        self._accounts.ended(job, answer, time.monotonic() - began)
         return None
 
     async def _is_tried_again(self, address: Address, answer: Answer) -> bool:
@@ -247,12 +248,13 @@ class LocalEngine:
         return await in_thread(self._ledger.died, *address, failure, most)
 
     async def _fold(self, job: Job, address: Address) -> Answer:
-        with self._metrics.running.track_inprogress(), self._metrics.folds.labels(size_label(job.input.bytes)).time():
+        with self._accounts.folding(job) as folding:
             try:
                 async with self._children.child() as child:
                     place = child.folder / IN / (ARCHIVE if job.archive else job.name)
                     await self._storage.blobs.place(job.input.sha256, place, shared=child.shares_inputs)
-                    answer = await self._guarded(child, self.request(job), self._reporter(address))
+                    answer = await self._guarded(child, self.request(job), self._reporter(address, folding))
+                    folding.answered(answer)
                     if (answer.damaged or answer.slug in DEATHS) and not await self._has_upload(job):
                         return LOST
                     if answer.slug not in TRIED_AGAIN:
@@ -298,15 +300,15 @@ class LocalEngine:
             work.cancel()
             await asyncio.wait([work])
         answer = work.result()
-        if answer.slug in DEATHS:
-            self._metrics.kills.labels(answer.slug).inc()
+        self._accounts.died(answer)
         return answer
 
-    def _reporter(self, address: Address) -> OnProgress:
+    def _reporter(self, address: Address, folding: Folding) -> OnProgress:
         stored = time.monotonic()
 
         def report(stage: Stage, progress: float) -> None:
             nonlocal stored
+            folding.reached(stage)
             self._progress[address] = stage, progress
             self._changes.notify(address)
             if time.monotonic() - stored >= STORE_EVERY:
@@ -314,11 +316,6 @@ class LocalEngine:
                 self._spawn(in_thread(self._ledger.progress, *address, stage, progress))
 
         return report
-
-    def _account(self, address: Address, answer: Answer, seconds: float) -> None:
-        outcome = answer.slug or "done"
-        self._metrics.outcomes.labels(outcome).inc()
-        LOG.info("job ended", extra={"job": address.job, "outcome": outcome, "seconds": round(seconds, 3)})
 
     async def _sweep(self) -> None:
         while True:

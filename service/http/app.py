@@ -35,6 +35,7 @@ from service.openapi.document import finished
 from service.openapi.events import events
 from service.problems import Problem, respond
 from service.state import lock, make_service
+from service.threads import in_thread
 from service.webhook.receivers import Receivers
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ Fold BatchNormalization and other per-channel affine maps into the weights of an
 
     curl -fT model.onnx http://127.0.0.1:8000/v1/fold -o folded.onnx
 """
+# What newer versions of the framework could record by themselves has whole URLs; `service.tracing` has the spans.
+NO_TELEMETRY = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False}
 OF_THE_FRAMEWORK = {404: "not-found", 405: "method-not-allowed", 416: "range-not-satisfiable"}
 
 
@@ -105,11 +108,13 @@ def create_app(settings: Settings, program: Program | None = None, receivers: Re
                 await service.guests.stop()
                 await asyncio.gather(service.engine.stop(seconds), service.webhooks.stop(seconds))
                 service.ledger.close()
+                await in_thread(service.traces.close)
         finally:
             os.close(right)
 
-    app = Application(settings, title="bnfold", version=version("bnfold"), description=DESCRIPTION, lifespan=life,
-                  docs_url=None, redoc_url=None, redirect_slashes=False, webhooks=events)  # fmt: skip
+    about = {"title": "bnfold", "version": version("bnfold"), "description": DESCRIPTION, "webhooks": events}
+    plain = {"docs_url": None, "redoc_url": None, "redirect_slashes": False, "telemetry": NO_TELEMETRY}
+    app = Application(settings, lifespan=life, **about, **plain)
     for routes in ROUTES:
         _answer_head(routes.router)
         app.include_router(routes.router)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from service.blobs import Blob
     from service.state import Service
+    from service.tracing.spans import Attributes
 
 GONE = "the disk of the server lost this content; send the model again"
 KEPT_BY_CLIENT_ONLY = {"Cache-Control": "private, no-cache"}  # stored, but revalidated by its entity tag
@@ -48,14 +49,17 @@ async def deliver(
     fields["Content-Length"] = str(end - start)
     if request.method == "HEAD":
         return Response(status_code=status, headers=fields, media_type=media)
-    return StreamingResponse(_content(here, blob, start, end), status, fields, media)
+    content = _content(here, blob, start, end, request.state.span.traceparent)
+    return StreamingResponse(content, status, fields, media)
 
 
-async def _content(here: Service, blob: Blob, start: int, end: int) -> AsyncIterator[bytes]:
+async def _content(here: Service, blob: Blob, start: int, end: int, traceparent: str | None) -> AsyncIterator[bytes]:
     """The bytes of a blob. If they are not those of its digest, the response breaks off before its end."""
+    about: Attributes = {"bnfold.bytes": end - start}
     try:
-        async for block in here.storage.blobs.read(blob.sha256, start, end):
-            yield block
+        with here.traces.span("delivery", traceparent, attributes=about):
+            async for block in here.storage.blobs.read(blob.sha256, start, end):
+                yield block
     except DamagedError:
         await here.engine.has_whole(blob, by_content=True)
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -59,6 +60,7 @@ async def fold(request: Request, query: WithWebhook, caller: MayFold, here: Here
         name, chosen = _asked(here, query)
         webhook = here.webhooks.checked(query.webhook)
         job = _job(here, caller, name, draft.blob, chosen, is_archive=is_archive)
+        job = replace(job, traceparent=request.state.span.traceparent)
         asked = None if token is None else Idempotency(token, _fingerprint(job.id, name, webhook))
         job, is_new = await here.storage.accept(draft, job, caller.quota, here.settings.max_queue, asked, webhook)
     if is_new:
@@ -89,10 +91,8 @@ async def inspect(request: Request, query: Query_, caller: MayFold, here: Here) 
     async with uploaded(request, here, caller) as (draft, is_archive, form):
         name, chosen = _asked(here, query if form is None else form.query(query))
         job = _job(here, caller, name, draft.blob, chosen, is_archive=is_archive)
-        async with here.engine.inspected(draft, here.engine.request(job, "inspect"), caller.key, caller.quota) as (
-            answer,
-            folder,
-        ):
+        inspected = here.engine.inspected(draft, here.engine.request(job, "inspect"), caller.key, caller.quota)
+        async with inspected as (answer, folder):
             if answer.slug is not None and not answer.report:
                 raise Problem(answer.slug, answer.detail)
             html = preferred(request.headers.get("accept"), (JSON_TYPE, HTML_TYPE)) == HTML_TYPE

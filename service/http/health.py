@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from importlib.metadata import version
 from typing import Annotated, Any, Literal
 
@@ -13,6 +12,7 @@ from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.engine.walls import Kind
+from service.gauges import observe
 from service.http.access import Caller, may
 from service.openapi.answers import OF_KEYS, Responses, problems
 from service.problems import Problem
@@ -67,7 +67,7 @@ async def livez() -> AliveView:
 @router.get("/readyz", operation_id="readyz", response_model=ReadyView, responses={503: NOT_READY})
 async def readyz(here: Here) -> Response:
     """Report whether the server can accept work: there is disk space, the ledger is writable, the engine runs jobs."""
-    checks = {"disk": await _disk(here), "ledger": await _ledger(here), "engine": here.engine.works}
+    checks = await _checks(here)
     ready = all(checks.values()) and not here.changes.closing
     body = {
         "status": "ready" if ready else "not ready",
@@ -85,9 +85,7 @@ async def readyz(here: Here) -> Response:
 )
 async def metrics(_: Annotated[Caller, Depends(may("metrics"))], here: Here) -> Response:
     """Metrics for Prometheus."""
-    waiting, oldest = await in_thread(here.ledger.queue)
-    here.metrics.waiting.set(waiting)
-    here.metrics.oldest.set(0 if oldest is None else time.time() - oldest)
+    await observe(here, await _checks(here))
     return Response(generate_latest(here.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -96,6 +94,10 @@ async def versions(here: Here) -> VersionView:
     """Report the versions of the server and its packages."""
     packages: dict[str, Any] = {name: version(name) for name in PACKAGES}
     return VersionView(**packages, sandbox=here.sandbox != "none", max_upload_bytes=here.settings.max_upload_bytes)
+
+
+async def _checks(here: Service) -> dict[str, bool]:
+    return {"disk": await _disk(here), "ledger": await _ledger(here), "engine": here.engine.works}
 
 
 async def _disk(here: Service) -> bool:

@@ -7,6 +7,7 @@ import logging
 import re
 import secrets
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -16,9 +17,12 @@ from service.auth.audit import audit
 from service.auth.guests import GONE
 from service.auth.keys import CHALLENGE
 from service.problems import Problem, respond
+from service.tracing.spans import Span, accepted, trace_id
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from service.tracing.spans import Traces
 
 LOG = logging.getLogger("bnfold")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -29,6 +33,7 @@ CLOSE = {"Connection": "close"}
 METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
 PROBES = {"/livez", "/readyz"}  # whoever asks for them knows the server by an address, or by no name at all
 DOORS = {"unauthorized", "forbidden", "quota-exceeded"}  # problems of who asks, which the audit log has
+TRACED = "/v1/"
 LINKS = ("location", "content-location", "link")
 SAFE_HEADERS = {
     "Content-Security-Policy": (
@@ -61,7 +66,8 @@ class Around:
         headers, began, status = Headers(scope=scope), time.monotonic(), 500
         given = headers.get("x-request-id", "")
         request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
-        scope.setdefault("state", {})["request_id"] = request_id
+        span = _span(scope, headers)
+        scope.setdefault("state", {}).update(request_id=request_id, span=span)
 
         refusal = self._refusal(scope, headers)
         begun = False
@@ -91,6 +97,7 @@ class Around:
             seconds = time.monotonic() - began
             method = scope["method"] if scope["method"] in METHODS else "other"
             scope["app"].state.service.metrics.requests.labels(method, status).observe(seconds)
+            _end(span, scope, method, status)
             fields = {"status": status, "seconds": round(seconds, 4), "key": ""}
             LOG.info("request", extra=fields | told(scope))
 
@@ -130,7 +137,25 @@ def told(scope: Scope) -> dict[str, str]:
     method = scope["method"] if scope["method"] in METHODS else "other"
     address = scope["client"][0] if scope.get("client") else ""
     known = {"request": state["request_id"], "method": method, "path": scope["path"], "client": address}
-    return known | ({"key": state["key"]} if "key" in state else {})
+    trace = trace_id(state["span"].traceparent)
+    return known | ({"key": state["key"]} if "key" in state else {}) | ({"trace": trace} if trace else {})
+
+
+def _span(scope: Scope, headers: Headers) -> Span:
+    """The span of a request; of the page, of probes and of scrapes there is none."""
+    parent = accepted(headers.get("traceparent"))
+    if not scope["path"].startswith(TRACED):
+        return Span(parent)
+    traces: Traces = scope["app"].state.service.traces
+    return traces.span("request", parent, "server")
+
+
+def _end(span: Span, scope: Scope, method: str, status: int) -> None:
+    """End the span of a request. Its route is known now; its path, which has ids, is not noted."""
+    route = getattr(scope.get("route"), "path", None)
+    span.name(f"{method} {route}" if route else method)
+    span.note({"http.request.method": method, "http.route": route, "http.response.status_code": status})
+    span.end(str(status) if status >= HTTPStatus.INTERNAL_SERVER_ERROR else None)
 
 
 async def _live(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from service.http.forms import OVERHEAD, Form
@@ -64,9 +64,13 @@ async def uploaded(request: Request, here: Service, caller: Caller) -> AsyncGene
         await _reserve(here, reservation, coming if form is None else max(coming - OVERHEAD, 0))
         stream = _in_time(request.stream(), settings)
         file = _counted(stream if form is None else form.file(stream), here, reservation)
-        async with here.storage.blobs.receive(file, settings.max_upload_bytes) as draft:
+        async with AsyncExitStack() as stack:
+            span = stack.enter_context(here.traces.span("upload", request.state.span.traceparent))
+            draft = await stack.enter_async_context(here.storage.blobs.receive(file, settings.max_upload_bytes))
             reservation.is_complete = True
             here.metrics.uploaded.inc(draft.blob.bytes)
+            span.note({"bnfold.bytes": draft.blob.bytes})
+            span.end()
             if claimed is not None and claimed != draft.blob.sha256:
                 detail = f"what arrived has the SHA-256 {draft.blob.sha256}, not {claimed}; send it again"
                 raise Problem("digest-mismatch", detail)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Idempotency,
         Job,
         Key,
+        Load,
         Occupied,
         Output,
         Overview,
@@ -218,6 +219,10 @@ class Overviews(Protocol):
 
     def overview(self, key: str) -> Overview:
         """How much a key has."""
+        ...
+
+    def load(self) -> Load:
+        """What there is to do, of all keys."""
         ...
 
     def erase_job(self, key: str, job: str) -> list[str]:

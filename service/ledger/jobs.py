@@ -39,7 +39,7 @@ class SqlJobs:
             is_repeated = request is not None and _is_repeated(connection, job.key, request)
             accepted, is_new = _accept(connection, job, quota, queue)
             if webhook is not None:
-                ask(connection, accepted, webhook, is_repeated=is_repeated)
+                ask(connection, accepted, webhook, job.traceparent, is_repeated=is_repeated)
             return accepted, is_new
 
     def job(self, key: str, job: str) -> Job | None:

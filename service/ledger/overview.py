@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, func, or_, select, tuple_
+from sqlalchemy import case, delete, func, or_, select, tuple_
 
 from service.ledger.holdings import drop
-from service.ledger.records import Overview, Place
+from service.ledger.records import OPEN, Load, Open, Overview, Place
 from service.ledger.rows import is_job, job_of, locked
 from service.ledger.schema import holdings, jobs, webhooks
+from service.ledger.webhooks import DUE
+from service.metrics import SIZES
 
 if TYPE_CHECKING:
     from service.ledger.database import Database
@@ -43,6 +45,19 @@ class SqlOverview:
             by_status = {row[0]: row[1] for row in connection.execute(states)}
             by_state = {row[0]: row[1] for row in connection.execute(events)}
         return Overview(blobs, int(size), by_status, by_state)
+
+    def load(self) -> Load:
+        """See `service.ledger.interface.Overviews`."""
+        size = case(*((jobs.c.input_bytes <= bound, label) for bound, label in SIZES))
+        by_class = select(jobs.c.status, size, func.count(), func.min(jobs.c.created)).where(jobs.c.status.in_(OPEN))
+        suspects = select(func.count()).where(jobs.c.status.in_(OPEN), jobs.c.kills + jobs.c.interruptions > 0)
+        due = select(func.count(), func.min(webhooks.c.due)).where(webhooks.c.state == DUE)
+        with self._database.read() as connection:
+            found = tuple(Open(*row) for row in connection.execute(by_class.group_by(jobs.c.status, size)))
+            count = connection.execute(suspects).scalar_one()
+            events, first = connection.execute(due).one()
+        late = 0.0 if first is None else max(self._database.clock.now() - first, 0.0)
+        return Load(found, count, events, late)
 
     def erase_job(self, key: str, job: str) -> list[str]:
         """See `service.ledger.interface.Overviews`."""

@@ -71,6 +71,7 @@ class Job:
     interruptions: int = 0  # attempts in which the server died
     output: Output = field(default_factory=Output)
     failure: Failure | None = None
+    traceparent: str | None = None  # where its spans belong, see service.tracing
 
     @property
     def is_open(self) -> bool:
@@ -124,6 +125,26 @@ class Overview:
     bytes: int
     jobs: dict[str, int]
     webhooks: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Open:
+    """The open jobs of one status and one size class: how many, and when the oldest was created."""
+
+    status: Status
+    size: str
+    count: int
+    oldest: float
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the ledger has to do: open jobs, of which some are suspects, and webhooks that are due."""
+
+    jobs: tuple[Open, ...]
+    suspects: int
+    webhooks: int
+    late: float  # seconds since the webhook that waits longest for its next attempt was due
 
 
 @dataclass(frozen=True)
@@ -184,6 +205,7 @@ class Webhook:
     receiver: str  # the host and port of the URL
     body: str
     attempts: int  # failed attempts
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,7 @@ def row_of(job: Job, touched: float) -> dict[str, Any]:
         "crashes": job.crashes,
         "kills": job.kills,
         "interruptions": job.interruptions,
+        "traceparent": job.traceparent,
         "touched": touched,
         "media": job.output.media,
         "problem": job.failure and job.failure.slug,

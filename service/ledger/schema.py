@@ -53,6 +53,7 @@ jobs = Table(
     Column("page_bytes", BigInteger),
     Column("problem", String(64)),
     Column("detail", Text),
+    Column("traceparent", String(55)),
     Column("touched", Double, nullable=False),  # like `used`, `due` and all that has an age: by the clock of the ledger
     Index("jobs_by_status", "status", "created"),
     Index("jobs_by_input", "key", "input_sha256"),
@@ -100,6 +101,7 @@ webhooks = Table(
     Column("state", String(16), nullable=False),
     Column("body", Text),  # what is sent; null before the job ends and after the delivery ends
     Column("attempts", Integer, nullable=False),
+    Column("traceparent", String(55)),
     Column("due", Double, nullable=False),  # time of the next attempt
     Column("updated", Double, nullable=False),
     Index("webhooks_by_time", "state", "due"),

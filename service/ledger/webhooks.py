@@ -66,10 +66,11 @@ class SqlWebhooks:
             _end(connection, webhooks.c.id == id_, DELIVERED if delivered else GIVEN_UP)
 
 
-def ask(connection: Connection, job: Job, url: str, *, is_repeated: bool) -> None:
+def ask(connection: Connection, job: Job, url: str, traceparent: str | None, *, is_repeated: bool) -> None:
     """Store a webhook for the next end of a job, or, if the job has ended, for that end, due at once.
 
-    A URL is notified once for each end: a waiting URL is not stored again, nor is that of a repeated request.
+    `traceparent` is that of the request. A URL is notified once for each end: a waiting URL is not stored again, nor is
+    that of a repeated request.
 
     Raises:
         Problem: quota-exceeded.
@@ -82,6 +83,7 @@ def ask(connection: Connection, job: Job, url: str, *, is_repeated: bool) -> Non
     state, now = WAITING if job.is_open else DUE, clock.now(connection)
     row: dict[str, Any] = {"id": f"msg_{secrets.token_hex(ID_BYTES)}", "key": job.key, "job": job.id, "url": url}
     row |= {"receiver": httpx.URL(url).netloc.decode(), "state": state, "attempts": 0, "due": now, "updated": now}
+    row |= {"traceparent": traceparent}
     connection.execute(insert(webhooks).values(**row, body=None if job.is_open else event_body(job)))
 
 

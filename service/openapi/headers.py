@@ -54,6 +54,11 @@ TOKEN_FORM = f"^[!-~]{{1,{TOKEN_LENGTH}}}$"  # of an Idempotency-Key
 REQUEST_ID = _sent(
     "X-Request-ID", "a name for this request in the server's log: up to 64 of A-Z a-z 0-9 . _ -", "mine-1"
 )
+TRACEPARENT = _sent(
+    "traceparent",
+    "the trace that this request belongs to, W3C Trace Context: the job and its webhook continue it",
+    "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+)
 PREFER = _sent("Prefer", "`respond-async`: answer with 202 at once; `wait=N`: after N seconds", "wait=10")
 IDEMPOTENCY = _sent(
     "Idempotency-Key",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from service.openapi.answers import FILES, FORM_TYPE, HTML_TYPE, JSON_TYPE
-from service.openapi.headers import CLAIMED, IDEMPOTENCY, PREFER, accept
+from service.openapi.headers import CLAIMED, IDEMPOTENCY, PREFER, TRACEPARENT, accept
 from service.options import FILE_NAME, FoldQuery, WebhookQuery
 from service.work import ARCHIVE_TYPE, MODEL_TYPE
 
@@ -28,7 +28,7 @@ def _curl(*arguments: str) -> list[dict[str, str]]:
 
 FOLDING: dict[str, Any] = {
     "requestBody": _body(WebhookQuery),
-    "parameters": [accept(MODEL_TYPE, ARCHIVE_TYPE, JSON_TYPE), PREFER, IDEMPOTENCY, CLAIMED],
+    "parameters": [accept(MODEL_TYPE, ARCHIVE_TYPE, JSON_TYPE), PREFER, IDEMPOTENCY, CLAIMED, TRACEPARENT],
     "x-codeSamples": _curl(
         "-fT model.onnx 'http://127.0.0.1:8000/v1/fold?freeze_initializers=true' -o folded.onnx",
         "-fT model.onnx -H 'Accept: application/json' http://127.0.0.1:8000/v1/fold",

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 from standardwebhooks import Webhook as Signer
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     from service.ledger.interface import Ledger
     from service.ledger.records import Webhook
-    from service.metrics import Metrics
+    from service.metrics import Delivery, Metrics
+    from service.tracing.spans import Attributes, Traces
     from service.webhook.receivers import Receivers, Reply
 
 LOG = logging.getLogger("bnfold")
@@ -44,14 +45,15 @@ LOOK_EVERY = 1.0  # seconds between two polls of the ledger, which requests and 
 SUCCESS, GONE = 2, 410  # the status class 2xx; 410: the receiver wants no more requests
 REASON_LENGTH = 200  # characters of a reason in the log
 
-Outcome = Literal["delivered", "failed", "gone", "exhausted"]  # failed is tried again; gone and exhausted are not
-
 
 class Webhooks:
     """Delivers the webhooks of one server."""
 
-    def __init__(self, data: Path, root: str, ledger: Ledger, receivers: Receivers, metrics: Metrics) -> None:
-        self._data, self._root, self._ledger, self._receivers, self._metrics = data, root, ledger, receivers, metrics
+    def __init__(
+        self, data: Path, root: str, ledger: Ledger, receivers: Receivers, metrics: Metrics, traces: Traces
+    ) -> None:
+        self._data, self._root, self._ledger, self._receivers = data, root, ledger, receivers
+        self._metrics, self._traces = metrics, traces
         self._sending: dict[asyncio.Task[None], Webhook] = {}
         self._broken: frozenset[str] = frozenset()  # ids that met a bug of this server, and would again
         self._room = asyncio.Event()
@@ -107,20 +109,25 @@ class Webhooks:
     async def _send(self, webhook: Webhook) -> None:
         """Make one attempt, and record its outcome in the ledger."""
         began, reply, reason = time.monotonic(), None, None
-        try:
-            secret = await in_thread(webhook_secret, self._data, webhook.key)
-            body = event_under(webhook.body, self._root)
-            reply = await self._receivers.post(webhook.url, _signed(webhook.id, body, secret), body.encode())
-        except FAILURES as error:
-            reason = (str(error) or type(error).__name__)[:REASON_LENGTH]
-        outcome, seconds = _outcome(webhook, reply), round(time.monotonic() - began, 3)
+        count: Attributes = {"bnfold.attempt": webhook.attempts + 1}
+        with self._traces.span("webhook", webhook.traceparent, "client", attributes=count) as span:
+            try:
+                secret = await in_thread(webhook_secret, self._data, webhook.key)
+                body = event_under(webhook.body, self._root)
+                headers = _signed(webhook.id, body, secret, span.traceparent)
+                reply = await self._receivers.post(webhook.url, headers, body.encode())
+            except FAILURES as error:
+                reason = (str(error) or type(error).__name__)[:REASON_LENGTH]
+            outcome, seconds = _outcome(webhook, reply), round(time.monotonic() - began, 3)
+            span.note({"bnfold.outcome": outcome, "http.response.status_code": None if reply is None else reply.status})
+            span.end(None if outcome == "delivered" else outcome)
         self._metrics.webhooks.labels(outcome).inc()
         attempt = {"receiver": webhook.receiver, "count": webhook.attempts + 1, "status": reply and reply.status}
         named = {"job": webhook.job, "key": webhook.key, "outcome": outcome, "seconds": seconds, "reason": reason}
         LOG.info("webhook", extra=attempt | named)
         await self._remember(webhook, outcome, reply)
 
-    async def _remember(self, webhook: Webhook, outcome: Outcome, reply: Reply | None) -> None:
+    async def _remember(self, webhook: Webhook, outcome: Delivery, reply: Reply | None) -> None:
         """Record the outcome, and retry until the ledger can be written; until then the webhook is not sent again."""
         while True:
             try:
@@ -139,10 +146,11 @@ class Webhooks:
         self._room.set()
 
 
-def _signed(id_: str, body: str, secret: str) -> dict[str, str]:
+def _signed(id_: str, body: str, secret: str, traceparent: str | None) -> dict[str, str]:
     """The headers of one attempt: each has its own timestamp, all have the same id."""
     now = datetime.now(UTC)
-    return {
+    context = {} if traceparent is None else {"traceparent": traceparent}
+    return context | {
         "Content-Type": "application/json",
         "User-Agent": f"bnfold/{version('bnfold')}",
         "webhook-id": id_,
@@ -151,7 +159,7 @@ def _signed(id_: str, body: str, secret: str) -> dict[str, str]:
     }
 
 
-def _outcome(webhook: Webhook, reply: Reply | None) -> Outcome:
+def _outcome(webhook: Webhook, reply: Reply | None) -> Delivery:
     if reply is not None and reply.status // 100 == SUCCESS:
         return "delivered"
     if reply is not None and reply.status == GONE:

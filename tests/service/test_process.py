@@ -158,7 +158,7 @@ def test_an_end_is_graceful(tmp_path):
         answers: list[httpx.Response] = []
         waits = threading.Thread(target=lambda: answers.append(client.post("/v1/fold", content=slow(FOREVER, seed=3))))
         waits.start()
-        until(lambda: "bnfold_waiting 1.0" in client.get("/metrics").text)
+        until(lambda: 'bnfold_waiting{size="1MiB"} 1.0' in client.get("/metrics").text)
         threading.Timer(HEAD_START, (tmp_path / "gate").touch).start()
         assert process.stop() == 0  # it waits for none of those that do not end
         waits.join()

@@ -101,7 +101,7 @@ def test_a_request_has_an_id(server):
 
 
 def test_a_mistake_of_the_server_is_a_problem_too(server, monkeypatch, caplog):
-    monkeypatch.setattr(server.app.state.service.ledger, "queue", lambda: 1 / 0)
+    monkeypatch.setattr(server.app.state.service.ledger, "load", lambda: 1 / 0)
     answer = server.client.get("/metrics")
     assert (answer.status_code, slug(answer)) == (500, "internal")
     assert answer.headers["X-Request-ID"] in answer.json()["detail"]
@@ -124,7 +124,11 @@ def test_health(server):
     server.client.post("/v1/fold", content=model_bytes())
     server.client.post("/v1/fold", content=b"x")
     told = server.client.get("/metrics").text
-    for line in ("bnfold_fold_seconds_bucket", 'bnfold_refusals_total{type="invalid-model"}', "bnfold_waiting 0.0"):
+    for line in (
+        "bnfold_fold_seconds_bucket",
+        'bnfold_refusals_total{type="invalid-model"}',
+        'bnfold_waiting{size="1MiB"} 0.0',
+    ):
         assert line in told
 
 

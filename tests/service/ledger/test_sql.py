@@ -15,7 +15,19 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
 from service.blobs.interface import Blob
-from service.ledger.records import Damage, Failure, Idempotency, Job, Key, Output, Quota, job_id
+from service.ledger.records import (
+    Damage,
+    Failure,
+    Idempotency,
+    Job,
+    Key,
+    Load,
+    Occupied,
+    Open,
+    Output,
+    Quota,
+    job_id,
+)
 from service.ledger.schema import metadata
 from service.ledger.sql import FILE, open_ledger
 from service.problems import Problem
@@ -339,6 +351,35 @@ def test_the_queue_is_known(ledger):
     assert ledger.queue() == (0, None)
     first, _ = submit(ledger), submit(ledger, options="1")
     assert ledger.queue() == (2, first.created)
+
+
+def test_what_there_is_to_do_is_known(ledger):
+    assert ledger.load() == Load((), 0, 0, 0.0)
+    first, _, large = submit(ledger), submit(ledger, options="1"), submit(ledger, model=Blob("e" * 64, 1 << 30))
+    assert ledger.load().jobs == (Open("queued", "1MiB", 2, first.created), Open("queued", "larger", 1, large.created))
+    started(ledger, first)
+    ledger.interrupted()
+    started(ledger, first)
+    now = ledger.load()
+    assert ({(one.status, one.size, one.count) for one in now.jobs}, now.suspects) == (
+        {("queued", "1MiB", 1), ("running", "1MiB", 1), ("queued", "larger", 1)},
+        1,
+    )
+    ledger.finish(first.key, first.id, OUTPUT, None)
+    assert ledger.load().suspects == 0
+
+
+def test_webhooks_that_are_due_are_known(ledger):
+    made = ledger.submit(job(), NO_QUOTA, ROOM, webhook="https://example.org/")[0]
+    assert ledger.load().webhooks == 0
+    ledger.cancel(made.key, made.id)
+    assert ledger.load().webhooks == 1
+    (webhook,) = (ledger.next_webhook(Occupied()),)
+    assert ledger.load().late > 0
+    ledger.failed_webhook(webhook.id, LONG)
+    assert (ledger.load().webhooks, ledger.load().late) == (1, 0.0)
+    ledger.ended_webhook(webhook.id, delivered=True)
+    assert ledger.load().webhooks == 0
 
 
 def test_many_writers_lose_nothing(ledger):

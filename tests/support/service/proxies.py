@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import ROOT
+from tests.support.programs import program
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -20,18 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = "fold.example.org"
-PLACES = ("", ROOT / ".cache/proxies/usr/sbin", ROOT / ".cache/proxies/usr/bin")
 BLOCKS = re.findall(r"```(?:nginx|caddy)\n(.*?)```", (ROOT / "docs/proxies.md").read_text(), re.DOTALL)
 NGINX, CADDY, CADDY_BELOW = BLOCKS
 OWN = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")  # folders that nginx makes
-
-
-def program(name: str) -> str:
-    """Where a proxy is; without it the test is skipped."""
-    for place in PLACES:
-        if found := shutil.which(f"{place}/{name}" if place else name):
-            return found
-    pytest.skip(f"this test needs {name}, and it is not there: `make packages` fetches it")
 
 
 def certificate(folder: Path) -> Path:

@@ -86,6 +86,7 @@ precision: $(VENV)/.survey-installed
 ## quantization: 8 bits before and after a fold and an equalization; AIMET is a Python that has aimet_onnx
 quantization: $(VENV)/.survey-installed $(MODELS)
 	$(BIN)/python -m benchmarks.quantization $(if $(AIMET),--aimet $(AIMET))
+	$(BIN)/python -m benchmarks.quantization.pytorch
 
 ## triton: serve what --triton writes with a Triton server on a CPU, of nvidia-pytriton; writes benchmarks/results/triton.md
 triton: $(STAMP) $(MODELS)

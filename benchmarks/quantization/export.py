@@ -61,18 +61,28 @@ def skew(network: nn.Module) -> None:
     network.eval()
 
 
-def main(name: str, folder: str) -> None:
-    """Export one network."""
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
-    torch.set_num_threads(1)
-    sys.meta_path.append(AbsentPackage())  # type: ignore[arg-type]
+def built(name: str) -> nn.Module:
+    """One network with its skewed channels; the same every time."""
     torch.manual_seed(SEED)
     module, _, maker = NETWORKS[name].partition(":")
     arguments = {"act_layer": nn.ReLU} if name.startswith("MobileNet") else {}
     network: nn.Module = getattr(importlib.import_module(module), maker)(**arguments).eval()
     skew(network)
-    place = Path(folder)
+    return network
+
+
+def quiet() -> None:
+    """One thread, no warnings, and no torchvision."""
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(1)
+    sys.meta_path.append(AbsentPackage())  # type: ignore[arg-type]
+
+
+def main(name: str, folder: str) -> None:
+    """Export one network."""
+    quiet()
+    network, place = built(name), Path(folder)
     np.savez(place / "calibration.npz", input=images(CALIBRATION, SEED + 1).numpy())
     np.savez(place / "tests.npz", input=images(TESTS, SEED + 2).numpy())
     # As it is: in inference mode this exporter folds each BatchNormalization that follows a convolution itself.

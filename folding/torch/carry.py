@@ -17,6 +17,7 @@ from onnx import numpy_helper
 
 from folding.torch.forms import FORMS
 from folding.torch.layers import Guards, Layers
+from folding.torch.public import write_publicly
 
 if TYPE_CHECKING:
     import onnx
@@ -60,6 +61,7 @@ class Carry:
 
     def module(self) -> torch.fx.GraphModule:
         """The result, which shares no storage with the original."""
+        write_publicly(self.graph)
         self.graph.lint()
         return self.layers.module()
 

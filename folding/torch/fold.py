@@ -42,8 +42,8 @@ def fold_module(
     """Fold the normalizations of a PyTorch module into its weights; return a new module, the original is not changed.
 
     The module is captured with torch.export, which runs no code of yours afterwards: the result is a graph
-    (`torch.fx.GraphModule`) of layers under their old names and of PyTorch's functions, and its `state_dict` has the folded
-    weights and no normalization that folded. Every weight is computed in float64 and rounded once. The result is
+    (`torch.fx.GraphModule`) of layers under their old names and of PyTorch's functions, and its `state_dict` has the
+    folded weights and no normalization that folded. Every weight is computed in float64 and rounded once. The result is
     compared with the module on the example inputs and on generated ones; its report is in ``result.meta["bnfold"]``.
 
     It can be compiled, exported, trained further and quantized. Axes of the inputs are open where the module allows it

@@ -18,10 +18,10 @@ aten: Any = torch.ops.aten
 
 
 class Public(NamedTuple):
-    """A function, or a method of tensors as a text, for at most `count` arguments by place and for those in `names`."""
+    """A function, or a method of tensors as a text, for at most `most` arguments by place and for those in `names`."""
 
     target: Callable[..., Any] | str
-    count: int
+    most: int
     names: tuple[str, ...] = ()
 
 
@@ -70,7 +70,7 @@ def write_publicly(graph: torch.fx.Graph) -> None:
     """Call public functions where there is one for an operator with its arguments."""
     for node in graph.nodes:
         found = PUBLIC.get(node.target) if node.op == "call_function" else None
-        if found is None or len(node.args) > found.count or not set(node.kwargs) <= set(found.names):
+        if found is None or len(node.args) > found.most or not set(node.kwargs) <= set(found.names):
             continue
         node.op = "call_method" if isinstance(found.target, str) else "call_function"
         node.target = found.target

@@ -48,7 +48,7 @@ def test_every_snippet_prints_what_the_document_says(here, capsys):
             exec(code, names)  # noqa: S102  it is our own document
             assert printed(capsys.readouterr().out) == printed(told), code
     assert len(SNIPPETS) == 9
-    assert type(names["quantized"].get_submodule("1.conv1")).__module__.startswith("torch.ao.nn.quantized")
+    assert type(names["quantized"].get_submodule("1.conv1")).__module__.startswith("torch.ao.nn.intrinsic.quantized")
     types = {one.data_type for one in onnx.load("ready.onnx").graph.initializer}
     assert {onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT} <= types
     assert onnx.load("ready.onnx").graph.input[0].type.tensor_type.shape.dim[0].dim_param

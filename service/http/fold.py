@@ -91,7 +91,7 @@ async def inspect(request: Request, query: Query_, caller: MayFold, here: Here) 
     async with uploaded(request, here, caller) as (draft, is_archive, form):
         name, chosen = _asked(here, query if form is None else form.query(query))
         job = _job(here, caller, name, draft.blob, chosen, is_archive=is_archive)
-        inspected = here.engine.inspected(draft, here.engine.request(job, "inspect"), caller.key, caller.quota)
+        inspected = here.engine.inspected(draft, here.engine.request(job), caller.key, caller.quota)
         async with inspected as (answer, folder):
             if answer.slug is not None and not answer.report:
                 raise Problem(answer.slug, answer.detail)

@@ -9,9 +9,21 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, case, exists, func, insert, select, update
 
 from service.ledger import clock, database
-from service.ledger.holdings import hold
+from service.ledger.holdings import hold, key_lock
 from service.ledger.records import OPEN, Failure, Job, Output, has_share
-from service.ledger.rows import end, is_job, job_of, locked, queued_again, row_of, store
+from service.ledger.rows import (
+    NOT_RUNNING,
+    begun,
+    end,
+    is_job,
+    job_of,
+    locked,
+    queued_again,
+    row_of,
+    running,
+    store,
+    tell,
+)
 from service.ledger.schema import holdings, idempotency, jobs
 from service.ledger.webhooks import ask
 from service.problems import WORTH_A_RETRY, Problem
@@ -36,6 +48,8 @@ class SqlJobs:
     ) -> tuple[Job, bool]:
         """See `service.ledger.interface.Jobs`."""
         with self._database.write() as connection:
+            database.alone(connection, [key_lock(job.key)])
+            database.together(connection, [job.input.sha256])
             is_repeated = request is not None and _is_repeated(connection, job.key, request)
             accepted, is_new = _accept(connection, job, quota, queue)
             if webhook is not None:
@@ -54,13 +68,13 @@ class SqlJobs:
             known = locked(connection, key, job)
             if known is None or not known.is_open:
                 return None
-            return store(connection, replace(queued_again(known), status="running", attempts=known.attempts + 1))
+            return store(connection, begun(known))
 
-    def died(self, key: str, job: str, failure: Failure, most: int) -> bool:
+    def died(self, key: str, job: str, run: str, failure: Failure, most: int) -> bool:
         """See `service.ledger.interface.Jobs`."""
         with self._database.write() as connection:
-            known = locked(connection, key, job)
-            if known is None or known.status != "running":
+            known = running(connection, key, job, run)
+            if known is None:
                 return False
             is_killed = failure.slug == "killed"
             counted = replace(known, crashes=known.crashes + (not is_killed), kills=known.kills + is_killed)
@@ -70,27 +84,30 @@ class SqlJobs:
             end(connection, counted, Output(), failure)
             return False
 
-    def progress(self, key: str, job: str, stage: Stage, progress: float) -> None:
+    def progress(self, key: str, job: str, run: str, stage: Stage, progress: float) -> None:
         """See `service.ledger.interface.Jobs`."""
-        running = update(jobs).where(is_job(key, job), jobs.c.status == "running")
+        mine = update(jobs).where(is_job(key, job), jobs.c.status == "running", jobs.c.run == run)
         with self._database.write() as connection:
-            connection.execute(running.values(stage=stage, progress=progress, updated=time.time()))
+            connection.execute(mine.values(stage=stage, progress=progress, updated=time.time()))
+            if self._database.queue is not None:
+                self._database.queue.notify(connection, key, job)
 
-    def finish(self, key: str, job: str, output: Output, failure: Failure | None) -> bool:
+    def finish(self, key: str, job: str, run: str, output: Output, failure: Failure | None) -> bool:
         """See `service.ledger.interface.Jobs`."""
         with self._database.write() as connection:
-            known = locked(connection, key, job)
-            if known is None or known.status != "running":
+            database.together(connection, [blob.sha256 for blob in output.blobs])
+            known = running(connection, key, job, run)
+            if known is None:
                 return False
             end(connection, known, output, failure)
             hold(connection, key, output.blobs)
             return True
 
-    def give_back(self, key: str, job: str) -> None:
+    def give_back(self, key: str, job: str, run: str) -> None:
         """See `service.ledger.interface.Jobs`."""
         with self._database.write() as connection:
-            known = locked(connection, key, job)
-            if known is not None and known.status == "running":
+            known = running(connection, key, job, run)
+            if known is not None:
                 store(connection, replace(queued_again(known), attempts=known.attempts - 1))
 
     def cancel(self, key: str, job: str) -> bool:
@@ -104,17 +121,16 @@ class SqlJobs:
 
     def unfinished(self) -> list[Job]:
         """See `service.ledger.interface.Jobs`."""
-        found = select(jobs).where(jobs.c.status.in_(OPEN)).order_by(jobs.c.created)
+        found = select(jobs).where(jobs.c.status.in_(OPEN), ~jobs.c.parked).order_by(jobs.c.created)
         with self._database.read() as connection:
             return [job_of(row) for row in connection.execute(found)]
 
     def interrupted(self) -> None:
         """See `service.ledger.interface.Jobs`."""
-        running = update(jobs).where(jobs.c.status == "running")
+        left = update(jobs).where(jobs.c.status == "running")
+        again = {"status": "queued", "stage": None, "progress": 0.0, "interruptions": jobs.c.interruptions + 1}
         with self._database.write() as connection:
-            connection.execute(
-                running.values(status="queued", stage=None, progress=0.0, interruptions=jobs.c.interruptions + 1)
-            )
+            connection.execute(left.values(**again, **NOT_RUNNING))
 
     def queue(self) -> tuple[int, float | None]:
         """See `service.ledger.interface.Jobs`."""
@@ -139,6 +155,7 @@ def _accept(connection: Connection, job: Job, quota: Quota, queue: int) -> tuple
         connection.execute(insert(jobs).values(row))
     else:
         connection.execute(update(jobs).where(is_job(job.key, job.id)).values(row))
+    tell(connection, job)
     return job, True
 
 
@@ -146,12 +163,13 @@ def _is_repeated(connection: Connection, key: str, request: Idempotency) -> bool
     """Whether the request came before. Raises Problem (idempotency-conflict) if its key came with another request."""
     row: dict[str, Any] = {"key": key, "token": request.token, "fingerprint": request.fingerprint}
     row["created"] = clock.now(connection)
-    made = connection.execute(database.insert(connection, idempotency).values(row).on_conflict_do_nothing())
+    inserted = database.insert(connection, idempotency).values(row).on_conflict_do_nothing()
+    is_new = connection.execute(inserted.returning(idempotency.c.key)).one_or_none() is not None
     mine = and_(idempotency.c.key == key, idempotency.c.token == request.token)
     if connection.execute(select(idempotency.c.fingerprint).where(mine)).scalar_one() != request.fingerprint:
         detail = "this Idempotency-Key came with another model or other options before; use a new one"
         raise Problem("idempotency-conflict", detail)
-    return made.rowcount == 0
+    return not is_new
 
 
 def _require_room(connection: Connection, job: Job, quota: Quota, queue: int) -> None:

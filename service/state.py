@@ -15,7 +15,7 @@ from limits.aio.strategies import MovingWindowRateLimiter
 from folding.errors import how_to_install
 from service.auth.guests import Guests
 from service.auth.tokens import Tokens
-from service.blobs import BLOBS, DirectoryBlobs
+from service.blobs import BLOBS, DirectoryBlobs, remote_blobs
 from service.changes import Changes
 from service.engine.accounts import Accounts
 from service.engine.child import Program
@@ -106,18 +106,10 @@ def the_ledger(settings: Settings) -> Ledger:
 
 
 def the_blobs(settings: Settings) -> BlobStore:
-    """The blob store of these settings.
-
-    Raises:
-        RuntimeError: a package is missing.
-    """
+    """The blob store of these settings. Raises the errors of `service.blobs.remote_blobs`."""
     if not settings.blobs_url:
         return DirectoryBlobs(settings.data / BLOBS, settings.low_water_bytes)
-    try:
-        from service.blobs.objects import ObjectBlobs  # noqa: PLC0415  an extra
-    except ModuleNotFoundError as error:
-        raise RuntimeError(f"BNFOLD_BLOBS_URL needs the package {error.name}; install the extra `cluster`") from None
-    return ObjectBlobs(settings.blobs_url, settings.data / REMOTE, settings.low_water_bytes, settings.cache_bytes)
+    return remote_blobs(settings.blobs_url, settings.data / REMOTE, settings.low_water_bytes, settings.cache_bytes)
 
 
 def make_children(settings: Settings, program: Program, metrics: Metrics) -> tuple[Children, Sandbox | None]:

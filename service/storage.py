@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from service.blobs import Blob, BlobStore, Draft
     from service.ledger.interface import Ledger
-    from service.ledger.records import Idempotency, Job, Quota
+    from service.ledger.records import Idempotency, Job, Quota, Room
     from service.work import Answer
 
 LOG = logging.getLogger("bnfold")
@@ -46,7 +46,7 @@ class Storage:
         draft: Draft,
         job: Job,
         quota: Quota,
-        queue: int,
+        room: Room,
         request: Idempotency | None,
         webhook: str | None = None,
     ) -> tuple[Job, bool]:
@@ -55,7 +55,7 @@ class Storage:
         async with self._locked([sha256]):
             await self.blobs.commit(draft)
             try:
-                accepted = await in_thread(self._ledger.submit, job, quota, queue, request, webhook)
+                accepted = await in_thread(self._ledger.submit, job, quota, room, request, webhook)
             except BaseException:
                 await self._discard(sha256)
                 raise

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Overview,
         Place,
         Quota,
+        Room,
         Stage,
         Usage,
         Webhook,
@@ -38,12 +39,12 @@ class Jobs(Protocol):
     """The jobs of all keys."""
 
     def submit(
-        self, job: Job, quota: Quota, queue: int, request: Idempotency | None = None, webhook: str | None = None
+        self, job: Job, quota: Quota, room: Room, request: Idempotency | None = None, webhook: str | None = None
     ) -> tuple[Job, bool]:
         """Accept a job, and record that its key holds the input. Returns the job, and whether the engine must run it.
 
         A known job is returned as it is, with the new name. If it ended in a problem that a retry can change, it is
-        queued again. `queue` is the most jobs that may wait. `webhook` is the URL to notify of the next end of the job;
+        queued again. `room` says how much may wait. `webhook` is the URL to notify of the next end of the job;
         if the job has ended, the URL is notified of that end (but not twice for one `request`).
 
         Raises:

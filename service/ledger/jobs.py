@@ -32,9 +32,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from service.ledger.database import Database
-    from service.ledger.records import Idempotency, Quota, Stage
+    from service.ledger.records import Idempotency, Quota, Room, Stage
 
 RETRY_AFTER = {"Retry-After": "30"}
+LONGEST_RETRY = 300.0  # seconds
 
 
 class SqlJobs:
@@ -44,14 +45,14 @@ class SqlJobs:
         self._database = database
 
     def submit(
-        self, job: Job, quota: Quota, queue: int, request: Idempotency | None = None, webhook: str | None = None
+        self, job: Job, quota: Quota, room: Room, request: Idempotency | None = None, webhook: str | None = None
     ) -> tuple[Job, bool]:
         """See `service.ledger.interface.Jobs`."""
         with self._database.write() as connection:
             database.alone(connection, [key_lock(job.key)])
             database.together(connection, [job.input.sha256])
             is_repeated = request is not None and _is_repeated(connection, job.key, request)
-            accepted, is_new = _accept(connection, job, quota, queue)
+            accepted, is_new = _accept(connection, job, quota, room)
             if webhook is not None:
                 ask(connection, accepted, webhook, job.traceparent, is_repeated=is_repeated)
             return accepted, is_new
@@ -140,11 +141,11 @@ class SqlJobs:
             return count, oldest
 
 
-def _accept(connection: Connection, job: Job, quota: Quota, queue: int) -> tuple[Job, bool]:
+def _accept(connection: Connection, job: Job, quota: Quota, room: Room) -> tuple[Job, bool]:
     known = locked(connection, job.key, job.id)
     is_new = known is None or _is_worth_a_retry(known)
     if is_new:
-        _require_room(connection, job, quota, queue)
+        _require_room(connection, job, quota, room)
     _require_bytes(connection, job, quota, is_new=is_new)
     hold(connection, job.key, [job.input])
     if known is not None and not is_new:
@@ -172,19 +173,35 @@ def _is_repeated(connection: Connection, key: str, request: Idempotency) -> bool
     return not is_new
 
 
-def _require_room(connection: Connection, job: Job, quota: Quota, queue: int) -> None:
+def _require_room(connection: Connection, job: Job, quota: Quota, room: Room) -> None:
     waits, own = case((jobs.c.status == "queued", 1), else_=0), case((jobs.c.key == job.key, 1), else_=0)
     counts = select(func.sum(waits), func.sum(waits * own), func.sum(own)).where(jobs.c.status.in_(OPEN))
     waiting, mine, open_jobs = (count or 0 for count in connection.execute(counts).one())
-    free = queue - waiting
+    free = room.jobs - waiting
     if free <= 0:
-        raise Problem("busy", f"{queue} jobs wait already; try again later", headers=RETRY_AFTER)
+        raise Problem("busy", f"{room.jobs} jobs wait already; try again later", headers=RETRY_AFTER)
+    _require_pace(connection, job.key, room.seconds)
     if not has_share(job.key, mine, free):
         detail = f"{mine} jobs of this key wait already, and {free} places are left for all; try again later"
         raise Problem("quota-exceeded", detail, headers=RETRY_AFTER)
     if quota.open_jobs is not None and open_jobs >= quota.open_jobs:
         detail = f"this key may have {quota.open_jobs} open at a time; wait until one has ended, or cancel it"
         raise Problem("quota-exceeded", detail, headers=RETRY_AFTER)
+
+
+def _require_pace(connection: Connection, key: str, seconds: float) -> None:
+    """Check that the oldest job of a key that waits, and is no suspect, has not waited too long.
+
+    What waits is served in about the time in which the oldest of it has waited (Little's law): a new job would wait so
+    long, too. So a client may ask again when half of that is over.
+    """
+    mine = and_(jobs.c.key == key, jobs.c.status == "queued", jobs.c.kills + jobs.c.interruptions == 0, ~jobs.c.parked)
+    oldest = connection.execute(select(func.min(jobs.c.updated)).where(mine)).scalar_one()
+    age = 0.0 if oldest is None else time.time() - oldest
+    if age > seconds:
+        after = round(min(max(age / 2, 1), LONGEST_RETRY))
+        detail = f"jobs of this key wait for {age:.0f} s already; send more in {after} s"
+        raise Problem("quota-exceeded", detail, headers={"Retry-After": str(after)})
 
 
 def _require_bytes(connection: Connection, job: Job, quota: Quota, *, is_new: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -116,6 +117,14 @@ class Quota:
     open_jobs: int | None = None
     bytes: int | None = None  # stored for the key
     weight: int = 1  # its turns, for each turn of a key with weight 1
+
+
+@dataclass(frozen=True)
+class Room:
+    """How much may wait: jobs, and the seconds that the oldest one of a key has waited when the key gets no more."""
+
+    jobs: int
+    seconds: float = math.inf
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from service.ledger.records import (
     Open,
     Output,
     Quota,
+    Room,
     job_id,
 )
 from service.ledger.schema import metadata
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from service.ledger.interface import Ledger
 
 NO_QUOTA = Quota()
-ROOM = 1000
+ROOM = Room(1000)
 ATTEMPTS = 3
 LONG = 1e9  # seconds: longer than anything waits
 MODEL, RESULT, REPORT, PAGE = (Blob(letter * 64, 10) for letter in "abcd")
@@ -219,7 +220,7 @@ def test_what_is_cancelled_does_not_end_otherwise(ledger):
 
 def test_room_is_bounded(ledger):
     submit(ledger)
-    refused("busy", ledger.submit, job(options="1"), NO_QUOTA, 1)
+    refused("busy", ledger.submit, job(options="1"), NO_QUOTA, Room(1))
     refused("quota-exceeded", ledger.submit, job(options="1"), Quota(open_jobs=1), ROOM)
     refused("quota-exceeded", ledger.submit, job(model=RESULT), Quota(bytes=19), ROOM)
     assert ledger.submit(job("b", "1"), Quota(open_jobs=1, bytes=10), ROOM)[1]
@@ -243,13 +244,26 @@ def test_what_is_held_takes_no_more_bytes(ledger):
 def test_a_key_may_wait_for_as_much_as_it_leaves_to_others(ledger):
     queue = 6
     for number in range(3):
-        assert ledger.submit(job("a", str(number)), NO_QUOTA, queue)[1]
-    refused("quota-exceeded", ledger.submit, job("a", "more"), NO_QUOTA, queue)
-    assert ledger.submit(job("b"), NO_QUOTA, queue)[1]
-    assert ledger.submit(job("c"), NO_QUOTA, queue)[1]
+        assert ledger.submit(job("a", str(number)), NO_QUOTA, Room(queue))[1]
+    refused("quota-exceeded", ledger.submit, job("a", "more"), NO_QUOTA, Room(queue))
+    assert ledger.submit(job("b"), NO_QUOTA, Room(queue))[1]
+    assert ledger.submit(job("c"), NO_QUOTA, Room(queue))[1]
     for number in range(queue - 5):
-        assert ledger.submit(job("", str(number)), NO_QUOTA, queue)[1]  # without keys there is nobody to share with
-    refused("busy", ledger.submit, job("d"), NO_QUOTA, queue)
+        assert ledger.submit(job("", str(number)), NO_QUOTA, Room(queue))[1]  # without keys nobody is to share
+    refused("busy", ledger.submit, job("d"), NO_QUOTA, Room(queue))
+
+
+def test_a_key_whose_jobs_wait_too_long_gets_no_more(ledger):
+    """Others do, and what is known is free."""
+    room, long_ago = Room(1000, 60), time.time() - 90
+    ledger.submit(replace(job("a"), updated=long_ago), NO_QUOTA, room)
+    with pytest.raises(Problem) as caught:
+        ledger.submit(job("a", "1"), NO_QUOTA, room)
+    assert (caught.value.slug, caught.value.headers) == ("quota-exceeded", {"Retry-After": "45"})
+    assert not ledger.submit(job("a"), NO_QUOTA, room)[1]
+    assert ledger.submit(job("b"), NO_QUOTA, room)[1]
+    started(ledger, job("a"))
+    assert ledger.submit(job("a", "1"), NO_QUOTA, room)[1]
 
 
 def test_an_idempotency_key_means_one_request(ledger):
@@ -384,7 +398,10 @@ def test_the_queue_is_known(ledger):
 def test_what_there_is_to_do_is_known(ledger):
     assert ledger.load() == Load((), 0, 0, 0.0)
     first, _, large = submit(ledger), submit(ledger, options="1"), submit(ledger, model=Blob("e" * 64, 1 << 30))
-    assert ledger.load().jobs == (Open("queued", "1MiB", 2, first.created), Open("queued", "larger", 1, large.created))
+    assert set(ledger.load().jobs) == {
+        Open("queued", "1MiB", 2, first.created),
+        Open("queued", "larger", 1, large.created),
+    }
     started(ledger, first)
     ledger.interrupted()
     started(ledger, first)
@@ -393,7 +410,7 @@ def test_what_there_is_to_do_is_known(ledger):
         {("queued", "1MiB", 1), ("running", "1MiB", 1), ("queued", "larger", 1)},
         1,
     )
-    ledger.finish(first.key, first.id, OUTPUT, None)
+    ledger.finish(first.key, first.id, run_of(ledger, first), OUTPUT, None)
     assert ledger.load().suspects == 0
 
 
@@ -402,8 +419,8 @@ def test_webhooks_that_are_due_are_known(ledger):
     assert ledger.load().webhooks == 0
     ledger.cancel(made.key, made.id)
     assert ledger.load().webhooks == 1
-    (webhook,) = (ledger.next_webhook(Occupied()),)
     assert ledger.load().late > 0
+    (webhook,) = (ledger.next_webhook(Occupied()),)
     ledger.failed_webhook(webhook.id, LONG)
     assert (ledger.load().webhooks, ledger.load().late) == (1, 0.0)
     ledger.ended_webhook(webhook.id, delivered=True)

@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 from service.ledger import database
 from service.ledger.migrations.versions.v0007_workers import ADDED
 from service.ledger.queue import Waiting, queue_name
-from service.ledger.records import Output
+from service.ledger.records import Output, Room
 from service.ledger.sql import open_ledger, open_shared
 from tests.service.ledger.test_sql import CRASHED, KILLED, MODEL, NO_QUOTA, OUTPUT, RESULT, ROOM, job, submit
 from tests.support.waiting import until
@@ -92,7 +92,7 @@ def test_a_job_has_a_row_while_it_is_open(ledger):
 def test_what_is_not_accepted_is_not_queued(ledger):
     """Job and row are one transaction."""
     with pytest.raises(Exception, match="wait already"):
-        ledger.submit(job(), NO_QUOTA, 0)
+        ledger.submit(job(), NO_QUOTA, Room(0))
     assert rows(ledger) == []
 
 

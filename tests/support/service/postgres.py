@@ -64,21 +64,18 @@ class Postgres:
     def close(self) -> None:
         """End it, and remove its folder."""
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)  # it waits for no client
-            self._process.wait(PATIENCE)
+            self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def url(self, name: str = "postgres", port: int | None = None) -> str:
         """The URL of a database."""
         return f"postgresql://bnfold@{LOCAL}:{port or self.port}/{name}"
 
-    def database(self, template: str | None = None) -> str:
-        """The name of a new database, which is a copy of another one."""
+    def database(self) -> str:
+        """The name of a new database."""
         name = f"d{next(self._numbers)}"
         with psycopg.connect(self.url(), autocommit=True) as connection:
-            connection.execute(
-                f"CREATE DATABASE {name}" + (f" TEMPLATE {template} STRATEGY file_copy" if template else "")
-            )
+            connection.execute(f"CREATE DATABASE {name}")
         return name
 
     @property

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
@@ -108,7 +108,10 @@ class Store:
             store.put(name, made)
 
     def forward(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
-        connection = http.client.HTTPConnection(LOCAL, self._port, timeout=PATIENCE)
+        with closing(http.client.HTTPConnection(LOCAL, self._port, timeout=PATIENCE)) as connection:
+            self._forward(connection, request, body)
+
+    def _forward(self, connection: http.client.HTTPConnection, request: BaseHTTPRequestHandler, body: bytes) -> None:
         connection.putrequest(request.command, request.path, skip_host=True, skip_accept_encoding=True)
         for name, value in request.headers.items():
             if name.lower() not in DROPPED:
@@ -123,14 +126,11 @@ class Store:
         request.end_headers()
         while block := answer.read(BLOCK):
             request.wfile.write(block)
-        connection.close()
 
     def _answers(self) -> bool:
-        with suppress(OSError):
-            connection = http.client.HTTPConnection(LOCAL, self._port, timeout=PATIENCE)
+        with closing(http.client.HTTPConnection(LOCAL, self._port, timeout=PATIENCE)) as connection, suppress(OSError):
             connection.request("GET", "/")
-            connection.getresponse()
-            connection.close()
+            connection.getresponse().close()
             return True
         return False
 

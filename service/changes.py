@@ -36,6 +36,11 @@ class Changes:
         if event is not None:
             event.set()
 
+    def notify_all(self) -> None:
+        """Set the events of all jobs: some may have changed."""
+        for address in list(self._next):
+            self.notify(address)
+
     def close(self) -> None:
         """Set all events, because the server shuts down."""
         self.closing = True

@@ -36,10 +36,10 @@ def require_startable(settings: Settings) -> None:
     """
     address = _resolved(settings.host, settings.port)
     _require_folder(settings)
-    require_whole(settings.data)
+    require_whole(settings.data, settings.database_url)
     _require_keys(settings)
     _require_free(settings, address)
-    require_secret(settings.data)
+    require_secret(settings.secret_folder)
     if settings.oidc_issuer:
         Tokens(settings.oidc_issuer, settings.oidc_audience)
     make_traces(settings).close()
@@ -78,7 +78,7 @@ def _require_free(settings: Settings, address: tuple[int, tuple[object, ...]]) -
 
 
 def _require_keys(settings: Settings) -> None:
-    ledger = open_ledger(settings.data)
+    ledger = open_ledger(settings.data, settings.database_url)
     try:
         if (
             settings.asks_for_keys
@@ -112,6 +112,9 @@ def invalid_settings(error: ValidationError) -> str:
     said = []
     for one in error.errors():
         cause = one["msg"].removeprefix("Value error, ")
+        if not one["loc"] or one["loc"] == ("database_url",):  # of several settings, or one that may have a password
+            said.append(cause)
+            continue
         said.append(
             f"{_named('.'.join(map(str, one['loc'])))} is {one['input']!r:.100}: {cause[:1].lower()}{cause[1:]}"
         )

@@ -11,7 +11,7 @@ import time
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import uvicorn
 from limits import parse
@@ -22,18 +22,19 @@ from folding.command.parser import Parser
 from service import upkeep
 from service.auth.audit import audit
 from service.auth.keys import SCOPES, moment, new_key, new_secret
-from service.blobs import BLOBS, DirectoryBlobs
 from service.checks import invalid_settings, mistyped, require_startable, unreadable_settings
 from service.http.app import create_app
 from service.http.connections import patient, room
 from service.ledger.records import NOBODY, Quota
 from service.ledger.sql import FILE, open_ledger, step_back
 from service.logs import log_to_stderr
+from service.parsing import add_settings
 from service.secret import webhook_secret
 from service.settings import Settings
 from service.starting import tell
-from service.state import LOCK, lock
+from service.state import LOCK, lock, the_blobs
 from service.storage import Storage
+from service.working import add_worker
 
 if TYPE_CHECKING:
     import socket
@@ -70,8 +71,9 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     about = "Serve folds over HTTP. All other settings are environment variables: BNFOLD_WORKERS, BNFOLD_TTL_SECONDS..."
     serve = commands.add_parser("serve", description=about)
-    _add_settings(serve, "host", "port", "data")
+    add_settings(serve, "host", "port", "data")
     serve.set_defaults(run=_serve)
+    add_worker(commands)
     keys = commands.add_parser("keys", description="The API keys of a data folder.")
     actions = keys.add_subparsers(required=True, metavar="ACTION")
     _add_actions(actions)
@@ -90,7 +92,7 @@ def _add_upkeep(commands: argparse._SubParsersAction[Parser]) -> None:
     about = "Let the ledger go back to the version before, for the bnfold before this one. Stop the server first."
     downgrade = commands.add_parser("downgrade", description=about)
     for parser, run in ((scrub, _scrub), (backup, _backup), (restore, _restore), (downgrade, _downgrade)):
-        _add_settings(parser, "data")
+        add_settings(parser, "data")
         parser.set_defaults(run=run)
 
 
@@ -119,16 +121,8 @@ def _add_actions(actions: argparse._SubParsersAction[Parser]) -> None:
     webhook = actions.add_parser("webhook", help="print the secret that signs the webhooks of a key")
     webhook.add_argument("id", nargs="?", default=NOBODY, help="as `list` shows it (default: requests without a key)")
     for parser, run in ((add, _add), (listing, _list), (rotate, _rotate), (revoke, _revoke), (webhook, _webhook)):
-        _add_settings(parser, "data")
+        add_settings(parser, "data")
         parser.set_defaults(run=run)
-
-
-def _add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
-    for name in names:
-        field = Settings.model_fields[name]
-        kind: Callable[[str], Any] = int if field.annotation is int else str
-        described = f"{field.description} (default: {field.default})"
-        parser.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS, help=described)
 
 
 class Server(uvicorn.Server):
@@ -242,7 +236,7 @@ def _erase(settings: Settings, ledger: Ledger, key: str) -> None:
         return
     try:
         ledger.end_jobs(time.time())
-        asyncio.run(Storage(DirectoryBlobs(settings.data / BLOBS), ledger).erase(key))
+        asyncio.run(Storage(the_blobs(settings), ledger).erase(key))
         audit(settings.data, "key erased", key=key)
     finally:
         os.close(right)
@@ -252,7 +246,7 @@ def _webhook(settings: Settings, arguments: argparse.Namespace) -> int:
     def show(ledger: Ledger) -> None:
         if arguments.id != NOBODY and ledger.key(arguments.id) is None:
             raise RuntimeError(f"keys: there is no active key {arguments.id!a}; see `bnfold keys list`")
-        print(webhook_secret(settings.data, arguments.id))
+        print(webhook_secret(settings.secret_folder, arguments.id))
 
     return _with_ledger(settings, show)
 
@@ -282,7 +276,8 @@ def _downgrade(settings: Settings, _: argparse.Namespace) -> int:
     _require_data(settings)
     right = lock(settings.data)
     try:
-        print(f"the ledger has version {step_back(settings.data)} now; start no server of this bnfold with it")
+        version = step_back(settings.data, settings.database_url)
+        print(f"the ledger has version {version} now; start no server of this bnfold with it")
     finally:
         os.close(right)
     return DONE
@@ -329,7 +324,7 @@ def _positive(text: str) -> int:
 
 
 def _with_ledger(settings: Settings, act: Callable[[Ledger], object]) -> int:
-    ledger = open_ledger(settings.data)
+    ledger = open_ledger(settings.data, settings.database_url)
     try:
         act(ledger)
     finally:

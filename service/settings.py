@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from dataclasses import fields
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from folding.onnxfile import Limits
@@ -46,6 +47,18 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="the address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="the port to listen on; 0 takes a free one")
     data: Path = Field(Path("bnfold-data"), description="the folder that holds the blobs and the ledger")
+    engine: Literal["local", "cluster"] = Field(
+        "local", description="where folds run: in this server, or in `bnfold worker` processes on any machines"
+    )
+    database_url: str = Field(
+        "", description="the PostgreSQL database of the ledger, by its URL; default: a file in `data`", repr=False
+    )
+    blobs_url: str = Field(
+        "", description="the object store of the blobs, such as s3://BUCKET/PREFIX; default: a folder in `data`"
+    )
+    secrets: Path | None = Field(
+        None, description="the folder with the file `secret`, the same for all servers of a cluster; default: `data`"
+    )
     allowed_hosts: tuple[str, ...] = Field(
         (), description="names under which clients reach the server; empty: on loopback its own names, else any"
     )
@@ -70,7 +83,20 @@ class Settings(BaseSettings):
     inspections: int = Field(
         default_factory=machine.cores, ge=1, description="inspections that run at the same time, beside the folds"
     )
+    heartbeat_seconds: float = Field(1, gt=0, description="time between two signs of life of a worker")
+    stall_seconds: float = Field(
+        5,
+        gt=0,
+        description="a worker without a sign of life for so long is taken for dead, and its jobs are given away",
+    )
+    cache_bytes: int = Field(
+        10 * GIB, ge=0, description="of models out of the object store, kept on the disk of a worker"
+    )
+    metrics_port: int = Field(0, ge=0, le=65535, description="where a worker shows its metrics; 0: nowhere")
     max_queue: int = Field(1000, ge=1, description="jobs that may wait; more are refused as busy")
+    max_queue_seconds: float = Field(
+        900, gt=0, description="a key whose oldest job waits longer than this gets no further ones: 429"
+    )
     attempts: int = Field(3, ge=1, description="deaths of a job's process before it counts as failed: crashed")
     sandbox: Literal["auto", "require", "off"] = Field(
         "auto", description="run folds in bubblewrap or with Landlock, where one works"
@@ -140,6 +166,16 @@ class Settings(BaseSettings):
             raise ValueError("it must be a URL that begins with https://")
         return value
 
+    @field_validator("database_url", "blobs_url")
+    @classmethod
+    def _known_kind(cls, value: str, field: ValidationInfo) -> str:
+        kinds = {"database_url": ("postgresql", "postgres"), "blobs_url": ("s3", "gs", "az", "file")}[
+            str(field.field_name)
+        ]
+        if value and value.partition("://")[0] not in kinds:
+            raise ValueError(f"it must be a URL that begins with {' or '.join(f'{kind}://' for kind in kinds)}")
+        return value
+
     @field_validator("root_path")
     @classmethod
     def _plain_path(cls, value: str) -> str:
@@ -150,6 +186,16 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _absolute(self) -> Self:
         object.__setattr__(self, "data", self.data.absolute())  # children run in other folders
+        return self
+
+    @model_validator(mode="after")
+    def _shared(self) -> Self:
+        missing = [name for name in ("database_url", "blobs_url") if not getattr(self, name)]
+        if self.engine == "cluster" and missing:
+            named = " and ".join(f"BNFOLD_{name.upper()}" for name in missing)
+            raise ValueError(f"BNFOLD_ENGINE=cluster shares its ledger and its blobs; set {named}")
+        if self.stall_seconds < 2 * self.heartbeat_seconds:
+            raise ValueError("BNFOLD_STALL_SECONDS must be at least twice BNFOLD_HEARTBEAT_SECONDS")
         return self
 
     @property
@@ -168,8 +214,15 @@ class Settings(BaseSettings):
         return not self.is_local if self.require_keys is None else self.require_keys
 
     @property
+    def secret_folder(self) -> Path:
+        """The folder of the file `secret`."""
+        return self.secrets or self.data
+
+    @property
     def cap(self) -> int:
-        """The bytes that are kept at most."""
+        """The bytes that are kept at most; an object store has no bound of its own."""
+        if self.blobs_url and self.cap_bytes is None:
+            return sys.maxsize
         return shutil.disk_usage(self.data).total // 2 if self.cap_bytes is None else self.cap_bytes
 
     def bounds(self, verification: float) -> Bounds:

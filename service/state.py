@@ -15,15 +15,17 @@ from limits.aio.strategies import MovingWindowRateLimiter
 from folding.errors import how_to_install
 from service.auth.guests import Guests
 from service.auth.tokens import Tokens
-from service.blobs import BLOBS, DirectoryBlobs
+from service.blobs import BLOBS, DirectoryBlobs, remote_blobs
 from service.changes import Changes
 from service.engine.accounts import Accounts
 from service.engine.child import Program
 from service.engine.children import Children
-from service.engine.local import VERIFICATION_GRACE, LocalEngine
+from service.engine.interface import Engine
+from service.engine.local import LocalEngine
+from service.engine.runner import VERIFICATION_GRACE
 from service.engine.sandbox import KINDS, find_sandbox
 from service.engine.walls import Kind
-from service.ledger.sql import open_ledger
+from service.ledger.sql import open_ledger, open_shared
 from service.metrics import Metrics
 from service.reservations import Reservations
 from service.settings import Settings
@@ -35,9 +37,13 @@ from service.webhook.receivers import Receivers
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from service.blobs import BlobStore
+    from service.engine.sandbox import Sandbox
     from service.ledger.interface import Ledger
 
-FOLDERS, LOCK = "jobs", "lock"  # names in the data folder; FOLDERS holds a folder for every child
+# Names in the data folder: FOLDERS has a folder for every child, REMOTE what is on its way to and from an object store.
+FOLDERS, LOCK, REMOTE = "jobs", "lock", "remote"
+ENGINE_VERSION = f"bnfold {version('bnfold')}"  # part of the content address of every job
 
 
 @dataclass
@@ -48,7 +54,7 @@ class Service:
     ledger: Ledger
     storage: Storage
     reservations: Reservations
-    engine: LocalEngine
+    engine: Engine
     children: Children
     webhooks: Webhooks
     guests: Guests
@@ -57,7 +63,7 @@ class Service:
     metrics: Metrics
     traces: Traces
     rates: MovingWindowRateLimiter
-    engine_version: str  # part of the content address of every job
+    engine_version: str
     sandbox: Kind  # that folds run in
 
 
@@ -92,18 +98,42 @@ def make_traces(settings: Settings) -> Traces:
     return Telemetry()
 
 
-def make_service(settings: Settings, program: Program, receivers: Receivers) -> Service:
-    """Make the parts and connect them. The engine and the delivery of webhooks are not started yet."""
-    ledger, changes, metrics = open_ledger(settings.data), Changes(), Metrics()
-    blobs = DirectoryBlobs(settings.data / BLOBS, settings.low_water_bytes)
-    storage = Storage(blobs, ledger, metrics.damaged.inc)
+def the_ledger(settings: Settings) -> Ledger:
+    """The ledger of these settings, opened. Raises the errors of `service.ledger.sql.open_ledger`."""
+    if settings.engine == "cluster":
+        return open_shared(settings.database_url)
+    return open_ledger(settings.data, settings.database_url)
+
+
+def the_blobs(settings: Settings) -> BlobStore:
+    """The blob store of these settings. Raises the errors of `service.blobs.remote_blobs`."""
+    if not settings.blobs_url:
+        return DirectoryBlobs(settings.data / BLOBS, settings.low_water_bytes)
+    return remote_blobs(settings.blobs_url, settings.data / REMOTE, settings.low_water_bytes, settings.cache_bytes)
+
+
+def make_children(settings: Settings, program: Program, metrics: Metrics) -> tuple[Children, Sandbox | None]:
+    """The children of a server or a worker, and the sandbox that they are in."""
     sandbox = find_sandbox(settings.sandbox, settings.data)
     for kind in KINDS:
         metrics.sandbox.labels(kind).set(kind == ("none" if sandbox is None else sandbox.kind))
     bounds = settings.bounds(settings.verify_seconds + VERIFICATION_GRACE)
-    children = Children(settings.data / FOLDERS, bounds, sandbox, program, settings.spares)
+    return Children(settings.data / FOLDERS, bounds, sandbox, program, settings.spares), sandbox
+
+
+def make_service(settings: Settings, program: Program, receivers: Receivers) -> Service:
+    """Make the parts and connect them. The engine and the delivery of webhooks are not started yet."""
+    ledger, changes, metrics = the_ledger(settings), Changes(), Metrics()
+    ledger.claim(shared=settings.engine == "cluster")
+    storage = Storage(the_blobs(settings), ledger, metrics.damaged.inc)
+    children, sandbox = make_children(settings, program, metrics)
+    kind: type[Engine] = LocalEngine
+    if settings.engine == "cluster":
+        from service.engine.cluster import ClusterEngine  # noqa: PLC0415  an extra
+
+        kind = ClusterEngine
     traces = make_traces(settings)
-    engine = LocalEngine(settings, ledger, storage, children, changes, Accounts(metrics, traces))
+    engine = kind(settings, ledger, storage, children, changes, Accounts(metrics, traces))
     return Service(
         settings=settings,
         ledger=ledger,
@@ -111,14 +141,14 @@ def make_service(settings: Settings, program: Program, receivers: Receivers) -> 
         reservations=Reservations(settings.max_uploads),
         engine=engine,
         children=children,
-        webhooks=Webhooks(settings.data, settings.root_path, ledger, receivers, metrics, traces),
+        webhooks=Webhooks(settings.secret_folder, settings.root_path, ledger, receivers, metrics, traces),
         tokens=Tokens(settings.oidc_issuer, settings.oidc_audience) if settings.oidc_issuer else None,
         guests=Guests(settings.data, ledger, storage, engine.stop_jobs),
         changes=changes,
         metrics=metrics,
         traces=traces,
         rates=MovingWindowRateLimiter(MemoryStorage()),
-        engine_version=f"bnfold {version('bnfold')}",
+        engine_version=ENGINE_VERSION,
         sandbox="none" if sandbox is None else sandbox.kind,
     )
 

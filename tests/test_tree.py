@@ -45,8 +45,8 @@ FLOORS = {
         {"reservations", "storage", "upkeep"},
         {"auth", "engine", "webhook"},
         {"openapi", "state"},
-        {"checks", "gauges", "starting"},
-        {"http"},
+        {"checks", "gauges", "parsing", "starting"},
+        {"http", "working"},
         {"command"},
     ],
 }

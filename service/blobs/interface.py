@@ -25,6 +25,10 @@ class DamagedError(OSError):
     """The disk changed the content of a blob."""
 
 
+class StoreError(OSError):
+    """The store cannot be reached, or cannot do what it is asked for now. What it holds is not lost."""
+
+
 @dataclass
 class Draft:
     """A complete content that the store does not name yet."""
@@ -35,7 +39,7 @@ class Draft:
 
 
 class BlobStore(Protocol):
-    """Stores contents."""
+    """Stores contents. Every method may raise `StoreError`: then the same call may succeed later."""
 
     def receive(self, chunks: AsyncIterable[bytes], limit: int) -> AbstractAsyncContextManager[Draft]:
         """A context with a draft of the chunks; unless committed, the draft is removed when the context ends.
@@ -55,7 +59,7 @@ class BlobStore(Protocol):
         ...
 
     async def commit(self, draft: Draft) -> None:
-        """Give a draft its name, durably."""
+        """Give a draft its name, durably; it is stored even if the store has it already."""
         ...
 
     async def place(self, sha256: str, path: Path, *, shared: bool) -> None:
@@ -89,12 +93,12 @@ class BlobStore(Protocol):
         """The size of a blob in bytes; None if there is no such blob."""
         ...
 
-    async def delete(self, sha256: str) -> None:
-        """Remove a blob, if it exists."""
+    def delete(self, sha256: str) -> None:
+        """Remove a blob, if it exists; may block."""
         ...
 
     def shortage(self, coming: int) -> int:
-        """The bytes of free disk space that are missing for `coming` more bytes; not positive if there are enough."""
+        """The bytes that blobs must make room for, so that `coming` more fit; not positive if there is enough room."""
         ...
 
     def require_space(self, coming: int = 0) -> None:

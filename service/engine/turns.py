@@ -15,14 +15,6 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Self
 
-PAUSE, LONGEST_PAUSE = 1.0, 300.0  # seconds after the second death of a server; it doubles
-
-
-def pause_of(interruptions: int) -> float:
-    """Seconds that a job waits before it is queued, if so many servers died while it ran: not for the first of them."""
-    doubled: int = 2 ** max(interruptions - 1, 0) - 1
-    return min(PAUSE * doubled, LONGEST_PAUSE)
-
 
 class Turns:
     """Slots that are given out in turn: `slots` for any turn, and if `extra`, one more for a small one (rule 3)."""
@@ -55,30 +47,39 @@ class Turns:
         self._running.remove(turn)
         self._give_out()
 
-    def _give_out(self) -> None:
-        while (turn := self._next()) is not None:
-            self._waiting.remove(turn)
-            self._running.append(turn)
-            self._time = self._start(turn)
-            self._due[turn.key] = self._time + 1 / turn.weight
-            turn.begins.set()
+    def begin(self, turn: Turn) -> None:
+        """Give a slot to a turn that `choose` returned."""
+        self._running.append(turn)
+        self._time = self._start(turn)
+        self._due[turn.key] = self._time + 1 / turn.weight
         self._due = {key: due for key, due in self._due.items() if due > self._time}
+        turn.begins.set()
 
-    def _next(self) -> Turn | None:
-        """The turn that begins now; None if there is none, or no slot for it."""
-        if any(turn.is_alone for turn in self._running):
+    @property
+    def has_room(self) -> bool:
+        """Whether any turn could begin now."""
+        return len(self._running) < self._slots + self._extra and not any(turn.is_alone for turn in self._running)
+
+    def choose(self, waiting: list[Turn]) -> Turn | None:
+        """The turn of those that wait that begins now; None if there is none, or no slot for it."""
+        if not self.has_room:
             return None
-        candidates = self._waiting
+        candidates = waiting
         if len(self._running) >= self._slots:
-            candidates = self._that_waits_for_others() if len(self._running) < self._slots + self._extra else []
+            candidates = self._that_wait_for_others(waiting)
         if not candidates:
             return None
         turn = min(candidates, key=lambda turn: (self._start(turn), not turn.is_urgent, turn.number))
         return None if turn.is_alone and self._running else turn
 
-    def _that_waits_for_others(self) -> list[Turn]:
+    def _that_wait_for_others(self, waiting: list[Turn]) -> list[Turn]:
         keys, only_large = {turn.key for turn in self._running}, all(turn.is_large for turn in self._running)
-        return [turn for turn in self._waiting if not turn.is_large and (only_large or turn.key not in keys)]
+        return [turn for turn in waiting if not turn.is_large and (only_large or turn.key not in keys)]
+
+    def _give_out(self) -> None:
+        while (turn := self.choose(self._waiting)) is not None:
+            self._waiting.remove(turn)
+            self.begin(turn)
 
     def _start(self, turn: Turn) -> float:
         return max(self._time, self._due.get(turn.key, 0.0))

@@ -23,6 +23,7 @@ from starlette.routing import Match, Route
 from starlette.staticfiles import StaticFiles
 
 from service.auth.audit import audit
+from service.blobs import StoreError
 from service.engine.child import Program
 from service.http import blobs as routes_blobs
 from service.http import fold as routes_fold
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("bnfold")
 NO_LEDGER = "the server cannot read or write its ledger now, so nothing was accepted; try again later"
+NO_STORE = "the server cannot use its blob store now; try again later"
 LEDGER_AGAIN = {"Retry-After": "10"}
 STATIC = Path(__file__).parents[1] / "static"
 ROUTES = (routes_fold, routes_mine, routes_jobs, routes_blobs, routes_health, routes_reference)
@@ -121,6 +123,7 @@ def create_app(settings: Settings, program: Program | None = None, receivers: Re
     _add_page(app)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(SQLAlchemyError, _without_ledger)
+    app.add_exception_handler(StoreError, _without_store)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _of_the_framework)
     app.add_exception_handler(ClientDisconnect, _left)
@@ -167,6 +170,11 @@ async def _without_ledger(request: Request, error: Exception) -> Response:
     cause = str(getattr(error, "orig", None) or error).partition("\n")[0]
     LOG.error("the ledger cannot be used: %s", cause, extra={"request": request.state.request_id})
     return await _problem(request, Problem("unavailable", NO_LEDGER, headers=LEDGER_AGAIN))
+
+
+async def _without_store(request: Request, error: Exception) -> Response:
+    LOG.error("the blob store cannot be used: %s", error, extra={"request": request.state.request_id})
+    return await _problem(request, Problem("unavailable", NO_STORE, headers=LEDGER_AGAIN))
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

@@ -17,7 +17,7 @@ from service.http.headers import preferences, preferred
 from service.http.jobs import HTML_HEADERS, ended_badly, healed, view, waited
 from service.http.uploads import uploaded
 from service.http.views import disposition, result_name
-from service.ledger.records import Idempotency, Job, job_id
+from service.ledger.records import Idempotency, Job, Room, job_id
 from service.ledger.views import job_path
 from service.left import content as content_left
 from service.openapi.answers import FOLDED, HTML_TYPE, JSON_TYPE, OF_UPLOADS, content, problems
@@ -62,7 +62,8 @@ async def fold(request: Request, query: WithWebhook, caller: MayFold, here: Here
         job = _job(here, caller, name, draft.blob, chosen, is_archive=is_archive)
         job = replace(job, traceparent=request.state.span.traceparent)
         asked = None if token is None else Idempotency(token, _fingerprint(job.id, name, webhook))
-        job, is_new = await here.storage.accept(draft, job, caller.quota, here.settings.max_queue, asked, webhook)
+        room = Room(here.settings.max_queue, here.settings.max_queue_seconds)
+        job, is_new = await here.storage.accept(draft, job, caller.quota, room, asked, webhook)
     if is_new:
         here.engine.submit(job, caller.quota.weight, is_urgent=not wishes.respond_async)
     else:
@@ -91,7 +92,7 @@ async def inspect(request: Request, query: Query_, caller: MayFold, here: Here) 
     async with uploaded(request, here, caller) as (draft, is_archive, form):
         name, chosen = _asked(here, query if form is None else form.query(query))
         job = _job(here, caller, name, draft.blob, chosen, is_archive=is_archive)
-        inspected = here.engine.inspected(draft, here.engine.request(job, "inspect"), caller.key, caller.quota)
+        inspected = here.engine.inspected(draft, here.engine.request(job), caller.key, caller.quota)
         async with inspected as (answer, folder):
             if answer.slug is not None and not answer.report:
                 raise Problem(answer.slug, answer.detail)

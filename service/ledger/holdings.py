@@ -15,7 +15,7 @@ from service.ledger.webhooks import forget
 from service.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from sqlalchemy import ColumnElement, Connection
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from service.ledger.records import Job
 
 AT_ONCE = 200  # holdings that one transaction releases: all other writers wait for it
+SWEEP = "sweep"  # the name of a lock
 LOST = Failure("internal", "the server's disk lost or damaged the upload; send it again")
 
 
@@ -38,11 +39,6 @@ class SqlHoldings:
             row = connection.execute(select(holdings).where(_is(key, sha256))).one_or_none()
             return None if row is None else Blob(row.sha256, row.bytes)
 
-    def is_held(self, sha256: str) -> bool:
-        """See `service.ledger.interface.Holdings`."""
-        with self._database.read() as connection:
-            return _is_held(connection, sha256)
-
     def use(self, key: str, addresses: Iterable[str]) -> None:
         """See `service.ledger.interface.Holdings`."""
         mine = and_(holdings.c.key == key, holdings.c.sha256.in_(list(addresses)))
@@ -52,6 +48,7 @@ class SqlHoldings:
     def release(self, key: str, sha256: str) -> bool:
         """See `service.ledger.interface.Holdings`."""
         with self._database.write() as connection:
+            database.alone(connection, [key_lock(key)])
             needed = and_(jobs.c.key == key, jobs.c.input_sha256 == sha256, jobs.c.status.in_(OPEN))
             if connection.execute(select(exists().where(needed))).scalar_one():
                 raise Problem("in-use", "a job that has not ended needs this blob; wait for it, or cancel it")
@@ -63,11 +60,13 @@ class SqlHoldings:
         is_over = False
         while not gone and not is_over:
             with self._database.write() as connection:
+                clock.write(connection)
+                if not database.first(connection, SWEEP):
+                    return []  # another server does it now
                 before = clock.now(connection) - unused
                 gone, is_over = _let_go(connection, before, cap)
                 if is_over:
                     _forget(connection, before)
-                clock.write(connection)
         return gone
 
     def usage(self, key: str) -> Usage:
@@ -89,10 +88,19 @@ class SqlHoldings:
                 Holding(row.key, Blob(row.sha256, row.bytes), row.used) for row in connection.execute(select(holdings))
             ]
 
-    def lost(self, addresses: Iterable[str]) -> Damage:
+    def discard(self, sha256: str, remove: Callable[[], None]) -> None:
         """See `service.ledger.interface.Holdings`."""
-        lost = list(addresses)
-        with self._database.write() as connection:
+        with self._database.write(database.LONGER_SECONDS) as connection:
+            database.alone(connection, [sha256])
+            if not _is_held(connection, sha256):
+                remove()
+
+    def lost(self, addresses: Iterable[str], is_gone: Callable[[str], bool] = bool) -> Damage:
+        """See `service.ledger.interface.Holdings`."""
+        with self._database.write(database.LONGER_SECONDS) as connection:
+            asked = sorted(set(addresses))
+            database.alone(connection, asked)
+            lost = [sha256 for sha256 in asked if is_gone(sha256)]
             for sha256 in lost:
                 connection.execute(delete(holdings).where(holdings.c.sha256 == sha256))
             failed = [job for sha256 in lost for job in _open_with(connection, sha256)]
@@ -110,8 +118,13 @@ class SqlHoldings:
         return Damage(again, gone, len(failed))
 
 
+def key_lock(key: str) -> str:
+    """The name of the lock of a key: what decides by all that a key has, and what a sweep takes from it, is alone."""
+    return f"key {key}"
+
+
 def hold(connection: Connection, key: str, blobs: Iterable[Blob]) -> None:
-    """Record that a key holds these blobs, and uses them now."""
+    """Record that a key holds these blobs, and uses them now. The caller is `together` in their locks."""
     for blob in blobs:
         row: dict[str, Any] = {"key": key, "sha256": blob.sha256, "bytes": blob.bytes, "used": clock.now(connection)}
         known = ["key", "sha256"]
@@ -128,11 +141,15 @@ def _let_go(connection: Connection, before: float, cap: int) -> tuple[list[str],
     unused = select(holdings).where(~_is_needed(), holdings.c.used < before).order_by(holdings.c.used).limit(AT_ONCE)
     rows = connection.execute(unused).all()
     if rows:
+        keys = {row.key for row in rows}
+        database.alone(connection, map(key_lock, keys))
+        rows = connection.execute(unused.where(holdings.c.key.in_(keys))).all()  # they may be in use since
         return [row.sha256 for row in rows if drop(connection, row.key, row.sha256)], False
     gone: list[str] = []
     total, held = _total(connection), _held(connection)
     while total > cap and held:
         key = max(held, key=lambda one: held[one])
+        database.alone(connection, [key_lock(key)])
         free = select(holdings).where(holdings.c.key == key, ~_is_needed()).order_by(holdings.c.used).limit(1)
         row = connection.execute(free).one_or_none()
         if row is None:

@@ -1,7 +1,7 @@
 """The interface of the ledger: jobs, holdings, keys and webhooks. The ledger decides; the engine only runs jobs.
 
 Every method is one transaction that is durable when the method returns. A method may block: callers on the event loop
-use a thread. `service.ledger.sql` implements the ledger in SQLite.
+use a thread. `service.ledger.sql` implements the ledger in SQLite and PostgreSQL.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from service.blobs import Blob
+    from service.ledger.queue import Waiting
     from service.ledger.records import (
+        Beat,
         Damage,
         Failure,
         Holding,
@@ -25,9 +27,11 @@ if TYPE_CHECKING:
         Overview,
         Place,
         Quota,
+        Room,
         Stage,
         Usage,
         Webhook,
+        Worker,
     )
 
 
@@ -35,12 +39,12 @@ class Jobs(Protocol):
     """The jobs of all keys."""
 
     def submit(
-        self, job: Job, quota: Quota, queue: int, request: Idempotency | None = None, webhook: str | None = None
+        self, job: Job, quota: Quota, room: Room, request: Idempotency | None = None, webhook: str | None = None
     ) -> tuple[Job, bool]:
         """Accept a job, and record that its key holds the input. Returns the job, and whether the engine must run it.
 
         A known job is returned as it is, with the new name. If it ended in a problem that a retry can change, it is
-        queued again. `queue` is the most jobs that may wait. `webhook` is the URL to notify of the next end of the job;
+        queued again. `room` says how much may wait. `webhook` is the URL to notify of the next end of the job;
         if the job has ended, the URL is notified of that end (but not twice for one `request`).
 
         Raises:
@@ -53,25 +57,29 @@ class Jobs(Protocol):
         ...
 
     def start(self, key: str, job: str) -> Job | None:
-        """Count an attempt and set the job to running; None if the job has ended."""
+        """Count an attempt and set the job to running; None if the job has ended.
+
+        The attempt has a name, `Job.run`. The methods that take it are without effect if another attempt runs now: who
+        was taken for dead, and goes on all the same, changes nothing.
+        """
         ...
 
-    def died(self, key: str, job: str, failure: Failure, most: int) -> bool:
+    def died(self, key: str, job: str, run: str, failure: Failure, most: int) -> bool:
         """Count that the process of a running job was seen to die, and queue the job again; True then.
 
         After `most` deaths of the same kind (crashed, killed) the job ends in `failure`; False then.
         """
         ...
 
-    def progress(self, key: str, job: str, stage: Stage, progress: float) -> None:
+    def progress(self, key: str, job: str, run: str, stage: Stage, progress: float) -> None:
         """Store the progress of a running job."""
         ...
 
-    def finish(self, key: str, job: str, output: Output, failure: Failure | None) -> bool:
-        """End a running job, and record that its key holds the output; False if it was cancelled meanwhile."""
+    def finish(self, key: str, job: str, run: str, output: Output, failure: Failure | None) -> bool:
+        """End a running job, and record that its key holds the output; False if it does not run any more."""
         ...
 
-    def give_back(self, key: str, job: str) -> None:
+    def give_back(self, key: str, job: str, run: str) -> None:
         """Queue a running job again, without counting the attempt."""
         ...
 
@@ -80,7 +88,7 @@ class Jobs(Protocol):
         ...
 
     def unfinished(self) -> list[Job]:
-        """All open jobs, oldest first."""
+        """All open jobs, oldest first; not those that an operator parked."""
         ...
 
     def interrupted(self) -> None:
@@ -97,10 +105,6 @@ class Holdings(Protocol):
 
     def holding(self, key: str, sha256: str) -> Blob | None:
         """The blob, if the key holds it; None otherwise."""
-        ...
-
-    def is_held(self, sha256: str) -> bool:
-        """Whether any key holds the blob."""
         ...
 
     def use(self, key: str, addresses: Iterable[str]) -> None:
@@ -137,8 +141,14 @@ class Holdings(Protocol):
         """The bytes of all blobs that are held."""
         ...
 
-    def lost(self, addresses: Iterable[str]) -> Damage:
+    def discard(self, sha256: str, remove: Callable[[], None]) -> None:
+        """Call `remove`, which removes a blob, unless a key holds it. No key can begin to hold it meanwhile."""
+        ...
+
+    def lost(self, addresses: Iterable[str], is_gone: Callable[[str], bool] = bool) -> Damage:
         """Release blobs that the disk lost or damaged; fail (internal) the open jobs that need them.
+
+        `is_gone` looks at each of them again, and removes what is left. No key can begin to hold it meanwhile.
 
         The jobs that produced them are queued again if their input is held; otherwise they are removed.
         """
@@ -233,6 +243,58 @@ class Overviews(Protocol):
         ...
 
 
+class Workers(Protocol):
+    """The workers of a cluster, and the jobs that wait for them."""
+
+    def enter(self, name: str, engine: str, slots: int) -> int:
+        """Add a worker of this version of bnfold; return its id."""
+        ...
+
+    def leave(self, worker: int) -> None:
+        """Remove a worker, which has given all its jobs back."""
+        ...
+
+    def beat(self, worker: int) -> Beat:
+        """Record that a worker is alive, and tell it what is its own."""
+        ...
+
+    def takeable(self, engine: str) -> list[Waiting]:
+        """The queues with jobs that are due and that a worker of this version of bnfold may take."""
+        ...
+
+    def take(self, worker: int, queue: str) -> Job | None:
+        """Start the next job of a queue; None if there is none any more, or another worker has it."""
+        ...
+
+    def hurry(self, job: Job) -> None:
+        """Let a job that waits go before others of its key."""
+        ...
+
+    def recover(self, seconds: float) -> int:
+        """Queue the jobs of workers that were not alive for so long; return how many. Each is a suspect from now on."""
+        ...
+
+    def reconcile(self) -> int:
+        """Queue open jobs that neither wait nor run, as in a ledger that was restored; return how many."""
+        ...
+
+    def waiting(self) -> list[Waiting]:
+        """The queues with jobs that are due."""
+        ...
+
+    def all_workers(self) -> list[Worker]:
+        """All workers."""
+        ...
+
+    def drain(self, worker: int) -> bool:
+        """Let a worker take no more jobs, and end; False if there is no such worker."""
+        ...
+
+    def park(self, key: str, job: str, *, parked: bool) -> bool:
+        """Keep an open job from the workers, or let it go on as if it were new; False if it is so already."""
+        ...
+
+
 class Ledger(Jobs, Holdings, Keys, Webhooks, Overviews, Protocol):
     """The complete ledger."""
 
@@ -244,6 +306,14 @@ class Ledger(Jobs, Holdings, Keys, Webhooks, Overviews, Protocol):
         """
         ...
 
+    def claim(self, *, shared: bool) -> None:
+        """Take the ledger for this server alone, or for all that share it, as long as this one runs.
+
+        Raises:
+            RuntimeError: others have it otherwise.
+        """
+        ...
+
     def damage(self) -> str | None:
         """What is damaged in the file of the ledger; None if all of it can be read. Reads all of it."""
         ...
@@ -251,3 +321,7 @@ class Ledger(Jobs, Holdings, Keys, Webhooks, Overviews, Protocol):
     def close(self) -> None:
         """Close the database."""
         ...
+
+
+class SharedLedger(Ledger, Workers, Protocol):
+    """The ledger of a cluster."""

@@ -9,9 +9,21 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, case, exists, func, insert, select, update
 
 from service.ledger import clock, database
-from service.ledger.holdings import hold
+from service.ledger.holdings import hold, key_lock
 from service.ledger.records import OPEN, Failure, Job, Output, has_share
-from service.ledger.rows import end, is_job, job_of, locked, queued_again, row_of, store
+from service.ledger.rows import (
+    NOT_RUNNING,
+    begun,
+    end,
+    is_job,
+    job_of,
+    locked,
+    queued_again,
+    row_of,
+    running,
+    store,
+    tell,
+)
 from service.ledger.schema import holdings, idempotency, jobs
 from service.ledger.webhooks import ask
 from service.problems import WORTH_A_RETRY, Problem
@@ -20,9 +32,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from service.ledger.database import Database
-    from service.ledger.records import Idempotency, Quota, Stage
+    from service.ledger.records import Idempotency, Quota, Room, Stage
 
 RETRY_AFTER = {"Retry-After": "30"}
+LONGEST_RETRY = 300.0  # seconds
 
 
 class SqlJobs:
@@ -32,12 +45,14 @@ class SqlJobs:
         self._database = database
 
     def submit(
-        self, job: Job, quota: Quota, queue: int, request: Idempotency | None = None, webhook: str | None = None
+        self, job: Job, quota: Quota, room: Room, request: Idempotency | None = None, webhook: str | None = None
     ) -> tuple[Job, bool]:
         """See `service.ledger.interface.Jobs`."""
         with self._database.write() as connection:
+            database.alone(connection, [key_lock(job.key)])
+            database.together(connection, [job.input.sha256])
             is_repeated = request is not None and _is_repeated(connection, job.key, request)
-            accepted, is_new = _accept(connection, job, quota, queue)
+            accepted, is_new = _accept(connection, job, quota, room)
             if webhook is not None:
                 ask(connection, accepted, webhook, job.traceparent, is_repeated=is_repeated)
             return accepted, is_new
@@ -54,13 +69,13 @@ class SqlJobs:
             known = locked(connection, key, job)
             if known is None or not known.is_open:
                 return None
-            return store(connection, replace(queued_again(known), status="running", attempts=known.attempts + 1))
+            return store(connection, begun(known))
 
-    def died(self, key: str, job: str, failure: Failure, most: int) -> bool:
+    def died(self, key: str, job: str, run: str, failure: Failure, most: int) -> bool:
         """See `service.ledger.interface.Jobs`."""
         with self._database.write() as connection:
-            known = locked(connection, key, job)
-            if known is None or known.status != "running":
+            known = running(connection, key, job, run)
+            if known is None:
                 return False
             is_killed = failure.slug == "killed"
             counted = replace(known, crashes=known.crashes + (not is_killed), kills=known.kills + is_killed)
@@ -70,27 +85,30 @@ class SqlJobs:
             end(connection, counted, Output(), failure)
             return False
 
-    def progress(self, key: str, job: str, stage: Stage, progress: float) -> None:
+    def progress(self, key: str, job: str, run: str, stage: Stage, progress: float) -> None:
         """See `service.ledger.interface.Jobs`."""
-        running = update(jobs).where(is_job(key, job), jobs.c.status == "running")
+        mine = update(jobs).where(is_job(key, job), jobs.c.status == "running", jobs.c.run == run)
         with self._database.write() as connection:
-            connection.execute(running.values(stage=stage, progress=progress, updated=time.time()))
+            connection.execute(mine.values(stage=stage, progress=progress, updated=time.time()))
+            if self._database.queue is not None:
+                self._database.queue.notify(connection, key, job)
 
-    def finish(self, key: str, job: str, output: Output, failure: Failure | None) -> bool:
+    def finish(self, key: str, job: str, run: str, output: Output, failure: Failure | None) -> bool:
         """See `service.ledger.interface.Jobs`."""
         with self._database.write() as connection:
-            known = locked(connection, key, job)
-            if known is None or known.status != "running":
+            database.together(connection, [blob.sha256 for blob in output.blobs])
+            known = running(connection, key, job, run)
+            if known is None:
                 return False
             end(connection, known, output, failure)
             hold(connection, key, output.blobs)
             return True
 
-    def give_back(self, key: str, job: str) -> None:
+    def give_back(self, key: str, job: str, run: str) -> None:
         """See `service.ledger.interface.Jobs`."""
         with self._database.write() as connection:
-            known = locked(connection, key, job)
-            if known is not None and known.status == "running":
+            known = running(connection, key, job, run)
+            if known is not None:
                 store(connection, replace(queued_again(known), attempts=known.attempts - 1))
 
     def cancel(self, key: str, job: str) -> bool:
@@ -104,17 +122,16 @@ class SqlJobs:
 
     def unfinished(self) -> list[Job]:
         """See `service.ledger.interface.Jobs`."""
-        found = select(jobs).where(jobs.c.status.in_(OPEN)).order_by(jobs.c.created)
+        found = select(jobs).where(jobs.c.status.in_(OPEN), ~jobs.c.parked).order_by(jobs.c.created)
         with self._database.read() as connection:
             return [job_of(row) for row in connection.execute(found)]
 
     def interrupted(self) -> None:
         """See `service.ledger.interface.Jobs`."""
-        running = update(jobs).where(jobs.c.status == "running")
+        left = update(jobs).where(jobs.c.status == "running")
+        again = {"status": "queued", "stage": None, "progress": 0.0, "interruptions": jobs.c.interruptions + 1}
         with self._database.write() as connection:
-            connection.execute(
-                running.values(status="queued", stage=None, progress=0.0, interruptions=jobs.c.interruptions + 1)
-            )
+            connection.execute(left.values(**again, **NOT_RUNNING))
 
     def queue(self) -> tuple[int, float | None]:
         """See `service.ledger.interface.Jobs`."""
@@ -124,11 +141,11 @@ class SqlJobs:
             return count, oldest
 
 
-def _accept(connection: Connection, job: Job, quota: Quota, queue: int) -> tuple[Job, bool]:
+def _accept(connection: Connection, job: Job, quota: Quota, room: Room) -> tuple[Job, bool]:
     known = locked(connection, job.key, job.id)
     is_new = known is None or _is_worth_a_retry(known)
     if is_new:
-        _require_room(connection, job, quota, queue)
+        _require_room(connection, job, quota, room)
     _require_bytes(connection, job, quota, is_new=is_new)
     hold(connection, job.key, [job.input])
     if known is not None and not is_new:
@@ -139,6 +156,7 @@ def _accept(connection: Connection, job: Job, quota: Quota, queue: int) -> tuple
         connection.execute(insert(jobs).values(row))
     else:
         connection.execute(update(jobs).where(is_job(job.key, job.id)).values(row))
+    tell(connection, job)
     return job, True
 
 
@@ -146,27 +164,44 @@ def _is_repeated(connection: Connection, key: str, request: Idempotency) -> bool
     """Whether the request came before. Raises Problem (idempotency-conflict) if its key came with another request."""
     row: dict[str, Any] = {"key": key, "token": request.token, "fingerprint": request.fingerprint}
     row["created"] = clock.now(connection)
-    made = connection.execute(database.insert(connection, idempotency).values(row).on_conflict_do_nothing())
+    inserted = database.insert(connection, idempotency).values(row).on_conflict_do_nothing()
+    is_new = connection.execute(inserted.returning(idempotency.c.key)).one_or_none() is not None
     mine = and_(idempotency.c.key == key, idempotency.c.token == request.token)
     if connection.execute(select(idempotency.c.fingerprint).where(mine)).scalar_one() != request.fingerprint:
         detail = "this Idempotency-Key came with another model or other options before; use a new one"
         raise Problem("idempotency-conflict", detail)
-    return made.rowcount == 0
+    return not is_new
 
 
-def _require_room(connection: Connection, job: Job, quota: Quota, queue: int) -> None:
+def _require_room(connection: Connection, job: Job, quota: Quota, room: Room) -> None:
     waits, own = case((jobs.c.status == "queued", 1), else_=0), case((jobs.c.key == job.key, 1), else_=0)
     counts = select(func.sum(waits), func.sum(waits * own), func.sum(own)).where(jobs.c.status.in_(OPEN))
     waiting, mine, open_jobs = (count or 0 for count in connection.execute(counts).one())
-    free = queue - waiting
+    free = room.jobs - waiting
     if free <= 0:
-        raise Problem("busy", f"{queue} jobs wait already; try again later", headers=RETRY_AFTER)
+        raise Problem("busy", f"{room.jobs} jobs wait already; try again later", headers=RETRY_AFTER)
+    _require_pace(connection, job.key, room.seconds)
     if not has_share(job.key, mine, free):
         detail = f"{mine} jobs of this key wait already, and {free} places are left for all; try again later"
         raise Problem("quota-exceeded", detail, headers=RETRY_AFTER)
     if quota.open_jobs is not None and open_jobs >= quota.open_jobs:
         detail = f"this key may have {quota.open_jobs} open at a time; wait until one has ended, or cancel it"
         raise Problem("quota-exceeded", detail, headers=RETRY_AFTER)
+
+
+def _require_pace(connection: Connection, key: str, seconds: float) -> None:
+    """Check that the oldest job of a key that waits, and is no suspect, has not waited too long.
+
+    What waits is served in about the time in which the oldest of it has waited (Little's law): a new job would wait so
+    long, too. So a client may ask again when half of that is over.
+    """
+    mine = and_(jobs.c.key == key, jobs.c.status == "queued", jobs.c.kills + jobs.c.interruptions == 0, ~jobs.c.parked)
+    oldest = connection.execute(select(func.min(jobs.c.updated)).where(mine)).scalar_one()
+    age = 0.0 if oldest is None else time.time() - oldest
+    if age > seconds:
+        after = round(min(max(age / 2, 1), LONGEST_RETRY))
+        detail = f"jobs of this key wait for {age:.0f} s already; send more in {after} s"
+        raise Problem("quota-exceeded", detail, headers={"Retry-After": str(after)})
 
 
 def _require_bytes(connection: Connection, job: Job, quota: Quota, *, is_new: bool) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, delete, insert, or_, select, update
 
+from service.ledger import database
+from service.ledger.holdings import key_lock
 from service.ledger.records import OPEN, Failure, Key, Output, Quota
 from service.ledger.rows import end, job_of
 from service.ledger.schema import holdings, idempotency, jobs, keys, webhooks
@@ -75,7 +77,7 @@ class SqlKeys:
             if not connection.execute(select(or_(concerned.exists(), owed.exists()))).scalar_one():
                 return []
         with self._database.write() as connection:
-            found = [job_of(row) for row in connection.execute(concerned)]
+            found = [job_of(row) for row in connection.execute(concerned.with_for_update())]
             for job in found:
                 end(connection, job, Output(), ENDED)
             for key in list(connection.execute(owed).scalars()):
@@ -90,6 +92,7 @@ class SqlKeys:
     def erase_key(self, key: str) -> list[str]:
         """See `service.ledger.interface.Keys`."""
         with self._database.write() as connection:
+            database.alone(connection, [key_lock(key)])
             held = list(connection.execute(select(holdings.c.sha256).where(holdings.c.key == key)).scalars())
             for table in (jobs, holdings, idempotency, webhooks):
                 connection.execute(delete(table).where(table.c.key == key))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import case, delete, func, or_, select, tuple_
+from sqlalchemy import case, delete, func, literal_column, or_, select, tuple_
 
-from service.ledger.holdings import drop
+from service.ledger import database
+from service.ledger.holdings import drop, key_lock
 from service.ledger.records import OPEN, Load, Open, Overview, Place
 from service.ledger.rows import is_job, job_of, locked
 from service.ledger.schema import holdings, jobs, webhooks
@@ -48,12 +49,14 @@ class SqlOverview:
 
     def load(self) -> Load:
         """See `service.ledger.interface.Overviews`."""
-        size = case(*((jobs.c.input_bytes <= bound, label) for bound, label in SIZES))
+        size = case(*((jobs.c.input_bytes <= bound, label) for bound, label in SIZES)).label("size")
         by_class = select(jobs.c.status, size, func.count(), func.min(jobs.c.created)).where(jobs.c.status.in_(OPEN))
         suspects = select(func.count()).where(jobs.c.status.in_(OPEN), jobs.c.kills + jobs.c.interruptions > 0)
         due = select(func.count(), func.min(webhooks.c.due)).where(webhooks.c.state == DUE)
         with self._database.read() as connection:
-            found = tuple(Open(*row) for row in connection.execute(by_class.group_by(jobs.c.status, size)))
+            found = tuple(
+                Open(*row) for row in connection.execute(by_class.group_by(jobs.c.status, literal_column("size")))
+            )
             count = connection.execute(suspects).scalar_one()
             events, first = connection.execute(due).one()
         late = 0.0 if first is None else max(self._database.clock.now() - first, 0.0)
@@ -62,6 +65,7 @@ class SqlOverview:
     def erase_job(self, key: str, job: str) -> list[str]:
         """See `service.ledger.interface.Overviews`."""
         with self._database.write() as connection:
+            database.alone(connection, [key_lock(key)])
             known = locked(connection, key, job)
             if known is None or known.is_open:
                 return []

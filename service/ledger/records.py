@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -14,6 +15,8 @@ Status = Literal["queued", "running", "done", "failed", "cancelled"]
 Stage = Literal["folding", "writing", "verifying"]
 OPEN: tuple[Status, ...] = ("queued", "running")
 
+PAUSE, LONGEST_PAUSE = 1.0, 300.0  # seconds after the second death of a server; it doubles
+SMALL_BYTES = 16 << 20  # the largest upload that counts as small
 NOBODY = ""  # the key id of requests without a key, on loopback
 
 
@@ -68,7 +71,10 @@ class Job:
     attempts: int = 0  # starts
     crashes: int = 0  # attempts in which its process was seen to die
     kills: int = 0  # attempts in which something else killed its process
-    interruptions: int = 0  # attempts in which the server died
+    interruptions: int = 0  # attempts in which the server or the worker died
+    run: str = ""  # the attempt that runs now: only who has its name may change the job
+    worker: int | None = None  # that has it now, of several
+    parked: bool = False  # it waits until an operator lets it go on
     output: Output = field(default_factory=Output)
     failure: Failure | None = None
     traceparent: str | None = None  # where its spans belong, see service.tracing
@@ -77,6 +83,17 @@ class Job:
     def is_open(self) -> bool:
         """Whether the job has not ended."""
         return self.status in OPEN
+
+    @property
+    def is_large(self) -> bool:
+        """Whether small jobs do not wait for this one."""
+        return self.input.bytes > SMALL_BYTES
+
+    @property
+    def pause(self) -> float:
+        """Seconds that it waits before it is queued again: not after the first death of a server, then ever longer."""
+        doubled: int = 2 ** max(self.interruptions - 1, 0) - 1
+        return min(PAUSE * doubled, LONGEST_PAUSE)
 
     @property
     def is_suspect(self) -> bool:
@@ -100,6 +117,14 @@ class Quota:
     open_jobs: int | None = None
     bytes: int | None = None  # stored for the key
     weight: int = 1  # its turns, for each turn of a key with weight 1
+
+
+@dataclass(frozen=True)
+class Room:
+    """How much may wait: jobs, and the seconds that the oldest one of a key has waited when the key gets no more."""
+
+    jobs: int
+    seconds: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -215,3 +240,26 @@ class Occupied:
     ids: frozenset[str] = frozenset()  # of webhooks that are being delivered
     keys: frozenset[str] = frozenset()
     receivers: frozenset[tuple[str, str]] = frozenset()  # pairs of key and receiver
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker: a process that folds, on any machine."""
+
+    id: int
+    name: str  # its machine and process
+    engine: str  # its version of bnfold
+    slots: int  # folds at the same time
+    began: float
+    draining: bool  # it takes no more jobs, and ends
+    age: float | None  # seconds since it was alive, as the database measures; None if it is gone
+    jobs: tuple[str, ...] = ()  # keys and ids of what it folds now
+
+
+@dataclass(frozen=True)
+class Beat:
+    """What a worker learns when it reports that it is alive."""
+
+    is_known: bool  # False: it was taken for dead, and its jobs are given to others
+    draining: bool
+    runs: dict[str, tuple[str, str]]  # the attempts that are its own, with the keys and ids of their jobs

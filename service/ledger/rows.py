@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -17,33 +18,62 @@ from service.ledger.webhooks import fire
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Row
 
+    from service.ledger.queue import Queue
+
 OUTPUTS = ("result", "report", "page")
+NOT_RUNNING: dict[str, Any] = {"run": "", "worker": None}
+QUEUE = "queue"  # an option of an engine, and so of its connections: where workers take jobs from
+RUN_BYTES = 8
 
 
 def end(connection: Connection, job: Job, output: Output, failure: Failure | None) -> None:
     """End an open job, and make its webhooks due."""
     status: Status = "done" if failure is None else "cancelled" if failure.slug == "cancelled" else "failed"
     progress = 1.0 if failure is None else job.progress
-    ended = replace(job, status=status, stage=None, progress=progress, output=output, failure=failure)
+    ended = replace(job, status=status, stage=None, progress=progress, output=output, failure=failure, **NOT_RUNNING)
     fire(connection, store(connection, ended))
 
 
 def queued_again(job: Job) -> Job:
     """The job as it waits again."""
-    return replace(job, status="queued", stage=None, progress=0.0, output=Output(), failure=None)
+    return replace(job, status="queued", stage=None, progress=0.0, output=Output(), failure=None, **NOT_RUNNING)
 
 
 def store(connection: Connection, job: Job) -> Job:
     """Write a changed job; return it with the time of the change."""
     changed = replace(job, updated=time.time())
     connection.execute(update(jobs).where(is_job(job.key, job.id)).values(row_of(changed, clock.now(connection))))
+    tell(connection, changed)
     return changed
 
 
-def locked(connection: Connection, key: str, job: str) -> Job | None:
-    """The job, locked against other changes until this transaction ends; None if there is none."""
-    row = connection.execute(select(jobs).where(is_job(key, job)).with_for_update()).one_or_none()
+def tell(connection: Connection, job: Job) -> None:
+    """Let the queue of the workers, if there is one, agree with a job that has changed, in the same transaction."""
+    queue: Queue | None = connection.get_execution_options().get(QUEUE)
+    if queue is not None:
+        queue.agree(connection, job)
+
+
+def begun(job: Job, worker: int | None = None) -> Job:
+    """The job at the start of another attempt, which has a name that no other one has."""
+    run = secrets.token_hex(RUN_BYTES)
+    return replace(queued_again(job), status="running", attempts=job.attempts + 1, run=run, worker=worker)
+
+
+def locked(connection: Connection, key: str, job: str, *, at_once: bool = False) -> Job | None:
+    """The job, locked against other changes until this transaction ends; None if there is none.
+
+    `at_once` does not wait for a transaction that has locked it: None then, too.
+    """
+    found = select(jobs).where(is_job(key, job)).with_for_update(skip_locked=at_once)
+    row = connection.execute(found).one_or_none()
     return None if row is None else job_of(row)
+
+
+def running(connection: Connection, key: str, job: str, run: str) -> Job | None:
+    """The job, locked, if this attempt of it runs; None if it was cancelled, or goes on elsewhere."""
+    known = locked(connection, key, job)
+    return known if known is not None and known.status == "running" and known.run == run else None
 
 
 def is_job(key: str, job: str) -> ColumnElement[bool]:
@@ -73,6 +103,9 @@ def row_of(job: Job, touched: float) -> dict[str, Any]:
         "kills": job.kills,
         "interruptions": job.interruptions,
         "traceparent": job.traceparent,
+        "run": job.run,
+        "worker": job.worker,
+        "parked": job.parked,
         "touched": touched,
         "media": job.output.media,
         "problem": job.failure and job.failure.slug,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, MetaData, String, Table, Text, false
 
 DIGEST = String(64)
 
@@ -55,6 +55,9 @@ jobs = Table(
     Column("detail", Text),
     Column("traceparent", String(55)),
     Column("touched", Double, nullable=False),  # like `used`, `due` and all that has an age: by the clock of the ledger
+    Column("run", String(32), nullable=False, server_default=""),  # what came later has a default: an older bnfold may
+    Column("worker", BigInteger),  # still write rows without it
+    Column("parked", Boolean, nullable=False, server_default=false()),
     Index("jobs_by_status", "status", "created"),
     Index("jobs_by_input", "key", "input_sha256"),
     Index("jobs_by_update", "updated"),
@@ -106,4 +109,15 @@ webhooks = Table(
     Column("updated", Double, nullable=False),
     Index("webhooks_by_time", "state", "due"),
     Index("webhooks_by_job", "key", "job"),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),  # as Procrastinate has it
+    Column("name", Text, nullable=False),
+    Column("engine", Text, nullable=False),
+    Column("slots", Integer, nullable=False),
+    Column("began", Double, nullable=False),
+    Column("draining", Boolean, nullable=False),
 )

@@ -28,6 +28,7 @@ PENDING_OF_KEY = 1000  # webhooks of one key that are waiting or due
 PENDING_OF_JOB = 10  # and of one job, for which few clients wait
 ID_BYTES = 16
 RETRY_AFTER = {"Retry-After": "30"}
+TAKEN_SECONDS = 60.0  # one of several servers has so long for an attempt and its record
 WAITING, DUE, DELIVERED, GIVEN_UP = "waiting", "due", "delivered", "given-up"
 PENDING = (WAITING, DUE)
 
@@ -48,9 +49,16 @@ class SqlWebhooks:
             webhooks.c.key.not_in(occupied.keys),
             tuple_(webhooks.c.key, webhooks.c.receiver).not_in(occupied.receivers),
         )
+        chosen = found.order_by(webhooks.c.due).limit(1)
         with self._database.read() as connection:
-            row = connection.execute(found.order_by(webhooks.c.due).limit(1)).one_or_none()
-            return None if row is None else Webhook(**row._mapping)
+            row = connection.execute(chosen).one_or_none()
+        if row is not None and self._database.is_shared:
+            with self._database.write() as connection:  # so that no other server sends it, unless this one dies
+                row = connection.execute(chosen.with_for_update(skip_locked=True)).one_or_none()
+                if row is not None:
+                    mine, due = webhooks.c.id == row.id, self._database.clock.now() + TAKEN_SECONDS
+                    connection.execute(update(webhooks).where(mine).values(due=due))
+        return None if row is None else Webhook(**row._mapping)
 
     def failed_webhook(self, id_: str, delay: float) -> None:
         """See `service.ledger.interface.Webhooks`."""

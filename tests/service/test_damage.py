@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from service.engine import local
+from service.engine import interface
 from tests.service.engine.test_local import blobs, slug
 from tests.support.service.server import Running, ended, held, model_bytes, submit
 from tests.support.waiting import until
@@ -111,7 +111,7 @@ def test_a_damaged_upload_that_crashes_its_process_is_no_crash_of_the_model(tmp_
 
 
 def test_a_large_result_breaks_off_before_its_end_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(local, "CHECKED_BYTES", 0)
+    monkeypatch.setattr(interface, "CHECKED_BYTES", 0)
     with Running(tmp_path / "data") as running:
         first = running.client.post("/v1/fold", content=model_bytes())
         result = f"/v1/jobs/{first.headers['Bnfold-Job']}/result"

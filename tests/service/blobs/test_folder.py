@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from service.blobs import folder as blobs
+from service.blobs import spool
 from service.blobs.folder import BLOCK, DirectoryBlobs
 from service.blobs.interface import DamagedError
 from service.problems import Problem
@@ -55,8 +56,8 @@ def test_a_content_lies_under_its_address(tmp_path):
         assert await store.size(sha256) == len(data)
         assert await content(store, sha256, 3, BLOCK + 4) == data[3 : BLOCK + 4]
         await store.place(sha256, tmp_path / "linked", shared=True)
-        await store.delete(sha256)
-        await store.delete(sha256)
+        store.delete(sha256)
+        store.delete(sha256)
         assert await store.size(sha256) is None
         assert (tmp_path / "linked").read_bytes() == data
         with pytest.raises(FileNotFoundError):
@@ -163,8 +164,8 @@ def test_what_a_killed_server_began_is_removed_at_the_start(tmp_path):
 def test_the_disk_is_not_filled(tmp_path, monkeypatch):
     store = DirectoryBlobs(tmp_path, low_water=10)
     free = iter([100, 100, 9])
-    monkeypatch.setattr(blobs, "LOOK_EVERY", BLOCK)
-    monkeypatch.setattr(blobs.shutil, "disk_usage", lambda _: type("Usage", (), {"free": next(free) + BLOCK})())
+    monkeypatch.setattr(spool, "LOOK_EVERY", BLOCK)
+    monkeypatch.setattr(spool.shutil, "disk_usage", lambda _: type("Usage", (), {"free": next(free) + BLOCK})())
     with pytest.raises(Problem, match="too little disk space") as caught:
         asyncio.run(put(store, b"x" * BLOCK, b"y" * BLOCK))
     assert caught.value.slug == "insufficient-storage"
@@ -177,7 +178,7 @@ def test_a_full_disk_is_told_apart(tmp_path, monkeypatch, number, error):
         raise OSError(number, "no")
 
     store = DirectoryBlobs(tmp_path)
-    monkeypatch.setattr(blobs.os, "fsync", fail)
+    monkeypatch.setattr(spool.os, "fsync", fail)
     with pytest.raises(error):
         asyncio.run(put(store, b"x"))
     assert files(tmp_path) == []

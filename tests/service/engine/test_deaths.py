@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.engine import local
+from service.engine import runner
 from tests.service.engine.test_local import slug
 from tests.support.processes import descendants
 from tests.support.service.server import Running, ended, held, model_bytes, submit
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def running(tmp_path, monkeypatch) -> Iterator[Running]:
-    monkeypatch.setattr(local, "END_SECONDS", 0.0)
+    monkeypatch.setattr(runner, "END_SECONDS", 0.0)
     with Running(tmp_path / "data") as server:
         yield server
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.engine import local
+from service.ledger import records
 from service.ledger.records import Quota
 from tests.service.http.test_http import make_key
 from tests.support.service.server import Running, held, model_bytes
@@ -44,7 +44,7 @@ def test_a_fold_waits_for_one_of_another_key_at_most(tmp_path: Path, many: int) 
 
 
 def test_a_small_fold_does_not_wait_for_large_ones(tmp_path, monkeypatch):
-    monkeypatch.setattr(local, "SMALL_BYTES", len(model_bytes()))
+    monkeypatch.setattr(records, "SMALL_BYTES", len(model_bytes()))
     with Running(tmp_path / "data", workers=1) as running:
         gate = tmp_path / "gate"
         large = [ask(running, {}, held(gate, seed)) for seed in range(3)]

@@ -38,9 +38,9 @@ def test_a_fold_that_fills_the_disk_is_ended(tmp_path):
     with Running(tmp_path / "data") as running:
         job = submit(running.client, slow(FOREVER))
         until(lambda: running.client.get(f"/v1/jobs/{job}").json()["status"] == "running")
-        running.app.state.service.storage.blobs._low_water = 1 << 60
+        running.app.state.service.storage.blobs._spool.low_water = 1 << 60
         assert slug(ended(running.client, job)) == "insufficient-storage"
-        running.app.state.service.storage.blobs._low_water = 0
+        running.app.state.service.storage.blobs._spool.low_water = 0
         assert submit(running.client, slow(FOREVER)) == job  # worth another try
         running.client.delete(f"/v1/jobs/{job}")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.engine.turns import Turn, Turns, pause_of
+from service.engine.turns import Turn, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -186,7 +186,3 @@ def test_a_slot_that_was_given_to_one_who_goes_is_given_on():
             return ["c"]
 
     tell(story, "c")
-
-
-def test_a_suspect_waits_longer_each_time():
-    assert [pause_of(deaths) for deaths in (0, 1, 2, 3, 4, 100)] == [0, 0, 1, 3, 7, 300]

@@ -103,11 +103,9 @@ def test_every_version_goes_back_to_the_one_before(tmp_path, old):
 
 def test_what_the_version_before_does_not_know_is_taken_out(tmp_path):
     """Times go back to those of the system's clock, from which the clock of the ledger was away."""
-    ledger = open_ledger(tmp_path)
-    ledger._database.clock._stored -= 8 * DAY  # no server ran for so long
-    ledger.sweep(DAY, 100)
-    ledger.close()
+    open_ledger(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / FILE)) as connection:
+        connection.execute("UPDATE clock SET seconds = seconds - ?", (8 * DAY,))  # no server ran for so long
         quota = json.dumps({"rate": None, "open_jobs": 1, "bytes": 2, "weight": 3})
         connection.execute(KEY, ("f" * 64, quota, 1))
         connection.execute("INSERT INTO holdings VALUES ('k', ?, 1, ?)", (MODEL, time.time() - 8 * DAY))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
 from dataclasses import replace
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from service.blobs.interface import Blob
 from service.ledger.records import (
@@ -26,10 +25,11 @@ from service.ledger.records import (
     Open,
     Output,
     Quota,
+    Room,
     job_id,
 )
 from service.ledger.schema import metadata
-from service.ledger.sql import FILE, open_ledger
+from service.ledger.sql import FILE, open_ledger, open_shared
 from service.problems import Problem
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from service.ledger.interface import Ledger
 
 NO_QUOTA = Quota()
-ROOM = 1000
+ROOM = Room(1000)
 ATTEMPTS = 3
 LONG = 1e9  # seconds: longer than anything waits
 MODEL, RESULT, REPORT, PAGE = (Blob(letter * 64, 10) for letter in "abcd")
@@ -48,11 +48,31 @@ CRASHED = Failure("crashed", "it died")
 KILLED = Failure("killed", "it was killed")
 
 
+pytest_plugins = ["tests.support.service.cluster"]
+
+
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
+def file(tmp_path: Path) -> Iterator[Ledger]:
+    """A ledger in SQLite."""
     opened = open_ledger(tmp_path)
     yield opened
     opened.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger(request: pytest.FixtureRequest) -> Iterator[Ledger]:
+    """One of each kind."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("file")
+    else:
+        opened = open_shared(request.getfixturevalue("database_url"))
+        yield opened
+        opened.close()
+
+
+def run_of(ledger: Ledger, made: Job) -> str:
+    """The attempt that runs now."""
+    return ledger.job(made.key, made.id).run
 
 
 def job(key: str = "k", options: str = "{}", model: Blob = MODEL) -> Job:
@@ -81,15 +101,24 @@ def refused(slug: str, call: object, *args: object) -> None:
     assert caught.value.slug == slug
 
 
-def test_the_migrations_make_the_tables_that_the_code_knows(ledger, tmp_path):
-    engine = create_engine(f"sqlite:///{tmp_path / FILE}")
-    with engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-    engine.dispose()
+def test_the_migrations_make_the_tables_that_the_code_knows(ledger):
+    def ours(_: object, name: str | None, *__: object) -> bool:
+        return "procrastinate" not in str(name)
+
+    with ledger._database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"include_object": ours})
+        assert compare_metadata(context, metadata) == []
 
 
-def test_every_commit_is_on_the_disk(ledger, tmp_path):
+def test_every_commit_of_postgresql_is_on_the_disk(database_url):
+    ledger = open_shared(database_url)
     with ledger._database.write() as connection:
+        assert connection.exec_driver_sql("SHOW synchronous_commit").scalar() == "on"
+    ledger.close()
+
+
+def test_every_commit_is_on_the_disk(file, tmp_path):
+    with file._database.write() as connection:
         settings = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous")]
     assert settings == ["wal", 2]  # 2 is FULL
     assert (tmp_path / FILE).stat().st_mode & 0o077 == 0
@@ -100,10 +129,10 @@ def test_a_job_from_its_acceptance_to_its_end(ledger):
     assert ledger.job("k", made.id) == made
     assert ledger.holding("k", MODEL.sha256) == MODEL
     assert (running := started(ledger, made)).attempts == 1
-    ledger.progress("k", made.id, "writing", 0.5)
+    ledger.progress("k", made.id, run_of(ledger, made), "writing", 0.5)
     seen = ledger.job("k", made.id)
     assert (seen.status, seen.stage, seen.progress) == ("running", "writing", 0.5)
-    assert ledger.finish("k", made.id, OUTPUT, None)
+    assert ledger.finish("k", made.id, run_of(ledger, made), OUTPUT, None)
     done = ledger.job("k", made.id)
     assert (done.status, done.stage, done.progress, done.output) == ("done", None, 1.0, OUTPUT)
     assert ledger.holding("k", RESULT.sha256) == RESULT
@@ -128,22 +157,22 @@ def test_the_death_of_a_server_counts_against_no_job(ledger):
         (kept,) = ledger.unfinished()
         assert (kept.id, kept.status, kept.interruptions, kept.is_suspect) == (made.id, "queued", attempt, True)
     started(ledger, made)
-    assert ledger.finish("k", made.id, OUTPUT, None)
+    assert ledger.finish("k", made.id, run_of(ledger, made), OUTPUT, None)
 
 
 @pytest.mark.parametrize("failure", [CRASHED, KILLED])
 def test_deaths_that_were_seen_count_each_kind_for_itself(ledger, failure):
     made, other = submit(ledger), KILLED if failure is CRASHED else CRASHED
     started(ledger, made)
-    assert ledger.died("k", made.id, other, ATTEMPTS)
+    assert ledger.died("k", made.id, run_of(ledger, made), other, ATTEMPTS)
     for deaths in range(1, ATTEMPTS):
         started(ledger, made)
-        assert ledger.died("k", made.id, failure, ATTEMPTS)
+        assert ledger.died("k", made.id, run_of(ledger, made), failure, ATTEMPTS)
         kept = ledger.job("k", made.id)
         counted = (kept.kills, kept.crashes) if failure is KILLED else (kept.crashes, kept.kills)
         assert (kept.status, counted) == ("queued", (deaths, 1))
     started(ledger, made)
-    assert not ledger.died("k", made.id, failure, ATTEMPTS)
+    assert not ledger.died("k", made.id, run_of(ledger, made), failure, ATTEMPTS)
     assert ledger.job("k", made.id).failure == failure
     assert ledger.unfinished() == []
     again, fresh = ledger.submit(job(), NO_QUOTA, ROOM)  # a new request tries again
@@ -154,7 +183,7 @@ def test_a_death_counts_only_while_the_job_runs(ledger):
     made = submit(ledger)
     started(ledger, made)
     ledger.cancel("k", made.id)
-    assert not ledger.died("k", made.id, CRASHED, ATTEMPTS)
+    assert not ledger.died("k", made.id, run_of(ledger, made), CRASHED, ATTEMPTS)
     assert ledger.job("k", made.id).failure.slug == "cancelled"
 
 
@@ -162,7 +191,7 @@ def test_a_start_that_was_given_back_does_not_count(ledger):
     made = submit(ledger)
     for _ in range(2 * ATTEMPTS):
         started(ledger, made)
-        ledger.give_back("k", made.id)
+        ledger.give_back("k", made.id, run_of(ledger, made))
     assert ledger.job("k", made.id).attempts == 0
 
 
@@ -173,7 +202,7 @@ def test_a_start_that_was_given_back_does_not_count(ledger):
 def test_only_what_can_end_otherwise_is_tried_again(ledger, slug, again):
     made = submit(ledger)
     started(ledger, made)
-    ledger.finish("k", made.id, Output(), Failure(slug, "so it was"))
+    ledger.finish("k", made.id, run_of(ledger, made), Output(), Failure(slug, "so it was"))
     job_, fresh = ledger.submit(job(), NO_QUOTA, ROOM)
     assert (fresh, job_.status, job_.attempts) == ((True, "queued", 0) if again else (False, "failed", 1))
 
@@ -183,7 +212,7 @@ def test_what_is_cancelled_does_not_end_otherwise(ledger):
     started(ledger, made)
     assert ledger.cancel("k", made.id)
     assert not ledger.cancel("k", made.id)
-    assert not ledger.finish("k", made.id, OUTPUT, None)
+    assert not ledger.finish("k", made.id, run_of(ledger, made), OUTPUT, None)
     assert ledger.holding("k", RESULT.sha256) is None
     assert ledger.job("k", made.id).status == "cancelled"
     assert ledger.submit(job(), NO_QUOTA, ROOM)[1]
@@ -191,7 +220,7 @@ def test_what_is_cancelled_does_not_end_otherwise(ledger):
 
 def test_room_is_bounded(ledger):
     submit(ledger)
-    refused("busy", ledger.submit, job(options="1"), NO_QUOTA, 1)
+    refused("busy", ledger.submit, job(options="1"), NO_QUOTA, Room(1))
     refused("quota-exceeded", ledger.submit, job(options="1"), Quota(open_jobs=1), ROOM)
     refused("quota-exceeded", ledger.submit, job(model=RESULT), Quota(bytes=19), ROOM)
     assert ledger.submit(job("b", "1"), Quota(open_jobs=1, bytes=10), ROOM)[1]
@@ -205,7 +234,7 @@ def test_what_is_held_takes_no_more_bytes(ledger):
     assert not ledger.submit(job(), Quota(bytes=9), ROOM)[1]  # the same job is free
     for known in (made, job(options="1")):
         started(ledger, known)
-        ledger.finish("k", known.id, Output(), Failure("invalid-model", "it is none"))
+        ledger.finish("k", known.id, run_of(ledger, known), Output(), Failure("invalid-model", "it is none"))
     ledger.release("k", MODEL.sha256)
     other = ledger.submit(job(model=RESULT), quota, ROOM)[0]
     refused("quota-exceeded", ledger.submit, made, quota, ROOM)  # its model was let go of, and would be held again
@@ -215,13 +244,26 @@ def test_what_is_held_takes_no_more_bytes(ledger):
 def test_a_key_may_wait_for_as_much_as_it_leaves_to_others(ledger):
     queue = 6
     for number in range(3):
-        assert ledger.submit(job("a", str(number)), NO_QUOTA, queue)[1]
-    refused("quota-exceeded", ledger.submit, job("a", "more"), NO_QUOTA, queue)
-    assert ledger.submit(job("b"), NO_QUOTA, queue)[1]
-    assert ledger.submit(job("c"), NO_QUOTA, queue)[1]
+        assert ledger.submit(job("a", str(number)), NO_QUOTA, Room(queue))[1]
+    refused("quota-exceeded", ledger.submit, job("a", "more"), NO_QUOTA, Room(queue))
+    assert ledger.submit(job("b"), NO_QUOTA, Room(queue))[1]
+    assert ledger.submit(job("c"), NO_QUOTA, Room(queue))[1]
     for number in range(queue - 5):
-        assert ledger.submit(job("", str(number)), NO_QUOTA, queue)[1]  # without keys there is nobody to share with
-    refused("busy", ledger.submit, job("d"), NO_QUOTA, queue)
+        assert ledger.submit(job("", str(number)), NO_QUOTA, Room(queue))[1]  # without keys nobody is to share
+    refused("busy", ledger.submit, job("d"), NO_QUOTA, Room(queue))
+
+
+def test_a_key_whose_jobs_wait_too_long_gets_no_more(ledger):
+    """Others do, and what is known is free."""
+    room, long_ago = Room(1000, 60), time.time() - 90
+    ledger.submit(replace(job("a"), updated=long_ago), NO_QUOTA, room)
+    with pytest.raises(Problem) as caught:
+        ledger.submit(job("a", "1"), NO_QUOTA, room)
+    assert (caught.value.slug, caught.value.headers) == ("quota-exceeded", {"Retry-After": "45"})
+    assert not ledger.submit(job("a"), NO_QUOTA, room)[1]
+    assert ledger.submit(job("b"), NO_QUOTA, room)[1]
+    started(ledger, job("a"))
+    assert ledger.submit(job("a", "1"), NO_QUOTA, room)[1]
 
 
 def test_an_idempotency_key_means_one_request(ledger):
@@ -239,7 +281,7 @@ def test_what_an_open_job_needs_is_not_let_go_of(ledger):
     refused("in-use", ledger.release, "k", MODEL.sha256)
     assert ledger.sweep(unused=-1, cap=0) == []
     started(ledger, made)
-    ledger.finish("k", made.id, OUTPUT, None)
+    ledger.finish("k", made.id, run_of(ledger, made), OUTPUT, None)
     assert sorted(ledger.sweep(unused=-1, cap=0)) == [b.sha256 for b in (MODEL, RESULT, REPORT, PAGE)]
     assert ledger.job("k", made.id) is None
 
@@ -249,11 +291,11 @@ def test_the_least_recently_used_goes_first(ledger):
     for model in models:
         made = submit(ledger, model=model)
         started(ledger, made)
-        ledger.finish("k", made.id, Output(), CRASHED)
+        ledger.finish("k", made.id, run_of(ledger, made), Output(), CRASHED)
         time.sleep(0.01)
     ledger.use("k", [models[0].sha256])
     assert ledger.sweep(unused=LONG, cap=20) == [models[1].sha256]
-    assert [h.blob for h in ledger.held()] == [models[0], models[2]]
+    assert {h.blob for h in ledger.held()} == {models[0], models[2]}
 
 
 def test_the_noise_of_one_key_evicts_nothing_of_another(ledger):
@@ -277,7 +319,7 @@ def test_a_sweep_lets_others_write_in_between(ledger, monkeypatch):
         ledger.cancel(key, submit(ledger, key).id)
     made = submit(ledger, "e", model=RESULT)
     started(ledger, made)
-    ledger.finish("e", made.id, Output(REPORT), None)
+    ledger.finish("e", made.id, run_of(ledger, made), Output(REPORT), None)
     swept = list(iter(lambda: ledger.sweep(unused=-1, cap=0), []))
     assert [len(gone) <= 2 for gone in swept] == [True] * len(swept)
     assert sorted(chain(*swept)) == sorted(blob.sha256 for blob in (MODEL, RESULT, REPORT))
@@ -315,7 +357,7 @@ def test_a_lost_blob_is_told_to_who_waits_for_it(ledger):
 def test_a_lost_result_is_folded_again_if_its_model_is_there(ledger, lost, expected):
     made = submit(ledger)
     started(ledger, made)
-    ledger.finish("k", made.id, OUTPUT, None)
+    ledger.finish("k", made.id, run_of(ledger, made), OUTPUT, None)
     addresses = {"result": [RESULT.sha256], "both": [MODEL.sha256, RESULT.sha256], "input": [MODEL.sha256]}[lost]
     assert ledger.lost(addresses) == expected
     kept = ledger.job("k", made.id)
@@ -356,7 +398,10 @@ def test_the_queue_is_known(ledger):
 def test_what_there_is_to_do_is_known(ledger):
     assert ledger.load() == Load((), 0, 0, 0.0)
     first, _, large = submit(ledger), submit(ledger, options="1"), submit(ledger, model=Blob("e" * 64, 1 << 30))
-    assert ledger.load().jobs == (Open("queued", "1MiB", 2, first.created), Open("queued", "larger", 1, large.created))
+    assert set(ledger.load().jobs) == {
+        Open("queued", "1MiB", 2, first.created),
+        Open("queued", "larger", 1, large.created),
+    }
     started(ledger, first)
     ledger.interrupted()
     started(ledger, first)
@@ -365,7 +410,7 @@ def test_what_there_is_to_do_is_known(ledger):
         {("queued", "1MiB", 1), ("running", "1MiB", 1), ("queued", "larger", 1)},
         1,
     )
-    ledger.finish(first.key, first.id, OUTPUT, None)
+    ledger.finish(first.key, first.id, run_of(ledger, first), OUTPUT, None)
     assert ledger.load().suspects == 0
 
 
@@ -374,8 +419,8 @@ def test_webhooks_that_are_due_are_known(ledger):
     assert ledger.load().webhooks == 0
     ledger.cancel(made.key, made.id)
     assert ledger.load().webhooks == 1
-    (webhook,) = (ledger.next_webhook(Occupied()),)
     assert ledger.load().late > 0
+    (webhook,) = (ledger.next_webhook(Occupied()),)
     ledger.failed_webhook(webhook.id, LONG)
     assert (ledger.load().webhooks, ledger.load().late) == (1, 0.0)
     ledger.ended_webhook(webhook.id, delivered=True)
@@ -395,10 +440,45 @@ def test_many_writers_lose_nothing(ledger):
     assert len(ledger.unfinished()) == 80
 
 
-def test_a_ledger_that_cannot_be_written_is_found_out(ledger, tmp_path):
+def test_a_ledger_that_cannot_be_written_is_found_out(ledger):
     ledger.check()
-    other = sqlite3.connect(tmp_path / FILE)
-    other.execute("DROP TABLE keys")
-    other.close()
-    with pytest.raises(Exception, match="no such table"):
+    with ledger._database.write() as connection:
+        connection.exec_driver_sql("DROP TABLE keys")
+    with pytest.raises(SQLAlchemyError, match=r"no such table|does not exist"):
         ledger.check()
+
+
+def test_a_suspect_waits_longer_each_time():
+    assert [replace(job(), interruptions=deaths).pause for deaths in (0, 1, 2, 3, 4, 100)] == [0, 0, 1, 3, 7, 300]
+
+
+def test_an_attempt_that_was_taken_for_dead_changes_nothing(ledger):
+    """Two have the same job: one went on although it was given to another."""
+    made = submit(ledger)
+    stale = started(ledger, made).run
+    ledger.interrupted()
+    assert not ledger.finish("k", made.id, stale, OUTPUT, None)  # it waits
+    now = started(ledger, made).run
+    assert now != stale
+    assert not ledger.finish("k", made.id, stale, OUTPUT, None)  # it runs elsewhere
+    assert not ledger.died("k", made.id, stale, CRASHED, 1)
+    ledger.progress("k", made.id, stale, "writing", 0.5)
+    ledger.give_back("k", made.id, stale)
+    kept = ledger.job("k", made.id)
+    assert (kept.status, kept.run, kept.stage, kept.crashes) == ("running", now, None, 0)
+    assert ledger.holding("k", RESULT.sha256) is None
+    assert ledger.finish("k", made.id, now, OUTPUT, None)
+
+
+def test_what_a_key_holds_is_not_removed(ledger):
+    removed: list[str] = []
+    submit(ledger)
+    for sha256 in (MODEL.sha256, RESULT.sha256):
+        ledger.discard(sha256, lambda sha256=sha256: removed.append(sha256))
+    assert removed == [RESULT.sha256]
+
+
+def test_what_came_again_is_not_lost(ledger):
+    made = submit(ledger)
+    assert ledger.lost([MODEL.sha256], lambda _: False) == Damage(0, 0, 0)
+    assert ledger.job("k", made.id).status == "queued"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.ledger.records import Idempotency, Key, Occupied, Output, Quota, Webhook
-from service.ledger.sql import FILE
-from service.ledger.webhooks import PENDING_OF_JOB
+from service.ledger.schema import webhooks
+from service.ledger.sql import open_shared
+from service.ledger.webhooks import PENDING_OF_JOB, TAKEN_SECONDS
 from tests.service.ledger.test_sql import (
     ATTEMPTS,
     CRASHED,
@@ -20,10 +21,12 @@ from tests.service.ledger.test_sql import (
     NO_QUOTA,
     OUTPUT,
     ROOM,
+    file,
     job,
     ledger,
     pass_time,
     refused,
+    run_of,
     started,
 )
 
@@ -33,7 +36,9 @@ if TYPE_CHECKING:
     from service.ledger.interface import Ledger
     from service.ledger.records import Job
 
-__all__ = ["ledger"]  # a fixture
+__all__ = ["file", "ledger"]  # fixtures
+
+pytest_plugins = ["tests.support.service.cluster"]
 
 URL = "https://hooks.example.com/a"
 FREE = Occupied()
@@ -52,26 +57,31 @@ def due(ledger: Ledger, occupied: Occupied = FREE) -> list[Webhook]:
         ids = frozenset(webhook.id for webhook in found) | occupied.ids
         webhook = ledger.next_webhook(Occupied(ids, occupied.keys, occupied.receivers))
         if webhook is None:
-            pass_time(ledger, -LONG)
-            return found
+            break
         found.append(webhook)
+    pass_time(ledger, -LONG)
+    if ledger._database.is_shared:  # whoever had them is dead
+        ids = [webhook.id for webhook in found]
+        with ledger._database.write() as connection:
+            connection.execute(update(webhooks).where(webhooks.c.id.in_(ids)).values(due=webhooks.c.due - LONG))
+    return found
 
 
 def crash(ledger: Ledger, made: Job) -> None:
     for deaths in range(ATTEMPTS):
         started(ledger, made)
-        assert ledger.died(made.key, made.id, CRASHED, ATTEMPTS) == (deaths < ATTEMPTS - 1)
+        assert ledger.died(made.key, made.id, run_of(ledger, made), CRASHED, ATTEMPTS) == (deaths < ATTEMPTS - 1)
     assert ledger.start(made.key, made.id) is None
 
 
 def finish(ledger: Ledger, made: Job) -> None:
     started(ledger, made)
-    ledger.finish(made.key, made.id, OUTPUT, None)
+    ledger.finish(made.key, made.id, run_of(ledger, made), OUTPUT, None)
 
 
 def fail(ledger: Ledger, made: Job) -> None:
     started(ledger, made)
-    ledger.finish(made.key, made.id, Output(), CRASHED)
+    ledger.finish(made.key, made.id, run_of(ledger, made), Output(), CRASHED)
 
 
 @pytest.mark.parametrize(
@@ -152,10 +162,9 @@ def test_the_number_that_is_pending_is_bounded(ledger, monkeypatch):
     ask(ledger, "other", OPEN)
 
 
-def test_an_error_of_the_database_does_not_tell_the_url(ledger, tmp_path):
-    with sqlite3.connect(tmp_path / FILE) as connection:
-        connection.execute("ALTER TABLE webhooks DROP COLUMN receiver")
-    connection.close()
+def test_an_error_of_the_database_does_not_tell_the_url(ledger):
+    with ledger._database.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE webhooks DROP COLUMN receiver")
     with pytest.raises(SQLAlchemyError) as caught:
         ask(ledger)
     assert "receiver" in str(caught.value)
@@ -197,3 +206,20 @@ def test_what_is_pending_is_not_swept(ledger):
     finish(ledger, made)
     ledger.sweep(unused=-1, cap=0)
     assert len(due(ledger)) == 1
+
+
+def test_one_of_several_servers_delivers_a_webhook(database_url):
+    """Another one does when the first is dead."""
+    servers = [open_shared(database_url) for _ in range(2)]
+    made = ask(servers[0])
+    finish(servers[0], made)
+    first = servers[0].next_webhook(FREE)
+    assert first is not None
+    assert servers[1].next_webhook(FREE) is None
+    pass_time(servers[1], TAKEN_SECONDS + 1)
+    assert servers[1].next_webhook(FREE) == first
+    servers[1].ended_webhook(first.id, delivered=True)
+    pass_time(servers[0], LONG)
+    assert servers[0].next_webhook(FREE) is None
+    for server in servers:
+        server.close()

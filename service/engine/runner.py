@@ -1,0 +1,171 @@
+"""The runner: one attempt of one job, from the blob of its input to its end in the ledger. Every engine runs jobs so.
+
+The death of a child counts only if it was seen: a child that something else killed is tried again once, alone. Who ends
+an attempt, the ledger decides: an attempt that others took for dead changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from typing import TYPE_CHECKING, Literal
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from service.blobs import StoreError
+from service.ledger.records import Failure
+from service.metrics import DEATHS
+from service.problems import Problem
+from service.threads import in_thread
+from service.work import ARCHIVE, IN, Answer, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from service.engine.accounts import Accounts, Folding
+    from service.engine.child import Child, OnProgress
+    from service.engine.children import Children
+    from service.ledger.interface import Ledger
+    from service.ledger.records import Job, Stage
+    from service.settings import Settings
+    from service.storage import Storage
+
+LOG = logging.getLogger("bnfold")
+VERIFICATION_GRACE = 10.0  # seconds in which a verification must notice that its time is over
+LOOK_EVERY = 1.0  # seconds between two checks of the free disk space while a fold runs
+KILLS = 2  # of a job's process by something else: the second time, nothing else ran
+END_SECONDS = 1.0  # after a kill, to see whether the server was told to end as well: then it is no fault
+FINISH_AGAIN_SECONDS = 1.0  # between two tries to store the end of a job
+TRIED_AGAIN = {"crashed", "killed"}
+LOST = Answer(slug="internal")  # the ledger has ended the job, and said why
+
+
+class Runner:
+    """Runs jobs in child processes, each when it is asked to. `is_ending` says whether this process ends.
+
+    `patience` is the time in seconds in which the end of a job is tried again, while the ledger or the store fails.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        storage: Storage,
+        children: Children,
+        accounts: Accounts,
+        is_ending: Callable[[], bool],
+        patience: float = 0.0,
+    ) -> None:
+        self._settings, self._ledger, self._storage, self._children = settings, ledger, storage, children
+        self._accounts, self._is_ending, self._patience = accounts, is_ending, patience
+
+    async def run(self, job: Job, on_progress: OnProgress) -> bool:
+        """Run an attempt that the ledger has started; whether the job is queued again, because its process has died.
+
+        Raises:
+            StoreError: the blob store cannot be used now; the job is queued again.
+            SQLAlchemyError: the ledger cannot be used now; it still has the attempt.
+        """
+        began = time.monotonic()
+        try:
+            answer = await self._fold(job, on_progress)
+            if answer.slug in TRIED_AGAIN and await self._is_tried_again(job, answer):
+                return True
+        except (asyncio.CancelledError, StoreError):
+            await in_thread(self._ledger.give_back, job.key, job.id, job.run)  # without effect if it was cancelled
+            raise
+        self._accounts.ended(job, answer, time.monotonic() - began)
+        return False
+
+    def request(self, job: Job, kind: Literal["fold", "inspect"] = "fold") -> Request:
+        """The request to a child for a job."""
+        settings, options = self._settings, json.loads(job.options)
+        verifies = kind == "fold" and options["verify"]
+        verification = options["verify_timeout"] + VERIFICATION_GRACE if verifies else 0.0
+        bounds, sha256 = settings.bounds(verification), job.input.sha256 if kind == "fold" else ""
+        return Request(kind, job.name, job.archive, options, settings.limits, bounds, sha256)
+
+    async def guarded(self, child: Child, request: Request, on_progress: OnProgress) -> Answer:
+        """The answer of a child, which is killed when the disk becomes too full."""
+        work = asyncio.create_task(child.run(request, on_progress))
+        try:
+            while not work.done():
+                await asyncio.wait([work], timeout=LOOK_EVERY)
+                if not work.done():
+                    await self._storage.make_room()
+        finally:
+            work.cancel()
+            await asyncio.wait([work])
+        answer = work.result()
+        self._accounts.died(answer)
+        return answer
+
+    async def _is_tried_again(self, job: Job, answer: Answer) -> bool:
+        """Count that the process of a job has died; False if the job ends with that.
+
+        Raises:
+            asyncio.CancelledError: the server ends, and whoever ended it killed the process, too.
+        """
+        if answer.slug == "killed":
+            await asyncio.sleep(END_SECONDS)
+            if self._is_ending():
+                raise asyncio.CancelledError
+        most = KILLS if answer.slug == "killed" else self._settings.attempts
+        failure = Failure(answer.slug or "", answer.detail)
+        return await in_thread(self._ledger.died, job.key, job.id, job.run, failure, most)
+
+    async def _fold(self, job: Job, on_progress: OnProgress) -> Answer:
+        with self._accounts.folding(job) as folding:
+            try:
+                async with self._children.child() as child:
+                    place = child.folder / IN / (ARCHIVE if job.archive else job.name)
+                    await self._storage.blobs.place(job.input.sha256, place, shared=child.shares_inputs)
+                    answer = await self.guarded(child, self.request(job), _noting(folding, on_progress))
+                    folding.answered(answer)
+                    if (answer.damaged or answer.slug in DEATHS) and not await self._has_upload(job):
+                        return LOST
+                    if answer.slug not in TRIED_AGAIN:
+                        await self._finish(job, child.folder, answer)
+                    return answer
+            except StoreError:
+                raise
+            except Problem as problem:
+                answer = Answer(slug=problem.slug, detail=problem.detail)
+            except (OSError, ValueError):
+                if not await self._has_upload(job):
+                    return LOST
+                LOG.exception("a fold failed", extra={"job": job.id})
+                answer = Answer(slug="internal", detail="the server could not keep the result; try again later")
+            await self._finish(job, self._settings.data, answer)
+            return answer
+
+    async def _finish(self, job: Job, folder: Path, answer: Answer) -> None:
+        """Store the output of a job and end it, again and again while that fails: a fold took longer than this does."""
+        until = time.monotonic() + self._patience
+        while True:
+            try:
+                await self._storage.finish(job, folder, answer)
+            except (StoreError, SQLAlchemyError) as error:
+                if time.monotonic() >= until or self._is_ending():
+                    raise
+                LOG.warning("the end of a job could not be stored; it is tried again", exc_info=error)
+                await asyncio.sleep(FINISH_AGAIN_SECONDS)
+            else:
+                return
+
+    async def _has_upload(self, job: Job) -> bool:
+        """Whether the upload of a job is whole; if not, the job has ended with that."""
+        return await self._storage.heal([job.input], by_content=True)
+
+
+def _noting(folding: Folding, on_progress: OnProgress) -> OnProgress:
+    """Note the stages that an attempt reaches, too."""
+
+    def report(stage: Stage, progress: float) -> None:
+        folding.reached(stage)
+        on_progress(stage, progress)
+
+    return report

@@ -1,0 +1,82 @@
+"""The command `bnfold worker`: folds the jobs of a cluster, on any machine, until it is told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from prometheus_client import start_http_server
+
+from service.checks import mistyped
+from service.engine.accounts import Accounts
+from service.engine.child import Program
+from service.logs import log_to_stderr
+from service.metrics import Metrics
+from service.parsing import add_settings
+from service.state import ENGINE_VERSION, lock, make_children, make_traces, the_blobs
+from service.storage import Storage
+
+if TYPE_CHECKING:
+    import argparse
+
+    from folding.command.parser import Parser
+    from service.settings import Settings
+
+DONE = 0
+THREADS = 32  # operations that may wait for the disk or the database at the same time
+
+
+def add_worker(commands: argparse._SubParsersAction[Parser]) -> None:
+    """Add the command."""
+    about = "Fold the jobs of a cluster: BNFOLD_DATABASE_URL and BNFOLD_BLOBS_URL name it. SIGTERM drains the worker."
+    worker = commands.add_parser("worker", description=about)
+    add_settings(worker, "data", "workers")
+    worker.set_defaults(run=lambda settings, _: run(settings, Program()))
+
+
+def run(settings: Settings, program: Program) -> int:
+    """Work until SIGTERM, SIGINT, or an operator drains this worker; the exit code.
+
+    Raises:
+        RuntimeError: it is no cluster, the data folder is used, or a package, the ledger or the sandbox is missing.
+    """
+    if settings.engine != "cluster":
+        raise RuntimeError("worker: set BNFOLD_ENGINE=cluster, as for the servers; see docs/cluster.md")
+    for sentence in mistyped(os.environ):
+        print(f"bnfold: warning: {sentence}", file=sys.stderr)  # noqa: T201  a command prints
+    log_to_stderr()
+    right = lock(settings.data)
+    try:
+        asyncio.run(_work(settings, program))
+    finally:
+        os.close(right)
+    return DONE
+
+
+async def _work(settings: Settings, program: Program) -> None:
+    from service.engine.member import Member  # noqa: PLC0415  an extra
+    from service.ledger.sql import open_shared  # noqa: PLC0415
+
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(THREADS, "bnfold") as threads:
+        loop.set_default_executor(threads)
+        ledger, metrics = open_shared(settings.database_url), Metrics()
+        try:
+            ledger.claim(shared=True)
+            children, _ = make_children(settings, program, metrics)
+            storage = Storage(the_blobs(settings), ledger, metrics.damaged.inc)
+            traces = make_traces(settings)
+            member = Member(settings, ledger, storage, children, Accounts(metrics, traces), ENGINE_VERSION)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, member.end)
+            if settings.metrics_port:
+                start_http_server(settings.metrics_port, registry=metrics.registry)
+            print("bnfold works; SIGTERM drains it", flush=True)  # noqa: T201  a command prints
+            await member.run()
+            traces.close()
+        finally:
+            ledger.close()

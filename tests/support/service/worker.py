@@ -1,0 +1,61 @@
+"""A worker as a process of its own, which folds what `service_faults` makes of models."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+from tests.support import ROOT
+from tests.support.service.server import FAULTY, SMALL
+from tests.support.waiting import PATIENCE, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class WorkerProcess:
+    """A worker, with a data folder of its own."""
+
+    def __init__(self, data: Path, **environment: Any) -> None:
+        self.data, self._environment = data, environment
+
+    def start(self) -> None:
+        known = {name: value for name, value in SMALL.items() if name != "port"} | self._environment
+        variables = {f"BNFOLD_{name.upper()}": str(value) for name, value in known.items()}
+        command = [sys.executable, "-m", "tests.support.service.worker", "--data", str(self.data)]
+        self.data.parent.mkdir(parents=True, exist_ok=True)
+        self.log = self.data.with_suffix(".log")
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command,
+                env=os.environ | {"PYTHONPATH": str(ROOT)} | variables,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def wait(self) -> None:
+        """Wait until it works."""
+        until(lambda: re.search("bnfold works", self.log.read_text()) or self.process.poll() is not None)
+        assert self.process.poll() is None, self.log.read_text()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
+    def stop(self) -> int:
+        """Drain it; its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE)
+
+
+if __name__ == "__main__":
+    from service import command, working
+
+    honest = working.run
+    working.run = lambda settings, _: honest(settings, FAULTY)
+    sys.exit(command.main(["worker", *sys.argv[1:]]))

@@ -14,6 +14,7 @@ from service.ledger.sql import open_ledger, require_whole
 from service.secret import require_secret
 from service.settings import Settings
 from service.state import lock, make_traces
+from service.variables import SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -140,5 +141,6 @@ def _named(setting: str) -> str:
 def mistyped(environment: Iterable[str]) -> list[str]:
     """A sentence for each variable that is no setting, and whose name is like that of one."""
     known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
+    known += [f"{name}{SUFFIX}" for name in known]
     found = {name: get_close_matches(name, known, n=1, cutoff=LIKENESS) for name in environment if name not in known}
     return [f"there is no setting {name}; did you mean {close[0]}?" for name, close in found.items() if close]

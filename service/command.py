@@ -34,6 +34,7 @@ from service.settings import Settings
 from service.starting import tell
 from service.state import LOCK, lock, the_blobs
 from service.storage import Storage
+from service.variables import from_files
 from service.working import add_worker
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parser().parsed(argv)
     given = {name: value for name, value in vars(arguments).items() if name in Settings.model_fields}
     try:
+        os.environ.update(from_files(os.environ))
         settings = Settings(**given)
         code: int = arguments.run(settings, arguments)
     except ValidationError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from service.metrics import SIZES
 from service.threads import in_thread
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Gauge
 
+    from service.ledger.interface import SharedLedger
     from service.ledger.records import Open
     from service.state import Service
 
@@ -36,21 +37,32 @@ async def observe(here: Service, checks: Mapping[str, bool]) -> None:
         metrics.oldest.labels(size).set(max(now - oldest.get(size, now), 0))
     for name, passes in checks.items():
         metrics.checks.labels(name).set(passes)
-    for state, count in here.children.counts.items():
-        metrics.children.labels(state).set(count)
+    if settings.engine == "cluster":
+        await _count_workers(here)
     plain = {
         metrics.suspects: load.suspects,
+        metrics.parked: load.parked,
         metrics.events: load.webhooks,
         metrics.late: load.late,
         metrics.held: held,
         metrics.cap: settings.cap,
         metrics.free: disk.free,
         metrics.low_water: settings.low_water_bytes,
-        metrics.slots: settings.workers,
         metrics.uploads: here.reservations.count,
     }
     for gauge, value in plain.items():
         gauge.set(value)
+
+
+async def _count_workers(here: Service) -> None:
+    """Set the gauge of the workers; one that gave no sign of life for `stall_seconds` is silent."""
+    ledger, stalled = cast("SharedLedger", here.ledger), here.settings.stall_seconds
+    counts = dict.fromkeys(("working", "draining", "silent"), 0)
+    for one in await in_thread(ledger.all_workers):
+        silent = one.age is None or one.age >= stalled
+        counts["silent" if silent else "draining" if one.draining else "working"] += 1
+    for state, count in counts.items():
+        here.metrics.workers.labels(state).set(count)
 
 
 def _count(gauge: Gauge, jobs: Iterable[Open]) -> None:

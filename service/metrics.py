@@ -66,6 +66,8 @@ class Metrics:
         )
         self.started = Gauge("bnfold_started", "Jobs that run, in the whole ledger", ["size"], **own)
         self.suspects = Gauge("bnfold_suspects", "Open jobs that ran when something was killed", **own)
+        self.parked = Gauge("bnfold_parked", "Open jobs that an operator keeps from the workers", **own)
+        self.workers = Gauge("bnfold_workers", "Workers of the cluster, by state", ["state"], **own)
         self.events = Gauge("bnfold_webhooks_due", "Webhooks whose job has ended, and that are not delivered", **own)
         self.late = Gauge("bnfold_webhooks_late_seconds", "For how long the next attempt is overdue", **own)
         self.held = Gauge("bnfold_held_bytes", "Bytes of all blobs that keys hold", **own)

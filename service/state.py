@@ -55,7 +55,6 @@ class Service:
     storage: Storage
     reservations: Reservations
     engine: Engine
-    children: Children
     webhooks: Webhooks
     guests: Guests
     tokens: Tokens | None
@@ -118,7 +117,10 @@ def make_children(settings: Settings, program: Program, metrics: Metrics) -> tup
     for kind in KINDS:
         metrics.sandbox.labels(kind).set(kind == ("none" if sandbox is None else sandbox.kind))
     bounds = settings.bounds(settings.verify_seconds + VERIFICATION_GRACE)
-    return Children(settings.data / FOLDERS, bounds, sandbox, program, settings.spares), sandbox
+    children = Children(settings.data / FOLDERS, bounds, sandbox, program, settings.spares)
+    metrics.children.labels("working").set_function(lambda: children.counts["working"])
+    metrics.children.labels("waiting").set_function(lambda: children.counts["waiting"])
+    return children, sandbox
 
 
 def make_service(settings: Settings, program: Program, receivers: Receivers) -> Service:
@@ -132,6 +134,7 @@ def make_service(settings: Settings, program: Program, receivers: Receivers) -> 
         from service.engine.cluster import ClusterEngine  # noqa: PLC0415  an extra
 
         kind = ClusterEngine
+    metrics.slots.set(settings.workers if kind is LocalEngine else 0)
     traces = make_traces(settings)
     engine = kind(settings, ledger, storage, children, changes, Accounts(metrics, traces))
     return Service(
@@ -140,7 +143,6 @@ def make_service(settings: Settings, program: Program, receivers: Receivers) -> 
         storage=storage,
         reservations=Reservations(settings.max_uploads),
         engine=engine,
-        children=children,
         webhooks=Webhooks(settings.secret_folder, settings.root_path, ledger, receivers, metrics, traces),
         tokens=Tokens(settings.oidc_issuer, settings.oidc_audience) if settings.oidc_issuer else None,
         guests=Guests(settings.data, ledger, storage, engine.stop_jobs),

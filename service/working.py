@@ -19,6 +19,7 @@ from service.metrics import Metrics
 from service.parsing import add_settings
 from service.state import ENGINE_VERSION, lock, make_children, make_traces, the_blobs
 from service.storage import Storage
+from service.threads import in_thread
 
 if TYPE_CHECKING:
     import argparse
@@ -64,19 +65,19 @@ async def _work(settings: Settings, program: Program) -> None:
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(THREADS, "bnfold") as threads:
         loop.set_default_executor(threads)
-        ledger, metrics = open_shared(settings.database_url), Metrics()
+        ledger, metrics, traces = open_shared(settings.database_url), Metrics(), make_traces(settings)
         try:
             ledger.claim(shared=True)
             children, _ = make_children(settings, program, metrics)
             storage = Storage(the_blobs(settings), ledger, metrics.damaged.inc)
-            traces = make_traces(settings)
             member = Member(settings, ledger, storage, children, Accounts(metrics, traces), ENGINE_VERSION)
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, member.end)
+            metrics.slots.set(settings.workers)
             if settings.metrics_port:
                 start_http_server(settings.metrics_port, registry=metrics.registry)
             print("bnfold works; SIGTERM drains it", flush=True)  # noqa: T201  a command prints
             await member.run()
-            traces.close()
         finally:
             ledger.close()
+            await in_thread(traces.close)

@@ -41,7 +41,7 @@ FLOORS = {
     "service": [
         {"", "changes", "left", "logs", "machine", "problems", "threads", "tracing", "work"},
         {"blobs", "metrics", "options", "settings"},
-        {"ledger", "secret"},
+        {"ledger", "secret", "variables"},
         {"reservations", "storage", "upkeep"},
         {"auth", "engine", "webhook"},
         {"openapi", "state"},

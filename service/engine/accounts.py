@@ -13,6 +13,7 @@ from service.tracing.spans import trace_id
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from service.engine.child import OnProgress
     from service.ledger.records import Job, Stage
     from service.metrics import Metrics
     from service.tracing.spans import Span, Traces
@@ -28,11 +29,16 @@ class Folding:
         self._traces, self._span, self._verification = traces, span, ExitStack()
         self._is_verified = False
 
-    def reached(self, stage: Stage) -> None:
-        """Note the stage that the attempt is in."""
-        if stage == "verifying" and not self._is_verified:
-            self._is_verified = True
-            self._verification.enter_context(self._traces.span("verification", self._span.traceparent))
+    def watching(self, on_progress: OnProgress) -> OnProgress:
+        """`on_progress`, and that the span of the verification begins with it."""
+
+        def watch(stage: Stage, progress: float) -> None:
+            if stage == "verifying" and not self._is_verified:
+                self._is_verified = True
+                self._verification.enter_context(self._traces.span("verification", self._span.traceparent))
+            on_progress(stage, progress)
+
+        return watch
 
     def answered(self, answer: Answer) -> None:
         """Note the answer of the child; what follows is kept."""
@@ -50,11 +56,11 @@ class Accounts:
     def __init__(self, metrics: Metrics, traces: Traces) -> None:
         self._metrics, self._traces = metrics, traces
 
-    def started(self, job: Job, since: float) -> None:
-        """A job starts. It waited since its creation or, if this is no first attempt, since a time."""
-        began = job.created if job.attempts == 1 else since
-        self._metrics.waits.labels(size_label(job.input.bytes)).observe(max(time.time() - began, 0))
-        self._traces.span("queue", job.traceparent, since=min(began, time.time()), attributes=_about(job)).end()
+    def started(self, job: Job) -> None:
+        """Measure how long a job that starts has waited."""
+        self._metrics.waits.labels(size_label(job.input.bytes)).observe(job.waited)
+        since = time.time() - job.waited
+        self._traces.span("queue", job.traceparent, since=since, attributes=_about(job)).end()
 
     @contextmanager
     def folding(self, job: Job) -> Generator[Folding]:

@@ -95,7 +95,6 @@ class LocalEngine(Engine):
 
     async def _deliver(self, address: Address, turn: Turn, pause: float) -> None:
         """Run a job in its turn."""
-        since = time.time()
         try:
             await asyncio.sleep(pause)
             async with turn:
@@ -103,7 +102,7 @@ class LocalEngine(Engine):
                     await asyncio.wait([earlier])
                 if self._stopping.is_set():
                     return
-                task = self._running[address] = asyncio.create_task(self._attempt(address, since))
+                task = self._running[address] = asyncio.create_task(self._attempt(address))
                 del self._waiting[address]
                 try:
                     await asyncio.wait([task])
@@ -119,14 +118,13 @@ class LocalEngine(Engine):
         elif again := task.result():
             self.submit(again, turn.weight, is_urgent=turn.is_urgent)
 
-    async def _attempt(self, address: Address, since: float) -> Job | None:
+    async def _attempt(self, address: Address) -> Job | None:
         """Run a job until it has ended, or its process has died; return the job if it is to be tried again."""
         try:
             job = await self._started(address)
             if job is None:
                 return None
             self._changes.notify(address)
-            self._accounts.started(job, since)
             if await self._runner.run(job, self._reporter(address, job.run)):
                 return await in_thread(self._ledger.job, *address)
             return None

@@ -56,7 +56,6 @@ class Member:
     ) -> None:
         self._settings, self._ledger, self._storage, self._children = settings, ledger, storage, children
         self._engine, self.ending = engine, asyncio.Event()
-        self._accounts = accounts
         self._runner = Runner(settings, ledger, storage, children, accounts, self.ending.is_set, PATIENCE)
         self._turns = Turns(settings.workers, extra=True)
         self._running: dict[str, asyncio.Task[None]] = {}  # by attempt
@@ -143,7 +142,6 @@ class Member:
 
     async def _fold(self, job: Job, turn: Turn) -> None:
         try:
-            self._accounts.started(job, time.time())
             await self._runner.run(job, self._reporter(job))
             self._pause = PAUSE
         except StoreError as error:

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from service.engine.accounts import Accounts, Folding
+    from service.engine.accounts import Accounts
     from service.engine.child import Child, OnProgress
     from service.engine.children import Children
     from service.ledger.interface import Ledger
-    from service.ledger.records import Job, Stage
+    from service.ledger.records import Job
     from service.settings import Settings
     from service.storage import Storage
 
@@ -70,6 +70,7 @@ class Runner:
             SQLAlchemyError: the ledger cannot be used now; it still has the attempt.
         """
         began = time.monotonic()
+        self._accounts.started(job)
         try:
             answer = await self._fold(job, on_progress)
             if answer.slug in TRIED_AGAIN and await self._is_tried_again(job, answer):
@@ -123,7 +124,7 @@ class Runner:
                 async with self._children.child() as child:
                     place = child.folder / IN / (ARCHIVE if job.archive else job.name)
                     await self._storage.blobs.place(job.input.sha256, place, shared=child.shares_inputs)
-                    answer = await self.guarded(child, self.request(job), _noting(folding, on_progress))
+                    answer = await self.guarded(child, self.request(job), folding.watching(on_progress))
                     folding.answered(answer)
                     if (answer.damaged or answer.slug in DEATHS) and not await self._has_upload(job):
                         return LOST
@@ -159,13 +160,3 @@ class Runner:
     async def _has_upload(self, job: Job) -> bool:
         """Whether the upload of a job is whole; if not, the job has ended with that."""
         return await self._storage.heal([job.input], by_content=True)
-
-
-def _noting(folding: Folding, on_progress: OnProgress) -> OnProgress:
-    """Note the stages that an attempt reaches, too."""
-
-    def report(stage: Stage, progress: float) -> None:
-        folding.reached(stage)
-        on_progress(stage, progress)
-
-    return report

@@ -95,10 +95,6 @@ class Jobs(Protocol):
         """Queue all running jobs again, because their server died. Each of them is a suspect from now on."""
         ...
 
-    def queue(self) -> tuple[int, float | None]:
-        """The number of queued jobs, and when the oldest was created (seconds since 1970); None if there is none."""
-        ...
-
 
 class Holdings(Protocol):
     """Which key holds which blob."""

@@ -130,15 +130,9 @@ class SqlJobs:
         """See `service.ledger.interface.Jobs`."""
         left = update(jobs).where(jobs.c.status == "running")
         again = {"status": "queued", "stage": None, "progress": 0.0, "interruptions": jobs.c.interruptions + 1}
+        again["updated"] = time.time()
         with self._database.write() as connection:
             connection.execute(left.values(**again, **NOT_RUNNING))
-
-    def queue(self) -> tuple[int, float | None]:
-        """See `service.ledger.interface.Jobs`."""
-        waiting = select(func.count(), func.min(jobs.c.created)).where(jobs.c.status == "queued")
-        with self._database.read() as connection:
-            count, oldest = connection.execute(waiting).one()
-            return count, oldest
 
 
 def _accept(connection: Connection, job: Job, quota: Quota, room: Room) -> tuple[Job, bool]:

@@ -50,17 +50,19 @@ class SqlOverview:
     def load(self) -> Load:
         """See `service.ledger.interface.Overviews`."""
         size = case(*((jobs.c.input_bytes <= bound, label) for bound, label in SIZES)).label("size")
-        by_class = select(jobs.c.status, size, func.count(), func.min(jobs.c.created)).where(jobs.c.status.in_(OPEN))
+        by_class = select(jobs.c.status, size, func.count(), func.min(jobs.c.created))
+        by_class = by_class.where(jobs.c.status.in_(OPEN), ~jobs.c.parked)
         suspects = select(func.count()).where(jobs.c.status.in_(OPEN), jobs.c.kills + jobs.c.interruptions > 0)
+        parked = select(func.count()).where(jobs.c.status.in_(OPEN), jobs.c.parked)
         due = select(func.count(), func.min(webhooks.c.due)).where(webhooks.c.state == DUE)
         with self._database.read() as connection:
             found = tuple(
                 Open(*row) for row in connection.execute(by_class.group_by(jobs.c.status, literal_column("size")))
             )
-            count = connection.execute(suspects).scalar_one()
+            alone, kept = connection.execute(suspects).scalar_one(), connection.execute(parked).scalar_one()
             events, first = connection.execute(due).one()
         late = 0.0 if first is None else max(self._database.clock.now() - first, 0.0)
-        return Load(found, count, events, late)
+        return Load(found, alone, kept, events, late)
 
     def erase_job(self, key: str, job: str) -> list[str]:
         """See `service.ledger.interface.Overviews`."""

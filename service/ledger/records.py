@@ -72,6 +72,7 @@ class Job:
     crashes: int = 0  # attempts in which its process was seen to die
     kills: int = 0  # attempts in which something else killed its process
     interruptions: int = 0  # attempts in which the server or the worker died
+    waited: float = 0.0  # seconds before the attempt that `start` or `take` began; not stored
     run: str = ""  # the attempt that runs now: only who has its name may change the job
     worker: int | None = None  # that has it now, of several
     parked: bool = False  # it waits until an operator lets it go on
@@ -166,8 +167,9 @@ class Open:
 class Load:
     """What the ledger has to do: open jobs, of which some are suspects, and webhooks that are due."""
 
-    jobs: tuple[Open, ...]
+    jobs: tuple[Open, ...]  # without those that are parked
     suspects: int
+    parked: int
     webhooks: int
     late: float  # seconds since the webhook that waits longest for its next attempt was due
 

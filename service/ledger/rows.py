@@ -56,8 +56,9 @@ def tell(connection: Connection, job: Job) -> None:
 
 def begun(job: Job, worker: int | None = None) -> Job:
     """The job at the start of another attempt, which has a name that no other one has."""
-    run = secrets.token_hex(RUN_BYTES)
-    return replace(queued_again(job), status="running", attempts=job.attempts + 1, run=run, worker=worker)
+    run, waited = secrets.token_hex(RUN_BYTES), max(time.time() - job.updated, 0.0)
+    again = replace(queued_again(job), waited=waited)
+    return replace(again, status="running", attempts=job.attempts + 1, run=run, worker=worker)
 
 
 def locked(connection: Connection, key: str, job: str, *, at_once: bool = False) -> Job | None:

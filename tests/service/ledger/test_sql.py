@@ -389,14 +389,8 @@ def test_a_key_ends_when_its_time_is_over(ledger):
     assert ledger.ended_keys(1e13) == {"over", "good"}
 
 
-def test_the_queue_is_known(ledger):
-    assert ledger.queue() == (0, None)
-    first, _ = submit(ledger), submit(ledger, options="1")
-    assert ledger.queue() == (2, first.created)
-
-
 def test_what_there_is_to_do_is_known(ledger):
-    assert ledger.load() == Load((), 0, 0, 0.0)
+    assert ledger.load() == Load((), 0, 0, 0, 0.0)
     first, _, large = submit(ledger), submit(ledger, options="1"), submit(ledger, model=Blob("e" * 64, 1 << 30))
     assert set(ledger.load().jobs) == {
         Open("queued", "1MiB", 2, first.created),
@@ -404,13 +398,13 @@ def test_what_there_is_to_do_is_known(ledger):
     }
     started(ledger, first)
     ledger.interrupted()
-    started(ledger, first)
+    again = started(ledger, first)
     now = ledger.load()
     assert ({(one.status, one.size, one.count) for one in now.jobs}, now.suspects) == (
         {("queued", "1MiB", 1), ("running", "1MiB", 1), ("queued", "larger", 1)},
         1,
     )
-    ledger.finish(first.key, first.id, run_of(ledger, first), OUTPUT, None)
+    ledger.finish(first.key, first.id, again.run, OUTPUT, None)
     assert ledger.load().suspects == 0
 
 

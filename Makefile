@@ -108,10 +108,12 @@ serve: $(VENV)/.service-installed
 	@echo 'Starting the service on port $(PORT) of loopback, its data in $(DATA); Ctrl-C ends it ...'
 	@$(BIN)/bnfold serve --port $(PORT) --data $(DATA)
 
-## chaos: kill the server at random, many times, while jobs run; nothing accepted may be lost
+## chaos: kill servers, workers, PostgreSQL, fail the store, cut the network while jobs run; nothing may be lost
 chaos: $(STAMP)
 	CHAOS_KILLS=$(CHAOS_KILLS) $(BIN)/pytest -rP tests/service/test_chaos.py
+	CHAOS_SEEDS=$(CHAOS_SEEDS) $(BIN)/pytest -rP tests/service/test_cluster_chaos.py
 CHAOS_KILLS ?= 30
+CHAOS_SEEDS ?= 10
 
 ## lock: pin what the image installs, with hashes, into image/*.txt; with the Python of the image, 3.11
 # Lines that begin with a hyphen are options of the machine that compiles, and no part of it.

@@ -36,6 +36,11 @@ def require_startable(settings: Settings) -> None:
             and the packages for them are missing.
     """
     address = _resolved(settings.host, settings.port)
+    if settings.engine == "cluster" and settings.secrets is None:
+        raise RuntimeError(
+            "BNFOLD_ENGINE=cluster: all servers sign webhooks with the same secret; name the folder of its file with "
+            "BNFOLD_SECRETS"
+        )
     _require_folder(settings)
     require_whole(settings.data, settings.database_url)
     _require_keys(settings)

@@ -20,19 +20,20 @@ from pydantic_settings import SettingsError
 
 from folding.command.parser import Parser
 from service import upkeep
+from service.admin import add_admin
 from service.auth.audit import audit
 from service.auth.keys import SCOPES, moment, new_key, new_secret
 from service.checks import invalid_settings, mistyped, require_startable, unreadable_settings
 from service.http.app import create_app
 from service.http.connections import patient, room
 from service.ledger.records import NOBODY, Quota
-from service.ledger.sql import FILE, open_ledger, step_back
+from service.ledger.sql import FILE, step_back
 from service.logs import log_to_stderr
 from service.parsing import add_settings
 from service.secret import webhook_secret
 from service.settings import Settings
 from service.starting import tell
-from service.state import LOCK, lock, the_blobs
+from service.state import LOCK, lock, the_blobs, the_ledger
 from service.storage import Storage
 from service.variables import from_files
 from service.working import add_worker
@@ -76,6 +77,7 @@ def _parser() -> Parser:
     add_settings(serve, "host", "port", "data")
     serve.set_defaults(run=_serve)
     add_worker(commands)
+    add_admin(commands)
     keys = commands.add_parser("keys", description="The API keys of a data folder.")
     actions = keys.add_subparsers(required=True, metavar="ACTION")
     _add_actions(actions)
@@ -254,17 +256,20 @@ def _webhook(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def _scrub(settings: Settings, _: argparse.Namespace) -> int:
+    _require_files(settings, "scrub")
     _require_data(settings)
     return _told("read", upkeep.scrub(settings.data))
 
 
 def _backup(settings: Settings, arguments: argparse.Namespace) -> int:
+    _require_files(settings, "backup")
     if (arguments.folder / LOCK).exists():
         raise RuntimeError(f"backup: {arguments.folder} is the data folder of a server; name another folder")
     return _told("copied", upkeep.copy(settings.data, arguments.folder.absolute()))
 
 
 def _restore(settings: Settings, arguments: argparse.Namespace) -> int:
+    _require_files(settings, "restore")
     right = lock(settings.data)
     try:
         if (settings.data / FILE).exists():
@@ -298,8 +303,14 @@ def _told(done: str, checked: Checked) -> int:
     return DIFFERENT if checked.damaged else DONE
 
 
+def _require_files(settings: Settings, command: str) -> None:
+    """What reads a data folder cannot read what is elsewhere."""
+    if settings.database_url or settings.blobs_url:
+        raise RuntimeError(f"{command}: the ledger or the blobs are not in {settings.data}; see docs/cluster.md")
+
+
 def _require_data(settings: Settings) -> None:
-    if not settings.data.is_dir():
+    if not settings.database_url and not settings.data.is_dir():
         raise RuntimeError(f"there is no folder {settings.data}; name the one that the server has: --data")
 
 
@@ -326,7 +337,7 @@ def _positive(text: str) -> int:
 
 
 def _with_ledger(settings: Settings, act: Callable[[Ledger], object]) -> int:
-    ledger = open_ledger(settings.data, settings.database_url)
+    ledger = the_ledger(settings)
     try:
         act(ledger)
     finally:

@@ -46,7 +46,7 @@ FLOORS = {
         {"auth", "engine", "webhook"},
         {"openapi", "state"},
         {"checks", "gauges", "parsing", "starting"},
-        {"http", "working"},
+        {"admin", "http", "working"},
         {"command"},
     ],
 }

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 SERVICE_COMMANDS = {
     "serve": "serve folds over HTTP",
     "worker": "fold the jobs of a cluster, on any machine",
+    "admin": "the jobs and the workers of a cluster: queue, workers, keys, retry, park, drain",
     "keys": "the API keys of the service: add, list, revoke",
     "scrub": "read all that the service stores, and let damaged results be folded again",
     "backup": "copy all that the service stores, also while it serves",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from service.ledger.interface import SharedLedger
-    from service.ledger.records import Job
+    from service.ledger.records import Job, Worker
 
 LOG = logging.getLogger("bnfold")
 
@@ -72,6 +72,10 @@ class ClusterEngine(Engine):
     def live(self, job: Job) -> Job:
         """The job: the ledger has its progress."""
         return job
+
+    async def workers(self) -> list[Worker]:
+        """All workers that give signs of life."""
+        return await in_thread(self._shared.all_workers)
 
     async def _reconcile(self) -> None:
         if count := await in_thread(self._shared.reconcile):

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from service.engine.accounts import Accounts
     from service.engine.children import Children
     from service.ledger.interface import Ledger
-    from service.ledger.records import Job, Quota
+    from service.ledger.records import Job, Quota, Worker
     from service.settings import Settings
     from service.storage import Storage
     from service.work import Answer, Request
@@ -95,6 +95,10 @@ class Engine(ABC):
     @abstractmethod
     async def _reconcile(self) -> None:
         """See that every open job of the ledger waits or runs."""
+
+    async def workers(self) -> list[Worker]:
+        """The workers on other machines."""
+        return []
 
     @property
     def works(self) -> bool:

@@ -31,6 +31,7 @@ from service.http import health as routes_health
 from service.http import jobs as routes_jobs
 from service.http import mine as routes_mine
 from service.http import reference as routes_reference
+from service.http import status as routes_status
 from service.http.middleware import DOORS, LOOPBACK_NAMES, Around, told
 from service.openapi.document import finished
 from service.openapi.events import events
@@ -49,7 +50,7 @@ NO_LEDGER = "the server cannot read or write its ledger now, so nothing was acce
 NO_STORE = "the server cannot use its blob store now; try again later"
 LEDGER_AGAIN = {"Retry-After": "10"}
 STATIC = Path(__file__).parents[1] / "static"
-ROUTES = (routes_fold, routes_mine, routes_jobs, routes_blobs, routes_health, routes_reference)
+ROUTES = (routes_fold, routes_mine, routes_jobs, routes_blobs, routes_health, routes_status, routes_reference)
 ASKED_FOR_AGAIN = {"Cache-Control": "no-cache"}
 THREADS = 32  # operations that may wait for the disk at the same time
 CLIENT_LEFT = 499  # nginx logs the same status; no client reads the response

@@ -14,6 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from service.ledger import clock
 from service.ledger.migrations import upgrade
+from service.ledger.queue import Queue
 from service.ledger.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -22,12 +23,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine, Table
 
-    from service.ledger.queue import Queue
-
 BUSY_SECONDS = 10  # how long one writer waits for another; a transaction takes milliseconds
 ANSWER_SECONDS = 15.0  # of a transaction in PostgreSQL: then its connection is cut
 LONGER_SECONDS = 120.0  # of one that waits for the blob store meanwhile
 CONNECTIONS, MORE = 8, 24  # to PostgreSQL that are kept, and beyond: as many as there are threads
+QUEUE_TABLE = "procrastinate_jobs"
 MIGRATION, CLAIM = "migration", "claim"  # names of locks
 # Of PostgreSQL: a commit is on the disk, and a client that is gone holds its locks no longer than this.
 OPTIONS = (
@@ -56,9 +56,11 @@ class Database:
             upgrade(connection)
             if queue is not None:
                 queue.prepare(connection)
+            elif self.is_shared and connection.execute(select(func.to_regclass(QUEUE_TABLE))).scalar_one():
+                self.queue = Queue()  # a command on the ledger of a cluster: what it changes must agree, too
             self.clock = clock.read(connection)
         for engine in (self._engine, self._reading):
-            engine.update_execution_options(**{clock.OPTION: self.clock, "queue": queue})
+            engine.update_execution_options(**{clock.OPTION: self.clock, "queue": self.queue})
         if not isinstance(where, str):
             where.chmod(0o600)
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Quota,
         Room,
         Stage,
+        Standing,
         Usage,
         Webhook,
         Worker,
@@ -231,6 +232,10 @@ class Overviews(Protocol):
         """What there is to do, of all keys."""
         ...
 
+    def standings(self) -> list[Standing]:
+        """What each key has in the queue; keys without open jobs are left out."""
+        ...
+
     def erase_job(self, key: str, job: str) -> list[str]:
         """Remove an ended job, its webhooks, and the key's hold on its blobs that no other job of the key has.
 
@@ -274,6 +279,10 @@ class Workers(Protocol):
         """Queue open jobs that neither wait nor run, as in a ledger that was restored; return how many."""
         ...
 
+    def open_jobs(self) -> list[Job]:
+        """All open jobs, also those that are parked, oldest first."""
+        ...
+
     def waiting(self) -> list[Waiting]:
         """The queues with jobs that are due."""
         ...
@@ -286,8 +295,15 @@ class Workers(Protocol):
         """Let a worker take no more jobs, and end; False if there is no such worker."""
         ...
 
-    def park(self, key: str, job: str, *, parked: bool) -> bool:
-        """Keep an open job from the workers, or let it go on as if it were new; False if it is so already."""
+    def park(self, key: str, job: str) -> bool:
+        """Keep an open job from the workers; False if there is no such job, or it is parked already."""
+        ...
+
+    def retry(self, key: str, job: str) -> bool:
+        """Let a job that is parked, has failed or was cancelled go on as if it were new.
+
+        False if there is no such job, or its upload is gone.
+        """
         ...
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import case, delete, func, literal_column, or_, select, tuple_
+from sqlalchemy import and_, case, delete, func, literal_column, or_, select, tuple_
 
 from service.ledger import database
 from service.ledger.holdings import drop, key_lock
-from service.ledger.records import OPEN, Load, Open, Overview, Place
+from service.ledger.records import OPEN, Load, Open, Overview, Place, Standing
 from service.ledger.rows import is_job, job_of, locked
 from service.ledger.schema import holdings, jobs, webhooks
 from service.ledger.webhooks import DUE
@@ -63,6 +63,21 @@ class SqlOverview:
             events, first = connection.execute(due).one()
         late = 0.0 if first is None else max(self._database.clock.now() - first, 0.0)
         return Load(found, alone, kept, events, late)
+
+    def standings(self) -> list[Standing]:
+        """See `service.ledger.interface.Overviews`."""
+        counted = {
+            name: func.sum(case((condition, 1), else_=0)).label(name)
+            for name, condition in {
+                "waiting": and_(jobs.c.status == "queued", ~jobs.c.parked),
+                "running": jobs.c.status == "running",
+                "parked": jobs.c.parked,
+            }.items()
+        }
+        since = func.min(case((and_(jobs.c.status == "queued", ~jobs.c.parked), jobs.c.updated))).label("since")
+        by_key = select(jobs.c.key, *counted.values(), since).where(jobs.c.status.in_(OPEN)).group_by(jobs.c.key)
+        with self._database.read() as connection:
+            return [Standing(**row._mapping) for row in connection.execute(by_key.order_by(jobs.c.key))]
 
     def erase_job(self, key: str, job: str) -> list[str]:
         """See `service.ledger.interface.Overviews`."""

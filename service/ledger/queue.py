@@ -75,6 +75,11 @@ class Waiting:
         return self.name[:1]
 
     @property
+    def is_known(self) -> bool:
+        """Whether this bnfold understands its messages."""
+        return self.version == VERSION
+
+    @property
     def kind(self) -> Kind:
         """What waits in it."""
         kinds: dict[str, Kind] = {"s": "s", "l": "l"}

@@ -164,6 +164,17 @@ class Open:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """The open jobs of one key."""
+
+    key: str
+    waiting: int
+    running: int
+    parked: int
+    since: float | None  # when the one that waits longest began to wait
+
+
+@dataclass(frozen=True)
 class Load:
     """What the ledger has to do: open jobs, of which some are suspects, and webhooks that are due."""
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, delete, exists, insert, select, text, update
 
 from service.ledger import clock, database
-from service.ledger.queue import FETCH, HURRY, REMOVE, VERSION, WAITING, Waiting, address, tag
-from service.ledger.records import Beat, Worker
+from service.ledger.queue import FETCH, HURRY, REMOVE, WAITING, Waiting, address, tag
+from service.ledger.records import OPEN, Beat, Worker
 from service.ledger.rows import begun, is_job, job_of, locked, queued_again, store, tell
-from service.ledger.schema import jobs, workers
+from service.ledger.schema import holdings, jobs, workers
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -112,6 +112,8 @@ class SqlWorkers:
                 if job is not None and job.status == "running":
                     store(connection, replace(queued_again(job), interruptions=job.interruptions + 1))
                     count += 1
+                elif job is not None:  # what changed it did not know the queue
+                    tell(connection, job)
             connection.execute(PRUNE, {"seconds": seconds})
             alive = [row.id for row in connection.execute(ALIVE)]
             connection.execute(delete(workers).where(workers.c.id.not_in(alive)))
@@ -119,7 +121,7 @@ class SqlWorkers:
 
     def reconcile(self) -> int:
         """See `service.ledger.interface.Workers`."""
-        left = and_(jobs.c.status.in_(("queued", "running")), ~jobs.c.parked, NO_ROW)
+        left = and_(jobs.c.status.in_(OPEN), ~jobs.c.parked, NO_ROW)
         count = 0
         with self._database.write() as connection:
             if not database.first(connection, RECOVERY):
@@ -132,6 +134,12 @@ class SqlWorkers:
                     tell(connection, job)
                 count += 1
         return count
+
+    def open_jobs(self) -> list[Job]:
+        """See `service.ledger.interface.Workers`."""
+        found = select(jobs).where(jobs.c.status.in_(OPEN)).order_by(jobs.c.created)
+        with self._database.read() as connection:
+            return [job_of(row) for row in connection.execute(found)]
 
     def waiting(self) -> list[Waiting]:
         """See `service.ledger.interface.Workers`."""
@@ -166,17 +174,25 @@ class SqlWorkers:
         with self._database.write() as connection:
             return connection.execute(update(workers).where(workers.c.id == worker).values(draining=True)).rowcount > 0
 
-    def park(self, key: str, job: str, *, parked: bool) -> bool:
+    def park(self, key: str, job: str) -> bool:
         """See `service.ledger.interface.Workers`."""
         with self._database.write() as connection:
             known = locked(connection, key, job)
-            if known is None or not known.is_open or known.parked == parked:
+            if known is None or not known.is_open or known.parked:
                 return False
-            again = queued_again(known)
-            store(
-                connection,
-                replace(again, parked=parked, interruptions=0, kills=0) if not parked else replace(again, parked=True),
-            )
+            store(connection, replace(queued_again(known), parked=True))
+            return True
+
+    def retry(self, key: str, job: str) -> bool:
+        """See `service.ledger.interface.Workers`."""
+        with self._database.write() as connection:
+            known = locked(connection, key, job)
+            if known is None or not (known.parked or known.status in {"failed", "cancelled"}):
+                return False
+            held = exists().where(holdings.c.key == key, holdings.c.sha256 == known.input.sha256)
+            if not connection.execute(select(held)).scalar_one():
+                return False
+            store(connection, replace(queued_again(known), parked=False, crashes=0, kills=0, interruptions=0))
             return True
 
 
@@ -190,7 +206,7 @@ def _takeable(connection: Connection, engine: str) -> list[Waiting]:
 
     The result of a job belongs to the version that accepted it; so another one folds it only before nobody does.
     """
-    found = [one for one in _waiting(connection) if one.version == VERSION]
+    found = [one for one in _waiting(connection) if one.is_known]
     if all(one.tag == tag(engine) for one in found):
         return found
     others = {tag(name) for name in connection.execute(select(workers.c.engine).distinct()).scalars()} - {tag(engine)}

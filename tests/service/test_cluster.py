@@ -3,66 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.service.server import Process, ended, held, model_bytes, slow, submit
-from tests.support.service.worker import WorkerProcess
+from service.command import main
+from tests.support.service.server import ended, held, model_bytes, slow, submit
 from tests.support.waiting import FOREVER, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     import httpx
 
-    from tests.support.service.store import Store
+    from tests.support.service.cluster import Cluster
 
 pytest_plugins = ["tests.support.service.cluster"]
 
 
-class Cluster:
-    """Servers and workers with one ledger and one store."""
-
-    def __init__(self, folder: Path, database: str, store: Store, **settings: Any) -> None:
-        self.folder, self.store, self.database = folder, store, database
-        self.blobs = store.url()
-        self.settings = {"engine": "cluster", "database_url": database, "blobs_url": self.blobs, "secrets": folder}
-        self.settings |= settings
-        self.servers: list[Process] = []
-        self.workers: list[WorkerProcess] = []
-
-    def server(self, **settings: Any) -> httpx.Client:
-        place = self.folder / f"server{len(self.servers)}"
-        place.mkdir()
-        server = Process(place / "data", **{**self.settings, **settings})
-        self.servers.append(server)
-        return server.start()
-
-    def worker(self, **settings: Any) -> WorkerProcess:
-        place = self.folder / f"worker{len(self.workers)}" / "data"
-        made = WorkerProcess(place, **{**self.settings, "workers": 1, **settings})
-        self.workers.append(made)
-        made.start()
-        return made
-
-    def close(self) -> None:
-        for one in (*self.servers, *self.workers):
-            if one.process.poll() is None:
-                one.kill()
-
-
-@pytest.fixture
-def cluster(tmp_path: Path, database_url: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    for name, value in store.environment.items():
-        monkeypatch.setenv(name, value)
-    with ExitStack() as stack:
-        stack.callback(store.honest)
-        made = Cluster(tmp_path, database_url, store)
-        stack.callback(made.close)
-        yield made
+def admin(cluster: Cluster, capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """What `bnfold admin` prints."""
+    data = ["--data", str(cluster.folder / "operator")]
+    capsys.readouterr()
+    assert main(["admin", *argv, *data]) == 0
+    return capsys.readouterr().out
 
 
 def state(client: httpx.Client, job: str) -> tuple[str, int]:
@@ -121,3 +83,67 @@ def test_the_jobs_of_a_worker_that_dies_go_to_another_one(cluster, how):
     assert (told["status"], told["attempts"]) == ("done", 2)
     assert client.get(told["links"]["result"]).status_code == 200
     assert second.process.poll() is None
+
+
+def test_what_an_operator_sees_and_does(cluster, capsys, monkeypatch):
+    monkeypatch.setenv("BNFOLD_DATABASE_URL", cluster.database)
+    client, worker = cluster.server(), cluster.worker(shutdown_seconds=60)
+    gate = cluster.folder / "gate"
+    running = submit(client, held(gate))
+    until(lambda: state(client, running) == ("running", 1))
+    waiting = [submit(client, held(gate, seed)) for seed in (1, 2, 3)]
+    told = client.get("/status").json()
+    (key,), (one,) = told["keys"], told["workers"]
+    assert (key["waiting"] + key["running"], one["draining"]) == (4, False)
+    page = client.get("/status", headers={"Accept": "text/html"})
+    assert one["name"] in page.text
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    assert f"/{waiting[0]}  queued" in admin(cluster, capsys, "queue") or state(client, waiting[0])[0] == "running"
+    assert f"/{running}" in admin(cluster, capsys, "workers")
+    assert "1 parked" not in admin(cluster, capsys, "keys")
+    admin(cluster, capsys, "park", f"/{waiting[2]}")
+    assert "1 parked" in admin(cluster, capsys, "keys")
+    assert main(["admin", "park", f"/{waiting[2]}", "--data", str(cluster.folder / "operator")]) == 2
+    gate.touch()
+    assert [ended(client, job)["status"] for job in waiting[:2]] == ["done"] * 2
+    assert state(client, waiting[2])[0] == "queued"
+    admin(cluster, capsys, "retry", f"/{waiting[2]}")
+    assert ended(client, waiting[2])["status"] == "done"
+    assert main(["admin", "drain", "99", "--data", str(cluster.folder / "operator")]) == 2
+    admin(cluster, capsys, "drain", str(one["id"]))
+    assert worker.process.wait(600) == 0
+    assert admin(cluster, capsys, "workers") == ""
+    cancelled = submit(client, held(cluster.folder / "never", 5))
+    client.delete(f"/v1/jobs/{cancelled}")
+    admin(cluster, capsys, "retry", f"/{cancelled}")
+    assert state(client, cancelled)[0] == "queued"
+
+
+def test_the_commands_that_read_files_say_where_to_look(tmp_path, database_url, capsys, monkeypatch):
+    monkeypatch.setenv("BNFOLD_DATABASE_URL", database_url)
+    data = ["--data", str(tmp_path)]
+    assert main(["scrub", *data]) == main(["backup", str(tmp_path / "copy"), *data]) == 2
+    assert "see docs/cluster.md" in capsys.readouterr().err
+    assert main(["keys", "add", "ci", *data]) == main(["keys", "list", *data]) == 0
+    assert "'ci'" in capsys.readouterr().out
+    assert main(["worker", *data]) == 2
+    assert "set BNFOLD_ENGINE=cluster" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"engine": "cluster"}, "set BNFOLD_DATABASE_URL and BNFOLD_BLOBS_URL"),
+        ({"database_url": "mysql://u:secret@h/d"}, "must be a URL that begins with postgresql://"),
+        ({"database_url": "postgresql://u:secret@127.0.0.1:1/d"}, "cannot be used as the ledger"),
+        ({"blobs_url": "ftp://x"}, "must be a URL that begins with s3://"),
+        ({"stall_seconds": "1"}, "at least twice BNFOLD_HEARTBEAT_SECONDS"),
+    ],
+)
+def test_a_cluster_that_cannot_be_says_why(tmp_path, capsys, monkeypatch, settings, says):
+    for name, value in settings.items():
+        monkeypatch.setenv(f"BNFOLD_{name.upper()}", value)
+    assert main(["serve", "--port", "0", "--data", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert "secret" not in said

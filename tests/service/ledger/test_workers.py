@@ -215,14 +215,14 @@ def test_open_jobs_that_are_not_queued_are_found(ledger, status):
 def test_a_parked_job_waits_for_an_operator(ledger):
     worker, made = ledger.enter("one", ENGINE, 1), submit(ledger)
     running = took(ledger, worker)
-    assert ledger.park("k", made.id, parked=True)
-    assert not ledger.park("k", made.id, parked=True)
+    assert ledger.park("k", made.id)
+    assert not ledger.park("k", made.id)
     assert rows(ledger) == []
     assert ledger.beat(worker).runs == {}
     assert not ledger.finish("k", made.id, running.run, OUTPUT, None)
     assert ledger.reconcile() == 0
     assert ledger.unfinished() == []
-    assert ledger.park("k", made.id, parked=False)
+    assert ledger.retry("k", made.id)
     assert took(ledger, worker).id == made.id
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 
 from service.ledger.sql import open_shared
 from tests.support.service import postgres as servers
+from tests.support.service.server import Process
 from tests.support.service.store import Store
+from tests.support.service.worker import WorkerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+    import httpx
 
     from tests.support.service.postgres import Postgres
 
@@ -68,3 +74,45 @@ def database_url(ledgers: Ledgers) -> str:
 def store() -> Iterator[Store]:
     with Store() as server:
         yield server
+
+
+class Cluster:
+    """Servers and workers with one ledger and one store."""
+
+    def __init__(self, folder: Path, database: str, store: Store, **settings: Any) -> None:
+        self.folder, self.store, self.database = folder, store, database
+        self.blobs = store.url()
+        self.settings = {"engine": "cluster", "database_url": database, "blobs_url": self.blobs, "secrets": folder}
+        self.settings |= settings
+        self.servers: list[Process] = []
+        self.workers: list[WorkerProcess] = []
+
+    def server(self, **settings: Any) -> httpx.Client:
+        place = self.folder / f"server{len(self.servers)}"
+        place.mkdir()
+        server = Process(place / "data", **{**self.settings, **settings})
+        self.servers.append(server)
+        return server.start()
+
+    def worker(self, **settings: Any) -> WorkerProcess:
+        place = self.folder / f"worker{len(self.workers)}" / "data"
+        made = WorkerProcess(place, **{**self.settings, "workers": 1, **settings})
+        self.workers.append(made)
+        made.start()
+        return made
+
+    def close(self) -> None:
+        for one in (*self.servers, *self.workers):
+            if one.process.poll() is None:
+                one.kill()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, database_url: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    for name, value in store.environment.items():
+        monkeypatch.setenv(name, value)
+    with ExitStack() as stack:
+        stack.callback(store.honest)
+        made = Cluster(tmp_path, database_url, store)
+        stack.callback(made.close)
+        yield made

@@ -1,12 +1,17 @@
-"""A process of a fold that takes no time: any model that is not empty is its own folded model."""
+"""A process of a fold that takes no time: any model that is not empty is its own folded model.
+
+One that begins with `SLOW`, seconds and a line takes that time, so that something can happen meanwhile.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
 import sys
+import time
 from pathlib import Path
 
+SLOW = b"SLOW"
 REPORT = {"version": "0", "bn_before": 1, "bn_after": 0, "changed": True}
 
 
@@ -14,7 +19,10 @@ def main(folder: Path) -> None:
     request = json.loads((folder / "request.json").read_text())
     (upload,) = (folder / "in").iterdir()
     answer: dict[str, object] = {"slug": "invalid-model", "detail": "this is no model"}
-    if upload.stat().st_size:
+    data = upload.read_bytes()
+    if data.startswith(SLOW):
+        time.sleep(float(data.split(b"\n")[0].removeprefix(SLOW)))
+    if data:
         (folder / "out" / "report.json").write_text(json.dumps(REPORT))
         (folder / "out" / "report.html").write_text("<!doctype html>")
         answer = {"report": True}

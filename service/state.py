@@ -18,8 +18,8 @@ from service.auth.tokens import Tokens
 from service.blobs import BLOBS, DirectoryBlobs, remote_blobs
 from service.changes import Changes
 from service.engine.accounts import Accounts
-from service.engine.child import Program
 from service.engine.children import Children
+from service.engine.forkserver import Program
 from service.engine.interface import Engine
 from service.engine.local import LocalEngine
 from service.engine.runner import VERIFICATION_GRACE

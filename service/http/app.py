@@ -24,7 +24,7 @@ from starlette.staticfiles import StaticFiles
 
 from service.auth.audit import audit
 from service.blobs import StoreError
-from service.engine.child import Program
+from service.engine.forkserver import Program
 from service.http import blobs as routes_blobs
 from service.http import fold as routes_fold
 from service.http import health as routes_health

@@ -9,11 +9,10 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
-from limits.aio.storage import MemoryStorage
-from limits.aio.strategies import MovingWindowRateLimiter
 
 from folding.errors import how_to_install
 from service.auth.guests import Guests
+from service.auth.rates import Rates
 from service.auth.tokens import Tokens
 from service.blobs import BLOBS, DirectoryBlobs, remote_blobs
 from service.changes import Changes
@@ -61,7 +60,7 @@ class Service:
     changes: Changes
     metrics: Metrics
     traces: Traces
-    rates: MovingWindowRateLimiter
+    rates: Rates
     engine_version: str
     sandbox: Kind  # that folds run in
 
@@ -149,7 +148,7 @@ def make_service(settings: Settings, program: Program, receivers: Receivers) -> 
         changes=changes,
         metrics=metrics,
         traces=traces,
-        rates=MovingWindowRateLimiter(MemoryStorage()),
+        rates=Rates(),
         engine_version=ENGINE_VERSION,
         sandbox="none" if sandbox is None else sandbox.kind,
     )

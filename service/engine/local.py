@@ -2,10 +2,10 @@
 
 All durable state is in the ledger: when the server starts, every accepted job that has not ended is run again.
 
-The death of a server counts against no job, and the death of a child only if the server saw it. Jobs that ran when a
-server died run alone from then on. Something may kill a server again and again, and it may be one of them: so each of
-them waits longer every time, and all others go on meanwhile. A child that something else killed is tried again once,
-alone.
+The death of a server counts against no job that it ran beside others, and the death of a child only if the server saw
+it. Jobs that ran when a server died run alone from then on. Something may kill a server again and again, and it may be
+one of them: so each of them waits longer every time, and all others go on meanwhile. After five more such deaths in a
+row it ends as crashed. A child that something else killed is tried again once, alone.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class LocalEngine(Engine):
         """Start to run jobs: first those that an earlier server left, then new ones."""
         await self._children.open()
         await self._storage.tidy()
-        await in_thread(self._ledger.interrupted)
+        for job in await in_thread(self._ledger.interrupted):
+            self._metrics.outcomes.labels("crashed").inc()
+            LOG.warning("a job ended: servers died while it ran alone", extra={"job": job.id})
         await self._reconcile()
         self._sweeping = self._spawn(self._sweep())
 

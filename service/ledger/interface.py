@@ -91,8 +91,12 @@ class Jobs(Protocol):
         """All open jobs, oldest first; not those that an operator parked."""
         ...
 
-    def interrupted(self) -> None:
-        """Queue all running jobs again, because their server died. Each of them is a suspect from now on."""
+    def interrupted(self) -> list[Job]:
+        """Queue all running jobs again, because their server died. Each of them is a suspect from now on.
+
+        A suspect runs alone. One whose server died `LONE_DEATHS` times since it is one ends as crashed; these are
+        returned.
+        """
         ...
 
 

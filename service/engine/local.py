@@ -20,6 +20,7 @@ from service.changes import Address
 from service.engine.interface import Engine
 from service.engine.turns import Turn, Turns
 from service.threads import in_thread
+from service.work import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,8 +47,7 @@ class LocalEngine(Engine):
         await self._children.open()
         await self._storage.tidy()
         for job in await in_thread(self._ledger.interrupted):
-            self._metrics.outcomes.labels("crashed").inc()
-            LOG.warning("a job ended: servers died while it ran alone", extra={"job": job.id})
+            self._accounts.ended(job, Answer(slug="crashed"), 0.0)
         await self._reconcile()
         self._sweeping = self._spawn(self._sweep())
 

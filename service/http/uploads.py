@@ -64,7 +64,7 @@ async def uploaded(request: Request, here: Service, caller: Caller) -> AsyncGene
     usage = await in_thread(here.ledger.usage, caller.key)
     with here.reservations.begun(caller.key, caller.quota, usage) as reservation:
         await _reserve(here, reservation, coming if form is None else max(coming - OVERHEAD, 0))
-        stream = _in_time(request.stream(), settings)
+        stream = in_time(request.stream(), settings)
         file = _counted(stream if form is None else form.file(stream), here, reservation)
         others = {name: hashlib.new(name.replace("-", "")) for name in claimed.keys() - {STORED_BY}}
         file = _hashed(file, list(others.values())) if others else file
@@ -121,7 +121,7 @@ def _media(request: Request) -> str:
     return media
 
 
-async def _in_time(stream: AsyncIterator[bytes], settings: Settings) -> AsyncIterator[bytes]:
+async def in_time(stream: AsyncIterator[bytes], settings: Settings) -> AsyncIterator[bytes]:
     """The chunks. Raises Problem (upload-timeout) if they stop, are too slow, or take too long in total."""
     began, arrived = time.monotonic(), 0
     while True:

@@ -107,6 +107,10 @@ class Holdings(Protocol):
         """The blob, if the key holds it; None otherwise."""
         ...
 
+    def keep(self, key: str, blob: Blob) -> None:
+        """Record that a key holds a blob."""
+        ...
+
     def use(self, key: str, addresses: Iterable[str]) -> None:
         """Record that the key uses these blobs now."""
         ...

@@ -8,7 +8,7 @@ MODELS := .cache/models/.fetched
 INSTALLING = @echo 'Making a virtual environment in $(VENV), and installing into it from PyPI'
 export ORT_DISABLE_TELEMETRY = 1
 
-.PHONY: test lint types unit packages models fuzz mutate nightly patterns targets bench runtime survey pytorch precision quantization triton hostile detection serve chaos lock image clean
+.PHONY: test lint types unit packages models fuzz mutate nightly patterns targets bench runtime survey pytorch precision quantization triton hostile load detection serve chaos lock image clean
 
 ## test: install what the tests need, then lint, types, and the suite with branch coverage
 # BNFOLD_NO_PACKAGES=1 installs no packages of the system: the tests that need them are skipped.
@@ -96,6 +96,10 @@ triton: $(STAMP) $(MODELS)
 ## hostile: every hostile upload to a server, with a neighbour; writes benchmarks/results/hostile.md
 hostile: $(STAMP)
 	$(BIN)/python -m benchmarks.hostile
+
+## load: cost of a small fold, fairness, crowds of clients, on servers of its own; writes benchmarks/results/load.md
+load: $(STAMP)
+	$(BIN)/python -m benchmarks.load $(if $(BEFORE),--before $(BEFORE))
 
 ## detection: spoil weights and biases of real models; writes benchmarks/results/detection.md
 detection: $(STAMP) $(MODELS)

@@ -45,7 +45,9 @@ class ServiceError(FoldingError):
     """
 
     UNREACHABLE, PROTOCOL = "unreachable", "protocol"  # no answer, and one that no bnfold service gives
-    _NOT_THE_MODEL = frozenset({UNREACHABLE, PROTOCOL, "busy", "quota-exceeded", "cancelled", "digest-mismatch"})
+    _NOT_THE_MODEL = frozenset(
+        {UNREACHABLE, PROTOCOL, "busy", "quota-exceeded", "cancelled", "digest-mismatch", "offset-mismatch"}
+    )
 
     def __init__(
         self, slug: str, title: str, detail: str, *, status: int | None = None, job: str | None = None

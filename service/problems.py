@@ -93,6 +93,12 @@ KINDS = {
     "not-ready": Kind(
         409, "The job has not ended yet", "wait for the end of the job: GET /v1/jobs/ID?wait=30&until=done"
     ),
+    "offset-mismatch": Kind(
+        409, "The upload does not end there", "ask with HEAD how many bytes it has, and go on from there"
+    ),
+    "precondition-failed": Kind(
+        412, "This version of the protocol is not spoken here", "send Tus-Resumable: 1.0.0, as https://tus.io describes"
+    ),
     "range-not-satisfiable": Kind(416, "There is no such range", "fetch the file from its beginning"),
     "quota-exceeded": Kind(
         429, "The quota of this key is used up", "wait as Retry-After says, or delete what is no longer needed"

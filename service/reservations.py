@@ -40,6 +40,7 @@ class Reservation:
     bytes: int = 0
     arrived: int = 0
     is_complete: bool = False  # it counts as a job or an inspection then, and its bytes are on the disk
+    is_in_pieces: bool = False  # over several requests, which count themselves; see `service.partials`
 
 
 class Reservations:
@@ -57,7 +58,16 @@ class Reservations:
     @property
     def count(self) -> int:
         """The number of uploads that arrive now."""
-        return sum(not one.is_complete for one in self._open)
+        return sum(not (one.is_complete or one.is_in_pieces) for one in self._open)
+
+    def remember(self, reservation: Reservation) -> None:
+        """Count a reservation that outlasts a request, until it is forgotten."""
+        self._open.append(reservation)
+
+    def forget(self, reservation: Reservation) -> None:
+        """Count a reservation no more."""
+        if reservation in self._open:
+            self._open.remove(reservation)
 
     @contextmanager
     def begun(self, key: str, quota: Quota, usage: Usage) -> Generator[Reservation]:
@@ -66,7 +76,7 @@ class Reservations:
         Raises:
             Problem: busy: there are too many uploads; quota-exceeded: of this key, with its open jobs.
         """
-        arriving = [one for one in self._open if not one.is_complete]
+        arriving = [one for one in self._open if not (one.is_complete or one.is_in_pieces)]
         mine, free = sum(one.key == key for one in arriving), self._most - len(arriving)
         require_place("uploads", key, mine, free)
         if quota.open_jobs is not None and mine and usage.open_jobs + mine >= quota.open_jobs:

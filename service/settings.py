@@ -118,6 +118,9 @@ class Settings(BaseSettings):
     upload_seconds: float = Field(3600, gt=0, description="an upload that takes longer is refused")
     upload_stall_seconds: float = Field(30, gt=0, description="an upload of which nothing arrives so long is refused")
     upload_rate: float = Field(1024, ge=0, description="an upload of fewer bytes a second than this is refused")
+    resume_seconds: float = Field(
+        DAY, gt=0, description="an upload in pieces of which nothing arrives so long is removed"
+    )
     client_seconds: float = Field(
         20,
         gt=0,

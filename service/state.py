@@ -9,17 +9,16 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
-from limits.aio.storage import MemoryStorage
-from limits.aio.strategies import MovingWindowRateLimiter
 
 from folding.errors import how_to_install
 from service.auth.guests import Guests
+from service.auth.rates import Rates
 from service.auth.tokens import Tokens
 from service.blobs import BLOBS, DirectoryBlobs, remote_blobs
 from service.changes import Changes
 from service.engine.accounts import Accounts
-from service.engine.child import Program
 from service.engine.children import Children
+from service.engine.forkserver import Program
 from service.engine.interface import Engine
 from service.engine.local import LocalEngine
 from service.engine.runner import VERIFICATION_GRACE
@@ -27,6 +26,7 @@ from service.engine.sandbox import KINDS, find_sandbox
 from service.engine.walls import Kind
 from service.ledger.sql import open_ledger, open_shared
 from service.metrics import Metrics
+from service.partials import Partials
 from service.reservations import Reservations
 from service.settings import Settings
 from service.storage import Storage
@@ -41,8 +41,9 @@ if TYPE_CHECKING:
     from service.engine.sandbox import Sandbox
     from service.ledger.interface import Ledger
 
-# Names in the data folder: FOLDERS has a folder for every child, REMOTE what is on its way to and from an object store.
-FOLDERS, LOCK, REMOTE = "jobs", "lock", "remote"
+# Names in the data folder: FOLDERS has a folder for every child, PARTIALS what arrives in pieces, REMOTE what is on its
+# way to and from an object store.
+FOLDERS, PARTIALS, LOCK, REMOTE = "jobs", "uploads", "lock", "remote"
 ENGINE_VERSION = f"bnfold {version('bnfold')}"  # part of the content address of every job
 
 
@@ -54,6 +55,7 @@ class Service:
     ledger: Ledger
     storage: Storage
     reservations: Reservations
+    partials: Partials
     engine: Engine
     webhooks: Webhooks
     guests: Guests
@@ -61,7 +63,7 @@ class Service:
     changes: Changes
     metrics: Metrics
     traces: Traces
-    rates: MovingWindowRateLimiter
+    rates: Rates
     engine_version: str
     sandbox: Kind  # that folds run in
 
@@ -137,19 +139,22 @@ def make_service(settings: Settings, program: Program, receivers: Receivers) -> 
     metrics.slots.set(settings.workers if kind is LocalEngine else 0)
     traces = make_traces(settings)
     engine = kind(settings, ledger, storage, children, changes, Accounts(metrics, traces))
+    reservations = Reservations(settings.max_uploads)
+    partials = Partials(settings.data / PARTIALS, storage, ledger, reservations, settings.resume_seconds)
     return Service(
         settings=settings,
         ledger=ledger,
         storage=storage,
-        reservations=Reservations(settings.max_uploads),
+        reservations=reservations,
+        partials=partials,
         engine=engine,
         webhooks=Webhooks(settings.secret_folder, settings.root_path, ledger, receivers, metrics, traces),
         tokens=Tokens(settings.oidc_issuer, settings.oidc_audience) if settings.oidc_issuer else None,
-        guests=Guests(settings.data, ledger, storage, engine.stop_jobs),
+        guests=Guests(settings.data, ledger, storage, engine.stop_jobs, partials.remove_of),
         changes=changes,
         metrics=metrics,
         traces=traces,
-        rates=MovingWindowRateLimiter(MemoryStorage()),
+        rates=Rates(),
         engine_version=ENGINE_VERSION,
         sandbox="none" if sandbox is None else sandbox.kind,
     )

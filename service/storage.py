@@ -62,6 +62,27 @@ class Storage:
             await self._complete([draft])
         return accepted
 
+    async def keep(self, draft: Draft, key: str) -> None:
+        """Store a content durably that a key holds, without a job."""
+        sha256 = draft.blob.sha256
+        async with self._locked([sha256]):
+            await self.blobs.commit(draft)
+            try:
+                await in_thread(self._ledger.keep, key, draft.blob)
+            except BaseException:
+                await self._discard(sha256)
+                raise
+            await self._complete([draft])
+
+    async def accept_held(
+        self, job: Job, quota: Quota, room: Room, request: Idempotency | None, webhook: str | None = None
+    ) -> tuple[Job, bool] | None:
+        """Accept a job whose input its key holds; None if it does not any more. Else as `accept`."""
+        async with self._locked([job.input.sha256]):
+            if await in_thread(self._ledger.holding, job.key, job.input.sha256) is None:
+                return None
+            return await in_thread(self._ledger.submit, job, quota, room, request, webhook)
+
     async def finish(self, job: Job, folder: Path, answer: Answer) -> bool:
         """Store what a fold left in its folder, and end the job; False if this attempt does not run any more.
 

@@ -13,7 +13,7 @@ from prometheus_client import start_http_server
 
 from service.checks import mistyped
 from service.engine.accounts import Accounts
-from service.engine.child import Program
+from service.engine.forkserver import Program
 from service.logs import log_to_stderr
 from service.metrics import Metrics
 from service.parsing import add_settings

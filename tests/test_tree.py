@@ -43,7 +43,7 @@ FLOORS = {
         {"blobs", "metrics", "options", "settings"},
         {"ledger", "secret", "variables"},
         {"reservations", "storage", "upkeep"},
-        {"auth", "engine", "webhook"},
+        {"auth", "engine", "partials", "webhook"},
         {"openapi", "state"},
         {"checks", "gauges", "parsing", "starting"},
         {"admin", "http", "working"},

@@ -1,6 +1,7 @@
 """Client: use a bnfold service on another machine (extra `client`: httpx). It never imports the package `service`.
 
-client (fold and inspect through a service), requests (attempts, problems), files (uploads, downloads, archives).
+client (fold and inspect through a service), requests (attempts, problems), files (uploads, downloads, archives),
+pieces (large uploads).
 
 May import: `folding.archive`, `folding.onnxfile`, `folding.options`, `folding.errors`.
 """

@@ -4,9 +4,9 @@
         report = client.fold("model.onnx", "folded.onnx", Options(freeze_initializers=True))
         print(report["bn_before"], "->", report["bn_after"], report["verification"]["status"])
 
-Failed requests are repeated where that is safe: requests carry an idempotency key, uploads start again, downloads
-resume. The result is checked against its digest and appears complete or not at all. Every refusal is a `ServiceError`
-with the slug and the sentence of the service's problem; docs/service.md lists the slugs.
+Failed requests are repeated where that is safe: requests carry an idempotency key, large uploads and downloads go on
+where they ended. The result is checked against its digest and appears complete or not at all. Every refusal is a
+`ServiceError` with the slug and the sentence of the service's problem; docs/service.md lists the slugs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from folding.client import pieces
 from folding.client.files import Download, is_same, place_for, put, upload, workspace
+from folding.client.pieces import sent_in_pieces
 from folding.client.requests import JOB_HEADER, JOBS, Requests, Retries, from_problem, unexpected
 from folding.delivery import placed
 from folding.errors import OptionError, ServiceError
@@ -138,7 +140,13 @@ class Client:
         """The id of the job that the service created for an upload."""
         headers = {"Prefer": "respond-async", "Idempotency-Key": str(uuid.uuid4())}
         try:
-            answer, received = self._send(sent, "/v1/fold", parameters, headers, progress)
+            sha256 = sent_in_pieces(self._requests, sent, progress) if sent.nbytes >= pieces.LARGE else None
+            if sha256 is None:
+                answer, received = self._send(sent, "/v1/fold", parameters, headers, progress)
+            else:
+                answer, received = self._requests.json(
+                    "POST", f"/v1/blobs/{sha256}/fold", headers=headers, params=parameters
+                )
         except ServiceError as error:
             raise self._reported(error, error.job) from None
         # The answer is the job, or its report if the work is already done.

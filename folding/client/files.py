@@ -50,12 +50,16 @@ class Upload:
     nbytes: int
     blocks: Callable[[], Iterator[bytes]]
 
-    def headers(self) -> dict[str, str]:
-        """The headers that describe the body; its digest lets the service detect damage by the network."""
+    def sha256(self) -> str:
+        """The SHA-256 of the body, hex. Reads all of it."""
         digest = hashlib.sha256()
         for block in self.blocks():
             digest.update(block)
-        encoded = base64.b64encode(digest.digest()).decode()
+        return digest.hexdigest()
+
+    def headers(self) -> dict[str, str]:
+        """The headers that describe the body; its digest lets the service detect damage by the network."""
+        encoded = base64.b64encode(bytes.fromhex(self.sha256())).decode()
         return {
             "Content-Type": self.media_type,
             "Content-Length": str(self.nbytes),

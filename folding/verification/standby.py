@@ -12,8 +12,11 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from folding.process.fork import Fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,27 +27,17 @@ _ready: list[Standby] = []  # one at most, for the next verification
 
 
 class Standby:
-    """A process that waits for one job, and the folder that it shares with this process."""
+    """A process that waits for one job, and the folder that it shares with this process.
 
-    def __init__(self) -> None:
-        package = str(Path(__file__).parents[2])
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH")))),
-            "OPENBLAS_NUM_THREADS": "1",  # NumPy's BLAS is not called, but maps 40 MiB for each further thread
-            "MALLOC_ARENA_MAX": "2",  # glibc reserves 64 MiB of address space per arena, and the limit counts that
-            "ORT_DISABLE_TELEMETRY": "1",  # since 1.29 it reports every loaded model to its vendor, and writes a file
-        }
+    It is a new interpreter; or a copy of this process that calls `verifies` (`folding.verification.child.main`, which
+    is imported then), where this process has one thread.
+    """
+
+    def __init__(self, verifies: Callable[[Path], None] | None = None) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="bnfold-verify-")
         self.folder = Path(self._temporary.name)
-        self._child = subprocess.Popen(
-            # -P: modules of the current folder cannot be imported
-            [sys.executable, "-P", "-m", "folding.verification.child", self._temporary.name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            env=environment,
-        )
+        name = self._temporary.name
+        self._child = _started(name) if verifies is None else Fork(partial(_verify, verifies, self.folder))
 
     def run(self, seconds: float, watch: Callable[[], None] = lambda: None) -> int | None:
         """Run the job in the folder; return the exit status (negative for a signal), or None if the time ran out.
@@ -72,6 +65,30 @@ class Standby:
         self._temporary.cleanup()
 
 
+def _started(folder: str) -> subprocess.Popen[bytes]:
+    package = str(Path(__file__).parents[2])
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH")))),
+        "OPENBLAS_NUM_THREADS": "1",  # NumPy's BLAS is not called, but maps 40 MiB for each further thread
+        "MALLOC_ARENA_MAX": "2",  # glibc reserves 64 MiB of address space per arena, and the limit counts that
+        "ORT_DISABLE_TELEMETRY": "1",  # since 1.29 it reports every loaded model to its vendor, and writes a file
+    }
+    return subprocess.Popen(
+        # -P: modules of the current folder cannot be imported
+        [sys.executable, "-P", "-m", "folding.verification.child", folder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env=environment,
+    )
+
+
+def _verify(verifies: Callable[[Path], None], folder: Path) -> None:
+    if sys.stdin.buffer.read(len(GO)):
+        verifies(folder)
+
+
 @contextmanager
 def standby() -> Iterator[Standby]:
     """The process for one verification: the prepared one, or a new one. It never outlives the block."""
@@ -85,10 +102,10 @@ def standby() -> Iterator[Standby]:
         one.close()
 
 
-def prepare() -> None:
-    """Start a process for the next verification, unless one is ready."""
+def prepare(verifies: Callable[[Path], None] | None = None) -> None:
+    """Start a process for the next verification, unless one is ready; `verifies`: see `Standby`."""
     if not _ready:
-        _ready.append(Standby())
+        _ready.append(Standby(verifies))
 
 
 @contextmanager
@@ -103,7 +120,7 @@ def prepared(*, wanted: bool = True) -> Iterator[None]:
             _ready.pop().close()
 
 
-def _kill(child: subprocess.Popen[bytes]) -> None:
+def _kill(child: subprocess.Popen[bytes] | Fork) -> None:
     with suppress(ProcessLookupError):
         if hasattr(os, "killpg"):
             os.killpg(child.pid, signal.SIGKILL)

@@ -31,7 +31,10 @@ GONE = "this API key was revoked or has expired; ask the operator for another on
 
 
 class Guests:
-    """The requests of one server. `stop_jobs` ends the processes of jobs that are not open any more."""
+    """The requests of one server. `stop_jobs` ends the processes of jobs that are not open any more.
+
+    `remove_uploads` removes what has arrived in pieces for keys that have ended.
+    """
 
     def __init__(
         self,
@@ -39,7 +42,9 @@ class Guests:
         ledger: Ledger,
         storage: Storage,
         stop_jobs: Callable[[list[tuple[str, str]]], Awaitable[None]],
+        remove_uploads: Callable[[set[str]], Awaitable[None]],
     ) -> None:
+        self._remove_uploads = remove_uploads
         self._data, self._ledger, self._storage, self._stop_jobs = data, ledger, storage, stop_jobs
         self._tasks: defaultdict[str, set[asyncio.Task[object]]] = defaultdict(set)
         self._turned_out: set[asyncio.Task[object]] = set()
@@ -96,6 +101,7 @@ class Guests:
             for task in tasks:
                 self._turn_out(task)
             await asyncio.wait(tasks)
+        await self._remove_uploads(ended)
         if jobs := await in_thread(self._ledger.end_jobs, time.time()):
             await self._stop_jobs(jobs)
             LOG.info("jobs of keys that have ended were cancelled", extra={"count": len(jobs)})

@@ -1,6 +1,6 @@
 """A child: the bounded process of one fold, and the meaning of its exit. It cannot harm the server or other folds.
 
-It is started before there is work, and waits: loading Python's packages takes longer than most folds.
+It is forked from a process that has loaded everything (`forkserver`), and waits in its sandbox until there is work.
 
 Each death is one problem: the wall clock is `timed-out`, memory is `out-of-memory`, a signal that only others send is
 `killed`, everything else is `crashed`.
@@ -12,15 +12,14 @@ import asyncio
 import json
 import os
 import signal
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Self, get_args
 
 from pydantic import TypeAdapter
 
-from service.engine.sandbox import PACKAGES
+from service.engine.namespaces import Namespaces
 from service.engine.watch import descendants, kill, used
 from service.ledger.records import Stage
 from service.left import opened, remove
@@ -43,9 +42,9 @@ from service.work import (
 )
 
 if TYPE_CHECKING:
-    from asyncio.subprocess import Process
     from pathlib import Path
 
+    from service.engine.forkserver import Forked, ForkServer
     from service.engine.sandbox import Sandbox
     from service.work import Bounds, Request
 
@@ -55,13 +54,9 @@ GO = b"\n"  # starts the work; end of file instead means that the process is not
 TAIL_BYTES = 4096  # kept from the end of a child's error output
 READ_BYTES = 65536
 ANSWER_BYTES = 1 << 20
-POLL_SECONDS = 0.01
-# A command, and before it that it ends first where the machine runs out of memory; nobody may undo it in a sandbox.
-FIRST_TO_GO = ("/bin/sh", "-c", 'echo 1000 > /proc/self/oom_score_adj; exec "$@"', "sh")
 LISTEN_SECONDS = 5  # to read the remaining output of a dead child
 RESULTS = {None, RESULT, ARCHIVE}  # what an answer can name; the media type goes into a header
 MEDIA = {"", MODEL_TYPE, ARCHIVE_TYPE}
-SHELL_OFFSET = 128  # bubblewrap, like a shell, reports a process that signal n ended as 128 + n
 # Error messages of C++, Python, the C library and the loader when memory is exhausted.
 NO_MEMORY = (b"bad_alloc", b"MemoryError", b"Cannot allocate memory", b"failed to map segment")
 NO_ROOM = "folding this model takes more memory than this server gives to one fold; fold it on a larger machine"
@@ -73,14 +68,6 @@ KILLED = (
     "something else killed the process that folded this model, also when nothing else ran: an operator, or the system "
     "for lack of memory; send it again later, or fold it on a larger machine"
 )
-
-
-@dataclass(frozen=True)
-class Program:
-    """What a child runs: a module, and the folders to import it from."""
-
-    module: str = "service.engine.worker"
-    paths: tuple[Path, ...] = tuple(dict.fromkeys(package.parent for package in PACKAGES))
 
 
 @dataclass(frozen=True)
@@ -109,41 +96,43 @@ class _Clock:
 class Child:
     """A process with a folder of its own, for one fold. The upload is placed in the folder's `in/`."""
 
-    def __init__(self, folder: Path, process: Process, *, shares_inputs: bool) -> None:
-        self.folder, self._process, self._is_killed = folder, process, False
+    def __init__(self, folder: Path, process: Forked, namespaces: Namespaces | None) -> None:
+        self.folder, self._process, self._namespaces, self._is_killed = folder, process, namespaces, False
         self._excess: Answer | None = None  # what is answered where the whole fold used too much
-        self.shares_inputs = shares_inputs  # whether a link is as good as a copy in `in/`, because it cannot be changed
 
     @classmethod
-    async def start(cls, folder: Path, bounds: Bounds, sandbox: Sandbox | None, program: Program) -> Self:
+    async def start(cls, folder: Path, bounds: Bounds, sandbox: Sandbox | None, forks: ForkServer) -> Self:
         """Start a child in a new folder; `bounds` are the widest that any request may have."""
         for name in (IN, OUT, TEMPORARY, UNPACKED):
             (folder / name).mkdir(parents=True, mode=0o700)
         (folder / BOUNDS).write_text(json.dumps(asdict(bounds)))
-        place, paths, kind = folder, program.paths, "none"
+        place, variables, namespaces = folder, {}, None
         if sandbox is not None:
             sandbox.prepare(folder)
-            place, kind = sandbox.place(folder), sandbox.kind
-            paths = (place / LIBRARY,)
-        parent = 0 if kind == "bubblewrap" else os.getpid()  # which itself ends the child with the server
-        command = [sys.executable, "-P", "-m", program.module, str(place), str(parent), kind]
-        first = FIRST_TO_GO if sys.platform == "linux" else ()
-        process = await asyncio.create_subprocess_exec(
-            *first,
-            *(sandbox.command(folder, command) if sandbox else command),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-            cwd=folder,
-            env=_environment(place, paths),
-        )
-        return cls(folder, process, shares_inputs=sandbox is not None and sandbox.hides_folders)
+            place = sandbox.place(folder)
+            variables = {"PYTHONPATH": str(place / LIBRARY)}
+            if command := sandbox.command(folder):
+                namespaces = await Namespaces.make(command)
+        temporary = str(place / TEMPORARY)
+        variables |= {"HOME": temporary, "TMPDIR": temporary}
+        kind = "none" if sandbox is None else sandbox.kind
+        try:
+            process = await forks.fork(place, kind, variables, None if namespaces is None else namespaces.file)
+        except BaseException:
+            if namespaces is not None:
+                await asyncio.shield(namespaces.close())
+            raise
+        return cls(folder, process, namespaces)
+
+    @property
+    def shares_inputs(self) -> bool:
+        """Whether a link is as good as a copy in `in/`, because the process sees it on a read-only mount only."""
+        return self._namespaces is not None
 
     @property
     def is_alive(self) -> bool:
         """Whether the process runs, and can take a request."""
-        return self._process.returncode is None
+        return not self._process.has_ended
 
     async def run(self, request: Request, on_progress: OnProgress) -> Answer:
         """Do the request and return its answer, even if the process dies. Cancelling kills it and what it started."""
@@ -158,16 +147,13 @@ class Child:
 
     async def _end(self, bounds: Bounds, on_progress: OnProgress) -> _Ended:
         process = self._process
-        assert process.stdin is not None  # noqa: S101  all three pipes were requested
-        assert process.stdout is not None  # noqa: S101
-        assert process.stderr is not None  # noqa: S101
         clock, in_time = _Clock(bounds, on_progress), True
         watching = asyncio.create_task(self._watch(bounds))
         listening = asyncio.create_task(_listen(process.stdout, clock)), asyncio.create_task(_tail(process.stderr))
         try:
-            process.stdin.write(GO)  # also if it has died meanwhile: its exit status shows that
+            process.go(GO)
             async with clock.timeout:
-                await self._exit()
+                await process.wait()
         except TimeoutError:
             in_time = False
         finally:
@@ -176,7 +162,7 @@ class Child:
         _, unread = await asyncio.wait(listening, timeout=LISTEN_SECONDS)
         for task in unread:
             task.cancel()
-        self._close_pipes()
+        process.close()
         return _Ended(status, b"" if unread else listening[1].result(), in_time, clock.seconds)
 
     async def _watch(self, bounds: Bounds) -> None:
@@ -195,42 +181,19 @@ class Child:
         if not self._is_killed:
             self._is_killed = True  # only once: later, another process may have its id
             left = descendants(self._process.pid)  # some have left the group
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            for end in (os.kill, os.killpg):  # first that it starts nothing more; it may not lead its group yet
+                with suppress(ProcessLookupError):
+                    end(self._process.pid, signal.SIGKILL)
             kill(left)
-        return await self._exit()
+            if self._namespaces is not None:
+                await self._namespaces.close()
+        return await self._process.wait()
 
     async def close(self) -> None:
         """Kill the process, close its pipes, and remove its folder."""
         await self.kill()
-        self._close_pipes()
+        self._process.close()
         await in_thread(remove, self.folder)
-
-    def _close_pipes(self) -> None:
-        """Close the pipes, even if an escaped process still holds them. No public method does this."""
-        self._process._transport.close()  # type: ignore[attr-defined]
-
-    async def _exit(self) -> int:
-        """Its exit status, once it has ended. `Process.wait` also waits for other processes that hold its pipes."""
-        while (status := self._process.returncode) is None:
-            await asyncio.sleep(POLL_SECONDS)
-        return status
-
-
-def _environment(place: Path, paths: Iterable[Path]) -> dict[str, str]:
-    """The environment of the child. It has none of the server's variables, which may hold secrets."""
-    temporary = str(place / TEMPORARY)
-    return {
-        "PATH": "/usr/bin:/bin",
-        "LANG": "C.UTF-8",
-        "HOME": temporary,
-        "TMPDIR": temporary,
-        "PYTHONPATH": os.pathsep.join(map(str, paths)),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "OPENBLAS_NUM_THREADS": "1",  # see folding.verification.standby
-        "MALLOC_ARENA_MAX": "2",
-        "ORT_DISABLE_TELEMETRY": "1",
-    }
 
 
 async def _listen(stream: asyncio.StreamReader, on_progress: OnProgress) -> None:
@@ -278,5 +241,4 @@ def _death(ended: _Ended) -> Answer:
 
 def _signal(status: int) -> int:
     """The signal that ended a process; 0 if none did."""
-    number = -status if status < 0 else status - SHELL_OFFSET
-    return number if number in set(signal.Signals) else 0
+    return -status if -status in set(signal.Signals) else 0

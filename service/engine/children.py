@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from service.engine.child import Child
+from service.engine.forkserver import ForkServer
 from service.left import remove
 from service.threads import in_thread
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
-    from service.engine.child import Program
+    from service.engine.forkserver import Program
     from service.engine.sandbox import Sandbox
     from service.work import Bounds
 
@@ -30,7 +31,7 @@ class Children:
     def __init__(
         self, folders: Path, bounds: Bounds, sandbox: Sandbox | None, program: Program, spares: int = 0
     ) -> None:
-        self._folders, self._bounds, self._sandbox, self._program = folders, bounds, sandbox, program
+        self._folders, self._bounds, self._sandbox, self._forks = folders, bounds, sandbox, ForkServer(program)
         self._spares, self._ready = spares, deque[asyncio.Task[Child]]()
         self._working = 0
 
@@ -41,11 +42,12 @@ class Children:
         self._refill()
 
     async def close(self) -> None:
-        """End the spare processes."""
+        """End the spare processes, and the one that all are forked from."""
         self._spares = 0
         while self._ready:
             with suppress(OSError):
                 await (await self._ready.popleft()).close()
+        await self._forks.close()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -84,7 +86,7 @@ class Children:
     async def _start(self) -> Child:
         folder = self._folders / secrets.token_hex(16)
         try:
-            return await Child.start(folder, self._bounds, self._sandbox, self._program)
+            return await Child.start(folder, self._bounds, self._sandbox, self._forks)
         except OSError:
             await in_thread(remove, folder)
             raise

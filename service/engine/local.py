@@ -2,10 +2,10 @@
 
 All durable state is in the ledger: when the server starts, every accepted job that has not ended is run again.
 
-The death of a server counts against no job, and the death of a child only if the server saw it. Jobs that ran when a
-server died run alone from then on. Something may kill a server again and again, and it may be one of them: so each of
-them waits longer every time, and all others go on meanwhile. A child that something else killed is tried again once,
-alone.
+The death of a server counts against no job that it ran beside others, and the death of a child only if the server saw
+it. Jobs that ran when a server died run alone from then on. Something may kill a server again and again, and it may be
+one of them: so each of them waits longer every time, and all others go on meanwhile. After five more such deaths in a
+row it ends as crashed. A child that something else killed is tried again once, alone.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from service.changes import Address
 from service.engine.interface import Engine
 from service.engine.turns import Turn, Turns
 from service.threads import in_thread
+from service.work import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,7 +46,8 @@ class LocalEngine(Engine):
         """Start to run jobs: first those that an earlier server left, then new ones."""
         await self._children.open()
         await self._storage.tidy()
-        await in_thread(self._ledger.interrupted)
+        for job in await in_thread(self._ledger.interrupted):
+            self._accounts.ended(job, Answer(slug="crashed"), 0.0)
         await self._reconcile()
         self._sweeping = self._spawn(self._sweep())
 

@@ -6,6 +6,7 @@ have, too. `walls` is what the process of the fold closes itself.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -20,21 +21,31 @@ from service.engine.walls import APART, SYSTEM, Kind
 from service.work import LIBRARY, OUT, TEMPORARY, UNPACKED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 FOLDER = Path("/fold")  # the path of the fold's folder inside bubblewrap
 OWN = (OUT, TEMPORARY, UNPACKED)  # what a fold may write
 PROBE_SECONDS = 60
 PROBE = """
-import ctypes, ssl, sys
+import ctypes, os, ssl, subprocess, sys
 from pathlib import Path
-from service.engine.walls import close
 from service.engine.confine import PR_SET_NO_NEW_PRIVS
+from service.engine.template import enter
+from service.engine.walls import close
+from service.engine.watch import descendants
+place, kind, *command = sys.argv[1:]
+if command:
+    held = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert held.stdout.readline()
+    enter(os.pidfd_open(descendants(held.pid)[-1]))
+if pid := os.fork():
+    sys.exit(os.waitpid(pid, 0)[1] != 0)
 ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-close(sys.argv[2], Path(sys.argv[1]))
+close(kind, Path(place))
 import sqlite3
 """
+HOLD = ("/bin/sh", "-c", "echo; read _")  # says that it runs, and keeps the sandbox until its input ends
 PACKAGES = tuple(Path(next(iter(package.__path__))) for package in (folding, service))
 ALONE = ("--unshare-user", "--disable-userns")  # bubblewrap 0.8: no further user namespaces, nor the rights in them
 
@@ -57,15 +68,14 @@ class Sandbox:
         """Where the process finds the folder of its fold."""
         return FOLDER if self.hides_folders else folder
 
-    def command(self, folder: Path, command: Sequence[str]) -> list[str]:
-        """The command that runs `command` in the sandbox, with `folder` at `place`.
+    def command(self, folder: Path) -> list[str]:
+        """The command that makes the namespaces of a fold with `folder` at `place`; empty if there are none.
 
-        In bubblewrap, every process either stays in the process group of bubblewrap, or ends with the first process of
-        the sandbox, which stays in that group. So a signal to the group ends all of them. For this, the caller must
-        start the command in a session of its own, without a terminal.
+        What it runs in them prints a line, and ends with its standard input, and with it all that entered them. The
+        caller must start the command in a session of its own, without a terminal: a signal to its group ends it.
         """
         if self.kind != "bubblewrap":
-            return list(command)
+            return []
         arguments = ["--unshare-all", *self.options, "--cap-drop", "ALL", "--die-with-parent"]
         arguments += ["--proc", "/proc", "--dev", "/dev", "--ro-bind", str(folder), str(FOLDER)]
         for name in OWN:
@@ -78,7 +88,7 @@ class Sandbox:
             arguments += ["--ro-bind", str(place), str(place)]
         for path in ("/dev", "/", "/proc"):  # memory that nobody counts; settings of the machine, which root may write
             arguments += ["--remount-ro", path]
-        return [self.program, *arguments, "--chdir", str(FOLDER), "--", *command]
+        return [self.program, *arguments, "--chdir", "/", "--", *HOLD]
 
     def prepare(self, folder: Path) -> None:
         """Put links to the packages into the folder of a fold: Landlock hides the names in the folder they are in."""
@@ -93,9 +103,9 @@ class Sandbox:
         for name in OWN:
             (probe / name).mkdir(parents=True)
         self.prepare(probe)
-        command = self.command(probe, [sys.executable, "-P", "-c", PROBE, str(self.place(probe)), self.kind])
-        library = str(self.place(probe) / LIBRARY)
-        environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": library, "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, "-P", "-c", PROBE, str(self.place(probe)), self.kind, *self.command(probe)]
+        paths = os.pathsep.join(str(package.parent) for package in PACKAGES)
+        environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
         try:
             done = subprocess.run(command, check=False, capture_output=True, timeout=PROBE_SECONDS, env=environment)
         except (OSError, subprocess.TimeoutExpired):

@@ -37,14 +37,14 @@ def close(kind: Kind, folder: Path) -> None:
         return
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # what it starts stays findable beneath it
     if kind == "landlock":
-        _drop_capabilities()
+        drop_capabilities()
     if kind == "landlock" or (kind == "bubblewrap" and landlock.version() >= landlock.OLDEST):
         landlock.restrict([(path, rights) for paths, rights in _rules(kind, folder) for path in paths])
     if kind == "landlock" or (kind == "bubblewrap" and seccomp.is_known()):
         seccomp.restrict(metadata=kind == "bubblewrap")
 
 
-def _drop_capabilities() -> None:
+def drop_capabilities() -> None:
     """Give up the rights that a process of root has beyond those of its files, as bubblewrap does."""
     library = ctypes.CDLL(None, use_errno=True)
     for capability in range(CAPABILITIES):

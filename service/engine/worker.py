@@ -1,8 +1,8 @@
-"""The process of one fold: `python -m service.engine.worker FOLDER PARENT WALLS` does what FOLDER/request.json says.
+"""The process of one fold: it does what request.json in its folder says. `service.engine.template` forks it.
 
-It sets its own bounds, closes its walls, loads its packages, and waits for the request: a byte on standard input; see
-`service.work`. Progress goes to standard output, one JSON object per line. The answer is a file that appears whole or
-not at all; a process that ends without an answer has died.
+It sets its own bounds, closes its walls, and waits for the request: a byte on standard input; see `service.work`. Then
+it forks the process that will verify, and only then reads a model. Progress goes to standard output, one JSON object
+per line. The answer is a file that appears whole or not at all; a process that ends without an answer has died.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from folding.process.bounds import die_with
 from service.engine.confine import confine, confine_tasks
 from service.engine.walls import close
 from service.work import (
@@ -51,35 +50,35 @@ INFERENCE_SHARE = 0.25  # of the time for a fold; if shape inference takes longe
 SHARES = {"folding": (0.0, 0.3), "writing": (0.3, 0.3), "verifying": (0.6, 0.4)}  # start and share of each stage
 
 
-def main(folder: Path, parent: int, walls: Kind) -> None:
-    """Do the request in `folder`, and write the answer there; `parent` is a process id, 0 for none.
+def load() -> None:
+    """Import what nearly every fold and its verification need, once for all that are forked from this process."""
+    import folding.api  # noqa: PLC0415  the server imports this module for its names
+    import folding.report.file  # noqa: PLC0415
+    import folding.verification.child  # noqa: F401, PLC0415
 
-    `walls` is the kind of sandbox that the process was started in, or closes around itself.
+
+def main(folder: Path, walls: Kind) -> None:
+    """Do the request in `folder`, and write the answer there.
+
+    `walls` is the kind of sandbox whose namespaces this process is in, and which it closes around itself.
     """
-    die_with(parent)
     bounds = Bounds(**json.loads((folder / BOUNDS).read_text()))
     confine(bounds)
     confine_tasks(bounds.tasks, is_apart=walls == "bubblewrap")
     close(walls, folder)
-    _load()
     if not sys.stdin.buffer.read(1):
         return
     plain = json.loads((folder / REQUEST).read_text())
     request = Request(**plain | {"bounds": Bounds(**plain["bounds"])})
     confine(request.bounds)
+    if request.kind == "fold" and request.options.get("verify", True):
+        from folding.verification import child, standby  # noqa: PLC0415
+
+        standby.prepare(child.main)  # a copy: this process has one thread, and no model yet
     answer = answered(request, folder.absolute(), Progress())
     draft = folder / OUT / f"{ANSWER}.draft"
     draft.write_text(json.dumps(asdict(answer)))
     draft.rename(folder / OUT / ANSWER)
-
-
-def _load() -> None:
-    """Load what nearly every request needs; the process for verifications does the same in parallel."""
-    from folding.verification import standby  # noqa: PLC0415  after this process is confined
-
-    standby.prepare()
-    import folding.api  # noqa: PLC0415
-    import folding.report.file  # noqa: F401, PLC0415
 
 
 def answered(request: Request, folder: Path, progress: Progress) -> Answer:
@@ -223,7 +222,3 @@ class Progress:
         line: dict[str, Any] = {"stage": stage, "progress": begins + part * (done / total if total else 0)}
         self._lines.write(json.dumps(line) + "\n")
         self._lines.flush()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), cast("Kind", sys.argv[3]))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from fastapi import Request
-from limits import parse
 
 from service.auth.keys import CHALLENGE, SCOPES, find_key
 from service.ledger.records import NOBODY, Quota
@@ -63,9 +61,8 @@ def may(scope: str) -> Callable[[Request, Here], Awaitable[Caller]]:
         if scope not in found.scopes and IMPLIED.get(scope) not in found.scopes:
             detail = f"this key may not {scope}; it may {', '.join(found.scopes) or 'do nothing'}"
             raise Problem("forbidden", detail)
-        if found.quota.rate is not None and not await here.rates.hit(limit := parse(found.quota.rate), found.key):
-            opens = (await here.rates.get_window_stats(limit, found.key)).reset_time
-            seconds = max(1, math.ceil(opens - time.time()))
+        if found.quota.rate is not None and (pause := here.rates.hit(found.quota.rate, found.key)):
+            seconds = math.ceil(pause)
             detail = f"this key may ask {found.quota.rate}; ask again in {seconds} s"
             raise Problem("quota-exceeded", detail, headers={"Retry-After": str(seconds)})
         return found

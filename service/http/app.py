@@ -24,13 +24,14 @@ from starlette.staticfiles import StaticFiles
 
 from service.auth.audit import audit
 from service.blobs import StoreError
-from service.engine.child import Program
+from service.engine.forkserver import Program
 from service.http import blobs as routes_blobs
 from service.http import fold as routes_fold
 from service.http import health as routes_health
 from service.http import jobs as routes_jobs
 from service.http import mine as routes_mine
 from service.http import reference as routes_reference
+from service.http import resumable as routes_resumable
 from service.http import status as routes_status
 from service.http.middleware import DOORS, LOOPBACK_NAMES, Around, told
 from service.openapi.document import finished
@@ -50,7 +51,10 @@ NO_LEDGER = "the server cannot read or write its ledger now, so nothing was acce
 NO_STORE = "the server cannot use its blob store now; try again later"
 LEDGER_AGAIN = {"Retry-After": "10"}
 STATIC = Path(__file__).parents[1] / "static"
-ROUTES = (routes_fold, routes_mine, routes_jobs, routes_blobs, routes_health, routes_status, routes_reference)
+ROUTES = (
+    routes_fold, routes_resumable, routes_mine, routes_jobs, routes_blobs, routes_health, routes_status,
+    routes_reference,
+)  # fmt: skip
 ASKED_FOR_AGAIN = {"Cache-Control": "no-cache"}
 THREADS = 32  # operations that may wait for the disk at the same time
 CLIENT_LEFT = 499  # nginx logs the same status; no client reads the response
@@ -103,12 +107,14 @@ def create_app(settings: Settings, program: Program | None = None, receivers: Re
                 asyncio.get_running_loop().set_default_executor(threads)
                 app.state.service = service = make_service(settings, program or Program(), receivers or Receivers())
                 await service.engine.start()
+                await service.partials.start(settings.sweep_seconds)
                 service.webhooks.start()
                 service.guests.start()
                 yield
                 service.changes.close()
                 seconds = settings.shutdown_seconds
                 await service.guests.stop()
+                await service.partials.stop()
                 await asyncio.gather(service.engine.stop(seconds), service.webhooks.stop(seconds))
                 service.ledger.close()
                 await in_thread(service.traces.close)

@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
+from service.blobs import is_digest
 from service.http.access import Caller, may
+from service.http.blobs import Sha256
 from service.http.delivery import deliver
-from service.http.headers import preferences, preferred
+from service.http.headers import Preferences, preferences, preferred
 from service.http.jobs import HTML_HEADERS, ended_badly, healed, view, waited
-from service.http.uploads import uploaded
+from service.http.uploads import ZIP_MAGIC, uploaded
 from service.http.views import disposition, result_name
 from service.ledger.records import Idempotency, Job, Room, job_id
 from service.ledger.views import job_path
 from service.left import content as content_left
 from service.openapi.answers import FOLDED, HTML_TYPE, JSON_TYPE, OF_UPLOADS, content, problems
 from service.openapi.headers import TOKEN_FORM, TOKEN_LENGTH
-from service.openapi.uploads import FOLDING, INSPECTING
+from service.openapi.uploads import FOLDING, FOLDING_BLOB, INSPECTING
 from service.options import FoldQuery, WebhookQuery, canonical
 from service.problems import Problem
 from service.state import Here, Service
@@ -40,6 +42,8 @@ INSPECTED = {
     **problems(*OF_UPLOADS),
 }
 
+MAGIC_BYTES = 4  # which tell a zip from a model
+NOT_HELD = "this key has no such content; send the model"
 Query_ = Annotated[FoldQuery, Query()]
 WithWebhook = Annotated[WebhookQuery, Query()]
 MayFold = Annotated[Caller, Depends(may("fold"))]
@@ -64,6 +68,39 @@ async def fold(request: Request, query: WithWebhook, caller: MayFold, here: Here
         asked = None if token is None else Idempotency(token, _fingerprint(job.id, name, webhook))
         room = Room(here.settings.max_queue, here.settings.max_queue_seconds)
         job, is_new = await here.storage.accept(draft, job, caller.quota, room, asked, webhook)
+    return await _answered(request, here, caller, job, wishes, is_new=is_new)
+
+
+@router.post(
+    "/blobs/{sha256}/fold",
+    operation_id="fold_blob",
+    openapi_extra=FOLDING_BLOB,
+    response_class=Response,
+    responses=ANSWERS | problems(*OF_UPLOADS, "not-found"),
+)
+async def fold_blob(request: Request, sha256: Sha256, query: WithWebhook, caller: MayFold, here: Here) -> Response:
+    """Fold a content that this key holds: an upload that is complete, or one that was folded with other options."""
+    wishes, token = preferences(request.headers.get("prefer")), _token(request)
+    name, chosen = _asked(here, query)
+    webhook = here.webhooks.checked(query.webhook)
+    blob = await in_thread(here.ledger.holding, caller.key, sha256) if is_digest(sha256) else None
+    if blob is None or not await here.engine.has_whole(blob):
+        raise Problem("not-found", NOT_HELD)
+    magic = b"".join([block async for block in here.storage.blobs.read(sha256, 0, min(MAGIC_BYTES, blob.bytes))])
+    job = _job(here, caller, name, blob, chosen, is_archive=magic in ZIP_MAGIC)
+    job = replace(job, traceparent=request.state.span.traceparent)
+    asked = None if token is None else Idempotency(token, _fingerprint(job.id, name, webhook))
+    room = Room(here.settings.max_queue, here.settings.max_queue_seconds)
+    accepted = await here.storage.accept_held(job, caller.quota, room, asked, webhook)
+    if accepted is None:
+        raise Problem("not-found", NOT_HELD)
+    return await _answered(request, here, caller, accepted[0], wishes, is_new=accepted[1])
+
+
+async def _answered(
+    request: Request, here: Service, caller: Caller, job: Job, wishes: Preferences, *, is_new: bool
+) -> Response:
+    """The response for a job that was accepted: its result, or where it will be."""
     if is_new:
         here.engine.submit(job, caller.quota.weight, is_urgent=not wishes.respond_async)
     else:

@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
-DIGEST = re.compile(r"(?:^|,)\s*sha-256\s*=\s*:([A-Za-z0-9+/=]*):")
-DIGEST_HEADERS = ("repr-digest", "content-digest", "digest")
-HASH_BYTES = 32
+DIGEST_HEADERS = ("repr-digest", "content-digest", "digest")  # RFC 9530, and RFC 3230, which it replaces
+HASHES = {"sha-256": 32, "sha-512": 64}  # the algorithms that are not broken, and their bytes
 
 
 def preferred(accept: str | None, offered: Sequence[str]) -> str:
@@ -77,24 +76,41 @@ def repr_digest(sha256: str) -> str:
     return f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:"
 
 
-def claimed_digest(headers: Mapping[str, str]) -> str | None:
-    """The SHA-256 (hex) that the client states for its upload; None if it states none.
+def claimed_digests(headers: Mapping[str, str]) -> dict[str, str]:
+    """The digests (hex) that the client states for its upload, by algorithm, all of which are to be checked.
+
+    One by another algorithm is passed over if there is one to check beside it.
 
     Raises:
-        Problem: bad-request: it is not a SHA-256.
+        Problem: bad-request: a digest is malformed, the headers contradict each other, or none can be checked.
     """
-    for name in DIGEST_HEADERS:
-        found = DIGEST.search(headers.get(name, ""))
-        if found is None:
-            continue
-        try:
-            digest = base64.b64decode(found[1], validate=True)
-        except binascii.Error:
-            digest = b""
-        if len(digest) != HASH_BYTES:
-            raise Problem("bad-request", f"{name}: this is no SHA-256; send sha-256=:BASE64:, RFC 9530")
-        return digest.hex()
-    return None
+    claimed: dict[str, str] = {}
+    others = []
+    for header in DIGEST_HEADERS:
+        for part in filter(None, map(str.strip, headers.get(header, "").split(","))):
+            name, _, value = part.partition("=")
+            algorithm = name.strip().lower()
+            if algorithm not in HASHES:
+                others.append(f"{header}: {algorithm[:40]!r}")
+            elif claimed.setdefault(algorithm, digest := _digest(header, algorithm, value)) != digest:
+                raise Problem("bad-request", f"the request states two different digests by {algorithm}; send one")
+    if others and not claimed:
+        detail = f"{others[0]} is not checked here; send {' or '.join(HASHES)} (RFC 9530), or no digest"
+        raise Problem("bad-request", detail)
+    return claimed
+
+
+def _digest(header: str, algorithm: str, value: str) -> str:
+    text = value.strip().partition(";")[0]
+    if header != "digest":  # bytes of a structured field, RFC 9651
+        text = text[1:-1] if len(text) > 1 and text[0] == text[-1] == ":" else ""
+    try:
+        digest = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        digest = b""
+    if len(digest) != HASHES[algorithm]:
+        raise Problem("bad-request", f"{header}: this is no digest by {algorithm}; send {algorithm}=:BASE64:, RFC 9530")
+    return digest.hex()
 
 
 def matches(header: str | None, tag: str) -> bool:

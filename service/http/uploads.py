@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from service.http.forms import OVERHEAD, Form
-from service.http.headers import claimed_digest
+from service.http.headers import claimed_digests
 from service.openapi.answers import FORM_TYPE
 from service.problems import Problem
 from service.reservations import STEP
@@ -16,7 +17,7 @@ from service.threads import in_thread
 from service.work import ARCHIVE_TYPE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
     from fastapi import Request
 
@@ -37,6 +38,7 @@ MODEL_TYPES = {
     "application/x-protobuf",
     "application/protobuf",
 }
+STORED_BY = "sha-256"  # the digest that is computed anyway, because it is the address of a blob
 ARCHIVE_TYPES = {ARCHIVE_TYPE, "application/x-zip-compressed", "application/x-zip"}
 ZIP_MAGIC = {b"PK\x03\x04", b"PK\x05\x06"}  # no ONNX model begins like this: it would be field 10 of a ModelProto
 
@@ -52,8 +54,8 @@ async def uploaded(request: Request, here: Service, caller: Caller) -> AsyncGene
     """
     media = _media(request)
     form = Form(request.headers["content-type"]) if media == FORM_TYPE else None
-    claimed = claimed_digest(request.headers)
-    if form is not None and claimed is not None:
+    claimed = claimed_digests(request.headers)
+    if form is not None and claimed:
         raise Problem("bad-request", "a digest would be that of the whole form, which is not kept; leave it out")
     settings = here.settings
     coming = int(request.headers.get("content-length", "0"))
@@ -62,8 +64,10 @@ async def uploaded(request: Request, here: Service, caller: Caller) -> AsyncGene
     usage = await in_thread(here.ledger.usage, caller.key)
     with here.reservations.begun(caller.key, caller.quota, usage) as reservation:
         await _reserve(here, reservation, coming if form is None else max(coming - OVERHEAD, 0))
-        stream = _in_time(request.stream(), settings)
+        stream = in_time(request.stream(), settings)
         file = _counted(stream if form is None else form.file(stream), here, reservation)
+        others = {name: hashlib.new(name.replace("-", "")) for name in claimed.keys() - {STORED_BY}}
+        file = _hashed(file, list(others.values())) if others else file
         async with AsyncExitStack() as stack:
             span = stack.enter_context(here.traces.span("upload", request.state.span.traceparent))
             draft = await stack.enter_async_context(here.storage.blobs.receive(file, settings.max_upload_bytes))
@@ -71,9 +75,11 @@ async def uploaded(request: Request, here: Service, caller: Caller) -> AsyncGene
             here.metrics.uploaded.inc(draft.blob.bytes)
             span.note({"bnfold.bytes": draft.blob.bytes})
             span.end()
-            if claimed is not None and claimed != draft.blob.sha256:
-                detail = f"what arrived has the SHA-256 {draft.blob.sha256}, not {claimed}; send it again"
-                raise Problem("digest-mismatch", detail)
+            arrived = {name: found.hexdigest() for name, found in others.items()} | {STORED_BY: draft.blob.sha256}
+            for name, stated in claimed.items():
+                if arrived[name] != stated:
+                    detail = f"what arrived has the {name} {arrived[name]}, not {stated}; send it again"
+                    raise Problem("digest-mismatch", detail)
             is_archive = draft.magic in ZIP_MAGIC
             if media in ARCHIVE_TYPES and not is_archive:
                 raise Problem("unsafe-archive", "this is no zip; send a zip, or a model as application/octet-stream")
@@ -84,6 +90,13 @@ async def _reserve(here: Service, reservation: Reservation, size: int) -> None:
     """Let an upload have `size` bytes: of the quota of its key, and on the disk."""
     here.reservations.grow(reservation, size, await in_thread(here.ledger.usage, reservation.key))
     await here.storage.make_room(here.reservations.coming)
+
+
+async def _hashed(file: AsyncIterator[bytes], hashes: Sequence[Any]) -> AsyncIterator[bytes]:
+    async for chunk in file:
+        for one in hashes:
+            one.update(chunk)
+        yield chunk
 
 
 async def _counted(file: AsyncIterator[bytes], here: Service, reservation: Reservation) -> AsyncIterator[bytes]:
@@ -108,7 +121,7 @@ def _media(request: Request) -> str:
     return media
 
 
-async def _in_time(stream: AsyncIterator[bytes], settings: Settings) -> AsyncIterator[bytes]:
+async def in_time(stream: AsyncIterator[bytes], settings: Settings) -> AsyncIterator[bytes]:
     """The chunks. Raises Problem (upload-timeout) if they stop, are too slow, or take too long in total."""
     began, arrived = time.monotonic(), 0
     while True:

@@ -39,6 +39,11 @@ class SqlHoldings:
             row = connection.execute(select(holdings).where(_is(key, sha256))).one_or_none()
             return None if row is None else Blob(row.sha256, row.bytes)
 
+    def keep(self, key: str, blob: Blob) -> None:
+        """See `service.ledger.interface.Holdings`."""
+        with self._database.write() as connection:
+            hold(connection, key, [blob])
+
     def use(self, key: str, addresses: Iterable[str]) -> None:
         """See `service.ledger.interface.Holdings`."""
         mine = and_(holdings.c.key == key, holdings.c.sha256.in_(list(addresses)))

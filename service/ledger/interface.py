@@ -92,8 +92,12 @@ class Jobs(Protocol):
         """All open jobs, oldest first; not those that an operator parked."""
         ...
 
-    def interrupted(self) -> None:
-        """Queue all running jobs again, because their server died. Each of them is a suspect from now on."""
+    def interrupted(self) -> list[Job]:
+        """Queue all running jobs again, because their server died. Each of them is a suspect from now on.
+
+        A suspect runs alone. One whose server died `LONE_DEATHS` times since it is one ends as crashed; these are
+        returned.
+        """
         ...
 
 
@@ -102,6 +106,10 @@ class Holdings(Protocol):
 
     def holding(self, key: str, sha256: str) -> Blob | None:
         """The blob, if the key holds it; None otherwise."""
+        ...
+
+    def keep(self, key: str, blob: Blob) -> None:
+        """Record that a key holds a blob."""
         ...
 
     def use(self, key: str, addresses: Iterable[str]) -> None:

@@ -36,6 +36,11 @@ if TYPE_CHECKING:
 
 RETRY_AFTER = {"Retry-After": "30"}
 LONGEST_RETRY = 300.0  # seconds
+LONE_DEATHS = 5  # of servers, one after another, while a job ran and nothing else did: that is evidence
+DEADLY = (
+    f"the server died {LONE_DEATHS} times in a row while it folded this model and nothing else; please report the "
+    "model; a new request tries again"
+)
 
 
 class SqlJobs:
@@ -126,13 +131,19 @@ class SqlJobs:
         with self._database.read() as connection:
             return [job_of(row) for row in connection.execute(found)]
 
-    def interrupted(self) -> None:
+    def interrupted(self) -> list[Job]:
         """See `service.ledger.interface.Jobs`."""
-        left = update(jobs).where(jobs.c.status == "running")
+        runs, hopeless = jobs.c.status == "running", jobs.c.interruptions >= LONE_DEATHS
         again = {"status": "queued", "stage": None, "progress": 0.0, "interruptions": jobs.c.interruptions + 1}
         again["updated"] = time.time()
         with self._database.write() as connection:
-            connection.execute(left.values(**again, **NOT_RUNNING))
+            # The first death made it a suspect: something else may have run then, and nothing at those after it.
+            rows = connection.execute(select(jobs).where(runs, hopeless).with_for_update()).all()
+            condemned = [replace(job, interruptions=job.interruptions + 1) for job in map(job_of, rows)]
+            for job in condemned:
+                end(connection, job, Output(), Failure("crashed", DEADLY))
+            connection.execute(update(jobs).where(runs).values(**again, **NOT_RUNNING))
+        return condemned
 
 
 def _accept(connection: Connection, job: Job, quota: Quota, room: Room) -> tuple[Job, bool]:

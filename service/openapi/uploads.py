@@ -35,6 +35,7 @@ FOLDING: dict[str, Any] = {
         "-f -F model=@model.onnx -F leftover=affine http://127.0.0.1:8000/v1/fold -o folded.onnx",
     ),
 }
+FOLDING_BLOB: dict[str, Any] = {"parameters": [accept(MODEL_TYPE, ARCHIVE_TYPE, JSON_TYPE), PREFER, IDEMPOTENCY]}
 INSPECTING: dict[str, Any] = {
     "requestBody": _body(FoldQuery),
     "parameters": [accept(JSON_TYPE, HTML_TYPE), CLAIMED],

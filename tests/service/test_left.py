@@ -74,6 +74,7 @@ def test_folders_are_removed_however_deep(tmp_path):
         async with children.child() as child:
             (child.folder / IN / "model.onnx").write_bytes(b"NEST")
             assert (await child.run(asked(), lambda *_: None)).slug == "crashed"
+        await children.close()
 
     asyncio.run(story())
     assert not list((tmp_path / "jobs").iterdir())

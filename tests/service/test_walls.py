@@ -19,7 +19,7 @@ from service import state
 from service.engine import landlock
 from service.engine.sandbox import PACKAGES
 from service.engine.watch import descendants
-from tests.support.processes import PROC, text
+from tests.support.processes import PROC, children, text
 from tests.support.service.sandbox import required
 from tests.support.service.server import Running, model_bytes, submit
 from tests.support.waiting import FOREVER, until
@@ -95,6 +95,27 @@ for name in ("/etc/passwd", "/etc/shadow", "/dev/mem", "/proc/kcore"):
     found = attacked.found(code, data=attacked.data, blob=attacked.blob)
     attacked.running.client.delete(f"/v1/jobs/{other}")
     assert found == {}
+
+
+def test_it_takes_nothing_along_from_the_process_that_it_is_a_copy_of(attacked):
+    """No open file but its pipes, no variable of the server, no name of an earlier fold in its memory."""
+    earlier = submit(attacked.running.client, model_bytes(seed=7), name="earlier-fold.onnx")
+    until(lambda: attacked.running.client.get(f"/v1/jobs/{earlier}").json()["status"] == "done")
+    code = """
+import gc
+for number in range(5, 256):  # before: its pipes, and that of the process that will verify
+    attempt(f"file {number}", os.fstat, number)
+attempt("variables", lambda: sorted(set(os.environ) - set(known.split())) or -1)
+attempt("variables of its start", lambda: [one for one in Path("/proc/self/environ").read_bytes().split(b"\\0")
+                                          if one.startswith((b"BNFOLD", b"SECRET", b"PYTEST"))] or -1)
+wanted = "-".join(["earlier", "fold"])
+texts = [one for one in gc.get_objects() if isinstance(one, (dict, list, tuple))]
+attempt("names of others", lambda: [one for held in texts for one in (held.values() if isinstance(held, dict) else held)
+                                   if isinstance(one, str) and one is not wanted and one.startswith(wanted)] or -1)
+"""
+    known = ("PATH LANG HOME TMPDIR PYTHONPATH PYTHONDONTWRITEBYTECODE OPENBLAS_NUM_THREADS MALLOC_ARENA_MAX"
+             " ORT_DISABLE_TELEMETRY")  # fmt: skip
+    assert attacked.found(code, known=known) == {}
 
 
 def test_it_sees_and_touches_no_other_process(attacked):
@@ -222,25 +243,31 @@ def test_its_processes_are_bounded(attacked):
 import time
 try:
     while True:
-        if os.fork() == 0:
-            time.sleep({FOREVER})
+        subprocess.Popen(["sleep", "{FOREVER}"])  # a copy of this process would meet the bound of memory first
 except OSError:
     time.sleep({FOREVER})
 """
     assert problem(attacked, code) == (
         "crashed: the fold of this model started too many processes; please report the model"
     )
-    assert not [pid for pid in descendants(os.getpid()) if str(attacked.data) in text(PROC / str(pid) / "cmdline")]
+    until(lambda: not workers())
+
+
+def workers() -> list[int]:
+    """The processes of folds: what was forked from the templates."""
+    commands = {pid: text(PROC / str(pid) / "cmdline") for pid in descendants(os.getpid())}
+    return [
+        pid for pid, command in commands.items() if "service.faults" in command and pid not in children(os.getpid())
+    ]
 
 
 def test_it_is_the_first_to_go_when_memory_runs_out(attacked):
     job = submit(attacked.running.client, b"EXEC" + f"import time; time.sleep({FOREVER} + 1)".encode())
 
-    def workers() -> list[int]:
-        commands = {pid: text(PROC / str(pid) / "cmdline") for pid in descendants(os.getpid())}
-        return [pid for pid, command in commands.items() if "service.faults" in command and "bwrap" not in command]
+    def told() -> set[str]:
+        return {text(PROC / f"{pid}/oom_score_adj").strip() for pid in workers()}
 
-    until(lambda: [text(PROC / f"{pid}/oom_score_adj").strip() for pid in workers()] == ["1000"] or None)
+    until(lambda: told() == {"1000"})
     attacked.running.client.delete(f"/v1/jobs/{job}")
 
 

@@ -59,6 +59,49 @@ def test_the_one_that_is_ready_is_taken(tmp_path, started):
         assert len(started) == 2  # each is used once
 
 
+def test_it_may_be_a_copy_of_this_process(tmp_path):
+    """In one that has a single thread and has imported all it needs, as the service's folds do."""
+    path = model(tmp_path)
+    done = subprocess.run([sys.executable, "-c", COPY, path], env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True,
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.stdout.split() == ["0", "verified", "verified", "[]"]
+
+
+COPY = """
+import sys
+import folding.verification.child as child
+from folding import verify
+from folding.verification import standby
+standby.prepare(child.main)
+one = standby._ready[0]._child
+print(int(hasattr(one, "args")))
+print(verify(sys.argv[1], sys.argv[1]).status)
+assert one.returncode == 0
+standby.prepare(child.main)
+print(verify(sys.argv[1], sys.argv[1]).status)
+print(standby._ready)
+"""
+
+
+def test_a_copy_that_is_not_needed_or_takes_too_long_is_ended(tmp_path):
+    done = subprocess.run([sys.executable, "-c", UNUSED], env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True,
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.stdout.split() == ["None", "-9", "False", "-9"]
+
+
+UNUSED = f"""
+import time
+from folding.verification.standby import Standby
+slow = Standby(lambda _: time.sleep({FOREVER}))
+print(slow.run(0.05))
+slow.close()
+print(slow._child.returncode, slow.folder.exists())
+unused = Standby(print)
+unused.close()
+print(unused._child.returncode)
+"""
+
+
 @pytest.mark.parametrize(
     ("folds", "verifies", "target", "expected"),
     [(True, True, True, 1), (False, True, True, 1), (True, False, True, 0), (True, True, False, 0)],

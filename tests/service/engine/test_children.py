@@ -17,13 +17,14 @@ import pytest
 
 import folding
 from folding import Options
-from service.engine.child import Child, Program
+from service.engine.child import Child
 from service.engine.children import Children
+from service.engine.forkserver import ForkServer, Program
 from service.options import canonical
 from service.work import ANSWER, IN, MODEL_TYPE, OUT, PAGE, REPORT, Answer, Bounds, Request
 from tests.support import ROOT, TESTS
 from tests.support.models import Model
-from tests.support.processes import descendants, named
+from tests.support.processes import descendants
 from tests.support.rows.row import out, start
 from tests.support.service.faults import HANGS
 from tests.support.service.sandbox import required
@@ -62,9 +63,12 @@ def run(
     told: list[object] = []
 
     async def story() -> Answer:
-        child = await Child.start(folder, BOUNDS, sandbox, program)
+        forks = ForkServer(program)
+        child = await Child.start(folder, BOUNDS, sandbox, forks)
         (folder / IN / request.name).write_bytes(data)
-        return await child.run(request, lambda *line: told.append(line))
+        answer = await child.run(request, lambda *line: told.append(line))
+        await forks.close()
+        return answer
 
     return asyncio.run(story()), told
 
@@ -219,6 +223,7 @@ def test_a_cancelled_fold_leaves_no_process(sandbox, tmp_path):
     async def story() -> int:
         children = Children(tmp_path / "jobs", BOUNDS, sandbox, FAULTY)
         await children.open()
+        before = descendants(os.getpid())
         async with children.child() as child:
             (child.folder / IN / "model.onnx").write_bytes(b"ORPHAN")
             work, left = asyncio.create_task(child.run(asked(), lambda *_: None)), child.folder / OUT / "left"
@@ -229,13 +234,21 @@ def test_a_cancelled_fold_leaves_no_process(sandbox, tmp_path):
             work.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await work
+        until(lambda: set(descendants(os.getpid())) - {template(children)} <= set(before))
+        await children.close()
         return orphan
 
     orphan = asyncio.run(story())
     if sandbox is None or sandbox.kind == "landlock":
         assert gone(orphan)
-    assert deserted(tmp_path)
     assert not list((tmp_path / "jobs").iterdir())
+
+
+def template(children: Children) -> int:
+    """The process that folds are forked from."""
+    process = children._forks._process
+    assert process is not None
+    return process.pid
 
 
 def test_what_gets_away_keeps_nobody_waiting(sandbox, tmp_path):
@@ -249,17 +262,15 @@ def test_what_gets_away_keeps_nobody_waiting(sandbox, tmp_path):
 @pytest.mark.parametrize("seconds", [0, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.2])
 def test_a_child_can_be_ended_while_it_starts(sandbox, tmp_path, seconds):
     async def story() -> None:
-        child = await Child.start(tmp_path / "job", BOUNDS, sandbox, FAULTY)
+        forks, before = ForkServer(FAULTY), descendants(os.getpid())
+        child = await Child.start(tmp_path / "job", BOUNDS, sandbox, forks)
         await asyncio.sleep(seconds)
         await child.close()
+        assert forks._process is not None
+        until(lambda: set(descendants(os.getpid())) - {forks._process.pid} <= set(before))
+        await forks.close()
 
     asyncio.run(asyncio.wait_for(story(), PATIENCE))
-    assert deserted(tmp_path)
-
-
-def deserted(path: Path) -> bool:
-    """Whether the processes that have a path in their command end, in time."""
-    return all(gone(pid) for pid in named(path))
 
 
 def test_some_wait_for_what_comes(sandbox, tmp_path):
@@ -287,15 +298,53 @@ def test_some_wait_for_what_comes(sandbox, tmp_path):
         assert len(children._ready) == 2
         await children.close()
 
+    before = descendants(os.getpid())
     asyncio.run(story())
     assert not list((tmp_path / "jobs").iterdir())
-    assert deserted(tmp_path)
+    until(lambda: set(descendants(os.getpid())) <= set(before))
+
+
+def test_the_process_that_folds_are_copied_from_may_die(tmp_path):
+    """What it had started dies with it, as if killed; the next fold has a new one."""
+
+    async def story() -> None:
+        children = Children(tmp_path / "jobs", BOUNDS, None, FAULTY)
+        await children.open()
+        async with children.child() as child:
+            (child.folder / IN / "model.onnx").write_bytes(b"HANG")
+            work, hangs = asyncio.create_task(child.run(asked(), lambda *_: None)), child.folder / OUT / HANGS
+            async with asyncio.timeout(PATIENCE):
+                while not hangs.is_file():
+                    await asyncio.sleep(LOOK_EVERY)
+            os.kill(template(children), signal.SIGKILL)
+            assert (await work).slug == "killed"
+        async with children.child() as child:
+            (child.folder / IN / "model.onnx").write_bytes(model_bytes())
+            assert await child.run(asked(), lambda *_: None) == Answer("result", MODEL_TYPE, report=True)
+        await children.close()
+
+    asyncio.run(story())
+
+
+def test_a_program_that_cannot_be_imported_fails_every_fold_and_not_the_server(tmp_path):
+    async def story() -> None:
+        children = Children(tmp_path / "jobs", BOUNDS, None, Program("tests.support.service.nothing", FAULTY.paths))
+        await children.open()
+        for _ in range(2):
+            with pytest.raises(OSError, match="forked from died"):
+                async with children.child():
+                    pass
+        await children.close()
+
+    asyncio.run(story())
+    assert not list((tmp_path / "jobs").iterdir())
 
 
 SERVER = """
 import asyncio, json, sys
 from pathlib import Path
-from service.engine.child import Child, Program
+from service.engine.child import Child
+from service.engine.forkserver import ForkServer, Program
 from service.engine.sandbox import PACKAGES, Sandbox
 from service.work import Bounds, Request
 from tests.support.waiting import FOREVER
@@ -305,7 +354,7 @@ bounds = Bounds(FOREVER, 0, 1 << 32, 1 << 20, 99, 99)
 request = Request("fold", "model.onnx", False, {}, {}, bounds)
 async def story():
     program = Program("tests.support.service.faults", (*Program().paths, tests.parent))
-    child = await Child.start(folder, bounds, sandbox, program)
+    child = await Child.start(folder, bounds, sandbox, ForkServer(program))
     if not data:
         await asyncio.sleep(FOREVER)
     (folder / "in" / "model.onnx").write_text(data)
@@ -319,7 +368,8 @@ def test_no_child_outlives_a_server_that_is_killed(sandbox, tmp_path, data):
     kind, program = (sandbox.kind, sandbox.program) if sandbox else ("", "")
     command = [sys.executable, "-c", SERVER, tmp_path / "job", TESTS, kind, program, data]
     server = subprocess.Popen(command, env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)})
-    until(lambda: len(descendants(server.pid)) > bool(program))  # bubblewrap, and what runs in it
+    # The template, the keeper and the process of the fold; bubblewrap, its first process, and what holds the sandbox.
+    until(lambda: len(descendants(server.pid)) >= (6 if program else 3))
     until(lambda: not data or (tmp_path / "job" / OUT / HANGS).is_file())
     started = descendants(server.pid)
     server.kill()

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
 from service.engine import runner
+from service.ledger.jobs import LONE_DEATHS
+from service.ledger.sql import FILE
 from tests.service.engine.test_local import slug
-from tests.support.processes import descendants
-from tests.support.service.server import Running, ended, held, model_bytes, submit
+from tests.support.processes import children, descendants
+from tests.support.service.server import Process, Running, ended, held, model_bytes, submit
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+KEEPER_AND_WORKER = 2  # the processes of a fold that there are always, without a sandbox
 
 
 @pytest.fixture
@@ -31,10 +38,14 @@ def state(running: Running, job: str) -> tuple[str, int]:
 
 
 def kill(running: Running, job: str, attempt: int, number: signal.Signals) -> None:
-    """Kill the one process of a fold, once it runs for the n-th time."""
+    """Kill the process of a fold and its keeper, once it runs for the n-th time."""
+
+    def of_fold() -> list[int]:
+        return [pid for template in children(os.getpid()) for pid in descendants(template)]
+
     until(lambda: state(running, job) == ("running", attempt))
-    until(lambda: descendants(os.getpid()))
-    for pid in descendants(os.getpid()):
+    until(lambda: len(of_fold()) >= KEEPER_AND_WORKER)
+    for pid in reversed(of_fold()):
         os.kill(pid, number)
 
 
@@ -85,3 +96,23 @@ def test_what_is_cancelled_while_it_waits_makes_room(running, tmp_path):
     gate.touch()
     assert [ended(running.client, job)["status"] for job in jobs] == ["done"] * 3
     assert running.client.post("/v1/fold", content=model_bytes()).status_code == 200
+
+
+def test_a_job_that_takes_its_server_with_it_again_and_again_ends(tmp_path):
+    """After as many deaths in a row while nothing else ran; a new request tries again."""
+    process, gate = Process(tmp_path / "data"), tmp_path / "gate"
+    client = process.start()
+    job = submit(client, held(gate))
+    until(lambda: client.get(f"/v1/jobs/{job}").json()["status"] == "running")
+    process.kill()
+    with closing(sqlite3.connect(tmp_path / "data" / FILE)) as ledger, ledger:  # the deaths before this one
+        ledger.execute("UPDATE jobs SET interruptions = ?", (LONE_DEATHS,))
+    client = process.start()
+    told = ended(client, job)
+    assert (told["status"], slug(told)) == ("failed", "crashed")
+    assert "the server died 5 times in a row" in told["problem"]["detail"]
+    assert '"outcome": "crashed"' in (tmp_path / "log").read_text()
+    gate.touch()
+    assert submit(client, held(gate)) == job
+    assert ended(client, job)["status"] == "done"
+    assert process.stop() == 0

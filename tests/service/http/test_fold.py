@@ -35,8 +35,22 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def digest(data: bytes) -> str:
-    return f"sha-256=:{base64.b64encode(hashlib.sha256(data).digest()).decode()}:"
+def digest(data: bytes, algorithm: str = "sha256") -> str:
+    return f"sha-{algorithm[3:]}=:{base64.b64encode(hashlib.new(algorithm, data).digest()).decode()}:"
+
+
+def test_every_digest_that_can_be_checked_is(server):
+    data = model_bytes()
+    for sent in (
+        {"Content-Digest": digest(data, "sha512")},
+        {"Repr-Digest": f"{digest(data)}, {digest(data, 'sha512')}"},
+        {"Content-Digest": digest(data), "Repr-Digest": digest(data)},
+        {"Repr-Digest": f"md5=:ndTkYSaMgDT1yFZOFVxnpg==:, {digest(data)}"},
+        {"Digest": digest(data).replace(":", "").upper().replace(digest(data)[9:-1].upper(), digest(data)[9:-1])},
+    ):
+        assert server.client.post("/v1/fold", content=data, headers=sent).status_code == 200, sent
+    refused = server.client.post("/v1/fold", content=data, headers={"Repr-Digest": "crc32c=:4waSgw==:"})
+    assert "sha-256 or sha-512" in refused.json()["detail"]
 
 
 def library(folder: Path, data: bytes, **options: object) -> bytes:
@@ -241,6 +255,13 @@ def test_a_part_of_a_result(server):
         (model_bytes(), {"params": {"keep": "bn", "require_change": True}}, 422, "nothing-to-fold"),
         (b"x", {"headers": {"Repr-Digest": digest(b"y")}}, 400, "digest-mismatch"),
         (b"x", {"headers": {"Repr-Digest": "sha-256=:eA==:"}}, 400, "bad-request"),
+        (b"x", {"headers": {"Content-Digest": digest(b"y", "sha512")}}, 400, "digest-mismatch"),
+        (b"x", {"headers": {"Repr-Digest": f"{digest(b'x', 'sha512')},{digest(b'y')}"}}, 400, "digest-mismatch"),
+        (b"x", {"headers": {"Content-Digest": digest(b"x"), "Repr-Digest": digest(b"y")}}, 400, "bad-request"),
+        (b"x", {"headers": {"Repr-Digest": digest(b"x").replace(":", "")}}, 400, "bad-request"),
+        (b"x", {"headers": {"Repr-Digest": "md5=:ndTkYSaMgDT1yFZOFVxnpg==:"}}, 400, "bad-request"),
+        (b"x", {"headers": {"Digest": "MD5=ndTkYSaMgDT1yFZOFVxnpg=="}}, 400, "bad-request"),
+        (b"x", {"headers": {"Digest": digest(b"y").replace(":", "")}}, 400, "digest-mismatch"),
         (b"x", {"headers": {"Idempotency-Key": ""}}, 400, "bad-request"),
         (b"x", {"headers": {"Idempotency-Key": "a b"}}, 400, "bad-request"),
     ],

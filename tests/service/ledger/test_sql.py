@@ -14,6 +14,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.blobs.interface import Blob
+from service.ledger.jobs import LONE_DEATHS
 from service.ledger.records import (
     Damage,
     Failure,
@@ -151,13 +152,31 @@ def test_jobs_and_blobs_belong_to_a_key(ledger):
 
 def test_the_death_of_a_server_counts_against_no_job(ledger):
     made = submit(ledger)
-    for attempt in range(1, 4 * ATTEMPTS):
+    for attempt in range(1, LONE_DEATHS + 1):
         assert started(ledger, made).attempts == attempt
-        ledger.interrupted()  # the server was killed, and begins again
+        assert ledger.interrupted() == []  # the server was killed, and begins again
         (kept,) = ledger.unfinished()
         assert (kept.id, kept.status, kept.interruptions, kept.is_suspect) == (made.id, "queued", attempt, True)
     started(ledger, made)
     assert ledger.finish("k", made.id, run_of(ledger, made), OUTPUT, None)
+
+
+def test_servers_that_die_again_and_again_while_a_job_runs_alone_are_evidence(ledger):
+    made, other = submit(ledger), submit(ledger, options='{"verify": false}')
+    started(ledger, other)
+    for _ in range(LONE_DEATHS):
+        started(ledger, made)
+        assert ledger.interrupted() == []
+    ledger.give_back("k", made.id, started(ledger, made).run)  # a server that ends as it should is none
+    assert ledger.interrupted() == []
+    started(ledger, made)
+    assert [one.id for one in ledger.interrupted()] == [made.id]
+    ended = ledger.job("k", made.id)
+    assert (ended.status, ended.failure.slug, ended.attempts) == ("failed", "crashed", LONE_DEATHS + 1)
+    assert "5 times in a row" in ended.failure.detail
+    assert [one.id for one in ledger.unfinished()] == [other.id]  # it was interrupted once
+    again, is_new = ledger.submit(job(), NO_QUOTA, ROOM)  # a new request tries again
+    assert (again.id, is_new, again.is_suspect) == (made.id, True, False)
 
 
 @pytest.mark.parametrize("failure", [CRASHED, KILLED])

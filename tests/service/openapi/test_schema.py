@@ -21,7 +21,7 @@ from schemathesis.openapi import from_asgi
 from schemathesis.python import asgi
 from schemathesis.transport.serialization import Binary
 
-from service.engine.child import Program
+from service.engine.forkserver import Program
 from service.http.app import create_app
 from service.openapi.headers import ADDRESS, TOKEN_FORM
 from service.settings import Settings

@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -161,6 +160,9 @@ def inspect(source: str, *args: Any, **kwargs: Any) -> Any:
     return inspected(source, *args, **kwargs)
 
 
-if __name__ == "__main__":
+def load() -> None:
+    worker.load()
     folding.api.fold, folding.api.inspect = fold, inspect
-    worker.main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+
+
+main = worker.main

@@ -15,7 +15,7 @@ import httpx
 import numpy as np
 import uvicorn
 
-from service.engine.child import Program
+from service.engine.forkserver import Program
 from service.http.app import create_app
 from service.settings import Settings
 from service.webhook.receivers import Receivers

@@ -35,9 +35,7 @@ def hidden(found: Sequence[Sample], outputs: Iterable[OutputError]) -> dict[str,
     for output in outputs:
         varies = _spread(found, output.name)
         if 0 < varies < output.tolerance:
-            less = (
-                f"varies by {varies:.2g} on the samples, less than the {output.tolerance:.2g} that rounding to 16 bits"
-            )
+            less = f"varies by {varies:.2g} on the samples, less than the {output.tolerance:.2g} that rounding"
             reasons[output.name] = f'output "{output.name}" {less} to 16 bits explains; {advice.HALVES}'
     return reasons
 

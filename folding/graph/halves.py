@@ -6,6 +6,7 @@ NumPy takes for ten million values. It is asked once whether it rounds as NumPy 
 
 from __future__ import annotations
 
+import os
 import threading
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ MANY = 1 << 23  # elements of this process; from there on, ONNX Runtime is loade
 FEW = 1024  # elements, for which a call of ONNX Runtime takes longer than NumPy
 INFINITE = 0x7C00  # the bits of the first magnitude that is not finite
 OPSET, IR_VERSION = 13, 7  # of the operators; every ONNX Runtime that is supported has them
+SILENT = 4  # fatal errors only; others arrive as exceptions
 ASIDE = 2.0**-22  # of a factor: more than two roundings to float32 can change a product
 
 
@@ -184,6 +186,7 @@ class _Kernel:
 
 
 def _session(nodes: list[NodeProto], inputs: dict[str, list[str]], outputs: dict[str, list[str]]) -> Any:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # since 1.29 it reports every loaded model, and writes a file
     import onnxruntime  # noqa: PLC0415  only large models need it, and start-up time counts
     from onnx import TensorProto, helper  # noqa: PLC0415
 
@@ -193,4 +196,5 @@ def _session(nodes: list[NodeProto], inputs: dict[str, list[str]], outputs: dict
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = SILENT
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 
 import ml_dtypes
@@ -66,6 +68,16 @@ def test_without_onnxruntime_numpy_rounds(monkeypatch):
     assert bits(halves.Block(values, np.ones((1, 1))).halves()) == bits(values.astype(np.float16))
     assert halves.kernel() is None
     halves.kernel.cache_clear()
+
+
+def test_onnxruntime_tells_nobody_and_says_nothing(tmp_path):
+    """It leaves a file in the home folder where it sends what it learns of models."""
+    silent = {"CI", "GITHUB_ACTIONS", "TF_BUILD", "ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"}
+    environment = {name: value for name, value in os.environ.items() if name not in silent} | {"HOME": str(tmp_path)}
+    command = [sys.executable, "-c", "from folding.graph.halves import kernel; assert kernel()"]
+    done = subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert not done.stdout + done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 FINITE = halves.examples()

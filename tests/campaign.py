@@ -40,7 +40,7 @@ class Campaign:
     def judge(self, what, drawn, judge, *given):
         """Run one check and count its outcome; a failure is written with all that repeats it."""
         try:
-            outcome = judge(*given)
+            outcome = judge(*given) or "as it should be"
         except HypothesisException:
             raise
         except Exception as error:  # noqa: BLE001  whatever it is, it is a finding

@@ -22,6 +22,7 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 unit: $(STAMP) packages $(MODELS)
+	@$(BIN)/python -m compileall -q folding service  # where PYTHONDONTWRITEBYTECODE is set, each of many processes would
 	@echo 'Running the suite: some minutes, and more on a busy machine; a test that fails is named at once ...'
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered --cov-fail-under=90
 
@@ -37,12 +38,13 @@ $(MODELS): tests/fetch_models.py $(STAMP)
 	@$(BIN)/python -m tests.fetch_models
 	@touch $@
 
-## fuzz: the random-graph gate at length (FUZZ_EXAMPLES graphs), and random PyTorch modules (FUZZ_MODULES)
+## fuzz: the random-graph gates at length (FUZZ_EXAMPLES graphs each), and random PyTorch modules (FUZZ_MODULES)
 FUZZ_EXAMPLES ?= 10000
 FUZZ_MODULES ?= 2000
 fuzz: $(STAMP)
-	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest tests/folding/test_gate.py tests/folding/test_ready_gate.py \
-		tests/folding/test_precision_gate.py -k random
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest tests/folding/test_gate.py -k random
+	$(BIN)/python -m tests.campaign precision --examples $(FUZZ_EXAMPLES) --out build/campaign/precision
+	$(BIN)/python -m tests.campaign ready --examples $(FUZZ_EXAMPLES) --out build/campaign/ready
 	TORCH_SEEDS=0:$(FUZZ_MODULES) $(BIN)/pytest tests/folding/torch/test_fold.py -k random
 
 ## mutate: break every line of algebra in turn; the tests must notice each time

@@ -49,7 +49,9 @@ def _copy(files: Sequence[Path], folder: Path) -> list[str]:
     return ["cp", *map(str, files), str(folder)]
 
 
-def _bnfold(*options: str) -> Command:
+def bnfold(*options: str) -> Command:
+    """`bnfold fold` with options."""
+
     def command(files: Sequence[Path], folder: Path) -> list[str]:
         return [_script("bnfold"), "fold", str(files[0]), "-o", str(folder / MODEL_NAME), *options]
 
@@ -68,8 +70,8 @@ def _api(name: str) -> Command:
 TOOLS = {
     "cp": Tool(_copy, "`cp` of the model and its external data", on_big=True),
     "load+save": Tool(_api("load_save"), "`onnx.load` and `onnx.save`, nothing in between", "onnx", on_big=True),
-    "bnfold": Tool(_bnfold("--no-verify"), "`bnfold fold --no-verify`", "bnfold", on_big=True),
-    "bnfold+verify": Tool(_bnfold(), "`bnfold fold`: runs both models and compares their outputs", "bnfold"),
+    "bnfold": Tool(bnfold("--no-verify"), "`bnfold fold --no-verify`", "bnfold", on_big=True),
+    "bnfold+verify": Tool(bnfold(), "`bnfold fold`: runs both models and compares their outputs", "bnfold"),
     "onnxsim": Tool(_installed("onnxsim"), "`onnxsim IN OUT`", "onnxsim"),
     "onnxslim": Tool(_installed("onnxslim"), "`onnxslim IN OUT`", "onnxslim"),
     "onnxscript": Tool(_api("onnxscript"), "`onnxscript.optimizer.optimize`, default rules", "onnxscript"),

@@ -65,7 +65,7 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
-        return import_module("importlib.metadata").version("bnfold")
+        return import_module("folding.version").VERSION
     if name not in _HOMES:
         raise AttributeError(f"module 'folding' has no attribute {name!r}")
     return getattr(import_module(f"folding.{_HOMES[name]}"), name)

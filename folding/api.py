@@ -6,7 +6,6 @@ import os
 import time
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from folding.report.model import Report, Verification
 from folding.report.ready import is_refused, merged, readiness
 from folding.verification.parent import verify
 from folding.verification.standby import prepared
+from folding.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -298,7 +298,7 @@ def _expected(options: Options) -> VerificationStatus:
 
 def _report(folded: Folded, file: OnnxFile, source: str, target: str | None, after: int, started: float) -> Report:
     return Report(
-        version=version("bnfold"),
+        version=VERSION,
         source=source,
         target=target,
         bn_before=folded.before.normalizations,

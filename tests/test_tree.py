@@ -25,7 +25,7 @@ FOLDING = ROOT / "folding"
 # From the bottom: a module imports from lower floors and from its own room, never from another one beside it.
 FLOORS = {
     "folding": [
-        {"errors", "process", "refusal"},
+        {"errors", "process", "refusal", "version"},
         {"targets"},
         {"options"},
         {"algebra", "report"},

@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from folding.algebra.affine import Float64
 
-BLOCK_ELEMENTS = 1 << 17  # 512 KiB of float32: input and output of a block stay in the L2 cache
+BLOCK_ELEMENTS = 1 << 19  # 2 MiB of float32: in smaller blocks, threads wait for each other as long as they compute
 LONG_ROW = 64  # from this length on, NumPy's inner loop over one row costs less than expanded factors
 
 

@@ -6,7 +6,6 @@ import os
 import sys
 import time
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ from folding.report.file import write_report
 from folding.report.fleet import Entry, FleetReport
 from folding.report.fleet_text import render_text
 from folding.report.model import Report
+from folding.version import VERSION
 
 if TYPE_CHECKING:
     import argparse
@@ -74,7 +74,7 @@ def task_of(model: Chosen, arguments: argparse.Namespace, options: Options, outp
         "inspect": arguments.command == "inspect",
         "sized": arguments.fail_if_grown,
         "options": asdict(options if model.triton is None else replace(options, triton=model.triton)),
-        "version": version("bnfold"),
+        "version": VERSION,
         "server": arguments.server,
         "key": arguments.key,
     }
@@ -98,7 +98,7 @@ def _run(arguments: argparse.Namespace, models: Sequence[Chosen], output: str | 
     entries = [_entry(model, answers.get(number, missing)) for number, model in enumerate(models)]
     entries = [entry.judged(gates, GATED) for entry in entries]
     code = worst(entry.code for entry in entries)
-    code = _publish(FleetReport(version("bnfold"), code, tuple(entries), time.perf_counter() - started), arguments)
+    code = _publish(FleetReport(VERSION, code, tuple(entries), time.perf_counter() - started), arguments)
     if stopped is None:
         return code
     again = "the same command goes on with the others" if output is not None else "nothing was written"

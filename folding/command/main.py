@@ -35,6 +35,7 @@ from folding.report.errors import ReportedError
 from folding.report.file import CI_SUFFIXES, REPORT_SUFFIXES, report_path, write_report
 from folding.report.model import json_ready
 from folding.report.text import render_text, render_verification
+from folding.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -122,12 +123,10 @@ def build_parser() -> Parser:
 
 
 class _Version(argparse.Action):
-    """Print the version only when asked, so that no other command pays for finding it."""
+    """Print the version."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from importlib.metadata import version
-
-        print(f"bnfold {version('bnfold')}")
+        print(f"bnfold {VERSION}")
         parser.exit()
 
 

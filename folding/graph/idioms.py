@@ -11,6 +11,7 @@ those apart.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -193,13 +194,14 @@ def find(graph: Graph, table: Sequence[Idiom] = IDIOMS) -> dict[Node, Occurrence
 
 
 def _find_forms(scope: Scope, table: Sequence[Idiom], found: dict[Node, Occurrence]) -> None:
-    nodes = [node for node in scope.nodes if not node.removed]
-    present = {node.op for node in nodes}
+    present: dict[str, list[Node]] = {}
+    for node in scope.nodes:
+        if not node.removed:
+            present.setdefault(node.op, []).append(node)
     for idiom in table:
         for form in map(parse, idiom.forms if idiom.anchor in present else ()):
-            roots = _ROOTS.get(form.name, (form.name,))
-            for node in nodes:
-                if node.op in roots and node not in found:
+            for node in chain.from_iterable(present.get(op, ()) for op in _ROOTS.get(form.name, (form.name,))):
+                if node not in found:
                     try:
                         occurrence = _occurrence(idiom, matches(scope, form, node.output), found)
                     except Refused:  # a malformed operator, or one of an operator set whose meaning is unknown

@@ -14,7 +14,7 @@ Words that stand for several spellings: ``Times(a, n)`` is a times the number n 
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -61,11 +61,11 @@ class Match:
 
     def with_node(self, node: Node) -> Match:
         """The same match with one operator more; an operator that the expression repeats is one."""
-        return self if node in self.nodes else replace(self, nodes=(*self.nodes, node))
+        return self if node in self.nodes else Match((*self.nodes, node), self.values, self.scalars)
 
     def with_scalar(self, term: str | float, name: str) -> Match:
         """The same match with one constant more."""
-        return replace(self, scalars=(*self.scalars, (term, name)))
+        return Match(self.nodes, self.values, (*self.scalars, (term, name)))
 
     def value(self, letter: str) -> str | None:
         """The name of the value that a letter stands for, None if it is not determined yet."""
@@ -116,7 +116,7 @@ def _value(scope: Scope, term: Pattern | str | float, name: str, found: Match) -
         if known == name or _is_cast_alike(scope, known, name):
             yield found
     elif term in ANYTHING or not scope.values.is_constant(scope, name):
-        yield replace(found, values=(*found.values, (term, name)))
+        yield Match(found.nodes, (*found.values, (term, name)), found.scalars)
 
 
 def _operator(scope: Scope, pattern: Pattern, name: str, found: Match) -> Iterator[Match]:

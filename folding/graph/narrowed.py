@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
 from struct import Struct
@@ -14,6 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from folding.algebra.factors import BLOCK_ELEMENTS
+from folding.graph.halves import FEW, FLOAT16, FLOAT32, INFINITE, Block, memory
 from folding.graph.weights import UnrepresentableError, Weight, rounded
 
 if TYPE_CHECKING:
@@ -23,16 +23,9 @@ if TYPE_CHECKING:
 
     from folding.algebra.affine import Float64
 
-FLOAT16 = np.dtype(np.float16)
-FLOAT32 = np.dtype(np.float32)
-# The bits of float32 (sign, 8 of the exponent with bias 127, 23 of the fraction), of which float16 has no room for 13.
-WITHOUT_SIGN, SIGN = np.uint32(0x7FFF_FFFF), np.uint16(0x8000)
-LOST, LOST_BITS, HALFWAY = np.uint32(13), np.uint32((1 << 13) - 1), np.uint32(1 << 12)
-REBIAS = np.uint32((((15 - 127) << 23) + (1 << 12)) % (1 << 32))  # 15: the bias of float16; 1 << 12: to round
-ROUNDING = 1.5 * 2.0**28  # numbers of this size are 2**-24 apart in float64
-SMALLEST_NORMAL = np.float32(2.0**-14)  # of float16
-ROUNDS_TO_INFINITY = np.float32(65520)  # the first number for which float16 has no finite one
-FEW = 1024  # elements, for which many short steps take longer than NumPy's own way
+SIGN = 0x8000
+NEARLY_NORMAL = np.float32(1.0001 * 2.0**-14)  # above the smallest normal float16, by more than float32 may be off
+TWO = 2  # axes: a factor for each row
 THREADS = 2  # that look at a constant of at least so many blocks; NumPy and the kernel release the interpreter
 MANY_BLOCKS = 8
 
@@ -41,10 +34,7 @@ class _Scratch(threading.local):
     """Memory for one block, per thread."""
 
     def __init__(self) -> None:
-        self.words, self.others = np.empty(BLOCK_ELEMENTS, np.uint32), np.empty(BLOCK_ELEMENTS, np.uint32)
-        self.near = np.empty(BLOCK_ELEMENTS, np.float32)
-        self.halves, self.signs = np.empty(BLOCK_ELEMENTS, np.uint16), np.empty(BLOCK_ELEMENTS, np.uint16)
-        self.exactly, self.small = np.empty(BLOCK_ELEMENTS, np.bool_), np.empty(BLOCK_ELEMENTS, np.bool_)
+        self.sizes, self.small = np.empty(BLOCK_ELEMENTS, FLOAT32), np.empty(BLOCK_ELEMENTS, np.bool_)
 
 
 _scratch = _Scratch()
@@ -55,8 +45,8 @@ class Loss:
     """What rounding to a 16-bit type does to the elements of a constant.
 
     `clamped`: finite ones beyond the type's range; `subnormal`: ones that keep fewer digits; `flushed`: ones that
-    become zero. `largest` and `smallest` are the magnitudes of the exact finite elements that are not zero, 0 if there
-    are none; `infinite` counts those that are infinite or NaN.
+    become zero. `largest` and `smallest` are the magnitudes of the finite elements that are not zero, 0 if there are
+    none; to the digits of float32. `infinite` counts those that are infinite or NaN.
     """
 
     clamped: int = 0
@@ -77,6 +67,12 @@ class Loss:
             max(self.largest, other.largest),
             min(smallest, default=0.0),
         )
+
+
+def _are_finite(halves: NDArray[np.float16]) -> bool:
+    """Whether none is infinite or NaN: as whole numbers, the positive ones have their order, and the negative ones."""
+    signed, unsigned = halves.view(np.int16), halves.view(np.uint16)
+    return bool(signed.max(initial=0) < INFINITE and unsigned.max(initial=0) < INFINITE + SIGN)
 
 
 LOSS = Struct("<4q2d")  # the fields of Loss, as a weight remembers them
@@ -105,10 +101,12 @@ class Narrowed(Weight):
             UnrepresentableError: a finite value is beyond the range of the type, and there is no bound.
         """
         item = self.dtype.itemsize
-        values = self._exact(start // item, stop // item)
-        quick = self.dtype == FLOAT16 and 0 < values.size <= BLOCK_ELEMENTS and self.bound >= _limits(FLOAT16)[1]
-        if quick and (fast := half(values)) is not None:
-            return fast.view(np.uint8).data
+        first, last = start // item, stop // item
+        if self.dtype == FLOAT16 and self.bound >= _limits(FLOAT16)[1]:
+            quick = self._block(first, last).halves()
+            if _are_finite(quick):
+                return quick.view(np.uint8).data
+        values = self._exact(first, last)
         with np.errstate(all="ignore"):
             if math.isfinite(self.bound):
                 values = np.where(np.isinf(values), values, np.clip(values, -self.bound, self.bound))
@@ -146,6 +144,8 @@ class Narrowed(Weight):
             return self._loss(*ranges[0])
         if len(ranges) < MANY_BLOCKS:
             return self._losses(ranges)
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  only large models need it
+
         with ThreadPoolExecutor(THREADS) as pool:
             return sum(pool.map(self._losses, (ranges[number::THREADS] for number in range(THREADS))), Loss())
 
@@ -163,21 +163,57 @@ class Narrowed(Weight):
         return self._product(start, stop) if self.factors else self.exact._stored(start, stop)
 
     def _loss(self, start: int, stop: int) -> Loss:
-        values = self._exact(start, stop)
+        if self.dtype == FLOAT16 and (found := self._quick_loss(start, stop)) is not None:
+            return found
         normal, limit = _limits(self.dtype)
-        bits = _magnitudes(_near(values))
-        largest = float(bits.max(initial=np.uint32(0)).view(np.float32))
-        if not largest <= limit:  # NaN has the largest bits
-            return self._loss_beyond(np.abs(values), normal, limit)
-        small = _scratch.small[: bits.size] if bits.size <= BLOCK_ELEMENTS else np.empty(bits.size, np.bool_)
-        few = values[np.flatnonzero(np.less(bits, np.float32(normal).view(np.uint32), out=small))]
-        if not few.size:
-            return Loss(largest=largest, smallest=_least(bits.view(np.float32), normal))
-        few = np.abs(few[few != 0], dtype=np.float64)
-        stored = _subnormal(few) if self.dtype == FLOAT16 else rounded(few, self.dtype)
-        flushed = int(few.size - np.count_nonzero(stored))
-        smallest = float(few.min()) if few.size else _least(bits.view(np.float32), normal)
-        return Loss(0, int(few.size) - flushed, flushed, 0, largest, smallest)
+        sizes = np.abs(self._exact(start, stop))
+        if self.dtype == FLOAT16 or not sizes.max(initial=0) <= limit or not sizes.any():  # NaN is not below
+            return self._loss_beyond(sizes, normal, limit)
+        least, largest = float(np.min(sizes, initial=np.inf, where=sizes > 0)), float(sizes.max())
+        few = sizes[sizes < normal]
+        stored = _rounded(few[few != 0], self.dtype)
+        flushed = int(np.count_nonzero(stored == 0))
+        return Loss(subnormal=stored.size - flushed, flushed=flushed, largest=largest, smallest=least)
+
+    def _quick_loss(self, start: int, stop: int) -> Loss | None:
+        """The loss in float16; None if a value may be beyond its range, is infinite or NaN.
+
+        Float32 shows which values may be subnormal or zero; only of these, the exact ones count.
+        """
+        block = self._block(start, stop)
+        sizes, small = memory(_scratch.sizes, stop - start), memory(_scratch.small, stop - start)
+        block.sizes(sizes)
+        largest, least = float(sizes.max(initial=0)), float(sizes.min(initial=np.float32(np.inf)))
+        if not largest < _limits(FLOAT16)[1]:
+            return None
+        few = np.empty(0)
+        if least < NEARLY_NORMAL:
+            np.less(sizes, NEARLY_NORMAL, out=small)
+            if np.count_nonzero(small) > FEW:  # zeros, most of them
+                np.logical_and(small, block.source, out=small)
+            few = np.abs(block.exactly(np.flatnonzero(small)))
+            few = few[few != 0]
+            least = float(
+                np.min(few if few.size else sizes, initial=np.inf, where=few != 0 if few.size else sizes != 0)
+            )
+        below = few < _limits(FLOAT16)[0]
+        flushed = int(np.count_nonzero(few[below].astype(FLOAT16) == 0))
+        return Loss(
+            subnormal=int(np.count_nonzero(below)) - flushed,
+            flushed=flushed,
+            largest=largest if largest > NEARLY_NORMAL else float(few.max(initial=0.0)),
+            smallest=least if largest else 0.0,
+        )
+
+    def _block(self, start: int, stop: int) -> Block:
+        """A flat range, as values and factors that broadcast in two dimensions; see `Block`."""
+        stored = None if len(self.factors) > 1 else self.exact._stored(start, stop)
+        if stored is None or stored.dtype != FLOAT32:
+            return Block(self._product(start, stop), np.ones((1, 1)))
+        if not self.factors:
+            return Block(np.ascontiguousarray(stored), np.ones((1, 1)))
+        over = self.factors[0].over(start, stop)
+        return Block(np.ascontiguousarray(stored), over if over.ndim == TWO else over.reshape(1, -1))
 
     def _loss_beyond(self, sizes: NDArray[Any], normal: float, limit: float) -> Loss:
         """The same where some magnitudes are beyond the range, infinite or NaN."""
@@ -200,85 +236,8 @@ def _limits(dtype: np.dtype[Any]) -> tuple[float, float]:
     return float(kind.smallest_normal), float(kind.max)
 
 
-def _near(values: NDArray[Any]) -> NDArray[np.float32]:
-    """The values in float32, in memory of this thread unless they are float32."""
-    if values.dtype == FLOAT32:
-        return values
-    if values.size > BLOCK_ELEMENTS:
-        with np.errstate(over="ignore"):
-            return values.astype(np.float32)
-    near = _scratch.near[: values.size]
-    with np.errstate(over="ignore"):
-        np.copyto(near, values, casting="same_kind")
-    return near
-
-
-def _magnitudes(values: NDArray[np.float32]) -> NDArray[np.uint32]:
-    """The bits of float32 values without the sign, which have their order, in memory of this thread."""
-    size = values.size
-    out = _scratch.words[:size] if size <= BLOCK_ELEMENTS else np.empty(size, np.uint32)
-    return np.bitwise_and(values.view(np.uint32), WITHOUT_SIGN, out=out)
-
-
-def _least(sizes: NDArray[Any], normal: float) -> float:
-    """The smallest magnitude of a block in which none but zeros is below `normal`; 0 if all are zeros."""
-    least = float(sizes.min(initial=math.inf))
-    if not least:
-        least = float(np.min(sizes, initial=math.inf, where=sizes >= normal))
-    return least if math.isfinite(least) else 0.0
-
-
 def _rounded(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Values in a 16-bit type, rounded once, to nearest, ties to even."""
     if values.dtype == FLOAT32:
         return values.astype(dtype)
     return rounded(values.astype(np.float64, copy=False), dtype)
-
-
-def half(values: NDArray[Any]) -> NDArray[Any] | None:
-    """Float32 or float64 values as float16, rounded once, to nearest, ties to even; None if any is beyond its range.
-
-    The same as `astype`, in a quarter of the time. Infinite values and NaN are beyond the range. The next call in the
-    same thread reuses the memory.
-
-    The bits of a normal result are those of the float32 without 13 of its fraction, and with another bias of the
-    exponent; adding half of what is lost rounds (Giesen, "float->half variants", 2012). Float64 values become float32
-    first. The second rounding can err only where that is halfway between two results; these few, and those with a
-    subnormal result, are rounded from the exact values.
-    """
-    size = values.size
-    if size < FEW:
-        with np.errstate(over="ignore"):
-            few = values.astype(FLOAT16)
-        return few if np.isfinite(few).all() else None
-    other, found, sign = _scratch.others[:size], _scratch.halves[:size], _scratch.signs[:size]
-    near = _near(values)
-    bits = _magnitudes(near)
-    if bits.max() >= ROUNDS_TO_INFINITY.view(np.uint32):
-        return None
-    exactly, small = _scratch.exactly[:size], _scratch.small[:size]
-    np.bitwise_and(bits, LOST_BITS, out=other)
-    np.equal(other, HALFWAY, out=exactly)
-    np.less(bits, SMALLEST_NORMAL.view(np.uint32), out=small)
-    np.bitwise_or(exactly, small, out=exactly)
-    places = np.flatnonzero(exactly)
-    sizes = np.abs(values[places], dtype=np.float64)
-    below = sizes < SMALLEST_NORMAL
-    np.add(bits, REBIAS, out=bits)
-    np.right_shift(bits, LOST, out=bits)
-    bits[places[below]] = _subnormal(sizes[below])
-    bits[places[~below]] = sizes[~below].astype(FLOAT16).view(np.uint16)
-    np.right_shift(near.view(np.uint32), np.uint32(16), out=other)
-    np.copyto(sign, other, casting="unsafe")
-    np.bitwise_and(sign, SIGN, out=sign)
-    np.copyto(found, bits, casting="unsafe")
-    np.bitwise_or(found, sign, out=found)
-    return found.view(FLOAT16)
-
-
-def _subnormal(sizes: NDArray[np.float64]) -> NDArray[np.uint32]:
-    """The bits of magnitudes of at most the smallest normal float16: whole numbers of its smallest number, 2**-24.
-
-    A float64 of the size of ROUNDING has no digits below that, so an addition rounds, once and ties to even.
-    """
-    return (((sizes + ROUNDING) - ROUNDING) * 2.0**24).astype(np.uint32)

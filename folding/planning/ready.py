@@ -165,6 +165,8 @@ class Ready:
             max_error=options.max_error,
         )
         self.changes += lowered.changes
+        if lowered.changes and self.options.clean:  # what were outputs of the model is no longer, and may be equal
+            self._clean(graph)
         self.types, self.rounded = lowered.nodes, lowered.tensors
         self.notes += [f"nothing was lowered: {lowered.reason}"] if lowered.reason else []
         self.notes += [f"the ranges of values are unknown: {ranges.refusal}"] if ranges.refusal else []

@@ -84,13 +84,23 @@ def _result(node: Node, found: Mapping[Key, Bound]) -> Bound:
         return _of(node.scope, node.inputs[0], found)
     if node.op not in JOINED and node.op not in OPERATORS:
         return ANY
-    inputs = [_of(node.scope, name, found) if name else ANY for name in node.inputs]
-    if node.op in JOINED:
-        first, *others = inputs[JOINED[node.op] :]
+    inputs = _inputs(node, found)
+    if node.op in JOINED and inputs:
+        first, *others = inputs
         for other in others:
             first = first.join(other)
         return first
-    return OPERATORS[node.op](node, inputs)
+    return OPERATORS[node.op](node, inputs) if inputs else ANY
+
+
+def _inputs(node: Node, found: Mapping[Key, Bound]) -> list[Bound]:
+    """The bounds of what a bound is made of; none where an input has none, without which there is no bound."""
+    inputs = []
+    for name in node.inputs[JOINED.get(node.op, 0) :]:
+        inputs.append(_of(node.scope, name, found) if name else ANY)
+        if node.op not in ON_THEIR_OWN and not math.isfinite(inputs[-1].size):
+            return []
+    return inputs
 
 
 def _of(scope: Scope, name: str, found: Mapping[Key, Bound]) -> Bound:
@@ -137,6 +147,7 @@ def _product(_: Node, inputs: list[Bound]) -> Bound:
     return Bound(min(ends), max(ends))
 
 
+ON_THEIR_OWN = frozenset({"Clip", "ReduceSum"})  # bounded although an input is not: its limits, or axes
 TELLING = 65504.0  # a Clip farther out does not say that values come there
 CLIP_BY_INPUTS = 11  # operator Clip, opset 11
 OPERATORS: dict[str, Callable[[Node, list[Bound]], Bound]] = {

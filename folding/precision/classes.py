@@ -150,11 +150,11 @@ class Classes:
         if (node.op, group.key) in COORDINATES:
             group.fix("coordinates and scales stay exact")
             return
-        data = [value for value in (*group.read, *group.made) if value.maker != CONSTANT]
-        touched = [elements(value) for value in data]
         if node.op in HEAVY and node.op not in TIED:
             group.fixed = LOW
             return
+        data = [value for value in (*group.read, *group.made) if value.maker != CONSTANT]
+        touched = [elements(value) for value in data]
         if node.op == "Cast" and all(node.scope.dtype(n) in FLOATS for n in (node.inputs[0], node.output)):
             return  # it is where types change, whatever they are
         group.low += SAVED_BYTES * sum(n for n in touched if n > FEW)

@@ -2,7 +2,7 @@
 
 What a vertex adds to the total, at its better side, depends on its neighbours alone: a table over their sides replaces
 it. Networks are chains with short-cuts, so tables stay small ("nonserial dynamic programming", Bertele and Brioschi
-1972, always the vertex with the fewest neighbours first).
+1972, always the vertex with the fewest neighbours first); most are of two vertices, which need no tables at all.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from typing import NamedTuple
 
 WIDEST = 10  # neighbours of a vertex; a table has 2 ** 10 entries then
 UNIT = 1 << 24  # of costs; less than a unit settles ties
+PAIR = 2  # neighbours of a vertex that needs no table
+FREE_PAIR = (0, 0, 0, 0)
+_Pairs = dict[int, dict[int, tuple[int, int, int, int]]]
 
 
 class _Table(NamedTuple):
@@ -35,14 +38,73 @@ def zeros(part: list[int], edges: list[tuple[int, int, int]], zero: list[int], o
 
     `zero` is what a vertex costs on side 1, `one` on side 0, an edge (u, v, cost) where u is on side 0 and v on side 1.
     """
-    tables: dict[int, list[_Table]] = {v: [_Table((v,), [one[v] * UNIT + 1, zero[v] * UNIT])] for v in part}
-    near: dict[int, set[int]] = {v: set() for v in part}
-    for (u, v), (there, back) in _together(edges).items():
-        table = _Table((u, v), [0, back * UNIT, there * UNIT, 0])
-        for one_end, other in ((u, v), (v, u)):
-            tables[one_end].append(table)
-            near[one_end].add(other)
-    waiting = [(len(near[v]), v) for v in part]
+    own = {v: (one[v] * UNIT + 1, zero[v] * UNIT) for v in part}
+    near = _pairs(part, edges)
+    choices = _reduced(own, near)
+    if near:  # every vertex that is left has three neighbours or more
+        found = _eliminated_all(own, near)
+        if found is None:
+            return None
+        choices += found
+    return _traced(choices)
+
+
+def _pairs(part: list[int], edges: list[tuple[int, int, int]]) -> _Pairs:
+    """The costs between neighbours by the side of both, at each of the two: entry 2 * its own side + the other's."""
+    near: _Pairs = {v: {} for v in part}
+    for u, v, cost in edges:
+        if u == v:
+            continue
+        there, back = near[u].get(v, FREE_PAIR), cost * UNIT
+        near[u][v] = (there[0], there[1] + back, there[2], there[3])
+        near[v][u] = (there[0], there[2], there[1] + back, there[3])
+    return near
+
+
+def _reduced(own: dict[int, tuple[int, int]], near: _Pairs) -> list[_Choice]:
+    """Eliminate vertices with at most two neighbours, until none is left: almost all of a chain with short-cuts."""
+    choices: list[_Choice] = []
+    waiting = [v for v, beside in near.items() if len(beside) <= PAIR]
+    while waiting:
+        v = waiting.pop()
+        if v not in near or len(near[v]) > PAIR:
+            continue
+        beside, (low, high) = near.pop(v), own.pop(v)
+        if not beside:
+            choices.append(_Choice(v, (), [high <= low]))
+            continue
+        u, (a, b, c, d) = beside.popitem()
+        zero, one, higher, highest = low + a, low + b, high + c, high + d  # by the side of v, then of u
+        del near[u][v]
+        waiting.append(u)
+        if not beside:
+            first, second = own[u]
+            own[u] = first + min(zero, higher), second + min(one, highest)
+            choices.append(_Choice(v, (u,), [higher <= zero, highest <= one]))
+            continue
+        w, (a, b, c, d) = beside.popitem()
+        del near[w][v]
+        waiting.append(w)
+        lows, highs = (zero + a, one + a, zero + b, one + b), (higher + c, highest + c, higher + d, highest + d)
+        choices.append(_Choice(v, (u, w), list(map(le, highs, lows))))
+        neither, of_u, of_w, both = map(min, lows, highs)
+        before = near[u].get(w, FREE_PAIR)
+        near[u][w] = (before[0] + neither, before[1] + of_w, before[2] + of_u, before[3] + both)
+        near[w][u] = (before[0] + neither, before[2] + of_u, before[1] + of_w, before[3] + both)
+    return choices
+
+
+def _eliminated_all(own: dict[int, tuple[int, int]], pairs: _Pairs) -> list[_Choice] | None:
+    """Eliminate the vertices that are left, with tables; None if one would be too large."""
+    tables = {v: [_Table((v,), list(costs))] for v, costs in own.items()}
+    near = {v: set(beside) for v, beside in pairs.items()}
+    for u, beside in pairs.items():
+        for v, (zero, of_v, of_u, both) in beside.items():
+            if u < v:
+                table = _Table((u, v), [zero, of_u, of_v, both])
+                tables[u].append(table)
+                tables[v].append(table)
+    waiting = [(len(beside), v) for v, beside in near.items()]
     heapify(waiting)
     choices: list[_Choice] = []
     while waiting:
@@ -60,16 +122,7 @@ def zeros(part: list[int], edges: list[tuple[int, int, int]], zero: list[int], o
             near[u].update(neighbours)
             near[u].discard(u)
             heappush(waiting, (len(near[u]), u))
-    return _traced(choices)
-
-
-def _together(edges: list[tuple[int, int, int]]) -> dict[tuple[int, int], list[int]]:
-    """The costs of all edges between two vertices, there and back."""
-    found: dict[tuple[int, int], list[int]] = {}
-    for u, v, cost in edges:
-        pair = (u, v) if u < v else (v, u)
-        found.setdefault(pair, [0, 0])[pair != (u, v)] += cost
-    return found
+    return choices
 
 
 def _eliminated(v: int, neighbours: tuple[int, ...], tables: list[_Table]) -> tuple[_Choice, _Table]:

@@ -181,13 +181,16 @@ class Groups:
 
     def _bind(self, node: Node, key: Hashable, index: int, name: str, *, is_input: bool) -> int | None:
         """Let a group read or make a value, if that is float32."""
-        if self.value(node.scope, name) is None:
+        value = self.value(node.scope, name)
+        if value is None:
             return None
         number = self.group(node, key)
         if is_input:
-            self._read(node.scope, name, number, Edge(node, index))
+            value.readers.append((number, Edge(node, index)))
+            self.all[number].read.append(value)
         else:
-            self._make(node.scope, name, number)
+            value.maker = number
+            self.all[number].made.append(value)
         return number
 
     def _read(self, scope: Scope, name: str, number: int, reader: Reader) -> None:

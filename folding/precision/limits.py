@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MARGIN = 4  # samples show a part of what occurs
 WORTHLESS = 2.0**-3  # of the smallest normal number: a subnormal below has seven digits or less
+SUMS = frozenset({"Add", "Mean", "ReduceMean", "ReduceSum", "Sub", "Sum"})
+CANCELLED = 2.0**-20  # of the largest term: some units in the last place of float32
 INVERTED = {"Div": 1, "Log": 0, "Pow": 0, "Reciprocal": 0, "Sqrt": 0}  # operators that make small numbers matter
 
 
@@ -35,12 +37,26 @@ def apply(
         if value.maker == CONSTANT:
             continue
         found = ranges.get(value.name) if key[0] == groups.graph.main.index else None
+        if found is not None and _is_noise(value, found, ranges):
+            continue
         limit, kind = proven.get(key), groups.kind
         if found is not None:
             margin = 1 if limit is not None and limit.size <= kind.largest else MARGIN
             _apply(groups, value, found, margin, is_mask=key in masked, everything=everything)
         elif limit is not None and limit.size > kind.largest and key not in masked:
             _fix(groups, value, f"{value.name!r} may reach {limit.size:.3g}, too much for {kind.name}")
+
+
+def _is_noise(value: Value, found: Range, ranges: Mapping[str, Range]) -> bool:
+    """Whether a sum is what the rounding of its terms leaves of zero, as the mean of values whose mean was taken off.
+
+    Whatever it is rounded to, its terms say no more; and in a file whose terms are in 16 bits it is another number.
+    """
+    producer = value.scope.producers.get(value.name)
+    if producer is None or producer.op not in SUMS:
+        return False
+    terms = [ranges[name].largest for name in producer.inputs if name in ranges]
+    return found.largest <= CANCELLED * max(terms, default=0.0)
 
 
 def _apply(groups: Groups, value: Value, found: Range, margin: int, *, is_mask: bool, everything: bool) -> None:

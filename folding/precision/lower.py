@@ -129,10 +129,11 @@ class _Run:
         self.tensors: list[Rounded] = []
         self.nbytes = 0
         self.shifted = shifted(decision, means)
+        self._sides = decision.sides
 
     def is_low(self, number: int) -> bool:
         """Whether a group is stored in 16 bits."""
-        return self.decision.sides[number] == LOW
+        return self._sides[number] == LOW
 
     def is_needed(self) -> bool:
         """Whether any operator, input or output changes its type."""

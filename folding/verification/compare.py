@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from folding.errors import ModelError
 from folding.report.model import Verification
-from folding.verification import judge, samples
+from folding.verification import advice, figures, judge, samples
 from folding.verification.exact import Arbiter, Doubt
 from folding.verification.job import ACTIVITY, AFTER_TAPS, BEFORE_TAPS, PROGRESS, STEPS
 from folding.verification.judge import Rounding
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 # What ONNX Runtime says of a model that breaks the standard (not of one that it is too old for).
 TYPE_ERROR = "Type Error: "
 NO_KERNEL = "could not find an implementation"  # how ONNX Runtime says that it has none for a type
-UNSEEN = "the outputs do not depend on the samples, so an error could not be seen"
+UNSEEN = f"the outputs do not depend on the samples, so an error could not be seen; {advice.SAMPLES}"
+DRAWS = 6  # of the noise, where an error is larger than it seemed
 SHARE_IN_DOUBT = 0.25  # of the time limit, for each computation of a model in float64
 
 
@@ -63,7 +64,8 @@ class Comparison:
         except UnverifiableError as error:
             return Verification("not verified", str(error), inputs=self._description)
         except MemoryError:
-            return Verification("not verified", f"memory ran out while {self._activity}", inputs=self._description)
+            reason = f"memory ran out while {self._activity}; {advice.MEMORY}"
+            return Verification("not verified", reason, inputs=self._description)
 
     def _compared(self) -> Verification:
         self._now("loading the original", 0)
@@ -134,12 +136,12 @@ class Comparison:
                 raise ModelError(f"ONNX Runtime refuses the types of the original model: {error}") from None
             refusal = f"ONNX Runtime cannot load the original: {error}"
         if NO_KERNEL not in refusal.lower():
-            raise UnverifiableError(refusal)
+            raise UnverifiableError(f"{refusal}; {advice.RUNTIME}")
         self._is_interpreted = True
         try:
             model = self._load(self._before)
         except RuntimeRefusalError:
-            raise UnverifiableError(refusal) from None
+            raise UnverifiableError(f"{refusal}; {advice.RUNTIME}") from None
         self._notes.append(
             "ONNX Runtime has no kernel for an operator in its type: onnx's reference evaluator ran both"
         )
@@ -172,6 +174,14 @@ class Comparison:
         for sample in references:
             perturb(sample, original, self._rounding)
 
+    def _roughen_further(self, references: list[Sample]) -> None:
+        """Widen the noise by more draws: of an output of few numbers, two may show a small part of it by chance."""
+        with suppress(RuntimeRefusalError):
+            rough = self._load(Path(str(self._job.rough)))
+            for sample in references:
+                for number in range(1, DRAWS + 1):
+                    sample.widen(rough, samples.rounded(sample.feeds, self._rounding.epsilon, 0.0, number))
+
     def _require_types(self) -> None:
         """Load the files of which emulations run: in these all types are one, so a wrong one would not be seen.
 
@@ -197,7 +207,9 @@ class Comparison:
             folded = self._load(self._after)
         except RuntimeRefusalError as error:
             if self._job.actual is not None and NO_KERNEL in str(error).lower():  # of an operator set, not of a type
-                raise UnverifiableError(f"ONNX Runtime cannot load the folded model: {error}") from None
+                raise UnverifiableError(
+                    f"ONNX Runtime cannot load the folded model: {error}; {advice.RUNTIME}"
+                ) from None
             raise FailedError(f"ONNX Runtime loads the original but not the folded model: {error}") from None
         if [described[:2] for described in folded.inputs] != [described[:2] for described in inputs]:
             raise FailedError(
@@ -238,6 +250,8 @@ class Comparison:
         self._now("looking at doubtful outputs more closely", 0.7)
         for level in BETWEEN:
             self._widen([sample for sample, _ in doubtful], level)
+        if self._rounding.is_measured:
+            self._roughen_further([sample for sample, _ in doubtful])
         if self._job.traps:
             self._untrap(doubtful)
         for sample, findings in doubtful:
@@ -297,10 +311,14 @@ class Comparison:
                 if finding.judgement == "ok":
                     continue
             error = replace(finding.error, name=name)
-            merged[name] = _merged(merged[name], error) if name in merged else error
+            merged[name] = figures.merged(merged[name], error) if name in merged else error
         bad = [finding.reason for finding in every if finding.judgement == "bad"]
         unsettled = [finding.reason for finding in every if finding.judgement == "unsettled"]
         references = [sample for sample, _ in found]
+        if self._rounding.is_emulated and self._rounding.max_error is None and not bad:
+            hidden = figures.hidden(references, merged.values())
+            merged |= {name: replace(merged[name], ok=False) for name in hidden}
+            unsettled += hidden.values()
         shown, notes = seen(references, self._outputs), list(self._notes)
         if min(self._drawn, len(references)) > 1 and references[0].feeds and not bad:
             blind = [name for name in self._outputs if name not in shown]
@@ -326,18 +344,6 @@ class Comparison:
         )
         cut = "the sensitivity was not measured: it takes longer than the verification" if not count else ""
         return replace(verdict, outputs=outputs, notes=(*verdict.notes, *([cut] if cut else [])))
-
-
-def _merged(a: OutputError, b: OutputError) -> OutputError:
-    """The figures of one output over two samples: the worse of each, and the tolerance that decided."""
-    decisive = max(a, b, key=lambda error: (not error.ok, error.max_absolute))
-    return replace(
-        decisive,
-        max_absolute=max(a.max_absolute, b.max_absolute),
-        max_relative=max(a.max_relative, b.max_relative),
-        mean_relative=max(a.mean_relative, b.mean_relative),
-        noise=max(a.noise, b.noise),
-    )
 
 
 def _listed(described: list[Any]) -> str:

@@ -18,6 +18,7 @@ import ml_dtypes
 import numpy as np
 
 from folding.report.model import OutputError
+from folding.verification import advice
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Judgement = Literal["ok", "bad", "unsettled"]
@@ -156,9 +157,8 @@ def judge(reference: Reference, folded: Array, rounding: Rounding) -> Finding:
     if reference.value.dtype != folded.dtype:
         return _mismatch(reference, "bad", f"has type {folded.dtype} where the original gives {reference.value.dtype}")
     if reference.reshaped:
-        return _mismatch(
-            reference, "unsettled", "has another shape in the original itself when it is rounded otherwise"
-        )
+        what = f"has another shape in the original itself when it is rounded otherwise; {advice.SAMPLES}"
+        return _mismatch(reference, "unsettled", what)
     if reference.value.shape != folded.shape:
         shapes = f"has shape {list(folded.shape)} where the original gives {list(reference.value.shape)}"
         return _mismatch(reference, "bad", shapes)
@@ -187,14 +187,15 @@ def _floats(reference: Reference, folded: Array, rounding: Rounding) -> Finding:
     if is_decided or bad > rounding.noises * _jumps(reference, scale):
         judgement, reason = "bad", _deviation(reference, folded, place, float(tolerance[place]))
     elif gone.any():
-        judgement, reason = "unsettled", f'output "{reference.name}" of the original itself is not finite in its types'
+        judgement = "unsettled"
+        reason = f'output "{reference.name}" of the original itself is not finite in its types; {advice.SAMPLES}'
     elif rounding.max_error is None and (bad or np.median(noise) > TELLING * scale):
-        judgement, reason = "unsettled", _chaos(reference)
+        judgement, reason = "unsettled", _chaos(reference, rounding)
     measured = np.maximum(reference.jitter, reference.swing * (rounding.epsilon / rounding.swing))
     # Where elements jump (ties), one of them is as far off as any error: their number decides, above.
     quiet = judgement == "bad" and not is_decided and not _jumps(reference, scale)
     if quiet and _is_within(reference.value, np.where(apart > tolerance, apart, 0), measured):
-        judgement, reason = "unsettled", _chaos(reference)
+        judgement, reason = "unsettled", _chaos(reference, rounding)
     figures = OutputError(
         reference.name,
         max_absolute=largest(apart),
@@ -336,11 +337,10 @@ def _shown(value: object) -> str:
     return f"{number:.6g}" if not math.isnan(number) else "NaN"
 
 
-def _chaos(reference: Reference) -> str:
+def _chaos(reference: Reference, rounding: Rounding) -> str:
     moved = max(largest(reference.jitter), largest(reference.swing))
-    return (
-        f'output "{reference.name}" of the original itself moves by {moved:.2g} when its numbers are rounded otherwise'
-    )
+    what = f"of the original itself moves by {moved:.2g} when its numbers are rounded otherwise"
+    return f'output "{reference.name}" {what}; {advice.HALVES if rounding.is_emulated else advice.OTHER_SAMPLES}'
 
 
 def _mismatch(reference: Reference, judgement: Judgement, what: str) -> Finding:

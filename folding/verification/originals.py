@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from folding.verification import judge, samples
+from folding.verification import advice, judge, samples
 from folding.verification.judge import Reference
 from folding.verification.runtime import Interpreted, Runner, RuntimeRefusalError
 from folding.verification.samples import UnverifiableError
@@ -92,7 +92,7 @@ class Originals:
                 perturb(sample, self._original, self._rounding)
             found.append(sample)
         if not found:
-            hint = "" if self._job.inputs else '; give samples it can compute with (inputs="FILE.npz")'
+            hint = '; give samples it can compute with (inputs="FILE.npz")'
             raise UnverifiableError(f'output "{undefined}" of the original is NaN on the samples{hint}')
         return found
 
@@ -107,7 +107,8 @@ class Originals:
             try:
                 yield feeds, self._original.run(feeds)
             except RuntimeRefusalError as error:
-                raise UnverifiableError(f"ONNX Runtime cannot run the original on {self._job.label}: {error}") from None
+                refusal = f"ONNX Runtime cannot run the original on {self._job.label}: {error}"
+                raise UnverifiableError(f"{refusal}; give others (`inputs`)") from None
             yield from self._overridden(feeds)
             return
         guess, feeds, outputs, seconds = self._first_run()
@@ -148,7 +149,7 @@ class Originals:
     def _first_run(self) -> tuple[samples.Guess, Feeds, dict[str, Array], float]:
         """The first guess on which the original runs, and the seconds that it took."""
         refusal = ""
-        hint = '; give samples that it runs on (inputs="FILE.npz")' if self._specs else ""
+        hint = '; give samples that it runs on (inputs="FILE.npz")' if self._specs else f"; {advice.RUNTIME}"
         for guess in samples.guesses(self._specs):
             if refusal and self._passed() > SHARE_OF_TIME_GUESSING:
                 break

@@ -18,6 +18,7 @@ import numpy as np
 from folding.errors import ModelError, OptionError
 from folding.onnxfile import outputs_fragment, read_facts
 from folding.report.model import OutputError, Verification
+from folding.verification import advice
 from folding.verification.emulated import emulated
 from folding.verification.job import ACTIVITY, AFTER_TAPS, BEFORE_TAPS, JOB, PROGRESS, RESULT, STEPS, Job
 from folding.verification.standby import standby
@@ -127,7 +128,7 @@ def _unlike(files: Emulated, known: tuple[Facts, Facts]) -> Verification | None:
     """The verdict on a folded model that cannot be emulated; if the original has 16 bits, too, both run as they are."""
     if not files.refused or known[0].half:
         return None
-    return Verification("not verified", files.refused)
+    return Verification("not verified", f"{files.refused}; {advice.RUNTIME}")
 
 
 def _too_large(needed: int, limit: int | None) -> Verification | None:
@@ -135,7 +136,7 @@ def _too_large(needed: int, limit: int | None) -> Verification | None:
     if limit is None or needed <= limit:
         return None
     sizes = f"about {needed / GIB:.1f} GiB and {limit / GIB:.1f} GiB are available"
-    return Verification("not verified", f"the model needs {sizes}")
+    return Verification("not verified", f"the model needs {sizes}; {advice.MEMORY}")
 
 
 def _run(process: Standby, job: Job, progress: Callable[[int, int], None] | None) -> Verification:
@@ -229,7 +230,9 @@ def _verdict(folder: Path, status: int | None, seconds: float) -> Verification:
         return Verification(
             "not verified", f"it was still {doing} after {seconds:g} seconds; allow more (`verify_timeout`)"
         )
-    return Verification("not verified", f"the process died while {doing} ({_cause(status)})")
+    cause = _cause(status)
+    what = advice.MEMORY if "memory" in cause else advice.RUNTIME
+    return Verification("not verified", f"the process died while {doing} ({cause}); {what}")
 
 
 def _cause(status: int) -> str:

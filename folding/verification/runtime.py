@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime as ort  # type: ignore[import-untyped, unused-ignore]
 
+from folding.verification import advice
 from folding.verification.judge import is_float, wide
 from folding.verification.samples import NAMED_FLOATS, Feeds, Spec, UnverifiableError
 
@@ -45,11 +46,11 @@ def _refusals() -> Iterator[None]:
     try:
         yield
     except MemoryError:
-        raise UnverifiableError("memory ran out") from None
+        raise UnverifiableError(f"memory ran out; {advice.MEMORY}") from None
     except Exception as error:  # noqa: BLE001  # the runtime's exceptions have no common base class
         text = PREAMBLE.sub("", " ".join(str(error).split()))
         if any(sign in text.lower() for sign in OUT_OF_MEMORY):
-            raise UnverifiableError(f"memory ran out: {text[:QUOTED]}") from None
+            raise UnverifiableError(f"memory ran out: {text[:QUOTED]}; {advice.MEMORY}") from None
         raise RuntimeRefusalError(text[:QUOTED]) from None
 
 

@@ -12,6 +12,7 @@ import ml_dtypes
 import numpy as np
 
 from folding.errors import OptionError
+from folding.verification import advice
 from folding.verification.judge import Array, is_float
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Spec:
         elif element in NUMPY_TYPES or element in ELEMENT_TYPES.values():
             dtype = np.dtype(element)
         else:
-            raise UnverifiableError(f'input "{name}" is a {kind}, for which no samples can be made')
+            raise UnverifiableError(f'input "{name}" is a {kind}, for which no samples can be made; {advice.RUNTIME}')
         return cls(name, dtype, tuple(d if isinstance(d, int) and d >= 0 else _symbol(d) for d in shape))
 
     @property
@@ -214,12 +215,13 @@ def overrides(defaults: Mapping[str, Array]) -> Iterator[Feeds]:
         yield numbers
 
 
-def rounded(feeds: Feeds, relative: float, drift: float) -> Feeds:
+def rounded(feeds: Feeds, relative: float, drift: float, number: int = 0) -> Feeds:
     """The same sample with each floating-point value changed by up to the fraction `relative` of itself.
 
     `drift` 0 moves each value independently, up or down; 1 moves all values up, which affects sums most.
+    Another `number` moves other values up.
     """
-    rng = np.random.default_rng(SEED)
+    rng = np.random.default_rng(SEED + number)
 
     def moved(values: Array) -> Array:
         sizes = relative * (drift + (1 - drift) * rng.choice((-1.0, 1.0), values.shape))
@@ -248,7 +250,9 @@ def batches(path: Path, specs: Iterable[Spec], label: str) -> Iterator[Feeds]:
         with zipfile.ZipFile(path) as archive:
             total = sum(member.file_size for member in archive.infolist())
         if total > INPUT_BYTES:
-            raise UnverifiableError(f"{label} holds {total:,} bytes of samples, more than {INPUT_BYTES:,}")
+            raise UnverifiableError(
+                f"{label} holds {total:,} bytes of samples, more than {INPUT_BYTES:,}; {advice.SMALLER}"
+            )
         feeds = load(path)
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise OptionError(

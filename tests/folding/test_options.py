@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +114,7 @@ def test_the_public_names_are_listed() -> None:
 def test_what_is_the_default_is_not_repeated() -> None:
     assert repr(Options(clamp="always", keep=["a"])) == "Options(keep=('a',), clamp='always')"  # type: ignore[arg-type]
     assert (repr(Options()), repr(Limits(nodes=3))) == ("Options()", "Limits(nodes=3)")
+
+
+def test_the_version_is_that_of_the_distribution():
+    assert folding.__version__ == version("bnfold")

@@ -39,38 +39,43 @@ def check(model, feeds, io_types):
 
     Ranges are those of the samples that are verified, or those of others.
     """
+    for precision in PRECISIONS:
+        verdicts[outcome(model, feeds, io_types, precision)] += 1
+
+
+def outcome(model, feeds, io_types, precision):
+    """What became of a model in one precision: the status of its verification, or why there is none."""
     feeds = {name: value.astype(np.float32) if value.dtype == np.float64 else value for name, value in feeds.items()}
     with in_process(), tempfile.TemporaryDirectory() as folder, np.errstate(all="ignore"):
         before, after = Path(folder, "before.onnx"), Path(folder, "after.onnx")
         onnx.save(model, before)
         is_right = is_valid(model)
-        for precision in PRECISIONS:
-            options = Options(verify=False, precision=precision)
-            if io_types == "samples":
-                np.savez(Path(folder, "samples.npz"), **feeds)
-                options = replace(options, inputs=Path(folder, "samples.npz"))
-            elif io_types == "lower":
-                options = replace(options, io_types="lower")
-            try:
-                result, report = fold_model(model, options)
-            except OptionError:  # ONNX Runtime does not run the model on these samples
-                assert options.inputs is not None
-                assert not runs(before, feeds)
-                verdicts["the original does not run"] += 1
-                continue
-            onnx.checker.check_model(result, full_check=is_right)
-            if not any(change.stage == "lowered" for change in report.changes):
-                verdicts["nothing lowered"] += 1
-                continue
-            if is_right:  # references compute some graphs in float64 that the standard does not allow
-                onnx.save(result, after)
-                verdict = verify(before, after, inputs=feeds)
-                verdicts[verdict.status] += 1
-                assert verdict.status != "failed", (precision, verdict)
-            again, second = fold_model(result, options)
-            assert not second.changes
-            # With the names of other values, shape inference may tell more, and what it tells let a map fold.
-            assert again == result or any(outcome.status != "kept" for outcome in second.outcomes)
+        options = Options(verify=False, precision=precision)
+        if io_types == "samples":
+            np.savez(Path(folder, "samples.npz"), **feeds)
+            options = replace(options, inputs=Path(folder, "samples.npz"))
+        elif io_types == "lower":
+            options = replace(options, io_types="lower")
+        try:
+            result, report = fold_model(model, options)
+        except OptionError:  # ONNX Runtime does not run the model on these samples
+            assert options.inputs is not None
+            assert not runs(before, feeds)
+            return "the original does not run"
+        onnx.checker.check_model(result, full_check=is_right)
+        if not any(change.stage == "lowered" for change in report.changes):
+            return "nothing lowered"
+        status = "invalid before"
+        if is_right:  # references compute some graphs in float64 that the standard does not allow
+            onnx.save(result, after)
+            verdict = verify(before, after, inputs=feeds)
+            status = verdict.status
+            assert status != "failed", (precision, verdict)
+        again, second = fold_model(result, options)
+        assert not second.changes
+        # With the names of other values, shape inference may tell more, and what it tells let a map fold.
+        assert again == result or any(one.status != "kept" for one in second.outcomes)
+        return status
 
 
 def runs(path, feeds):

@@ -37,11 +37,13 @@ def networks(draw):
     return network
 
 
-@pytest.fixture(params=["eliminated", "by flows"])
+@pytest.fixture(params=["eliminated", "by tables", "by flows"])
 def way(request, monkeypatch):
-    """Both ways to a cut, each on all networks."""
-    if request.param == "by flows":
-        monkeypatch.setattr(elimination, "WIDEST", -1)
+    """The ways to a cut, each on all networks."""
+    if request.param == "by tables":
+        monkeypatch.setattr(elimination, "PAIR", -1)
+    elif request.param == "by flows":
+        monkeypatch.setattr(elimination, "zeros", lambda *_: None)
 
 
 both = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

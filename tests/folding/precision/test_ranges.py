@@ -160,3 +160,15 @@ def test_small_numbers_matter_where_they_are_inverted_and_not_where_they_are_squ
     found = Range(largest=1.0, smallest=1e-9, highest=1.0, count=4)
     _, outcome = lowered(model, "mixed", ranges={"a": found})
     assert ("inverted" in " ".join(placed.reason for placed in outcome.nodes)) == stays
+
+
+@pytest.mark.parametrize(("largest", "stays"), [(1e-7, False), (1e-5, True)])
+def test_what_rounding_leaves_of_a_difference_is_not_too_small(largest, stays):
+    """The terms are as large as 1; 5e-6 is no rounding of float32, and too small for float16."""
+    model = parsed(
+        "g (float[1,4] x) => (float[1,4] y) { a = MatMul(x, w) b = Sub(a, x) y = MatMul(b, w) }", w=np.eye(4)
+    )
+    terms = Range(largest=1.0, smallest=0.5, highest=1.0, count=4)
+    found = {"x": terms, "a": terms, "b": Range(largest=largest / 2, smallest=largest / 2, highest=largest, count=4)}
+    _, outcome = lowered(model, "fp16", ranges=found)
+    assert ("stays below" in " ".join(placed.reason for placed in outcome.nodes)) == stays

@@ -103,9 +103,12 @@ MASKED = """(float[2,4] x, bool[2,4] m) => (float[2,4] y) <float k = {%s}> {
     z = Sub(x, x) w = Where(m, z, k) s = Add(x, w) p = Softmax(s) y = Mul(p, x) }"""
 
 
-@pytest.mark.parametrize(("mask", "status"), [("-30000.0", "verified"), ("-1e9", "failed"), ("-3.4e38", "failed")])
+@pytest.mark.parametrize(("mask", "status"), [("-30000.0", "not verified"), ("-1e9", "failed"), ("-3.4e38", "failed")])
 def test_rows_that_are_masked_wholly_must_stay_finite(tmp_path, mask, status):
-    """In float16 a mask of -1e9 is -inf, and a Softmax of nothing but -inf is NaN."""
+    """In float16 a mask of -1e9 is -inf, and a Softmax of nothing but -inf is NaN.
+
+    With one of -3e4, float16 rounds away what is masked: any weights of a row would do.
+    """
     inputs = feeds(
         tmp_path,
         x=np.random.default_rng(0).standard_normal((2, 4)).astype(np.float32),
@@ -114,7 +117,7 @@ def test_rows_that_are_masked_wholly_must_stay_finite(tmp_path, mask, status):
     before = parsed(MASKED % mask)
     verdict = judged(tmp_path, before, lowered(before), inputs=inputs)
     assert verdict.status == status, verdict.reason
-    assert ("NaN where" in verdict.reason) == (status == "failed")
+    assert ("NaN where" if status == "failed" else "varies by") in verdict.reason
     rows = feeds(tmp_path, x=np.ones((2, 4), np.float32), m=np.array([[1, 1, 0, 0]] * 2, np.bool_))
     assert judged(tmp_path, before, lowered(before), inputs=rows).status == "verified"
 
@@ -171,7 +174,7 @@ def test_an_original_that_overflows_itself_proves_nothing(tmp_path):
     inputs = feeds(tmp_path, x=np.full(4, 3, np.float16))
     verdict = judged(tmp_path, before, after, inputs=inputs)
     assert verdict.status == "not verified"
-    assert verdict.reason == 'output "y" of the original itself is not finite in its types'
+    assert 'output "y" of the original itself is not finite in its types; give samples' in verdict.reason
     assert judged(tmp_path, after, before, inputs=inputs).status == "failed"
     small = feeds(tmp_path, x=np.array([1, 0.5, -1, 0.25], np.float16))
     assert judged(tmp_path, before, after, inputs=small).status == "verified"
@@ -252,7 +255,7 @@ def test_what_cannot_be_emulated_is_not_judged(tmp_path, monkeypatch):
     verdict = judged(tmp_path, before, lowered(before))
     assert (verdict.status, verdict.reason) == (
         "not verified",
-        "values of 16 bits cannot be emulated: a test says so",
+        "values of 16 bits cannot be emulated: a test says so; compare both files in the runtime that they are for",
     )
     verdict = judged(tmp_path, lowered(before), lowered(before))  # both as they are, as far as the runtime goes
     assert verdict.status == "verified"
@@ -293,13 +296,20 @@ def _flatten(model: onnx.ModelProto) -> None:
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
 
 
+UNTOLD = {"ch_PP-OCRv4_det_infer.onnx"}  # its sigmoid is zero on noise, whatever it computes
+
+
 @pytest.mark.parametrize("name", TRAINED)
 def test_trained_models_in_float16(tmp_path, trained, name):
     fold(trained / name, tmp_path / "folded.onnx", Options(verify=False))
     folded = onnx.load(tmp_path / "folded.onnx")
     onnx.save(lowered(folded), tmp_path / "half.onnx")
     verdict = verify(trained / name, tmp_path / "half.onnx")
-    assert (verdict.status, verdict.reason) == ("verified", "")
+    if name in UNTOLD:
+        assert verdict.status == "not verified"
+        assert "on the samples, less than the 0.002 that rounding to 16 bits explains" in verdict.reason
+    else:
+        assert (verdict.status, verdict.reason) == ("verified", "")
     _flatten(folded)
     onnx.save(lowered(folded), tmp_path / "half.onnx")
     assert verify(trained / name, tmp_path / "half.onnx").status == "failed"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import pytest
 
+from folding.verification import advice
 from folding.verification.job import ACTIVITY
 from folding.verification.parent import verify
 from tests.support import ROOT
@@ -249,10 +250,10 @@ def _activity(child: subprocess.Popen[bytes]) -> str:
 @pytest.mark.parametrize(
     ("number", "reason"),
     [
-        (signal.SIGSEGV, "the process died while running the original (signal SIGSEGV)"),
+        (signal.SIGSEGV, f"the process died while running the original (signal SIGSEGV); {advice.RUNTIME}"),
         (
             signal.SIGKILL,
-            "the process died while running the original (it was killed, for lack of memory perhaps)",
+            f"the process died while running the original (it was killed, for lack of memory perhaps); {advice.MEMORY}",
         ),
         (signal.SIGXCPU, "it was still running the original after 300 seconds; allow more (`verify_timeout`)"),
     ],

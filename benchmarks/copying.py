@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import compileall
 import os
+import random
 import statistics
 import sys
 import tempfile
@@ -38,14 +39,17 @@ WAYS = {
 
 
 def measure(rounds: int, folder: Path) -> dict[str, list[Run]]:
-    """All runs by way; each round starts with another one, and the first copy does not count."""
+    """All runs by way, in a random order: one may pay for memory that the one before gave back to the host.
+
+    The first copy does not count.
+    """
     compileall.compile_dir(Path(folding.__path__[0]), quiet=1)  # as installers do
     bench = Bench(MODEL, models.write(models.MODELS[MODEL], folder / MODEL), folder, TIMEOUT)
     bench.run("cp", WAYS["cp"], 0)
     found: dict[str, list[Run]] = {name: [] for name in WAYS}
+    draw = random.Random(models.SEED)
     for number in range(rounds):
-        names = list(WAYS)
-        for name in names[number % len(names) :] + names[: number % len(names)]:
+        for name in draw.sample(list(WAYS), len(WAYS)):
             found[name].append(bench.run(name, WAYS[name], number))
     return found
 

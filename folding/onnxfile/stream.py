@@ -26,6 +26,9 @@ PIECE = 8 << 20  # bytes of a span that one thread copies at a time
 BATCH = 1 << 20  # bytes of small adjacent segments that are written together
 SMALL = 64 << 10  # bytes; smaller spans are joined with adjacent ones, which saves a system call each
 BUFFER = 1 << 20  # bytes read and written at a time if the kernel cannot copy
+WRITTEN = (
+    256 << 10
+)  # bytes written at a time, as `cp` does: for more, the kernel looks for contiguous memory, at length
 PROGRESS_SECONDS = 0.05  # between two reports; a reader cannot see more frequent ones
 # Errors if the kernel cannot copy between these files, or at all: different file systems, old kernels
 _CANNOT_COPY = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM}
@@ -230,7 +233,7 @@ def write_at(target: Target, view: memoryview, offset: int) -> None:
     """Write all of `view` at `offset`; raises FoldingError on failure."""
     with writing(target.name):
         while len(view):
-            count = _pwrite(target.fd, view, offset)
+            count = _pwrite(target.fd, view[:WRITTEN], offset)
             view, offset = view[count:], offset + count
 
 

@@ -125,7 +125,7 @@ CHAOS_SEEDS ?= 10
 # Lines that begin with a hyphen are options of the machine that compiles, and no part of it.
 COMPILE = $(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --no-header --no-annotate
 lock: $(VENV)/.lock-installed
-	$(COMPILE) --extra service --unsafe-package bnfold --output-file image/service.txt pyproject.toml
+	$(COMPILE) --extra service --extra cluster --extra oidc --extra tracing --unsafe-package bnfold --output-file image/service.txt pyproject.toml
 	$(COMPILE) --allow-unsafe --output-file image/build.txt image/build.in
 	sed -i '/^[#-]/d; /^$$/d' image/service.txt image/build.txt
 

@@ -25,6 +25,7 @@ from tests.support.fleets import save
 
 DOCKERFILE = ROOT / "Dockerfile"
 # What a container engine would do at the end: make a key, serve, ask for the health, send a model, find the inventory.
+# What a worker of a cluster needs is there, too.
 SERVE = """\
 set -eu
 test "$(id -u)" != 0 && test -w "$BNFOLD_DATA" && test ! -w /opt/bnfold
@@ -35,6 +36,9 @@ until {health} 2>/dev/null; do kill -0 $server || {{ cat /tmp/serve.log; exit 1;
 {entry} fold /models/model.onnx -o /models/folded.onnx --server "http://127.0.0.1:$BNFOLD_PORT"
 python -c 'import urllib.request as r; print(r.urlopen("http://127.0.0.1:8000/version").read().decode())'
 test -s /models/folded.onnx
+python -c 'import obstore, procrastinate, psycopg, service.engine.member, service.tracing.telemetry'
+{entry} worker 2>/tmp/worker.log && exit 1  # it wants a cluster, and says so
+grep -q BNFOLD_ENGINE=cluster /tmp/worker.log
 kill $server; wait $server
 """
 

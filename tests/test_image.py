@@ -74,9 +74,12 @@ def extra(name: str) -> set[Requirement]:
     return (named - others).union(*(extra(inner) for one in others for inner in one.extras))
 
 
-def test_the_image_installs_what_the_service_asks_for_pinned_and_hashed():
+@pytest.mark.parametrize("name", ["service", "cluster", "oidc", "tracing"])
+def test_the_image_installs_what_the_service_asks_for_pinned_and_hashed(name):
+    """One image is API and worker, with tokens of an issuer and with traces."""
+    assert f"--extra {name} " in (ROOT / "Makefile").read_text()
     versions = pinned("service.txt")
-    for one in extra("service") | {Requirement(text) for text in PROJECT["dependencies"]}:
+    for one in extra(name) | {Requirement(text) for text in PROJECT["dependencies"]}:
         assert versions[canonicalize_name(one.name)] in one.specifier, f"{one}: `make lock`"
 
 

@@ -69,7 +69,8 @@ def main() -> None:
 
 def measured(models: Iterable[bytes], *, verify: bool) -> list[Cost]:
     """The costs of all but the first, which finds nothing loaded."""
-    with serving(workers=1, sandbox="off", sync_seconds=TIMEOUT, fold_seconds=TIMEOUT, spares=1) as (client, pid, _):
+    patient = dict.fromkeys(("sync_seconds", "fold_seconds", "upload_stall_seconds", "client_seconds"), TIMEOUT)
+    with serving(workers=1, sandbox="off", spares=1, **patient) as (client, pid, _):
         options = {"verify": verify, "verify_timeout": 300}
         costs = [one(client, pid, data, options) for data in models]
     return costs[1:]

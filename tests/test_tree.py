@@ -144,8 +144,18 @@ def test_the_document_of_the_architecture_shows_every_room():
     picture = text.partition("```\n")[2].partition("```")[0]
     rooms = {name for floors in FLOORS.values() for rooms in floors for name in rooms} - {"", "__main__"}
     assert not [name for name in rooms if not re.search(rf"\b{name}\b", picture)]
-    named = re.findall(r"`((?:folding|service|tests)/[\w/]+(?:\.py|/))`", text)
+    named = re.findall(r"`((?:folding|service|tests|benchmarks|deploy)/[\w/]+(?:\.\w+|/))`", text)
     assert not [path for path in named if not (ROOT / path).exists()]
+
+
+def test_what_is_deployed_is_documented_and_is_there():
+    folder = ROOT / "deploy"
+    text = "".join(path.read_text() for path in (folder / "README.md", ROOT / "docs" / "deploying.md"))
+    kept = [path for path in folder.rglob("*") if path.is_file() and "secrets" not in path.parts]
+    assert not [path for path in kept if path.name not in text and path.name != "README.md"]
+    linked = [(path.parent, link) for path in (folder / "README.md", *(ROOT / "docs").glob("*.md"))
+              for link in re.findall(r"\]\(([\w./-]+)(?:#[\w-]+)?\)", path.read_text())]  # fmt: skip
+    assert not [link for place, link in linked if not (place / link).exists()]
 
 
 def test_modules_do_not_import_each_other_in_circles():

@@ -6,8 +6,10 @@ import math
 
 import pytest
 
+from benchmarks.capacity import plan
 from benchmarks.capacity.load import without_loss
 from benchmarks.capacity.queueing import Load, erlang_c
+from tests.support import ROOT
 
 
 @pytest.mark.parametrize(("servers", "offered", "probability"), [(1, 0.5, 0.5), (2, 1.0, 1 / 3), (3, 2.0, 4 / 9)])
@@ -41,3 +43,12 @@ def test_the_fewest_servers_are_found(wait):
 def test_a_queue_without_loss():
     assert without_loss([0, 1, 2], [5, 1, 1], 1) == pytest.approx((0 + 4 + 4) / 3)
     assert without_loss([0, 1, 2], [5, 1, 1], 2) == 0
+
+
+def test_the_plan_is_that_of_the_document():
+    text = (ROOT / "docs" / "capacity.md").read_text()
+    for rate in plan.RATES:
+        for size in plan.SIZES:
+            assert plan.row(rate / 60, size) in text
+    assert plan.slots(10.0, 1.0) == 13
+    assert plan.slots(0.1, 1.0) == 1

@@ -38,7 +38,7 @@ async def observe(here: Service, checks: Mapping[str, bool]) -> None:
     for name, passes in checks.items():
         metrics.checks.labels(name).set(passes)
     if settings.engine == "cluster":
-        await _count_workers(here)
+        await count_workers(here)
     plain = {
         metrics.suspects: load.suspects,
         metrics.parked: load.parked,
@@ -54,7 +54,7 @@ async def observe(here: Service, checks: Mapping[str, bool]) -> None:
         gauge.set(value)
 
 
-async def _count_workers(here: Service) -> None:
+async def count_workers(here: Service) -> None:
     """Set the gauge of the workers; one that gave no sign of life for `stall_seconds` is silent."""
     ledger, stalled = cast("SharedLedger", here.ledger), here.settings.stall_seconds
     counts = dict.fromkeys(("working", "draining", "silent"), 0)

@@ -22,7 +22,7 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 unit: $(STAMP) packages $(MODELS)
-	@$(BIN)/python -m compileall -q folding service  # where PYTHONDONTWRITEBYTECODE is set, each of many processes would
+	@$(BIN)/python -m compileall -q folding service  # else each process of a test might compile them again
 	@echo 'Running the suite: some minutes, and more on a busy machine; a test that fails is named at once ...'
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered --cov-fail-under=90
 

@@ -121,7 +121,7 @@ def test_exit_codes_and_messages(
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        ([], "bnfold: give a command: fold, inspect, from-torch, verify, explain, help, serve, keys, scrub, backup,"),
+        ([], "give a command: fold, inspect, from-torch, verify, explain, help, serve, worker, admin, keys, scrub,"),
         (["fodl", "a.onnx"], "bnfold: there is no command 'fodl' (did you mean fold?); see `bnfold --help`\n"),
         (["help", "convert"], "there is no command 'convert': give fold, inspect, from-torch, verify,"),
         (["explain", "zero-pading"], "explain: there is no code 'zero-pading'; did you mean zero-padding?"),

@@ -138,7 +138,7 @@ class Disk:
     """A disk of a size, with nothing but the files in a folder."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, root: Path, size: int) -> None:
-        self._root, self._size = root, size
+        self._root, self._size, self.total = root, size, size
         monkeypatch.setattr(folder.shutil, "disk_usage", lambda _: self)
 
     @property
@@ -175,4 +175,5 @@ def test_a_disk_near_the_mark_lets_go_of_what_is_least_used(tmp_path, monkeypatc
         too_much = running.client.post("/v1/fold", content=bytes(5 * size))
         assert (too_much.status_code, slug(too_much)) == (507, "insufficient-storage")
         assert running.client.get(f"/v1/jobs/{used}/result").status_code == 200  # nothing was given up for nothing
-        assert running.client.get("/readyz").status_code == 200
+        ready = running.client.get("/readyz")
+        assert ready.status_code == 200, ready.text

@@ -79,7 +79,11 @@ class Settings(BaseSettings):
     )
 
     workers: int = Field(default_factory=machine.cores, ge=1, description="folds that run at the same time")
-    spares: int = Field(2, ge=0, description="processes that wait, ready for the next folds; each takes 100 MiB")
+    spares: int = Field(
+        2,
+        ge=0,
+        description="processes that wait, ready for the next folds; two, and what they are copied from, take 60 MiB",
+    )
     inspections: int = Field(
         default_factory=machine.cores, ge=1, description="inspections that run at the same time, beside the folds"
     )

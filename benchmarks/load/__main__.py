@@ -33,9 +33,9 @@ PAGE, KEPT = ROOT / "benchmarks/results/load.md", ROOT / "benchmarks/results/loa
 PARTS = ("cost", "fairness", "load")
 SMALL = (8, 1)  # channels and layers: 3 kB
 LARGE = (512, 11)  # 104 MB
-ROUNDS, FOLDS, CLIENTS = 3, 40, 4  # of the measurement of the cost, for each version
+ROUNDS, FOLDS, CLIENTS = 3, 20, 4  # of the measurement of the cost, for each version
 # Clients, requests, and how many different models these are: the others are answered from what is kept.
-MANY = ((64, 320, 320), (256, 512, 512), (64, 1168, 64))
+MANY = ((64, 128, 128), (256, 256, 256), (64, 1616, 64))
 LARGE_CLIENTS = 16
 
 

@@ -35,7 +35,7 @@ def told(server: Running) -> dict[str, float]:
 def test_the_queue_is_shown_by_size_and_in_time(server, tmp_path):
     gate = tmp_path / "gate"
     running, waiting = submit(server.client, held(gate, 1), verify=False), submit(server.client, model_bytes(2))
-    until(lambda: told(server)["bnfold_running"] == 1)
+    until(lambda: told(server)["bnfold_running"] == told(server)["bnfold_children working"] == 1)
     until(lambda: told(server)["bnfold_oldest_waiting_seconds 1MiB"] > 0)
     now = told(server)
     assert (now["bnfold_waiting 1MiB"], now["bnfold_started 1MiB"], now["bnfold_waiting larger"]) == (1, 1, 0)

@@ -24,7 +24,7 @@ types: $(STAMP)
 unit: $(STAMP) packages $(MODELS)
 	@$(BIN)/python -m compileall -q folding service  # else each process of a test might compile them again
 	@echo 'Running the suite: some minutes, and more on a busy machine; a test that fails is named at once ...'
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 ## packages: install the programs that the tests run, where they are missing: Chromium, bubblewrap, zip
 packages:

@@ -36,6 +36,8 @@ export const ADVICE = {
   "insufficient-storage": ["The server's disk is full", AGAIN],
   cancelled: ["Cancelled", "Nothing was kept. You can fold it again whenever you like."],
   "digest-mismatch": ["The file did not arrive as it was sent", "Upload it once more."],
+  "offset-mismatch": ["The upload does not end there", "Upload it once more."],
+  "precondition-failed": ["The server speaks another version of the protocol for uploads", "Upload the file as a whole."],
   "idempotency-conflict": ["The same request key was used for something else", "Upload it once more."],
   unreachable: ["The server does not answer", "Check the connection, then try again. What was already accepted goes on without this page."],
   "no-plan": ["This inspection is not in this browser", "An inspection is kept only in the browser that asked for it, the last ten of them. Inspect the model again."],

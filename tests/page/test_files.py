@@ -133,14 +133,22 @@ def test_what_is_installed_is_told_before(tmp_path):
     assert said[2].endswith("apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core zip")
 
 
-def test_proxies_are_unpacked_and_not_installed(tmp_path, monkeypatch):
+def test_servers_are_unpacked_and_not_installed(tmp_path, monkeypatch):
     """As if their packages were there: what is installed would listen on ports of this machine."""
     monkeypatch.chdir(tmp_path)
-    unpacks = '/bin/mkdir -p usr/sbin usr/bin; printf "" > usr/sbin/nginx; printf "" > usr/bin/caddy'
-    unpacks += "; /bin/chmod +x usr/sbin/nginx usr/bin/caddy"
-    programs = {"apt_get": 'echo "$*" > asked; printf "" > one.deb', "dpkg": unpacks, "mkdir": '/bin/mkdir "$@"'}
-    assert "Unpacking nginx and Caddy" in installed(tmp_path, has=PROGRAMS, **programs)
-    assert (tmp_path / ".cache/proxies/asked").read_text() == "download -qq nginx caddy\n"
+    names = "usr/sbin/nginx usr/bin/caddy usr/bin/promtool"
+    unpacks = f'/bin/mkdir -p usr/sbin usr/bin; for name in {names}; do printf "" > $name; /bin/chmod +x $name; done'
+    programs = {
+        "apt_get": 'echo "$*" > asked; for name in nginx caddy prometheus; do printf "" > $name.deb; done',
+        "dpkg": unpacks,
+        "dpkg_deb": "exit 0",
+        "tar": "exit 0",
+        "rm": '/bin/rm "$@"',
+        "mkdir": '/bin/mkdir "$@"',
+    }
+    assert "Unpacking nginx, Caddy and promtool" in installed(tmp_path, has=PROGRAMS, **programs)
+    assert (tmp_path / ".cache/programs/asked").read_text() == "download -qq nginx caddy prometheus\n"
+    assert not list((tmp_path / ".cache/programs").glob("*.deb"))
     assert installed(tmp_path, has=PROGRAMS, **programs) == ""
 
 

@@ -180,10 +180,28 @@ def _watched(server: int, data: Path) -> Iterator[dict[str, int]]:
 
 
 def _works_in(folder: Path, server: int) -> Iterator[int]:
-    """The processes of the fold in a folder."""
+    """The processes of the fold in a folder: what the template forked for it, and the sandbox around it."""
     for child in children(server):
-        if str(folder) in text(PROC / str(child) / "cmdline"):
+        if _is_template(child):
+            for keeper in children(child):
+                family = (keeper, *descendants(keeper))
+                if any(_is_at(pid, folder) for pid in family):
+                    yield from family
+        elif str(folder) in text(PROC / str(child) / "cmdline"):
             yield from (child, *descendants(child))
+
+
+def _is_template(pid: int) -> bool:
+    """Whether the processes of folds are copies of this one, which stays as long as the server."""
+    return "service.engine.template" in text(PROC / str(pid) / "cmdline")
+
+
+def _is_at(pid: int, folder: Path) -> bool:
+    """Whether a process works in a folder, under whatever name it sees it."""
+    try:
+        return (PROC / str(pid) / "cwd").samefile(folder)
+    except OSError:
+        return False
 
 
 def resident(pid: int, what: str = "VmRSS") -> int:
@@ -196,6 +214,7 @@ def _left(server: int, data: Path) -> list[str]:
     """What a fold or an upload left behind; processes that wait for the next fold have no request yet."""
     waiting = [folder for folder in (data / "jobs").iterdir() if not (folder / "request.json").exists()]
     ready = {pid for folder in waiting for pid in _works_in(folder, server)}
+    ready |= {pid for pid in children(server) if _is_template(pid)}
     processes = [f"{pid} {text(PROC / str(pid) / 'cmdline')}" for pid in descendants(server) if pid not in ready]
     files = [*(data / "jobs").iterdir(), *(data / "blobs" / "partial").iterdir()]
     return processes + [str(path) for path in files if path not in waiting]

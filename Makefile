@@ -8,9 +8,9 @@ MODELS := .cache/models/.fetched
 INSTALLING = @echo 'Making a virtual environment in $(VENV), and installing into it from PyPI'
 export ORT_DISABLE_TELEMETRY = 1
 
-.PHONY: test lint types unit packages models fuzz mutate nightly patterns targets bench runtime survey pytorch precision quantization triton hostile load detection serve chaos lock image clean
+.PHONY: test coverage lint types unit packages models fuzz mutate nightly patterns targets bench runtime survey pytorch precision quantization triton hostile load detection serve chaos lock image clean
 
-## test: install what the tests need, then lint, types, and the suite with branch coverage
+## test: install what the tests need, then lint, types, and the suite
 # BNFOLD_NO_PACKAGES=1 installs no packages of the system: the tests that need them are skipped.
 test: lint types unit
 
@@ -24,7 +24,13 @@ types: $(STAMP)
 unit: $(STAMP) packages $(MODELS)
 	@$(BIN)/python -m compileall -q folding service  # else each process of a test might compile them again
 	@echo 'Running the suite: some minutes, and more on a busy machine; a test that fails is named at once ...'
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(PYTEST_OPTIONS)
+# Many tests wait for a server, so there are more of them than cores.
+WORKERS ?= 3
+
+## coverage: the suite with branch coverage, which takes a third longer
+coverage:
+	$(MAKE) test PYTEST_OPTIONS='--cov --cov-report=term:skip-covered --cov-fail-under=90'
 
 ## packages: install the programs that the tests run, where they are missing: Chromium, bubblewrap, zip
 packages:
@@ -52,7 +58,7 @@ mutate: $(STAMP)
 	$(BIN)/python -m tests.mutation
 
 ## nightly: what takes hours
-nightly: fuzz mutate
+nightly: coverage fuzz mutate
 
 ## patterns: write docs/patterns.md, what becomes of every pattern of the rule tables
 patterns: $(STAMP)

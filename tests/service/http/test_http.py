@@ -150,7 +150,8 @@ def test_the_openapi_document_is_whole(server):
     told = {name for path in paths.values() for operation in path.values() for name in operation["responses"]}
     assert told >= {"200", "202", "204", "206", "304", "404", "422", "507"}
     examples = json.dumps(document)
-    assert all(TYPES + name in examples for name in KINDS.keys() - {"method-not-allowed", "internal"})
+    of_tus = {"offset-mismatch", "precondition-failed"}  # uploads in pieces have a document of their own: tus.io
+    assert all(TYPES + name in examples for name in KINDS.keys() - {"method-not-allowed", "internal"} - of_tus)
     assert all("description" in parameter for parameter in paths["/v1/fold"]["post"]["parameters"])
 
 

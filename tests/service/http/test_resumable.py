@@ -134,7 +134,7 @@ def test_what_nobody_goes_on_with_is_removed(tmp_path, monkeypatch):
         assert arrived(running.client, place).status_code == 200
         clock.monotonic = lambda: 1999.0
         until(lambda: arrived(running.client, place).status_code == 404)
-        assert not list((tmp_path / "data" / "uploads").iterdir())
+        until(lambda: not list((tmp_path / "data" / "uploads").iterdir()))
 
 
 def test_a_newer_request_takes_over_from_one_whose_connection_is_dead(server):

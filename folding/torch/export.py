@@ -32,6 +32,7 @@ NORMALIZATION = "BatchNormalization"
 HELD = "bnfold.held"  # a domain that the exporter's optimizer does not know: it leaves such operators alone
 WARNINGS_SHOWN = 3
 LOG_SWITCH = "_jit_set_onnx_log_enabled"
+LOG_STATE = "_jit_is_onnx_log_enabled"
 
 
 def export(
@@ -187,19 +188,23 @@ def quietly() -> Iterator[list[warnings.WarningMessage]]:
     """Without the prints and log lines of PyTorch while it exports; warnings are recorded.
 
     TorchScript's exporter switches on a log of its own, in C++, which prints the whole graph of a module that it cannot
-    export (PyTorch 2.13: it asks whether there is a function, instead of what that answers).
+    export (PyTorch 2.13: it asks whether there is a function, instead of what that answers). An earlier export may have
+    left it on.
     """
     before, switch = logging.root.manager.disable, getattr(torch._C, LOG_SWITCH, None)
+    was_on = getattr(torch._C, LOG_STATE, bool)()
     with warnings.catch_warnings(record=True) as warned, contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("always")
         logging.disable(logging.WARNING)
         if switch is not None:
+            switch(False)  # noqa: FBT003  it is a function of C++
             setattr(torch._C, LOG_SWITCH, lambda _: None)
         try:
             yield warned
         finally:
             if switch is not None:
                 setattr(torch._C, LOG_SWITCH, switch)
+                switch(was_on)
             logging.disable(before)
 
 

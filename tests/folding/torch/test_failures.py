@@ -46,10 +46,14 @@ class Cut(torch.nn.Module):
         return self.bn(torch.nn.functional.pad(x, [1, 0], mode="replicate")[:, :, : x.shape[2]])
 
 
-def test_a_shape_that_torchscript_does_not_know_has_a_sentence_and_nothing_is_printed(tmp_path, capfd):
+@pytest.mark.parametrize("was_on", [False, True])
+def test_a_shape_that_torchscript_does_not_know_has_a_sentence_and_nothing_is_printed(tmp_path, capfd, was_on):
+    torch._C._jit_set_onnx_log_enabled(was_on)  # an earlier export leaves it on
     with pytest.raises(ExportError, match=r"does not know how many channels a batch_norm has.*exporter='dynamo'"):
         folding.from_torch(Cut().eval(), torch.randn(2, 6, 6), tmp_path / "o.onnx", exporter="torchscript")
     assert capfd.readouterr() == ("", "")
+    assert torch._C._jit_is_onnx_log_enabled() == was_on
+    torch._C._jit_set_onnx_log_enabled(False)
 
 
 @needs_onnxscript

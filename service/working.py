@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 DONE = 0
+EVERYWHERE = "0.0.0.0"  # noqa: S104  metrics hold no secrets, and other machines ask for them
 THREADS = 32  # operations that may wait for the disk or the database at the same time
 
 
@@ -75,7 +76,7 @@ async def _work(settings: Settings, program: Program) -> None:
                 loop.add_signal_handler(number, member.end)
             metrics.slots.set(settings.workers)
             if settings.metrics_port:
-                start_http_server(settings.metrics_port, registry=metrics.registry)
+                start_http_server(settings.metrics_port, EVERYWHERE, metrics.registry)
             print("bnfold works; SIGTERM drains it", flush=True)  # noqa: T201  a command prints
             await member.run()
         finally:

@@ -74,13 +74,15 @@ def test_the_jobs_of_a_worker_that_dies_go_to_another_one(cluster, how):
     else:
         first.process.send_signal(19)  # SIGSTOP
     second = cluster.worker()
-    until(lambda: state(client, job) == ("running", 2))
+    # More than two attempts where a busy machine keeps the second worker, too, from giving signs of life
+    until(lambda: state(client, job) >= ("running", 2))
     if how == "stopped":
         first.process.send_signal(18)  # SIGCONT
         until(lambda: "was taken for dead" in first.log.read_text())
     gate.touch()
     told = ended(client, job)
-    assert (told["status"], told["attempts"]) == ("done", 2)
+    assert told["status"] == "done"
+    assert told["attempts"] >= 2
     assert client.get(told["links"]["result"]).status_code == 200
     assert second.process.poll() is None
 

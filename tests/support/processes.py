@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 PROC = Path("/proc")
+TEMPLATE = "service.engine.template"
 # A job in the background of a shell ignores SIGINT, one of `nohup` SIGHUP, and what a process ignores its children do.
 _LISTEN = """
 import os, signal, sys
@@ -30,6 +31,14 @@ def children(pid: int) -> list[int]:
     """Those that it started itself, whichever of its threads did."""
     tasks = _entries(PROC / str(pid) / "task")
     return [int(child) for task in tasks for child in text(task / "children").split()]
+
+
+def of_folds(server: int) -> list[int]:
+    """What a server started for its folds: what is forked from its template, and what holds their namespaces."""
+    started = {pid: text(PROC / str(pid) / "cmdline") for pid in children(server)}
+    holders = [pid for pid, command in started.items() if "bwrap" in command]
+    templates = [pid for pid, command in started.items() if TEMPLATE in command]
+    return holders + [pid for process in holders + templates for pid in descendants(process)]
 
 
 def named(word: object) -> list[int]:

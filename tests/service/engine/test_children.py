@@ -24,7 +24,7 @@ from service.options import canonical
 from service.work import ANSWER, IN, MODEL_TYPE, OUT, PAGE, REPORT, Answer, Bounds, Request
 from tests.support import ROOT, TESTS
 from tests.support.models import Model
-from tests.support.processes import descendants
+from tests.support.processes import descendants, of_folds
 from tests.support.rows.row import out, start
 from tests.support.service.faults import HANGS
 from tests.support.service.sandbox import required
@@ -223,7 +223,6 @@ def test_a_cancelled_fold_leaves_no_process(sandbox, tmp_path):
     async def story() -> int:
         children = Children(tmp_path / "jobs", BOUNDS, sandbox, FAULTY)
         await children.open()
-        before = descendants(os.getpid())
         async with children.child() as child:
             (child.folder / IN / "model.onnx").write_bytes(b"ORPHAN")
             work, left = asyncio.create_task(child.run(asked(), lambda *_: None)), child.folder / OUT / "left"
@@ -234,7 +233,7 @@ def test_a_cancelled_fold_leaves_no_process(sandbox, tmp_path):
             work.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await work
-        until(lambda: set(descendants(os.getpid())) - {template(children)} <= set(before))
+        until(lambda: not of_folds(os.getpid()))
         await children.close()
         return orphan
 
@@ -262,12 +261,11 @@ def test_what_gets_away_keeps_nobody_waiting(sandbox, tmp_path):
 @pytest.mark.parametrize("seconds", [0, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.2])
 def test_a_child_can_be_ended_while_it_starts(sandbox, tmp_path, seconds):
     async def story() -> None:
-        forks, before = ForkServer(FAULTY), descendants(os.getpid())
+        forks = ForkServer(FAULTY)
         child = await Child.start(tmp_path / "job", BOUNDS, sandbox, forks)
         await asyncio.sleep(seconds)
         await child.close()
-        assert forks._process is not None
-        until(lambda: set(descendants(os.getpid())) - {forks._process.pid} <= set(before))
+        until(lambda: not of_folds(os.getpid()))
         await forks.close()
 
     asyncio.run(asyncio.wait_for(story(), PATIENCE))
@@ -298,10 +296,9 @@ def test_some_wait_for_what_comes(sandbox, tmp_path):
         assert len(children._ready) == 2
         await children.close()
 
-    before = descendants(os.getpid())
     asyncio.run(story())
     assert not list((tmp_path / "jobs").iterdir())
-    until(lambda: set(descendants(os.getpid())) <= set(before))
+    until(lambda: not of_folds(os.getpid()))
 
 
 def test_the_process_that_folds_are_copied_from_may_die(tmp_path):

@@ -14,7 +14,7 @@ from service.engine import runner
 from service.ledger.jobs import LONE_DEATHS
 from service.ledger.sql import FILE
 from tests.service.engine.test_local import slug
-from tests.support.processes import children, descendants
+from tests.support.processes import of_folds
 from tests.support.service.server import Process, Running, ended, held, model_bytes, submit
 from tests.support.waiting import until
 
@@ -39,13 +39,9 @@ def state(running: Running, job: str) -> tuple[str, int]:
 
 def kill(running: Running, job: str, attempt: int, number: signal.Signals) -> None:
     """Kill the process of a fold and its keeper, once it runs for the n-th time."""
-
-    def of_fold() -> list[int]:
-        return [pid for template in children(os.getpid()) for pid in descendants(template)]
-
     until(lambda: state(running, job) == ("running", attempt))
-    until(lambda: len(of_fold()) >= KEEPER_AND_WORKER)
-    for pid in reversed(of_fold()):
+    until(lambda: len(of_folds(os.getpid())) >= KEEPER_AND_WORKER)
+    for pid in reversed(of_folds(os.getpid())):
         os.kill(pid, number)
 
 

@@ -351,7 +351,8 @@ bounds = Bounds(FOREVER, 0, 1 << 32, 1 << 20, 99, 99)
 request = Request("fold", "model.onnx", False, {}, {}, bounds)
 async def story():
     program = Program("tests.support.service.faults", (*Program().paths, tests.parent))
-    child = await Child.start(folder, bounds, sandbox, ForkServer(program))
+    forks = ForkServer(program)  # kept: without it the template ends, and what it forked
+    child = await Child.start(folder, bounds, sandbox, forks)
     if not data:
         await asyncio.sleep(FOREVER)
     (folder / "in" / "model.onnx").write_text(data)

@@ -178,7 +178,7 @@ def _fold_once(
     card: Card | None,
 ) -> Report:
     started, options = time.perf_counter(), attempts.options
-    folded = attempts.plan(file)
+    folded = attempts.plan(file, is_written=place is not None)
     names = str(source), None if place is None else place.shown
     report = _accepted(_report(folded, file, *names, file.nbytes, started), options)
     if place is None:
@@ -200,6 +200,8 @@ def _fold_once(
         card.put(file, report, _expected(options))
 
     def judge(staged: Path) -> None:
+        nonlocal report
+        report = replace(report, **_changes(folded))  # what constants lost is known now
         verdict = attempts.verdict(partial(_verify_files, source, staged, folded))
         sure = _judged(replace(_verified(report, verdict), seconds=time.perf_counter() - started), options)
         if card is not None and verdict.status != _expected(options):
@@ -210,7 +212,8 @@ def _fold_once(
     stage = attempts.stage("writing")
     try:
         written = onnxfile.write(file, place.model, progress=stage, before_commit=judge, beside=place.beside)
-    except UnrepresentableError:
+    except UnrepresentableError as error:
+        attempts.require_right_guess(error)
         attempts.require_representable(folded)
         raise
     return replace(verified[0], bytes_after=written, seconds=time.perf_counter() - started)
@@ -322,6 +325,11 @@ def _readied(folded: Folded, path: str) -> dict[str, Any]:
         return {}
     runtime = "" if ready.target is None else ready.target.title
     findings, recipe = ready.findings(folded.graph), ready.recipe(folded.graph, path)
-    done = {"changes": merged(ready.changes), "types": ready.types, "rounded": ready.rounded}
-    done["equalized"] = ready.equalized
+    done = {"types": ready.types, "equalized": ready.equalized, **_changes(folded)}
     return {"runtime": runtime, "findings": findings, "recipe": recipe, **done}
+
+
+def _changes(folded: Folded) -> dict[str, Any]:
+    """What was changed besides folding, and what constants lost by it."""
+    ready = folded.ready
+    return {} if ready is None else {"changes": merged(ready.all_changes), "rounded": ready.rounded}

@@ -28,6 +28,7 @@ NEARLY_NORMAL = np.float32(1.0001 * 2.0**-14)  # above the smallest normal float
 TWO = 2  # axes: a factor for each row
 THREADS = 2  # that look at a constant of at least so many blocks; NumPy and the kernel release the interpreter
 MANY_BLOCKS = 8
+MAGNITUDE, FIRST_NORMAL = 0x7FFF, 0x0400  # of the bits of float16
 
 
 class _Scratch(threading.local):
@@ -35,6 +36,7 @@ class _Scratch(threading.local):
 
     def __init__(self) -> None:
         self.sizes, self.small = np.empty(BLOCK_ELEMENTS, FLOAT32), np.empty(BLOCK_ELEMENTS, np.bool_)
+        self.bits = np.empty(BLOCK_ELEMENTS, np.uint16)
 
 
 _scratch = _Scratch()
@@ -83,16 +85,22 @@ class Narrowed(Weight):
     """A weight as a narrower type stores it: ``round(values * factors)``, rounded once.
 
     Infinite values stay infinite. A finite value beyond the range of the type becomes ``±bound``; without a bound the
-    weight is unrepresentable ("overflow").
+    weight is unrepresentable ("overflow"). Where `is_guessed`, so is one with an infinite value, and what evaluation
+    loses is counted; see `guess`.
     """
 
     exact: Weight = field(kw_only=True)
     bound: float = field(default=math.inf, kw_only=True)
+    is_guessed: bool = field(default=False, kw_only=True)
+    _lost: dict[int, tuple[int, int]] = field(default_factory=dict, init=False, repr=False)  # by block, while evaluated
 
     @staticmethod
-    def of_weight(exact: Weight, dtype: np.dtype[Any], bound: float = math.inf) -> Narrowed:
+    def of_weight(
+        exact: Weight, dtype: np.dtype[Any], bound: float = math.inf, *, is_guessed: bool = False
+    ) -> Narrowed:
         """The weight in another type."""
-        return Narrowed(dtype, exact.shape, exact.base, exact.factors, exact.site, exact.onto, exact=exact, bound=bound)
+        more = {"exact": exact, "bound": bound, "is_guessed": is_guessed}
+        return Narrowed(dtype, exact.shape, exact.base, exact.factors, exact.site, exact.onto, **more)  # type: ignore[arg-type]
 
     def evaluate(self, start: int, stop: int) -> memoryview:
         """The bytes of a block, as `Weight.evaluate`.
@@ -103,8 +111,13 @@ class Narrowed(Weight):
         item = self.dtype.itemsize
         first, last = start // item, stop // item
         if self.dtype == FLOAT16 and self.bound >= _limits(FLOAT16)[1]:
-            quick = self._block(first, last).halves()
-            if _are_finite(quick):
+            block = self._block(first, last)
+            quick = block.halves()
+            if self.is_guessed:
+                if (lost := _lost(block, quick)) is None:
+                    raise UnrepresentableError(self, "overflow")
+                self._lost[first] = lost
+            if self.is_guessed or _are_finite(quick):
                 return quick.view(np.uint8).data
         values = self._exact(first, last)
         with np.errstate(all="ignore"):
@@ -137,6 +150,25 @@ class Narrowed(Weight):
             counts = found.clamped, found.subnormal, found.flushed, found.infinite
             self.exact._known[key] = LOSS.pack(*counts, found.largest, found.smallest)
         return Loss(*LOSS.unpack(self.exact._known[key]))
+
+    def guess(self) -> Loss | None:
+        """The loss if all blocks of a large float16 constant are like two of them; None if that is not plain.
+
+        It is, if those are in the type's range and not all subnormal. Whether the others are in the range shows when
+        they are evaluated, so one who guesses reads a constant once. What evaluation counts is in `counted`.
+        """
+        ranges = list(self._ranges())
+        if self.dtype != FLOAT16 or len(ranges) < MANY_BLOCKS or f"loss in {self.dtype.str}" in self.exact._known:
+            return None
+        found = [self._quick_loss(*one) for one in (ranges[0], ranges[len(ranges) // 2])]
+        known = [one for one in found if one is not None]
+        is_plain = len(known) == len(found) and max(one.largest for one in known) >= _limits(FLOAT16)[0]
+        return sum(known, Loss()) if is_plain else None
+
+    def counted(self) -> Loss:
+        """How many elements of a guessed constant became subnormal or zero, of those that were evaluated."""
+        lost = self._lost.values()
+        return Loss(subnormal=sum(one for one, _ in lost), flushed=sum(other for _, other in lost))
 
     def _found_loss(self) -> Loss:
         ranges = list(self._ranges())
@@ -172,8 +204,7 @@ class Narrowed(Weight):
         least, largest = float(np.min(sizes, initial=np.inf, where=sizes > 0)), float(sizes.max())
         few = sizes[sizes < normal]
         stored = _rounded(few[few != 0], self.dtype)
-        flushed = int(np.count_nonzero(stored == 0))
-        return Loss(subnormal=stored.size - flushed, flushed=flushed, largest=largest, smallest=least)
+        return Loss(0, *_small(stored, normal), 0, largest, least)
 
     def _quick_loss(self, start: int, stop: int) -> Loss | None:
         """The loss in float16; None if a value may be beyond its range, is infinite or NaN.
@@ -196,10 +227,9 @@ class Narrowed(Weight):
             least = float(
                 np.min(few if few.size else sizes, initial=np.inf, where=few != 0 if few.size else sizes != 0)
             )
-        below = few < _limits(FLOAT16)[0]
-        flushed = int(np.count_nonzero(few[below].astype(FLOAT16) == 0))
+        subnormal, flushed = _small(few.astype(FLOAT16), _limits(FLOAT16)[0])
         return Loss(
-            subnormal=int(np.count_nonzero(below)) - flushed,
+            subnormal=subnormal,
             flushed=flushed,
             largest=largest if largest > NEARLY_NORMAL else float(few.max(initial=0.0)),
             smallest=least if largest else 0.0,
@@ -223,10 +253,30 @@ class Narrowed(Weight):
         if not counted.size:
             return Loss(infinite=infinite)
         with np.errstate(all="ignore"):
-            flushed = int((_rounded(counted[counted < normal], self.dtype) == 0).sum())
+            subnormal, flushed = _small(_rounded(counted[counted < normal], self.dtype), normal)
             clamped = int(np.isinf(_rounded(counted[counted > limit], self.dtype)).sum())
-        subnormal = int((counted < normal).sum()) - flushed
         return Loss(clamped, subnormal, flushed, infinite, float(counted.max()), float(counted.min()))
+
+
+def _small(stored: NDArray[Any], normal: float) -> tuple[int, int]:
+    """How many magnitudes, none of them zero before they were rounded, are subnormal, and how many zero."""
+    flushed = int(np.count_nonzero(stored == 0))
+    return int(np.count_nonzero(stored < normal)) - flushed, flushed
+
+
+def _lost(block: Block, halves: NDArray[np.float16]) -> tuple[int, int] | None:
+    """How many elements of a block are subnormal as float16, and how many became zero; None if one is not finite."""
+    bits, small = memory(_scratch.bits, halves.size), memory(_scratch.small, halves.size)
+    np.bitwise_and(halves.view(np.uint16), np.uint16(MAGNITUDE), out=bits)
+    if bits.max(initial=0) >= INFINITE:
+        return None
+    if (least := bits.min(initial=MAGNITUDE)) >= FIRST_NORMAL:
+        return 0, 0
+    subnormal = int(np.count_nonzero(np.less(bits, FIRST_NORMAL, out=small)))
+    if least > 0:
+        return subnormal, 0
+    zeros = np.flatnonzero(np.equal(bits, 0, out=small))
+    return subnormal - zeros.size, int(np.count_nonzero(block.exactly(zeros)))
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from folding.graph.narrowed import Narrowed
 from folding.planning.pipeline import fold_graph, unrepresentable
 from folding.planning.takeback import attempts, halving
 from folding.refusal import Refused
@@ -13,6 +14,7 @@ from folding.report.errors import VerificationError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from folding.graph.weights import UnrepresentableError
     from folding.onnxfile import OnnxFile
     from folding.options import Options
     from folding.planning.pipeline import Folded
@@ -32,6 +34,10 @@ class UnrepresentableSitesError(Exception):
     def __init__(self, refusals: dict[str, Refused]) -> None:
         super().__init__()
         self.refusals = refusals
+
+
+class WrongGuessError(Exception):
+    """What was guessed of a constant is not so: it is read as a whole in the next attempt."""
 
 
 class TriedError(Exception):
@@ -58,6 +64,7 @@ class Attempts:
         self._left = options.verify_timeout
         self._trials, self._most = 0, 0  # so far, and at most; 0: the attempts are no trials
         self._verdict: Verification | None = None  # of the same result, in a trial
+        self._guesses = not options.has_card  # a card says what constants lose, before they are written
 
     def settle(self, once: Once, before: Before) -> Report:
         """The report of the first attempt whose result is right.
@@ -78,9 +85,10 @@ class Attempts:
         self._taken = [label for key, label in self._folds.items() if key in taken]
         return self._represented(once)
 
-    def plan(self, file: OnnxFile) -> Folded:
-        """Plan and carry out this attempt on an open file."""
-        folded = fold_graph(file, self.options, self.blocked, self.stage("folding"))
+    def plan(self, file: OnnxFile, *, is_written: bool = False) -> Folded:
+        """Plan and carry out this attempt on an open file; what is written as a file may be guessed before."""
+        guesses = is_written and self._guesses
+        folded = fold_graph(file, self.options, self.blocked, self.stage("folding"), guesses=guesses)
         if not self._trials:
             self._folds, self._clamped = folded.folds, folded.clamped
             self._further = list(folded.ready.keys) if folded.ready is not None else []
@@ -91,6 +99,11 @@ class Attempts:
             names = ", ".join(self._taken[:NAMES_SHOWN]) + more
             folded.notes.append(f"{len(self._taken)} taken back, because the result differed with them: {names}")
         return folded
+
+    def require_right_guess(self, error: UnrepresentableError) -> None:
+        """Raise WrongGuessError if a constant cannot be represented because it was guessed."""
+        if isinstance(error.weight, Narrowed) and error.weight.is_guessed:
+            raise WrongGuessError
 
     def require_representable(self, folded: Folded) -> None:
         """Raise UnrepresentableSitesError if a constant that a fold made cannot be represented."""
@@ -122,10 +135,13 @@ class Attempts:
         return report
 
     def _represented(self, once: Once) -> Report:
-        """The report of an attempt, repeated without the folds that no constant can represent."""
+        """The report of an attempt, repeated without the folds that no constant can represent, and without guesses."""
         while True:
             try:
                 return once(self)
+            except WrongGuessError:
+                self._guesses = False
+                continue
             except UnrepresentableSitesError as found:
                 refusals = found.refusals
             assert refusals.keys() - self.blocked.keys(), "a blocked site does not fold again"  # noqa: S101

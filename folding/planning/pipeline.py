@@ -56,13 +56,17 @@ def fold_graph(
     options: Options,
     blocked: Mapping[str, Refused],
     progress: Callable[[int, int], None] | None = None,
+    *,
+    guesses: bool = False,
 ) -> Folded:
     """Fold everything that folds in a model, except the sites whose keys are in `blocked`.
+
+    With `guesses`, large constants that become 16 bits are not read before they are written; see `precision.lower`.
 
     Raises:
         OptionError: a pattern of `options.keep` or `options.only` matches no operator.
     """
-    before, ready = count(file.model), Ready(options, blocked)
+    before, ready = count(file.model), Ready(options, blocked, guesses=guesses)
     options = ready.options
     ready.before(file)
     graph = indexed(file, freeze_initializers=options.freeze_initializers)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from folding.graph.index import Graph
     from folding.onnxfile import OnnxFile
     from folding.options import Options
+    from folding.precision.lower import Lowered
     from folding.report.changes import Change
     from folding.report.equalized import Equalized
     from folding.report.findings import Finding
@@ -31,17 +32,31 @@ if TYPE_CHECKING:
 class Ready:
     """What one model gets besides folding; `changes` is what was done to it so far."""
 
-    def __init__(self, options: Options, blocked: Collection[str]) -> None:
+    def __init__(self, options: Options, blocked: Collection[str], *, guesses: bool = False) -> None:
         self.target = None if options.target is None else load(options.target)
         self.options = self._settled(options)
         # A bound per channel pays where a normalization goes for it; here it is there only where it was asked for.
         self._clamps = options.clamp == "always"
-        self._blocked = blocked
+        self._blocked, self._guesses = blocked, guesses
         self.changes: list[Change] = []
         self.notes: list[str] = []
         self.equalized: tuple[Equalized, ...] = ()
         self.types: tuple[Placed, ...] = ()
-        self.rounded: tuple[Rounded, ...] = ()
+        self._lowered: Lowered | None = None
+
+    @property
+    def rounded(self) -> tuple[Rounded, ...]:
+        """What constants lost by rounding; of those that were guessed, as far as they were written."""
+        return () if self._lowered is None else self._lowered.rounded()
+
+    @property
+    def all_changes(self) -> list[Change]:
+        """The changes, and what became zero by them, as far as that is known."""
+        if not (rounded := self.rounded):
+            return self.changes
+        from folding.precision.lower import flushes
+
+        return [*self.changes, *flushes(rounded)]
 
     @property
     def keys(self) -> dict[str, str]:
@@ -163,11 +178,12 @@ class Ready:
             io_types=options.io_types,
             keep_fp32=options.keeps_fp32,
             max_error=options.max_error,
+            guesses=self._guesses,
         )
         self.changes += lowered.changes
         if lowered.changes and self.options.clean:  # what were outputs of the model is no longer, and may be equal
             self._clean(graph)
-        self.types, self.rounded = lowered.nodes, lowered.tensors
+        self.types, self._lowered = lowered.nodes, lowered
         self.notes += [f"nothing was lowered: {lowered.reason}"] if lowered.reason else []
         self.notes += [f"the ranges of values are unknown: {ranges.refusal}"] if ranges.refusal else []
         if ranges.described:

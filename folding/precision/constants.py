@@ -34,17 +34,24 @@ STEPS = 8  # operators between an epsilon and its division
 
 @dataclass(frozen=True)
 class Fit:
-    """How one constant fits: the losses of its elements, and the bound to which those beyond the range are clamped."""
+    """How one constant fits: the losses of its elements, and the bound to which those beyond the range are clamped.
+
+    `is_guess`: the losses are those of a part of it; see `Narrowed.guess`.
+    """
 
     loss: Loss
     bound: float = math.inf
+    is_guess: bool = False
 
 
 class Constants:
-    """Fits of all constants that a group may read in 16 bits; what does not fit keeps its readers in float32."""
+    """Fits of all constants that a group may read in 16 bits; what does not fit keeps its readers in float32.
 
-    def __init__(self, groups: Groups) -> None:
-        self._groups, self._kind = groups, groups.kind
+    With `guesses`, those of large ones are guessed where their losses decide nothing.
+    """
+
+    def __init__(self, groups: Groups, *, guesses: bool = False) -> None:
+        self._groups, self._kind, self._guesses = groups, groups.kind, guesses
         self.fits: dict[tuple[int, str], Fit] = {}
         self.masked: set[tuple[int, str]] = set()  # values that hold a mask on its way to a Softmax
 
@@ -65,9 +72,17 @@ class Constants:
         except Refused as refusal:
             self._refuse(value, f"{value.name!r}: {refusal}")
             return
-        loss = Narrowed.of_weight(exact, self._kind.dtype).loss()
+        narrow = Narrowed.of_weight(exact, self._kind.dtype)
+        guess = narrow.guess() if self._guesses and self._may_be_guessed(value) else None
+        loss = narrow.loss() if guess is None else guess
         value.scope.graph.release()
-        self._judge(key, value, loss, value.readers)
+        self._judge(key, value, loss, value.readers, is_guess=guess is not None)
+
+    @staticmethod
+    def _may_be_guessed(value: Value) -> bool:
+        """Whether it is an initializer, whose values are written as they are, and zeros among them decide nothing."""
+        is_initializer = value.name not in value.scope.producers and value.name not in value.scope.sparse
+        return is_initializer and not any(_is_divisor(reader) for _, reader in value.readers)
 
     def _assess_filling(self, key: tuple[int, str], value: Value, node: Node) -> None:
         try:
@@ -82,7 +97,15 @@ class Constants:
         if key not in self.fits:
             self._groups.all[value.maker].fix(f"its value {number:g} does not fit {self._kind.name}")
 
-    def _judge(self, key: tuple[int, str], value: Value, loss: Loss, readers: list[tuple[int, Reader]]) -> None:
+    def _judge(
+        self,
+        key: tuple[int, str],
+        value: Value,
+        loss: Loss,
+        readers: list[tuple[int, Reader]],
+        *,
+        is_guess: bool = False,
+    ) -> None:
         bound = math.inf
         if loss.clamped:
             bound = self._bound(value, readers)
@@ -94,7 +117,7 @@ class Constants:
             self._refuse(value, f"{shown} in {self._kind.name}")
             self._guard(readers)
             return
-        self.fits[key] = Fit(loss, bound)
+        self.fits[key] = Fit(loss, bound, is_guess)
         if loss.flushed:
             self._guard_divisors(value, readers)
 
@@ -134,5 +157,10 @@ class Constants:
 
     def _guard_divisors(self, value: Value, readers: list[tuple[int, Reader]]) -> None:
         for number, reader in readers:
-            if isinstance(reader, Edge) and DIVIDING.get(reader.node.op) == reader.index:
+            if _is_divisor(reader):
                 self._groups.all[number].fix(f"some of {value.name!r} would become zero, and it is divided by them")
+
+
+def _is_divisor(reader: Reader) -> bool:
+    """Whether zeros among what it reads change everything."""
+    return isinstance(reader, Edge) and DIVIDING.get(reader.node.op) == reader.index

@@ -57,14 +57,15 @@ def decide(
     ranges: Mapping[str, Range],
     lower_io: bool,
     caution: float = 1.0,
+    guesses: bool = False,
 ) -> Decision:
     """Decide the type of every value of a graph.
 
     `everything`: lower all that fits, wherever that costs no more Casts than it saves bytes; else what is delicate
-    stays in float32 where it is worth a Cast. `caution` multiplies what accuracy is worth.
+    stays in float32 where it is worth a Cast. `caution` multiplies what accuracy is worth. `guesses`: see `lower`.
     """
     groups = Groups(graph, kind, lower_io=lower_io)
-    constants = Constants(groups)
+    constants = Constants(groups, guesses=guesses)
     constants.assess()
     apply(groups, ranges, constants.masked, everything=everything)
     Classes(groups, everything=everything, takes=takes, keep=keep, caution=caution).assign()

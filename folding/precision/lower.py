@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from folding.graph import constants, retyping, surgery
 from folding.graph.narrowed import Narrowed
@@ -20,7 +20,7 @@ from folding.report.changes import EXAMPLES, Change
 from folding.report.types import Placed, Rounded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     import numpy as np
 
@@ -45,15 +45,36 @@ class Takes(Protocol):
 
 @dataclass(frozen=True)
 class Lowered:
-    """What lowering did: changes, the type of every operator that computes in floats, and what constants lost.
+    """What lowering did: changes, the type of every operator that computes in floats, and how constants fit.
 
     `reason` says why nothing was lowered; "" if something was, or there was nothing to lower.
     """
 
     changes: tuple[Change, ...] = ()
     nodes: tuple[Placed, ...] = ()
-    tensors: tuple[Rounded, ...] = ()
+    constants: tuple[Stored, ...] = ()
     reason: str = ""
+
+    def rounded(self) -> tuple[Rounded, ...]:
+        """What constants lost; of those that were guessed, as far as they were evaluated."""
+        found = (one.rounded() for one in self.constants)
+        return tuple(one for one in found if one.clamped or one.subnormal or one.flushed)
+
+
+class Stored(NamedTuple):
+    """A constant that is stored in 16 bits."""
+
+    name: str
+    size: int
+    fit: Fit
+    weight: Narrowed | None = None
+
+    def rounded(self) -> Rounded:
+        """What it lost."""
+        is_counted = self.fit.is_guess and self.weight is not None
+        loss = self.weight.counted() if is_counted and self.weight is not None else self.fit.loss
+        bound = self.fit.bound if loss.clamped else 0.0
+        return Rounded(self.name, self.size, loss.clamped, loss.subnormal, loss.flushed, bound)
 
 
 def lower(
@@ -66,6 +87,7 @@ def lower(
     io_types: str = "keep",
     keep_fp32: Callable[[str], bool] = lambda _: False,
     max_error: float | None = None,
+    guesses: bool = False,
 ) -> Lowered:
     """Lower a graph to 16 bits where that is right, in place; nothing changes if nothing can be lowered.
 
@@ -73,7 +95,8 @@ def lower(
     show to need it. Graph inputs and outputs stay float32 unless `io_types` is "lower". `keep_fp32` answers for labels
     of operators. `means` of what products read, over samples that show what is usual, let their biases make up for the
     rounding of their weights. The smaller `max_error` is, the more is left in float32. A target that does not take an
-    operator in the 16-bit type keeps it.
+    operator in the 16-bit type keeps it. With `guesses`, large constants are read once, when they are written: what
+    they lose is known then, and `UnrepresentableError` of one that `is_guessed` asks for another try without guesses.
     """
     kind = KINDS[precision]
     if reason := _refusal(graph, kind):
@@ -88,13 +111,14 @@ def lower(
         ranges=ranges or {},
         lower_io=io_types == "lower",
         caution=max(1.0, USUAL_ERROR / max_error) if max_error else 1.0,
+        guesses=guesses,
     )
     run = _Run(graph, decision, means or {})
     nodes = tuple(run.placed())
     if not run.is_needed():
         return Lowered(nodes=nodes, reason="nothing can be lowered" if nodes else "")
     run.carry_out()
-    return Lowered(tuple(run.changes()), nodes, tuple(run.tensors))
+    return Lowered(tuple(run.changes()), nodes, tuple(run.constants))
 
 
 def is_lowerable(graph: Graph) -> bool:
@@ -126,7 +150,7 @@ class _Run:
         self.dropped: list[str] = []
         self.copied: list[str] = []
         self.lowered: dict[str, list[str]] = defaultdict(list)  # labels by operator
-        self.tensors: list[Rounded] = []
+        self.constants: list[Stored] = []
         self.nbytes = 0
         self.shifted = shifted(decision, means)
         self._sides = decision.sides
@@ -162,7 +186,7 @@ class _Run:
                 self._settle_constant(key, value)
             else:
                 if key in self.decision.fits and self.is_low(value.maker):  # what ConstantOfShape makes
-                    self._note(value.name, 1, self.decision.fits[key])
+                    self.constants.append(Stored(value.name, 1, self.decision.fits[key]))
                 self._settle(value)
         for node, own in self.groups.of.items():
             if any(map(self.is_low, own.values())):
@@ -219,8 +243,8 @@ class _Run:
         scope, name = value.scope, value.name
         fit, other = self.decision.fits[key], self.shifted.get(key)
         exact = constants.weight(scope, name) if other is None else other.bias
-        narrow = Narrowed.of_weight(exact, self.kind.dtype, fit.bound)
-        self._note(name, narrow.size, fit if other is None else Fit(narrow.loss()))
+        narrow = Narrowed.of_weight(exact, self.kind.dtype, fit.bound, is_guessed=fit.is_guess)
+        self.constants.append(Stored(name, narrow.size, fit if other is None else Fit(narrow.loss()), narrow))
         if len(low) == len(value.readers) and not self._is_seen(scope, name):
             self._replace(scope, name, narrow)
             scope.types[name] = retyping.code_of(self.kind.dtype)
@@ -255,12 +279,6 @@ class _Run:
         """The values of a sparse constant that are stored, instead of all."""
         stored = constants.of_tensor(scope, scope.sparse[name].values)
         return Narrowed.of_weight(constants.as_weight(stored), self.kind.dtype, narrow.bound)
-
-    def _note(self, name: str, size: int, fit: Fit) -> None:
-        loss = fit.loss
-        if loss.clamped or loss.subnormal or loss.flushed:
-            bound = fit.bound if loss.clamped else 0.0
-            self.tensors.append(Rounded(name, size, loss.clamped, loss.subnormal, loss.flushed, bound))
 
     # --- what is left to say -------------------------------------------------------------------------------
 
@@ -299,12 +317,14 @@ class _Run:
         yield from _some(f"constants copied, of which some readers stay in {FLOAT32.name}", self.copied)
         compensated = [one.node.label for one in self.shifted.values()]
         yield from _some("biases that make up for the rounding of weights, on the mean of the samples", compensated)
-        yield from _some(
-            f"constants clamped to the range of {self.kind.name}", [one.name for one in self.tensors if one.clamped]
-        )
-        lost = Counter({one.name: one.flushed for one in self.tensors if one.flushed})
-        for_all = f"constants in which {sum(lost.values()):,} small elements became zero"
-        yield from _some(for_all, list(lost))
+        clamped = [one.name for one in self.constants if one.fit.loss.clamped]
+        yield from _some(f"constants clamped to the range of {self.kind.name}", clamped)
+
+
+def flushes(rounded: Collection[Rounded]) -> tuple[Change, ...]:
+    """Constants of which elements became zero, as a change."""
+    lost = Counter({one.name: one.flushed for one in rounded if one.flushed})
+    return tuple(_some(f"constants in which {sum(lost.values()):,} small elements became zero", list(lost)))
 
 
 def _some(kind: str, labels: list[str]) -> Iterator[Change]:

@@ -139,7 +139,8 @@ def test_losses_of_a_block_are_those_of_its_elements(factor):
     values = (rng.standard_normal(50_000) * 10.0 ** rng.integers(-9, 4, 50_000)).astype(np.float32)
     values[rng.random(values.size) < 0.4] = 0
     exact = np.abs(values.astype(np.float64) * (1 if factor is None else factor))
-    stored, below = exact.astype(np.float16), (exact > 0) & (exact < 2.0**-14)
+    stored = exact.astype(np.float16)
+    below = (exact > 0) & (stored < 2.0**-14)
     loss = narrow(values, None if factor is None else np.full(values.size, factor)).loss()
     assert loss.flushed == np.count_nonzero(below & (stored == 0))
     assert loss.subnormal == np.count_nonzero(below & (stored != 0))

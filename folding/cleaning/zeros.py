@@ -20,6 +20,7 @@ from folding.graph.node import SHAPE_READERS, bodies
 if TYPE_CHECKING:
     from folding.cleaning.work import Work
     from folding.graph.evaluation import Array
+    from folding.graph.idioms import Occurrence
     from folding.graph.index import Scope
     from folding.graph.node import Node
 
@@ -34,6 +35,7 @@ LOSES_SIGN = SHAPE_READERS | {
     *("Abs", "Cos", "Cosh", "Equal", "Exp", "Greater", "GreaterOrEqual", "IsInf", "IsNaN", "Less", "LessOrEqual"),
     *("LogSoftmax", "QuantizeLinear", "Sigmoid", "Softmax", "Softplus"),
 }
+ATTENTION = "attention"
 BROADCASTS = 7  # opset since which Add broadcasts as NumPy does
 COMPARED = 1 << 16  # elements of a constant that are looked at
 
@@ -45,11 +47,14 @@ def drop(work: Work) -> list[str]:
         zeros = [(node, data) for node in scope.nodes if (data := _data(node)) is not None and not work.stays(node)]
         told = _told(scope) if zeros else set()
         for node, data in zeros:
-            occurrence = work.idioms.get(node)
-            is_free = occurrence is None or occurrence.is_bias  # what a normalization adds belongs to its form
-            if is_free and node.output not in told and work.bypass(node, node.inputs[data]):
+            if _is_free(work.idioms.get(node)) and node.output not in told and work.bypass(node, node.inputs[data]):
                 found.append(node.label)
     return found
+
+
+def _is_free(occurrence: Occurrence | None) -> bool:
+    """Whether the form stays one without the addition: what a normalization adds is in all of its forms."""
+    return occurrence is None or occurrence.is_bias or occurrence.idiom.name == ATTENTION  # it may have no mask
 
 
 def _data(node: Node) -> int | None:

@@ -7,11 +7,17 @@ import pytest
 from tests.support.cleaning import check, model, operators
 
 N = "(float[N,3] x) => (float[N,3] y) <float[3] z = {0,0,0}, float c = {0.5}, float p = {2}, float m = {-1}>"
+# An attention may have no mask.
+MASKED = "{ a = MatMul(q, k) b = Mul(a, c) d = Add(b, z) y = Softmax(d) }"
 ROWS = [
     (N + "{ a = Add(x, z) y = Relu(a) }", "Relu"),
     (N + "{ a = Relu(x) y = Add(z, a) }", "Relu"),
     (N + "{ a = Add(x, z) b = Pow(a, p) d = Add(b, c) e = Sqrt(d) y = Div(a, e) }", "Pow Add Sqrt Div"),
     (N + "{ a = Add(x, z) b = Exp(a) y = Reciprocal(b) }", "Exp Reciprocal"),
+    (
+        "(float[2,3,4] q, float[2,4,3] k) => (float[2,3,3] y) <float c = {0.5}, float[3] z = {0,0,0}> " + MASKED,
+        "MatMul Mul Softmax",
+    ),
     # something tells
     (N + "{ a = Add(x, z) y = Reciprocal(a) }", "Add Reciprocal"),
     (N + "{ a = Add(x, z) b = Neg(a) y = Div(c, b) }", "Add Neg Div"),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from service.engine.accounts import Accounts
+    from service.engine.accounts import Accounts, Folding
     from service.engine.child import Child, OnProgress
     from service.engine.children import Children
     from service.ledger.interface import Ledger
@@ -120,28 +120,35 @@ class Runner:
 
     async def _fold(self, job: Job, on_progress: OnProgress) -> Answer:
         with self._accounts.folding(job) as folding:
-            try:
-                async with self._children.child() as child:
-                    place = child.folder / IN / (ARCHIVE if job.archive else job.name)
-                    await self._storage.blobs.place(job.input.sha256, place, shared=child.shares_inputs)
-                    answer = await self.guarded(child, self.request(job), folding.watching(on_progress))
-                    folding.answered(answer)
-                    if (answer.damaged or answer.slug in DEATHS) and not await self._has_upload(job):
-                        return LOST
-                    if answer.slug not in TRIED_AGAIN:
-                        await self._finish(job, child.folder, answer)
-                    return answer
-            except StoreError:
-                raise
-            except Problem as problem:
-                answer = Answer(slug=problem.slug, detail=problem.detail)
-            except (OSError, ValueError):
-                if not await self._has_upload(job):
-                    return LOST
-                LOG.exception("a fold failed", extra={"job": job.id})
-                answer = Answer(slug="internal", detail="the server could not keep the result; try again later")
-            await self._finish(job, self._settings.data, answer)
+            answer = await self._once(job, folding, on_progress)
+            if answer.damaged:  # the copy was, and the upload is not: it is placed again
+                answer = await self._once(job, folding, on_progress, is_last=True)
             return answer
+
+    async def _once(self, job: Job, folding: Folding, on_progress: OnProgress, *, is_last: bool = False) -> Answer:
+        """The answer of one child. The job has ended with it, unless the child died, or found its copy damaged."""
+        try:
+            async with self._children.child() as child:
+                place = child.folder / IN / (ARCHIVE if job.archive else job.name)
+                await self._storage.blobs.place(job.input.sha256, place, shared=child.shares_inputs)
+                answer = await self.guarded(child, self.request(job), folding.watching(on_progress))
+                folding.answered(answer)
+                if (answer.damaged or answer.slug in DEATHS) and not await self._has_upload(job):
+                    return LOST
+                if answer.slug not in TRIED_AGAIN and (is_last or not answer.damaged):
+                    await self._finish(job, child.folder, answer)
+                return answer
+        except StoreError:
+            raise
+        except Problem as problem:
+            answer = Answer(slug=problem.slug, detail=problem.detail)
+        except (OSError, ValueError):
+            if not await self._has_upload(job):
+                return LOST
+            LOG.exception("a fold failed", extra={"job": job.id})
+            answer = Answer(slug="internal", detail="the server could not keep the result; try again later")
+        await self._finish(job, self._settings.data, answer)
+        return answer
 
     async def _finish(self, job: Job, folder: Path, answer: Answer) -> None:
         """Store the output of a job and end it, again and again while that fails: a fold took longer than this does."""

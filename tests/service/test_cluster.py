@@ -87,6 +87,19 @@ def test_the_jobs_of_a_worker_that_dies_go_to_another_one(cluster, how):
     assert second.process.poll() is None
 
 
+def test_a_copy_that_the_disk_of_a_worker_damaged_is_fetched_again(cluster):
+    client = cluster.server()
+    cluster.worker()
+    model = model_bytes()
+    assert client.post("/v1/fold", content=model).status_code == 200
+    (copy,) = (cluster.folder / "worker0").rglob(hashlib.sha256(model).hexdigest())
+    copy.chmod(0o600)
+    copy.write_bytes(model[:-1] + bytes([model[-1] ^ 1]))
+    again = client.post("/v1/fold", params={"clamp": "always"}, content=model)
+    assert again.status_code == 200, again.text
+    assert client.get(f"/v1/jobs/{again.headers['Bnfold-Job']}").json()["attempts"] == 1
+
+
 def test_what_an_operator_sees_and_does(cluster, capsys, monkeypatch):
     monkeypatch.setenv("BNFOLD_DATABASE_URL", cluster.database)
     client, worker = cluster.server(), cluster.worker(shutdown_seconds=60)

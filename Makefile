@@ -92,9 +92,10 @@ precision: $(VENV)/.survey-installed
 	$(BIN)/python -m benchmarks.precision $(if $(CONVERTERS),--converters $(CONVERTERS))
 
 ## quantization: 8 bits before and after a fold and an equalization; AIMET is a Python that has aimet_onnx
-quantization: $(VENV)/.survey-installed $(MODELS)
+quantization: $(VENV)/.survey-installed $(VENV)/.bench-installed $(MODELS)
 	$(BIN)/python -m benchmarks.quantization $(if $(AIMET),--aimet $(AIMET))
 	$(BIN)/python -m benchmarks.quantization.pytorch
+	$(BIN)/python -m benchmarks.quantization.digits
 
 ## triton: serve what --triton writes with a Triton server on a CPU, of nvidia-pytriton; writes benchmarks/results/triton.md
 triton: $(STAMP) $(MODELS)

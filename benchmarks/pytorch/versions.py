@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
-PACKAGES = ("torch", "torchao", "onnx", "onnxscript", "onnxruntime", "timm", "pytorchcv")
+PACKAGES = ("torch", "torchao", "onnx", "onnxscript", "onnxruntime", "timm", "pytorchcv", "scikit-learn")
 
 
 def measured() -> str:

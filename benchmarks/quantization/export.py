@@ -79,18 +79,22 @@ def quiet() -> None:
     sys.meta_path.append(AbsentPackage())  # type: ignore[arg-type]
 
 
+def exported(network: nn.Module, example: Tensor, target: Path) -> None:
+    """Write a network with its BatchNormalizations; in inference mode this exporter would fold some itself."""
+    torch.onnx.export(
+        network, (example,), str(target), dynamo=False, opset_version=OPSET,
+        training=torch.onnx.TrainingMode.PRESERVE, input_names=["input"], output_names=["output"],
+        dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}},
+    )  # fmt: skip
+
+
 def main(name: str, folder: str) -> None:
     """Export one network."""
     quiet()
     network, place = built(name), Path(folder)
     np.savez(place / "calibration.npz", input=images(CALIBRATION, SEED + 1).numpy())
     np.savez(place / "tests.npz", input=images(TESTS, SEED + 2).numpy())
-    # As it is: in inference mode this exporter folds each BatchNormalization that follows a convolution itself.
-    torch.onnx.export(
-        network, (images(1, 0),), str(place / "model.onnx"), dynamo=False, opset_version=OPSET,
-        training=torch.onnx.TrainingMode.PRESERVE, input_names=["input"], output_names=["output"],
-        dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}},
-    )  # fmt: skip
+    exported(network, images(1, 0), place / "model.onnx")
 
 
 if __name__ == "__main__":

@@ -67,14 +67,19 @@ def _lines(name: str) -> Iterator[str]:
         if state != "unfolded":
             module = fold_module(module, calibration[:2], Options(equalize=state != "folded"))
         for backend, weights in BACKENDS.items():
-            torch.backends.quantized.engine = backend
-            prepared = prepare_fx(copy.deepcopy(module), get_default_qconfig_mapping(backend), (calibration[:1],))
-            for image in calibration.split(1):
-                prepared(image)
-            quantized = convert_fx(prepared)
+            quantized = converted(module, backend, calibration)
             found = [quantized(tests).numpy()]
             figures = f"{sqnr(exact, found):.1f} dB | {agreement(exact, found):.0%} | {_fused(quantized)}"
             yield f"| {name} | {state} | {weights} | {figures} |"
+
+
+def converted(module: torch.nn.Module, backend: str, calibration: torch.Tensor) -> torch.fx.GraphModule:
+    """A copy of a module in 8 bits, with the default settings for a backend, by the ranges of the samples."""
+    torch.backends.quantized.engine = backend
+    prepared = prepare_fx(copy.deepcopy(module), get_default_qconfig_mapping(backend), (calibration[:1],))
+    for image in calibration.split(1):
+        prepared(image)
+    return convert_fx(prepared)
 
 
 def _fused(quantized: torch.fx.GraphModule) -> int:

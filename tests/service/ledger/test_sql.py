@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,6 @@ from alembic.migration import MigrationContext
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.blobs.interface import Blob
-from service.ledger.jobs import LONE_DEATHS
 from service.ledger.records import (
     Damage,
     Failure,
@@ -29,12 +29,13 @@ from service.ledger.records import (
     Room,
     job_id,
 )
+from service.ledger.rows import LONE_DEATHS
 from service.ledger.schema import metadata
 from service.ledger.sql import FILE, open_ledger, open_shared
 from service.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from service.ledger.interface import Ledger
@@ -162,15 +163,20 @@ def test_the_death_of_a_server_counts_against_no_job(ledger):
 
 
 def test_servers_that_die_again_and_again_while_a_job_runs_alone_are_evidence(ledger):
+    lone_deaths_are_evidence(ledger, partial(started, ledger), ledger.interrupted)
+
+
+def lone_deaths_are_evidence(ledger: Ledger, start: Callable[[Job], Job], die: Callable[[], list[Job]]) -> None:
+    """The contract of servers and workers: `die` ends all of them, and returns the jobs that ended with that."""
     made, other = submit(ledger), submit(ledger, options='{"verify": false}')
-    started(ledger, other)
+    start(other)
     for _ in range(LONE_DEATHS):
-        started(ledger, made)
-        assert ledger.interrupted() == []
-    ledger.give_back("k", made.id, started(ledger, made).run)  # a server that ends as it should is none
-    assert ledger.interrupted() == []
-    started(ledger, made)
-    assert [one.id for one in ledger.interrupted()] == [made.id]
+        start(made)
+        assert die() == []
+    ledger.give_back("k", made.id, start(made).run)  # a server that ends as it should is none
+    assert die() == []
+    start(made)
+    assert [one.id for one in die()] == [made.id]
     ended = ledger.job("k", made.id)
     assert (ended.status, ended.failure.slug, ended.attempts) == ("failed", "crashed", LONE_DEATHS + 1)
     assert "5 times in a row" in ended.failure.detail

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.openapi.answers import FILES, FORM_TYPE, HTML_TYPE, JSON_TYPE
-from service.openapi.headers import CLAIMED, IDEMPOTENCY, PREFER, TRACEPARENT, accept
+from service.openapi.answers import BINARY, FILES, FORM_TYPE, HTML_TYPE, JSON_TYPE, PIECE_TYPE
+from service.openapi.headers import CLAIMED, IDEMPOTENCY, LENGTH, OFFSET, PREFER, RESUMABLE, TRACEPARENT, accept
 from service.options import FILE_NAME, FoldQuery, WebhookQuery
 from service.work import ARCHIVE_TYPE, MODEL_TYPE
 
@@ -42,4 +42,14 @@ INSPECTING: dict[str, Any] = {
     "x-codeSamples": _curl(
         "-f --data-binary @model.onnx -H 'Content-Type: application/octet-stream' http://127.0.0.1:8000/v1/inspect"
     ),
+}
+BEGINNING: dict[str, Any] = {
+    "parameters": [RESUMABLE, LENGTH, CLAIMED],
+    "x-codeSamples": _curl(
+        "-fiX POST -H 'Tus-Resumable: 1.0.0' -H 'Upload-Length: 102400' http://127.0.0.1:8000/v1/uploads"
+    ),
+}
+ADDING: dict[str, Any] = {
+    "requestBody": {"required": True, "description": "The piece", "content": {PIECE_TYPE: BINARY}},
+    "parameters": [RESUMABLE, OFFSET],
 }

@@ -45,9 +45,14 @@ def test_the_slugs_and_their_statuses_are_those_of_the_service():
 
 def test_the_addresses_are_those_of_the_service(tmp_path):
     told, methods = {("GET", "/openapi.json")}, []
-    for row in re.findall(r"^\| (`[A-Z]{3,6}[ `].*?) \|", TEXT, re.MULTILINE):
+    for row in re.findall(r"^\| (`[A-Z]{3,7}[ `].*?) \|", TEXT, re.MULTILINE):
         for part in re.findall("`([^`]+)`", row):  # `GET`, `HEAD /path`: methods, the last with the address
-            method, _, path = part.replace("SHA256", "{sha256}").replace("/ID", "/{job_id}").partition(" ")
+            method, _, path = (
+                part.replace("SHA256", "{sha256}")
+                .replace("/ID", "/{job_id}")
+                .replace("/UPLOAD", "/{upload}")
+                .partition(" ")
+            )
             methods.append(method)
             if path:
                 told |= {(method, path) for method in methods}

@@ -22,7 +22,7 @@ from service.openapi.headers import RESUMABLE, TUS, UPLOAD, UPLOAD_FORM
 from service.openapi.uploads import ADDING, BEGINNING
 from service.partials import blob_of
 from service.problems import Problem
-from service.state import Here, Service  # noqa: TC001  FastAPI reads the annotations
+from service.state import Here, Service
 from service.threads import in_thread
 
 if TYPE_CHECKING:

@@ -140,6 +140,7 @@ OF_UPLOADS = (
     "busy",
     *OF_WORK,
 )
+OF_BATCHES = (*OF_KEYS, "bad-request", "upload-timeout", "unsupported-media-type", "too-large", "invalid-option")
 
 
 def _links(*operations: str, job: str) -> dict[str, Any]:

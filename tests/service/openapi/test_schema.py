@@ -23,7 +23,7 @@ from schemathesis.transport.serialization import Binary
 
 from service.engine.forkserver import Program
 from service.http.app import create_app
-from service.openapi.answers import PIECE_TYPE
+from service.openapi.answers import FORM_TYPE, PIECE_TYPE
 from service.openapi.headers import ADDRESS, TOKEN_FORM, TUS
 from service.settings import Settings
 from service.webhook.receivers import Receivers
@@ -220,10 +220,9 @@ def test_the_examples_of_parameters_work(server, document):
                 params = {parameter["name"]: value} if parameter["in"] == "query" else {}
                 needed = {one["name"]: str(one["example"]) for one in operation["parameters"] if one.get("required")
                           and one["in"] == "header"}  # fmt: skip
-                (media,) = set(operation.get("requestBody", {}).get("content", {})) & {MODEL_TYPE, PIECE_TYPE} or {""}
-                body = {"content": data} if media else {}
                 mine["upload"] = upload(server, len(data)) if "{upload}" in path else ""
-                headers = needed | headers | ({"Content-Type": media} if media else {})
+                body, media = sent(operation, data)
+                headers = needed | headers | media
                 answer = server.client.request(method, path.format(**mine), headers=headers, params=params, **body)
                 said = operation["responses"][str(answer.status_code)]
                 assert answer.status_code < 400, (parameter, answer.text)
@@ -232,6 +231,15 @@ def test_the_examples_of_parameters_work(server, document):
                     schema = said["content"][media]["schema"]
                     is_whole = media == "application/json" and answer.status_code != 206
                     assert not is_whole or valid(document, schema, answer.json())
+
+
+def sent(operation: dict[str, Any], data: bytes) -> tuple[dict[str, Any], dict[str, str]]:
+    """The body of a request with a model, and the header that tells what it is."""
+    offered = operation.get("requestBody", {}).get("content", {})
+    for media in (MODEL_TYPE, PIECE_TYPE):
+        if media in offered:
+            return {"content": data}, {"Content-Type": media}
+    return ({"files": {"model": ("model.onnx", data)}} if FORM_TYPE in offered else {}), {}
 
 
 def upload(server: Running, length: int) -> str:
@@ -243,7 +251,8 @@ def upload(server: Running, length: int) -> str:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="this test needs curl, and it is not installed")
 def test_the_examples_for_a_shell_work(server, document, tmp_path: Path):
-    (tmp_path / "model.onnx").write_bytes(model_bytes())
+    for seed, name in enumerate(("model.onnx", "other.onnx")):
+        (tmp_path / name).write_bytes(model_bytes(seed))
     samples = {one["source"] for _, _, told in operations(document) for one in told.get("x-codeSamples", ())}
     assert samples
     for sample in samples:

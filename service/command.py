@@ -29,7 +29,7 @@ from service.http.connections import patient, room
 from service.ledger.records import NOBODY, Quota
 from service.ledger.sql import FILE, step_back
 from service.logs import log_to_stderr
-from service.machine import give_memory_back
+from service.machine import share_free_memory
 from service.parsing import add_settings
 from service.secret import webhook_secret
 from service.settings import Settings
@@ -158,7 +158,7 @@ def _serve(settings: Settings, _: argparse.Namespace) -> int:
     except (RuntimeError, ValueError) as error:
         raise RuntimeError(f"serve: {error}") from None
     log_to_stderr()
-    give_memory_back()
+    share_free_memory()
     config = uvicorn.Config(
         create_app(settings),
         settings.host,

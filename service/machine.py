@@ -1,6 +1,6 @@
 """The machine: the processors and the memory that this process may use, also where a container bounds them.
 
-And how this process keeps memory that is free, which the C library decides.
+And what becomes of memory that is free, which the C library decides.
 
 Source: cpu.max and memory.max of cgroup v2, cpu.cfs_quota_us, cpu.cfs_period_us and memory.limit_in_bytes of v1
 (https://docs.kernel.org/admin-guide/cgroup-v2.html).
@@ -18,10 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path("/")
-KIB = 1 << 10
-# Of malloc.h of the GNU C library, with their values: arenas, and the bytes from which a block is mapped by itself, and
-# from which free memory at the end of an arena goes back to the system.
-MALLOC = {-8: 2, -3: 128 * KIB, -1: 128 * KIB}  # M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+M_ARENA_MAX, ARENAS = -8, 2  # of malloc.h of the GNU C library, and how many arenas it may have
 OF_THE_OPERATOR = ("MALLOC_", "GLIBC_TUNABLES")  # variables by which somebody else decides
 
 
@@ -40,19 +37,17 @@ def memory(root: Path = ROOT) -> int:
     return min([machine, *given])
 
 
-def give_memory_back() -> None:
-    """Let this process keep little memory that is free; call it before any thread starts.
+def share_free_memory() -> None:
+    """Let the threads of this process use free memory of each other; call it before any thread starts.
 
-    The GNU C library gives every thread an arena of its own (up to eight for each processor), and raises its thresholds
-    when a large block is freed: then each of a server's threads keeps what its busiest moment took. Other C libraries
-    do neither.
+    The GNU C library gives threads arenas of their own, up to eight for each processor, and keeps in each of them what
+    its busiest moment took. Other C libraries do not. (Lower thresholds, from which memory goes back to the system,
+    would save a few MiB more, but large uploads would take twice the processor time.)
     """
     if any(name.startswith(OF_THE_OPERATOR) for name in os.environ):
         return
     with suppress(AttributeError):
-        change = ctypes.CDLL(None).mallopt
-        for parameter, value in MALLOC.items():
-            change(parameter, value)
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
 
 
 def _quotas(root: Path) -> Iterator[tuple[int, int]]:

@@ -15,7 +15,7 @@ from service.checks import mistyped
 from service.engine.accounts import Accounts
 from service.engine.forkserver import Program
 from service.logs import log_to_stderr
-from service.machine import give_memory_back
+from service.machine import share_free_memory
 from service.metrics import Metrics
 from service.parsing import add_settings
 from service.state import ENGINE_VERSION, lock, make_children, make_traces, the_blobs
@@ -52,7 +52,7 @@ def run(settings: Settings, program: Program) -> int:
     for sentence in mistyped(os.environ):
         print(f"bnfold: warning: {sentence}", file=sys.stderr)  # noqa: T201  a command prints
     log_to_stderr()
-    give_memory_back()
+    share_free_memory()
     right = lock(settings.data)
     try:
         asyncio.run(_work(settings, program))

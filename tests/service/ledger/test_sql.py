@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import event, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.blobs.interface import Blob
+from service.http.app import THREADS
+from service.ledger import database
 from service.ledger.records import (
     Damage,
     Failure,
@@ -465,6 +468,26 @@ def test_a_ledger_that_cannot_be_written_is_found_out(ledger):
         connection.exec_driver_sql("DROP TABLE keys")
     with pytest.raises(SQLAlchemyError, match=r"no such table|does not exist"):
         ledger.check()
+
+
+def test_each_thread_has_a_connection_that_is_kept(file):
+    """One that is opened anew reads all that it needs once more, and leaves its memory to the arena of a thread."""
+    made: list[object] = []
+    event.listen(file._database._engine, "connect", lambda *given: made.append(given))
+    together = threading.Barrier(THREADS)
+
+    def read() -> None:
+        with file._database.read() as connection:
+            together.wait()
+            assert connection.execute(text("PRAGMA cache_size")).scalar_one() == -database.CACHE_KIB
+
+    for _ in range(2):
+        threads = [threading.Thread(target=read) for _ in range(THREADS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(made) == THREADS - 1  # and the one that opened it
 
 
 def test_a_suspect_waits_longer_each_time():

@@ -15,6 +15,7 @@ from folding.command import endings
 from folding.command import main as cli
 from folding.errors import ServiceError
 from service.http.app import create_app
+from service.http.uploads import MOST_FILES
 from service.ledger.webhooks import PENDING_OF_JOB, PENDING_OF_KEY
 from service.problems import KINDS
 from service.settings import Settings
@@ -74,6 +75,14 @@ def test_the_limits_of_archives_are_told():
     assert f"{ARCHIVE_LIMITS.total_bytes >> 30} GiB unpacked" in flat
     assert f"no file larger than {ARCHIVE_LIMITS.ratio_free_bytes >> 20} MiB inflated more than a hundredfold" in flat
     assert ARCHIVE_LIMITS.ratio == 100
+
+
+def test_the_most_files_of_a_batch_are_told(tmp_path):
+    told = create_app(Settings(data=tmp_path)).openapi()["paths"]["/v1/batches"]["post"]
+    form = told["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert form["properties"]["model"]["maxItems"] == MOST_FILES
+    for text in (told["description"], TEXT):
+        assert f"up to {MOST_FILES}, with the same options" in " ".join(text.split())
 
 
 def test_the_patience_of_the_client_is_told():

@@ -1,9 +1,10 @@
-"""Checks of what a server needs before it starts, so that each failing start has one sentence."""
+"""Checks of what a server needs before it starts, so that each failing start has one sentence; and what comes first."""
 
 from __future__ import annotations
 
 import os
 import socket
+import sys
 import time
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 from service.auth.tokens import Tokens
 from service.engine.sandbox import find_sandbox
 from service.ledger.sql import open_ledger, require_whole
+from service.logs import log_to_stderr
+from service.machine import share_free_memory
 from service.secret import require_secret
 from service.settings import Settings
 from service.state import lock, make_traces
@@ -141,6 +144,14 @@ def unreadable_settings(error: SettingsError) -> str:
 def _named(setting: str) -> str:
     flag = f"--{setting} or " if setting in ("host", "port", "data") else ""
     return f"{flag}{PREFIX}{setting.upper()}"
+
+
+def prepare() -> None:
+    """Begin as a server or a worker: warn of variables that no setting has, write the log, share free memory."""
+    for sentence in mistyped(os.environ):
+        print(f"bnfold: warning: {sentence}", file=sys.stderr)  # noqa: T201  a command prints
+    log_to_stderr()
+    share_free_memory()
 
 
 def mistyped(environment: Iterable[str]) -> list[str]:

@@ -23,12 +23,11 @@ from service import upkeep
 from service.admin import add_admin
 from service.auth.audit import audit
 from service.auth.keys import SCOPES, moment, new_key, new_secret
-from service.checks import invalid_settings, mistyped, require_startable, unreadable_settings
+from service.checks import invalid_settings, prepare, require_startable, unreadable_settings
 from service.http.app import create_app
 from service.http.connections import patient, room
 from service.ledger.records import NOBODY, Quota
 from service.ledger.sql import FILE, step_back
-from service.logs import log_to_stderr
 from service.parsing import add_settings
 from service.secret import webhook_secret
 from service.settings import Settings
@@ -150,13 +149,11 @@ class Server(uvicorn.Server):
 
 
 def _serve(settings: Settings, _: argparse.Namespace) -> int:
-    for sentence in mistyped(os.environ):
-        print(f"bnfold: warning: {sentence}", file=sys.stderr)
+    prepare()
     try:
         require_startable(settings)
     except (RuntimeError, ValueError) as error:
         raise RuntimeError(f"serve: {error}") from None
-    log_to_stderr()
     config = uvicorn.Config(
         create_app(settings),
         settings.host,

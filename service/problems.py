@@ -151,10 +151,13 @@ def as_dict(slug: str, detail: str, instance: str | None = None) -> dict[str, An
     return fields if instance is None else fields | {"instance": instance}
 
 
-def respond(problem: Problem, root: str = "") -> JSONResponse:
-    """The response that reports a problem; `root` is the path under which a proxy shows the server."""
+def told(problem: Problem, root: str = "") -> dict[str, Any]:
+    """The JSON form of a problem; `root` is the path under which a proxy shows the server."""
     body = problem.as_dict()
-    body["type"] = root + body["type"]
-    if "instance" in body:
-        body["instance"] = root + body["instance"]
+    return body | {name: root + body[name] for name in ("type", "instance") if name in body}
+
+
+def respond(problem: Problem, root: str = "") -> JSONResponse:
+    """The response that reports a problem; `root` as in `told`."""
+    body = told(problem, root)
     return JSONResponse(body, body["status"], problem.headers, MEDIA_TYPE)

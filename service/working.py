@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from prometheus_client import start_http_server
 
-from service.checks import mistyped
+from service.checks import prepare
 from service.engine.accounts import Accounts
 from service.engine.forkserver import Program
-from service.logs import log_to_stderr
 from service.metrics import Metrics
 from service.parsing import add_settings
 from service.state import ENGINE_VERSION, lock, make_children, make_traces, the_blobs
@@ -48,9 +46,7 @@ def run(settings: Settings, program: Program) -> int:
     """
     if settings.engine != "cluster":
         raise RuntimeError("worker: set BNFOLD_ENGINE=cluster, as for the servers; see docs/cluster.md")
-    for sentence in mistyped(os.environ):
-        print(f"bnfold: warning: {sentence}", file=sys.stderr)  # noqa: T201  a command prints
-    log_to_stderr()
+    prepare()
     right = lock(settings.data)
     try:
         asyncio.run(_work(settings, program))

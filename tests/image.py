@@ -34,13 +34,18 @@ export BNFOLD_KEY=$({entry} keys add probe)
 {entry} {command} 2>/tmp/serve.log & server=$!
 until {health} 2>/dev/null; do kill -0 $server || {{ cat /tmp/serve.log; exit 1; }}; done
 {entry} fold /models/model.onnx -o /models/folded.onnx --server "http://127.0.0.1:$BNFOLD_PORT"
-python -c 'import urllib.request as r; print(r.urlopen("http://127.0.0.1:8000/version").read().decode())'
 test -s /models/folded.onnx
+python -c 'import urllib.request as r; print(r.urlopen("http://127.0.0.1:8000/readyz").read().decode())' >/tmp/ready
+cat /tmp/ready
+grep -qE '"sandbox": ?"({sandbox})"' /tmp/ready
 python -c 'import obstore, procrastinate, psycopg, service.engine.member, service.tracing.telemetry'
 {entry} worker 2>/tmp/worker.log && exit 1  # it wants a cluster, and says so
 grep -q BNFOLD_ENGINE=cluster /tmp/worker.log
 kill $server; wait $server
+rm -r "$BNFOLD_DATA"/* /models/folded.onnx
 """
+# Most containers forbid namespaces: bubblewrap is there then, and fails.
+SANDBOXES = {"bubblewrap|landlock": (), "landlock": ("--ro-bind", "/bin/false", "/usr/bin/bwrap")}
 
 
 @dataclass
@@ -79,8 +84,8 @@ class Stage:
     user: str = "0:0"
     folder: str = "/"
 
-    def run(self, command: list[str], *, network: bool = True) -> None:
-        """Run a command in the stage, as its user and in its folder."""
+    def run(self, command: list[str], *, network: bool = True, binds: tuple[str, ...] = ()) -> None:
+        """Run a command in the stage, as its user and in its folder; `binds` put other files in place of its own."""
         whole = self.layer.with_suffix(".whole")
         whole.mkdir(exist_ok=True)
         work = self.layer.with_suffix(".work")
@@ -89,6 +94,7 @@ class Stage:
         uid, _, gid = self.user.partition(":")
         become = ["setpriv", "--reuid", uid, "--regid", gid, "--clear-groups", "--"] if uid != "0" else []
         files = ["--bind", str(whole), "/", "--dev", "/dev", "--proc", "/proc", "--perms", "1777", "--tmpfs", "/tmp"]  # noqa: S108
+        files += binds
         sandbox = ["bwrap", *files, "--unshare-pid", "--die-with-parent", "--cap-add", "ALL", "--chdir", self.folder]
         inner = [*sandbox, *([] if network else ["--unshare-net"]), *become, *command]
         mount = (
@@ -159,9 +165,11 @@ def main(argv: list[str]) -> None:
         }
         health = Step("CMD", last["HEALTHCHECK"].text.removeprefix("CMD").strip())
         said = {"entry": last["ENTRYPOINT"], "command": last["CMD"], "health": health}
-        script = SERVE.format(**{name: shlex.join(step.words) for name, step in said.items()})
-        stage.run(["sh", "-c", script], network=False)
-    print("every step ran; the image serves")
+        said = {name: shlex.join(step.words) for name, step in said.items()}
+        stage.env["BNFOLD_SANDBOX"] = "require"
+        for sandbox, binds in SANDBOXES.items():
+            stage.run(["sh", "-c", SERVE.format(sandbox=sandbox, **said)], network=False, binds=binds)
+    print("every step ran; the image serves, with namespaces and without")
 
 
 if __name__ == "__main__":

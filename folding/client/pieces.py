@@ -19,6 +19,7 @@ PLACES = "/v1/uploads"
 LARGE = 64 << 20  # bytes; a smaller upload is sent again as a whole
 SPOKEN = {"Tus-Resumable": "1.0.0"}
 PIECE = "application/offset+octet-stream"
+LOST = 3  # uploads that the service does not know any more, until the next one is sent as a whole
 UNKNOWN = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}  # what an older service answers
 MOVED = "offset-mismatch"  # the service has less or more than this client thinks
 _ID = re.compile("[0-9a-f]{1,64}")
@@ -27,12 +28,14 @@ _ID = re.compile("[0-9a-f]{1,64}")
 def sent_in_pieces(requests: Requests, upload: Upload, progress: Progress | None) -> str | None:
     """Send an upload, however often the connection breaks; return its SHA-256, or None if the service cannot do this.
 
+    It cannot where a load balancer sends every request to another server: none of them has what another one began.
+
     Raises:
         ServiceError: the problem that the service reported, or "unreachable".
     """
     described = upload.headers()
     begin = SPOKEN | {"Upload-Length": str(upload.nbytes), "Repr-Digest": described["Repr-Digest"]}
-    attempts, place, before = Attempts(requests.retries), None, 0
+    attempts, place, before, lost = Attempts(requests.retries), None, 0, 0
     while True:
         try:
             if place is None:
@@ -48,7 +51,8 @@ def sent_in_pieces(requests: Requests, upload: Upload, progress: Progress | None
         except PassingError as failure:
             attempts.failed(failure)
         except ServiceError as error:
-            if place is None and error.status in UNKNOWN:
+            lost += error.status == HTTPStatus.NOT_FOUND
+            if error.status in UNKNOWN and (place is None or lost == LOST):
                 return None
             if error.status == HTTPStatus.NOT_FOUND:  # the response to HEAD has no slug
                 place, before = None, 0

@@ -89,6 +89,7 @@ class _Growing:
 
     def finish(self) -> Draft:
         os.fsync(self._file.fileno())
+        self._file.close()  # a batch has many
         return Draft(Blob(self._hash.hexdigest(), self.size), self._path, self._magic)
 
     def discard(self) -> None:

@@ -39,7 +39,7 @@ class ClusterEngine(Engine):
         """Listen for changes, and look for what workers that died have left."""
         await self._children.open()
         self._spawn(listen(self._settings.database_url, self._changed, self._changes.notify_all))
-        self._spawn(recover(self._shared, self._settings))
+        self._spawn(recover(self._shared, self._settings, self._accounts))
         self._spawn(self._tidy())
         self._sweeping = self._spawn(self._sweep())
 

@@ -55,6 +55,7 @@ class Member:
         engine: str,
     ) -> None:
         self._settings, self._ledger, self._storage, self._children = settings, ledger, storage, children
+        self._accounts = accounts
         self._engine, self.ending = engine, asyncio.Event()
         self._runner = Runner(settings, ledger, storage, children, accounts, self.ending.is_set, PATIENCE)
         self._turns = Turns(settings.workers, extra=True)
@@ -78,7 +79,7 @@ class Member:
             asyncio.create_task(work)
             for work in (
                 listen(self._settings.database_url, self._changed, self._wake.set),
-                recover(self._ledger, self._settings),
+                recover(self._ledger, self._settings, self._accounts),
                 self._beat(),
             )
         ]

@@ -25,6 +25,7 @@ from starlette.staticfiles import StaticFiles
 from service.auth.audit import audit
 from service.blobs import StoreError
 from service.engine.forkserver import Program
+from service.http import batches as routes_batches
 from service.http import blobs as routes_blobs
 from service.http import fold as routes_fold
 from service.http import health as routes_health
@@ -52,7 +53,7 @@ NO_STORE = "the server cannot use its blob store now; try again later"
 LEDGER_AGAIN = {"Retry-After": "10"}
 STATIC = Path(__file__).parents[1] / "static"
 ROUTES = (
-    routes_fold, routes_resumable, routes_mine, routes_jobs, routes_blobs, routes_health, routes_status,
+    routes_fold, routes_batches, routes_resumable, routes_mine, routes_jobs, routes_blobs, routes_health, routes_status,
     routes_reference,
 )  # fmt: skip
 ASKED_FOR_AGAIN = {"Cache-Control": "no-cache"}

@@ -32,7 +32,7 @@ from service.threads import in_thread
 from service.work import OUT, PAGE, REPORT
 
 if TYPE_CHECKING:
-    from service.blobs import Blob
+    from service.blobs import Blob, Draft
 
 router = APIRouter(prefix="/v1", tags=["fold"])
 
@@ -57,18 +57,32 @@ async def fold(request: Request, query: WithWebhook, caller: MayFold, here: Here
     `Prefer: respond-async`. The same model with the same options is folded once: sending it again is free.
     """
     wishes, token = preferences(request.headers.get("prefer")), _token(request)
-    _asked(here, query)  # invalid options are refused before the upload
+    asked(here, query)  # invalid options are refused before the upload
     here.webhooks.checked(query.webhook)
     async with uploaded(request, here, caller) as (draft, is_archive, form):
         query = query if form is None else form.query(query)
-        name, chosen = _asked(here, query)
-        webhook = here.webhooks.checked(query.webhook)
-        job = _job(here, caller, name, draft.blob, chosen, is_archive=is_archive)
-        job = replace(job, traceparent=request.state.span.traceparent)
-        asked = None if token is None else Idempotency(token, _fingerprint(job.id, name, webhook))
-        room = Room(here.settings.max_queue, here.settings.max_queue_seconds)
-        job, is_new = await here.storage.accept(draft, job, caller.quota, room, asked, webhook)
+        job, is_new = await accept(request, here, caller, query, draft, token, is_archive=is_archive)
     return await _answered(request, here, caller, job, wishes, is_new=is_new)
+
+
+async def accept(
+    request: Request,
+    here: Service,
+    caller: Caller,
+    query: WebhookQuery,
+    draft: Draft,
+    token: str | None,
+    *,
+    is_archive: bool,
+) -> tuple[Job, bool]:
+    """The job of an upload, and whether it is new. Raises the errors of its options, its webhook and the ledger."""
+    name, chosen = asked(here, query)
+    webhook = here.webhooks.checked(query.webhook)
+    job = _job(here, caller, name, draft.blob, chosen, is_archive=is_archive)
+    job = replace(job, traceparent=request.state.span.traceparent)
+    marked = None if token is None else Idempotency(token, _fingerprint(job.id, name, webhook))
+    room = Room(here.settings.max_queue, here.settings.max_queue_seconds)
+    return await here.storage.accept(draft, job, caller.quota, room, marked, webhook)
 
 
 @router.post(
@@ -81,7 +95,7 @@ async def fold(request: Request, query: WithWebhook, caller: MayFold, here: Here
 async def fold_blob(request: Request, sha256: Sha256, query: WithWebhook, caller: MayFold, here: Here) -> Response:
     """Fold a content that this key holds: an upload that is complete, or one that was folded with other options."""
     wishes, token = preferences(request.headers.get("prefer")), _token(request)
-    name, chosen = _asked(here, query)
+    name, chosen = asked(here, query)
     webhook = here.webhooks.checked(query.webhook)
     blob = await in_thread(here.ledger.holding, caller.key, sha256) if is_digest(sha256) else None
     if blob is None or not await here.engine.has_whole(blob):
@@ -89,9 +103,9 @@ async def fold_blob(request: Request, sha256: Sha256, query: WithWebhook, caller
     magic = b"".join([block async for block in here.storage.blobs.read(sha256, 0, min(MAGIC_BYTES, blob.bytes))])
     job = _job(here, caller, name, blob, chosen, is_archive=magic in ZIP_MAGIC)
     job = replace(job, traceparent=request.state.span.traceparent)
-    asked = None if token is None else Idempotency(token, _fingerprint(job.id, name, webhook))
+    marked = None if token is None else Idempotency(token, _fingerprint(job.id, name, webhook))
     room = Room(here.settings.max_queue, here.settings.max_queue_seconds)
-    accepted = await here.storage.accept_held(job, caller.quota, room, asked, webhook)
+    accepted = await here.storage.accept_held(job, caller.quota, room, marked, webhook)
     if accepted is None:
         raise Problem("not-found", NOT_HELD)
     return await _answered(request, here, caller, accepted[0], wishes, is_new=accepted[1])
@@ -125,9 +139,9 @@ async def fold_put(request: Request, query: WithWebhook, caller: MayFold, here: 
 @router.post("/inspect", operation_id="inspect", openapi_extra=INSPECTING, response_class=Response, responses=INSPECTED)
 async def inspect(request: Request, query: Query_, caller: MayFold, here: Here) -> Response:
     """Report what folding this model would do, and why the rest would stay. Nothing is stored."""
-    _asked(here, query)
+    asked(here, query)
     async with uploaded(request, here, caller) as (draft, is_archive, form):
-        name, chosen = _asked(here, query if form is None else form.query(query))
+        name, chosen = asked(here, query if form is None else form.query(query))
         job = _job(here, caller, name, draft.blob, chosen, is_archive=is_archive)
         inspected = here.engine.inspected(draft, here.engine.request(job), caller.key, caller.quota)
         async with inspected as (answer, folder):
@@ -146,7 +160,7 @@ async def inspect_put(request: Request, query: Query_, caller: MayFold, here: He
     return await inspect(request, query, caller, here)
 
 
-def _asked(here: Service, query: FoldQuery) -> tuple[str, str]:
+def asked(here: Service, query: FoldQuery) -> tuple[str, str]:
     """The name of the model and the canonical options. Raises the errors of both."""
     return query.file_name(), canonical(query.options(here.settings.verify_seconds))
 

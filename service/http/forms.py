@@ -1,4 +1,4 @@
-"""Browser forms (`multipart/form-data`): passes the one file on as it arrives, and keeps the few other fields.
+"""Browser forms (`multipart/form-data`): passes the files on as they arrive, and keeps the few other fields.
 
 The parser is python-multipart, which FastAPI uses too; FastAPI's `UploadFile` would write every model twice.
 """
@@ -42,19 +42,20 @@ class Part:
 
 
 class Form:
-    """A form that is being received; `content_type` contains its boundary.
+    """A form of at most `most` files that is being received; `content_type` contains its boundary.
 
     Raises:
         Problem: bad-request: the boundary is missing or not valid.
     """
 
-    def __init__(self, content_type: str) -> None:
+    def __init__(self, content_type: str, most: int = 1) -> None:
         self.fields: list[tuple[str, str]] = []
-        self.file_name: str | None = None
-        self._parts, self._arrived, self._size, self._has_ended = 0, 0, 0, False
+        self.names: list[str] = []  # of the files
+        self.is_broken = False  # whether the form, and not one of its files, is the reason for a problem
+        self._most, self._parts, self._arrived, self._size, self._has_ended = most, 0, 0, 0, False
         self._header, self._disposition = (bytearray(), bytearray()), b""
         self._part: Part | None = None
-        self._data: list[bytes] = []
+        self._data: list[tuple[int, bytes]] = []  # with the number of its file, from 1
         boundary = parse_options_header(content_type)[1].get(b"boundary")
         if not boundary:
             raise Problem(
@@ -74,24 +75,50 @@ class Form:
             Problem: bad-request: the body is not a form, ends early, or has no file or several;
                 too-large: a field, or everything besides the file, is too large.
         """
+        async for _, data in self._numbered(chunks):
+            yield data
+
+    async def files(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[tuple[str, AsyncIterator[bytes]]]:
+        """Each file in the form: its name and its data, of which what is not read is skipped. Raises as `file`."""
+        stream = self._numbered(chunks)
+        ahead = await anext(stream, None)
+
+        async def rest(number: int) -> AsyncIterator[bytes]:
+            nonlocal ahead
+            while ahead is not None and ahead[0] == number:
+                data, ahead = ahead[1], await anext(stream, None)
+                yield data
+
+        while ahead is not None:
+            number = ahead[0]
+            yield self.names[number - 1], rest(number)
+            async for _ in rest(number):
+                pass
+
+    async def _numbered(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[tuple[int, bytes]]:
+        """The data of the files, with their numbers; of each at least one piece, which may be empty."""
+        self.is_broken = True
         async for chunk in chunks:
             self._arrived += len(chunk)
             self._feed(chunk)
-            self._size += sum(map(len, self._data))
+            self._size += sum(len(data) for _, data in self._data)
             if self._arrived - self._size > OVERHEAD:
-                raise Problem("too-large", f"beside its file the form has more than {OVERHEAD:,} bytes; send less")
-            for data in self._data:
-                yield data
+                raise Problem("too-large", f"beside its files the form has more than {OVERHEAD:,} bytes; send less")
+            self.is_broken = False
+            for one in self._data:
+                yield one
+            self.is_broken = True
             self._data.clear()
         if not self._has_ended:
             raise Problem("bad-request", "the form ends before its last boundary; send it again")
-        if self.file_name is None:
+        if not self.names:
             raise Problem("bad-request", 'the form has no file; give it one: <input type="file" name="model">')
+        self.is_broken = False
 
-    def query(self, query: Query) -> Query:
+    def query(self, query: Query, number: int = 0) -> Query:
         """The parameters of the URL and of the form together; the form has precedence.
 
-        The name of the model is the name of the file, unless either of them sets `name`.
+        The name of the model is the name of the file with this number, unless either of them sets `name`.
 
         Raises:
             RequestValidationError: a value in the form is not valid.
@@ -103,7 +130,7 @@ class Form:
             values[name] = [*values.get(name, ()), value] if name in LISTS else value
         asked = query.model_dump(exclude_unset=True)
         try:
-            return type(query).model_validate({"name": plain_name(self.file_name or "")} | asked | values)
+            return type(query).model_validate({"name": plain_name(self.names[number])} | asked | values)
         except ValidationError as error:
             errors = [{**found, "loc": ("form", *found["loc"])} for found in error.errors(include_url=False)]
             raise RequestValidationError(errors) from None
@@ -149,20 +176,23 @@ class Form:
             self._take_file(file_name)
 
     def _take_file(self, name: str) -> None:
-        if self.file_name is not None:
+        if len(self.names) == self._most == 1:
             raise Problem("bad-request", "the form has several files; send one model, or one zip of it and its data")
-        self.file_name = name
+        if len(self.names) == self._most:
+            raise Problem("too-large", f"the form has more than {self._most} files; send the others in another one")
+        self.names.append(name)
+        self._data.append((len(self.names), b""))
 
     def _arrives(self, data: bytes, start: int, end: int) -> None:
         assert self._part is not None  # noqa: S101  headers come before data
         if self._part.file_name:
-            self._data.append(data[start:end])
+            self._data.append((len(self.names), data[start:end]))
             return
         self._part.value += data[start:end]
         if self._part.file_name == "":
             self._part.file_name = UNNAMED
             self._take_file(self._part.file_name)
-            self._data.append(bytes(self._part.value))
+            self._data.append((len(self.names), bytes(self._part.value)))
         elif len(self._part.value) > FIELD_BYTES:
             raise Problem("too-large", f"the form's field {self._part.name!r} has more than {FIELD_BYTES:,} bytes")
 

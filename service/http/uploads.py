@@ -40,6 +40,8 @@ MODEL_TYPES = {
 }
 STORED_BY = "sha-256"  # the digest that is computed anyway, because it is the address of a blob
 ARCHIVE_TYPES = {ARCHIVE_TYPE, "application/x-zip-compressed", "application/x-zip"}
+MOST_FILES = 100  # of a batch
+OF_A_FORM = "a digest would be that of the whole form, which is not kept; leave it out"
 ZIP_MAGIC = {b"PK\x03\x04", b"PK\x05\x06"}  # no ONNX model begins like this: it would be field 10 of a ModelProto
 
 
@@ -56,7 +58,7 @@ async def uploaded(request: Request, here: Service, caller: Caller) -> AsyncGene
     form = Form(request.headers["content-type"]) if media == FORM_TYPE else None
     claimed = claimed_digests(request.headers)
     if form is not None and claimed:
-        raise Problem("bad-request", "a digest would be that of the whole form, which is not kept; leave it out")
+        raise Problem("bad-request", OF_A_FORM)
     settings = here.settings
     coming = int(request.headers.get("content-length", "0"))
     if coming > settings.max_upload_bytes + (0 if form is None else OVERHEAD):
@@ -68,13 +70,7 @@ async def uploaded(request: Request, here: Service, caller: Caller) -> AsyncGene
         file = _counted(stream if form is None else form.file(stream), here, reservation)
         others = {name: hashlib.new(name.replace("-", "")) for name in claimed.keys() - {STORED_BY}}
         file = _hashed(file, list(others.values())) if others else file
-        async with AsyncExitStack() as stack:
-            span = stack.enter_context(here.traces.span("upload", request.state.span.traceparent))
-            draft = await stack.enter_async_context(here.storage.blobs.receive(file, settings.max_upload_bytes))
-            reservation.is_complete = True
-            here.metrics.uploaded.inc(draft.blob.bytes)
-            span.note({"bnfold.bytes": draft.blob.bytes})
-            span.end()
+        async with _spooled(request, here, file, reservation) as draft:
             arrived = {name: found.hexdigest() for name, found in others.items()} | {STORED_BY: draft.blob.sha256}
             for name, stated in claimed.items():
                 if arrived[name] != stated:
@@ -84,6 +80,64 @@ async def uploaded(request: Request, here: Service, caller: Caller) -> AsyncGene
             if media in ARCHIVE_TYPES and not is_archive:
                 raise Problem("unsafe-archive", "this is no zip; send a zip, or a model as application/octet-stream")
             yield draft, is_archive, form
+
+
+@asynccontextmanager
+async def batch(
+    request: Request, here: Service, caller: Caller
+) -> AsyncGenerator[tuple[Form, Sequence[Draft | Problem]]]:
+    """The files of a form, in its order: each as a draft, or the problem for which it was refused.
+
+    Each counts as one upload. Nothing is accepted before all have arrived, so a form that breaks off leaves nothing.
+
+    Raises:
+        Problem: unsupported-media-type, bad-request, too-large, upload-timeout: of the form as a whole.
+        ClientDisconnect: the client has disconnected.
+    """
+    if _media(request) != FORM_TYPE:
+        detail = "a batch is a form with several files: curl -F model=@a.onnx -F model=@b.onnx URL"
+        raise Problem("unsupported-media-type", detail)
+    if claimed_digests(request.headers):
+        raise Problem("bad-request", OF_A_FORM)
+    form = Form(request.headers["content-type"], MOST_FILES)
+    found: list[Draft | Problem] = []
+    coming = int(request.headers.get("content-length", STEP + 1))
+    async with AsyncExitStack() as stack:
+        async for _, file in form.files(in_time(request.stream(), here.settings)):
+            one = _one_of_many(request, here, caller, file, step=STEP if coming > STEP else 0)
+            try:
+                found.append(await stack.enter_async_context(one))
+            except Problem as problem:
+                if form.is_broken:
+                    raise
+                found.append(problem)
+        yield form, found
+
+
+@asynccontextmanager
+async def _one_of_many(
+    request: Request, here: Service, caller: Caller, file: AsyncIterator[bytes], step: int
+) -> AsyncGenerator[Draft]:
+    usage = await in_thread(here.ledger.usage, caller.key)
+    with here.reservations.begun(caller.key, caller.quota, usage) as reservation:
+        async with _spooled(request, here, _counted(file, here, reservation, step), reservation) as draft:
+            reservation.bytes = draft.blob.bytes  # no more than that, for those that come after it
+            yield draft
+
+
+@asynccontextmanager
+async def _spooled(
+    request: Request, here: Service, file: AsyncIterator[bytes], reservation: Reservation
+) -> AsyncGenerator[Draft]:
+    """A file as a draft, for which there is a reservation."""
+    async with AsyncExitStack() as stack:
+        span = stack.enter_context(here.traces.span("upload", request.state.span.traceparent))
+        draft = await stack.enter_async_context(here.storage.blobs.receive(file, here.settings.max_upload_bytes))
+        reservation.is_complete = True
+        here.metrics.uploaded.inc(draft.blob.bytes)
+        span.note({"bnfold.bytes": draft.blob.bytes})
+        span.end()
+        yield draft
 
 
 async def _reserve(here: Service, reservation: Reservation, size: int) -> None:
@@ -99,13 +153,15 @@ async def _hashed(file: AsyncIterator[bytes], hashes: Sequence[Any]) -> AsyncIte
         yield chunk
 
 
-async def _counted(file: AsyncIterator[bytes], here: Service, reservation: Reservation) -> AsyncIterator[bytes]:
-    """The chunks of an upload, which reserves more when more arrives than it told."""
+async def _counted(
+    file: AsyncIterator[bytes], here: Service, reservation: Reservation, step: int = STEP
+) -> AsyncIterator[bytes]:
+    """The chunks of an upload, which reserves `step` bytes more when more arrives than it told."""
     most = reservation.quota.bytes
     async for chunk in file:
         reservation.arrived += len(chunk)
         if reservation.arrived > reservation.bytes:
-            ahead = reservation.arrived + STEP
+            ahead = reservation.arrived + step
             await _reserve(here, reservation, ahead if most is None else max(reservation.arrived, min(ahead, most)))
         yield chunk
 

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 BUSY_SECONDS = 10  # how long one writer waits for another; a transaction takes milliseconds
 ANSWER_SECONDS = 15.0  # of a transaction in PostgreSQL: then its connection is cut
 LONGER_SECONDS = 120.0  # of one that waits for the blob store meanwhile
-CONNECTIONS, MORE = 8, 24  # to PostgreSQL that are kept, and beyond: as many as there are threads
+# To PostgreSQL that are kept, and beyond: as many as there are threads; to SQLite all are kept.
+CONNECTIONS, MORE = 8, 24
+CACHE_KIB = 256  # of pages in each connection to SQLite: the system has them all in its own cache
 QUEUE_TABLE = "procrastinate_jobs"
 MIGRATION, CLAIM = "migration", "claim"  # names of locks
 # Of PostgreSQL: a commit is on the disk, and a client that is gone holds its locks no longer than this.
@@ -122,6 +124,7 @@ def connected(where: Path | str) -> Engine:
     engine = create_engine(
         f"sqlite:///{where}",
         connect_args={"timeout": BUSY_SECONDS},
+        pool_size=CONNECTIONS + MORE,
         hide_parameters=True,  # errors are logged, and URLs of webhooks may hold secrets
     )
     event.listen(engine, "connect", _prepare)
@@ -165,7 +168,7 @@ def _number(name: str) -> Any:
 
 def _prepare(connection: Any, _: object) -> None:
     connection.isolation_level = None  # _begin sends BEGIN: the driver would send it too late, and not IMMEDIATE
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"cache_size=-{CACHE_KIB}"):
         connection.execute(f"PRAGMA {pragma}")
 
 

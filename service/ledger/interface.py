@@ -279,8 +279,8 @@ class Workers(Protocol):
         """Let a job that waits go before others of its key."""
         ...
 
-    def recover(self, seconds: float) -> int:
-        """Queue the jobs of workers that were not alive for so long; return how many. Each is a suspect from now on."""
+    def recover(self, seconds: float) -> list[Job]:
+        """Do with jobs of workers that were not alive for so long as `Jobs.interrupted` does; return all of them."""
         ...
 
     def reconcile(self) -> int:

@@ -12,9 +12,9 @@ from service.ledger import clock, database
 from service.ledger.holdings import hold, key_lock
 from service.ledger.records import OPEN, Failure, Job, Output, has_share
 from service.ledger.rows import (
-    NOT_RUNNING,
     begun,
     end,
+    interrupted,
     is_job,
     job_of,
     locked,
@@ -36,11 +36,6 @@ if TYPE_CHECKING:
 
 RETRY_AFTER = {"Retry-After": "30"}
 LONGEST_RETRY = 300.0  # seconds
-LONE_DEATHS = 5  # of servers, one after another, while a job ran and nothing else did: that is evidence
-DEADLY = (
-    f"the server died {LONE_DEATHS} times in a row while it folded this model and nothing else; please report the "
-    "model; a new request tries again"
-)
 
 
 class SqlJobs:
@@ -133,17 +128,9 @@ class SqlJobs:
 
     def interrupted(self) -> list[Job]:
         """See `service.ledger.interface.Jobs`."""
-        runs, hopeless = jobs.c.status == "running", jobs.c.interruptions >= LONE_DEATHS
-        again = {"status": "queued", "stage": None, "progress": 0.0, "interruptions": jobs.c.interruptions + 1}
-        again["updated"] = time.time()
         with self._database.write() as connection:
-            # The first death made it a suspect: something else may have run then, and nothing at those after it.
-            rows = connection.execute(select(jobs).where(runs, hopeless).with_for_update()).all()
-            condemned = [replace(job, interruptions=job.interruptions + 1) for job in map(job_of, rows)]
-            for job in condemned:
-                end(connection, job, Output(), Failure("crashed", DEADLY))
-            connection.execute(update(jobs).where(runs).values(**again, **NOT_RUNNING))
-        return condemned
+            rows = connection.execute(select(jobs).where(jobs.c.status == "running").with_for_update()).all()
+            return [job for job in (interrupted(connection, job_of(row)) for row in rows) if not job.is_open]
 
 
 def _accept(connection: Connection, job: Job, quota: Quota, room: Room) -> tuple[Job, bool]:

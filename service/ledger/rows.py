@@ -24,14 +24,32 @@ OUTPUTS = ("result", "report", "page")
 NOT_RUNNING: dict[str, Any] = {"run": "", "worker": None}
 QUEUE = "queue"  # an option of an engine, and so of its connections: where workers take jobs from
 RUN_BYTES = 8
+LONE_DEATHS = 5  # of servers or workers, in a row, while a job ran there and nothing else did: that is evidence
+DEADLY = (
+    f"the server died {LONE_DEATHS} times in a row while it folded this model and nothing else; please report the "
+    "model; a new request tries again"
+)
 
 
-def end(connection: Connection, job: Job, output: Output, failure: Failure | None) -> None:
-    """End an open job, and make its webhooks due."""
+def end(connection: Connection, job: Job, output: Output, failure: Failure | None) -> Job:
+    """End an open job, and make its webhooks due; return it as it is then."""
     status: Status = "done" if failure is None else "cancelled" if failure.slug == "cancelled" else "failed"
     progress = 1.0 if failure is None else job.progress
     ended = replace(job, status=status, stage=None, progress=progress, output=output, failure=failure, **NOT_RUNNING)
-    fire(connection, store(connection, ended))
+    stored = store(connection, ended)
+    fire(connection, stored)
+    return stored
+
+
+def interrupted(connection: Connection, job: Job) -> Job:
+    """Queue a job that ran where a server or a worker died, or end it after `LONE_DEATHS`; return it as it is then.
+
+    The first death made it a suspect: something else may have run then, and nothing at those after it.
+    """
+    counted = replace(job, interruptions=job.interruptions + 1)
+    if counted.interruptions > LONE_DEATHS:
+        return end(connection, counted, Output(), Failure("crashed", DEADLY))
+    return store(connection, queued_again(counted))
 
 
 def queued_again(job: Job) -> Job:

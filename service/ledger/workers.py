@@ -14,7 +14,7 @@ from sqlalchemy import and_, delete, exists, insert, select, text, update
 from service.ledger import clock, database
 from service.ledger.queue import FETCH, HURRY, REMOVE, WAITING, Waiting, address, tag
 from service.ledger.records import OPEN, Beat, Worker
-from service.ledger.rows import begun, is_job, job_of, locked, queued_again, store, tell
+from service.ledger.rows import begun, interrupted, is_job, job_of, locked, queued_again, store, tell
 from service.ledger.schema import holdings, jobs, workers
 
 if TYPE_CHECKING:
@@ -100,24 +100,23 @@ class SqlWorkers:
         with self._database.write() as connection:
             connection.execute(HURRY, {"address": address(job)})
 
-    def recover(self, seconds: float) -> int:
+    def recover(self, seconds: float) -> list[Job]:
         """See `service.ledger.interface.Workers`."""
         with self._database.write() as connection:
             clock.write(connection)
             if not database.first(connection, RECOVERY):
-                return 0  # another server does it now
-            count = 0
+                return []  # another server does it now
+            found = []
             for row in connection.execute(STALLED, {"seconds": seconds, "most": AT_ONCE}).all():
                 job = locked(connection, row.args["key"], row.args["job"], at_once=True)
                 if job is not None and job.status == "running":
-                    store(connection, replace(queued_again(job), interruptions=job.interruptions + 1))
-                    count += 1
+                    found.append(interrupted(connection, job))
                 elif job is not None:  # what changed it did not know the queue
                     tell(connection, job)
             connection.execute(PRUNE, {"seconds": seconds})
             alive = [row.id for row in connection.execute(ALIVE)]
             connection.execute(delete(workers).where(workers.c.id.not_in(alive)))
-            return count
+            return found
 
     def reconcile(self) -> int:
         """See `service.ledger.interface.Workers`."""
@@ -129,7 +128,7 @@ class SqlWorkers:
             for row in connection.execute(select(jobs).where(left).with_for_update(skip_locked=True)).all():
                 job = job_of(row)
                 if job.status == "running":
-                    store(connection, replace(queued_again(job), interruptions=job.interruptions + 1))
+                    interrupted(connection, job)
                 else:
                     tell(connection, job)
                 count += 1

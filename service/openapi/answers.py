@@ -9,7 +9,7 @@ from service.problems import KINDS, MEDIA_TYPE, as_dict
 from service.work import ARCHIVE_TYPE, MODEL_TYPE
 
 JSON_TYPE, HTML_TYPE, EVENTS_TYPE = "application/json", "text/html", "text/event-stream"
-FORM_TYPE = "multipart/form-data"
+FORM_TYPE, PIECE_TYPE = "multipart/form-data", "application/offset+octet-stream"
 Responses = dict[int | str, dict[str, Any]]
 
 BINARY = {"schema": {"type": "string", "format": "binary", "minLength": 1}}
@@ -49,11 +49,16 @@ FOLD_REPORT = {"schema": {"type": "object", "required": ["version", "bn_before",
 ALWAYS_THERE = {
     401: ("WWW-Authenticate",),
     405: ("Allow",),
+    412: ("Tus-Version",),
     416: ("Content-Range",),
     429: ("Retry-After",),
     503: ("Retry-After",),
 }
-SOMETIMES_THERE = {409: ("Bnfold-Job", "Link", "Retry-After"), 413: ("Bnfold-Job",), 422: ("Bnfold-Job", "Link")}
+SOMETIMES_THERE = {
+    409: ("Bnfold-Job", "Link", "Retry-After", "Upload-Offset"),
+    413: ("Bnfold-Job",),
+    422: ("Bnfold-Job", "Link"),
+}
 
 
 def problems(*slugs: str) -> Responses:
@@ -135,6 +140,7 @@ OF_UPLOADS = (
     "busy",
     *OF_WORK,
 )
+OF_BATCHES = (*OF_KEYS, "bad-request", "upload-timeout", "unsupported-media-type", "too-large", "invalid-option")
 
 
 def _links(*operations: str, job: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ BEARER = {
     "description": "An API key; the operator makes one with `bnfold keys add`.",
 }
 ACCEPTED = "202"
-OPEN_TO_ALL = {"livez", "readyz", "version"}  # operations that need no key
+OPEN_TO_ALL = {"livez", "readyz", "version", "upload_options", "upload_options_one"}  # operations that need no key
 OF_THE_FRAMEWORK = {"HTTPValidationError", "ValidationError"}  # schemas that this service replaces by problems
 
 
@@ -59,6 +59,8 @@ def _finish(operation: dict[str, Any], settings: Settings, *, has_content: bool)
     for option in _options(operation, "verify_timeout"):
         option["maximum"] = settings.verify_seconds
         option["default"] = min(option["default"], settings.verify_seconds)
+    for length in _options(operation, "Upload-Length"):
+        length["maximum"] = settings.max_upload_bytes
 
 
 def _options(operation: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import ssl
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
+from service.auth.keys import new_key
 from service.command import main
+from service.ledger.sql import open_shared
+from tests.service.http.test_resumable import arrived, begun, sent
+from tests.support import ROOT
+from tests.support.service import proxies
 from tests.support.service.server import ended, held, model_bytes, slow, submit
-from tests.support.waiting import FOREVER, until
+from tests.support.waiting import FOREVER, PATIENCE, until
 
 if TYPE_CHECKING:
-    import httpx
-
     from tests.support.service.cluster import Cluster
 
 pytest_plugins = ["tests.support.service.cluster"]
@@ -98,6 +104,42 @@ def test_a_copy_that_the_disk_of_a_worker_damaged_is_fetched_again(cluster):
     again = client.post("/v1/fold", params={"clamp": "always"}, content=model)
     assert again.status_code == 200, again.text
     assert client.get(f"/v1/jobs/{again.headers['Bnfold-Job']}").json()["attempts"] == 1
+
+
+UPSTREAM = re.compile(r" *upstream bnfold \{.*?\n    \}\n", re.DOTALL)
+
+
+@pytest.mark.parametrize("root", ["", "/tools/fold"])
+def test_a_load_balancer_sends_the_pieces_of_an_upload_to_one_server(cluster, root, monkeypatch):
+    """nginx, as docs/cluster.md writes it. Another server says what is wrong, and what to do."""
+    ledger, data, keys = open_shared(cluster.database), model_bytes(), []
+    for name in "abcd":
+        key, text = new_key(name)
+        ledger.add_key(key)
+        keys.append({"Authorization": f"Bearer {text}"})
+    ledger.close()
+    settings = {"require_keys": "true", "trusted_proxies": '["127.0.0.1"]', "root_path": root}
+    servers = [cluster.server(allowed_hosts=f'["{proxies.NAME}"]', **settings) for _ in range(2)]
+    (block,) = re.findall(r"```nginx\n(.*?)```", (ROOT / "docs/cluster.md").read_text(), re.DOTALL)
+    for number, server in enumerate(servers, 1):
+        block = block.replace(f"api-{number}:8000", f"127.0.0.1:{server.base_url.port}")
+    monkeypatch.setattr(proxies, "NGINX", UPSTREAM.sub(lambda _: block, proxies.NGINX))
+    trusts = ssl.create_default_context()
+    trusts.check_hostname, trusts.verify_mode = False, ssl.CERT_NONE
+    with (
+        proxies.proxy("nginx", cluster.folder, 1, root) as port,
+        httpx.Client(verify=trusts, base_url=f"https://localhost:{port}", timeout=PATIENCE) as client,
+    ):
+        for mine in keys:
+            place = begun(client, len(data), root, **mine).headers["Location"]
+            for at in range(0, len(data), 100):
+                assert sent(client, place, at, data[at : at + 100], **mine).status_code == 204
+                assert arrived(client, place, **mine).headers["Upload-Offset"] == str(min(at + 100, len(data)))
+            direct = [sent(server, place, len(data), b"", **mine) for server in servers]
+            assert sorted(answer.status_code for answer in direct) == [404, 409]
+            (told,) = (answer.json() for answer in direct if answer.status_code == 404)
+            assert "another server of the cluster began it" in told["detail"]
+            assert "the load balancer" in told["detail"]
 
 
 def test_what_an_operator_sees_and_does(cluster, capsys, monkeypatch):

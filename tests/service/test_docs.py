@@ -15,6 +15,7 @@ from folding.command import endings
 from folding.command import main as cli
 from folding.errors import ServiceError
 from service.http.app import create_app
+from service.http.uploads import MOST_FILES
 from service.ledger.webhooks import PENDING_OF_JOB, PENDING_OF_KEY
 from service.problems import KINDS
 from service.settings import Settings
@@ -45,9 +46,14 @@ def test_the_slugs_and_their_statuses_are_those_of_the_service():
 
 def test_the_addresses_are_those_of_the_service(tmp_path):
     told, methods = {("GET", "/openapi.json")}, []
-    for row in re.findall(r"^\| (`[A-Z]{3,6}[ `].*?) \|", TEXT, re.MULTILINE):
+    for row in re.findall(r"^\| (`[A-Z]{3,7}[ `].*?) \|", TEXT, re.MULTILINE):
         for part in re.findall("`([^`]+)`", row):  # `GET`, `HEAD /path`: methods, the last with the address
-            method, _, path = part.replace("SHA256", "{sha256}").replace("/ID", "/{job_id}").partition(" ")
+            method, _, path = (
+                part.replace("SHA256", "{sha256}")
+                .replace("/ID", "/{job_id}")
+                .replace("/UPLOAD", "/{upload}")
+                .partition(" ")
+            )
             methods.append(method)
             if path:
                 told |= {(method, path) for method in methods}
@@ -69,6 +75,14 @@ def test_the_limits_of_archives_are_told():
     assert f"{ARCHIVE_LIMITS.total_bytes >> 30} GiB unpacked" in flat
     assert f"no file larger than {ARCHIVE_LIMITS.ratio_free_bytes >> 20} MiB inflated more than a hundredfold" in flat
     assert ARCHIVE_LIMITS.ratio == 100
+
+
+def test_the_most_files_of_a_batch_are_told(tmp_path):
+    told = create_app(Settings(data=tmp_path)).openapi()["paths"]["/v1/batches"]["post"]
+    form = told["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert form["properties"]["model"]["maxItems"] == MOST_FILES
+    for text in (told["description"], TEXT):
+        assert f"up to {MOST_FILES}, with the same options" in " ".join(text.split())
 
 
 def test_the_patience_of_the_client_is_told():

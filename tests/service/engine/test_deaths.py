@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from service.engine import runner
-from service.ledger.jobs import LONE_DEATHS
+from service.ledger.rows import LONE_DEATHS
 from service.ledger.sql import FILE
 from tests.service.engine.test_local import slug
 from tests.support.processes import of_folds

@@ -32,8 +32,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
 
 
-def begun(client: httpx.Client, length: int, **headers: str) -> httpx.Response:
-    return client.post("/v1/uploads", headers=TUS | {"Upload-Length": str(length)} | headers)
+def begun(client: httpx.Client, length: int, root: str = "", **headers: str) -> httpx.Response:
+    return client.post(f"{root}/v1/uploads", headers=TUS | {"Upload-Length": str(length)} | headers)
 
 
 def sent(client: httpx.Client, place: str, offset: int, data: bytes, **headers: str) -> httpx.Response:
@@ -239,6 +239,21 @@ def test_the_client_begins_again_where_the_upload_was_removed(server, model, tmp
     with Client(server.url) as client:
         client.fold(model, tmp_path / "folded.onnx", Options(verify=False))
     assert len(set(places)) == 2
+
+
+def test_the_client_sends_it_whole_where_no_upload_is_known_again(server, model, tmp_path, monkeypatch):
+    """As with servers among which a load balancer chooses anew each time."""
+    real, places = pieces._offset, []
+
+    def unknown(requests, place):
+        places.append(place)
+        return real(requests, f"{pieces.PLACES}/{'0' * 32}")
+
+    monkeypatch.setattr(pieces, "_offset", unknown)
+    with Client(server.url) as client:
+        client.fold(model, tmp_path / "folded.onnx", Options(verify=False))
+    assert len(set(places)) == pieces.LOST
+    assert (tmp_path / "folded.onnx").is_file()
 
 
 def test_the_client_sends_it_whole_to_a_service_that_takes_no_pieces(server, model, tmp_path, monkeypatch):

@@ -5,16 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import event, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.blobs.interface import Blob
-from service.ledger.jobs import LONE_DEATHS
+from service.http.app import THREADS
+from service.ledger import database
 from service.ledger.records import (
     Damage,
     Failure,
@@ -29,12 +32,13 @@ from service.ledger.records import (
     Room,
     job_id,
 )
+from service.ledger.rows import LONE_DEATHS
 from service.ledger.schema import metadata
 from service.ledger.sql import FILE, open_ledger, open_shared
 from service.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from service.ledger.interface import Ledger
@@ -162,15 +166,20 @@ def test_the_death_of_a_server_counts_against_no_job(ledger):
 
 
 def test_servers_that_die_again_and_again_while_a_job_runs_alone_are_evidence(ledger):
+    lone_deaths_are_evidence(ledger, partial(started, ledger), ledger.interrupted)
+
+
+def lone_deaths_are_evidence(ledger: Ledger, start: Callable[[Job], Job], die: Callable[[], list[Job]]) -> None:
+    """The contract of servers and workers: `die` ends all of them, and returns the jobs that ended with that."""
     made, other = submit(ledger), submit(ledger, options='{"verify": false}')
-    started(ledger, other)
+    start(other)
     for _ in range(LONE_DEATHS):
-        started(ledger, made)
-        assert ledger.interrupted() == []
-    ledger.give_back("k", made.id, started(ledger, made).run)  # a server that ends as it should is none
-    assert ledger.interrupted() == []
-    started(ledger, made)
-    assert [one.id for one in ledger.interrupted()] == [made.id]
+        start(made)
+        assert die() == []
+    ledger.give_back("k", made.id, start(made).run)  # a server that ends as it should is none
+    assert die() == []
+    start(made)
+    assert [one.id for one in die()] == [made.id]
     ended = ledger.job("k", made.id)
     assert (ended.status, ended.failure.slug, ended.attempts) == ("failed", "crashed", LONE_DEATHS + 1)
     assert "5 times in a row" in ended.failure.detail
@@ -459,6 +468,26 @@ def test_a_ledger_that_cannot_be_written_is_found_out(ledger):
         connection.exec_driver_sql("DROP TABLE keys")
     with pytest.raises(SQLAlchemyError, match=r"no such table|does not exist"):
         ledger.check()
+
+
+def test_each_thread_has_a_connection_that_is_kept(file):
+    """One that is opened anew reads all that it needs once more, and leaves its memory to the arena of a thread."""
+    made: list[object] = []
+    event.listen(file._database._engine, "connect", lambda *given: made.append(given))
+    together = threading.Barrier(THREADS)
+
+    def read() -> None:
+        with file._database.read() as connection:
+            together.wait()
+            assert connection.execute(text("PRAGMA cache_size")).scalar_one() == -database.CACHE_KIB
+
+    for _ in range(2):
+        threads = [threading.Thread(target=read) for _ in range(THREADS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(made) == THREADS - 1  # and the one that opened it
 
 
 def test_a_suspect_waits_longer_each_time():

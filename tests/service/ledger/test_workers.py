@@ -16,7 +16,18 @@ from service.ledger.migrations.versions.v0007_workers import ADDED
 from service.ledger.queue import Waiting, queue_name
 from service.ledger.records import Output, Room
 from service.ledger.sql import open_ledger, open_shared
-from tests.service.ledger.test_sql import CRASHED, KILLED, MODEL, NO_QUOTA, OUTPUT, RESULT, ROOM, job, submit
+from tests.service.ledger.test_sql import (
+    CRASHED,
+    KILLED,
+    MODEL,
+    NO_QUOTA,
+    OUTPUT,
+    RESULT,
+    ROOM,
+    job,
+    lone_deaths_are_evidence,
+    submit,
+)
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -125,9 +136,9 @@ def test_the_jobs_of_the_dead_are_given_to_others_and_change_nothing(ledger):
     dead, alive = ledger.enter("dead", ENGINE, 1), ledger.enter("alive", ENGINE, 1)
     made = [submit(ledger, options=f"{number}") for number in range(2)]
     stale, other = took(ledger, dead), took(ledger, alive)
-    assert ledger.recover(DEAD) == 0
+    assert ledger.recover(DEAD) == []
     silent(ledger, dead)
-    assert ledger.recover(DEAD) == 1
+    assert len(ledger.recover(DEAD)) == 1
     assert sorted(rows(ledger)) == [("a", "todo"), ("s", "doing")]
     kept = ledger.job("k", stale.id)
     assert (kept.status, kept.interruptions, kept.crashes, kept.kills, kept.is_suspect) == ("queued", 1, 0, 0, True)
@@ -168,6 +179,27 @@ def test_a_suspect_waits_longer_each_time(ledger):
             due = text("SELECT EXTRACT(EPOCH FROM scheduled_at - now()) FROM procrastinate_jobs")
             assert connection.execute(due).scalar_one() <= ledger.job("k", made.id).pause
         assert (ledger.takeable(ENGINE) == []) == (deaths > 1)
+
+
+def test_workers_that_die_again_and_again_while_a_job_runs_alone_are_evidence(ledger):
+    workers: list[int] = []
+    due = text("UPDATE procrastinate_jobs SET scheduled_at = now() + (args->>'job' <> :job)::int * interval '1 h'")
+
+    def start(made: Job) -> Job:
+        workers.append(ledger.enter("one", ENGINE, 1))
+        with ledger._database.write() as connection:
+            connection.execute(due, {"job": made.id})
+        running = took(ledger, workers[-1])
+        assert running.id == made.id
+        return running
+
+    def die() -> list[Job]:
+        for worker in workers:
+            silent(ledger, worker)
+        return [job for job in ledger.recover(DEAD) if not job.is_open]
+
+    lone_deaths_are_evidence(ledger, start, die)
+    assert rows(ledger) == [("a", "todo"), ("s", "todo")]
 
 
 def test_a_client_that_waits_is_served_first(ledger):
@@ -309,7 +341,7 @@ def test_two_servers_recover_a_job_once(database_url):
     assert took(servers[0], worker) is not None
     silent(servers[0], worker)
     counts: list[int] = []
-    threads = [threading.Thread(target=lambda s=server: counts.append(s.recover(DEAD))) for server in servers]
+    threads = [threading.Thread(target=lambda s=server: counts.append(len(s.recover(DEAD)))) for server in servers]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -10,10 +10,10 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from service.auth.tokens import Tokens
-from service.engine.sandbox import find_sandbox
 from service.ledger.sql import open_ledger, require_whole
 from service.logs import log_to_stderr
 from service.machine import share_free_memory
+from service.process.sandbox import find_sandbox
 from service.secret import require_secret
 from service.settings import Settings
 from service.state import lock, make_traces

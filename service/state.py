@@ -17,16 +17,16 @@ from service.auth.tokens import Tokens
 from service.blobs import BLOBS, DirectoryBlobs, remote_blobs
 from service.changes import Changes
 from service.engine.accounts import Accounts
-from service.engine.children import Children
-from service.engine.forkserver import Program
 from service.engine.interface import Engine
 from service.engine.local import LocalEngine
 from service.engine.runner import VERIFICATION_GRACE
-from service.engine.sandbox import KINDS, find_sandbox
-from service.engine.walls import Kind
 from service.ledger.sql import open_ledger, open_shared
 from service.metrics import Metrics
 from service.partials import Partials
+from service.process.children import Children
+from service.process.forkserver import Program
+from service.process.sandbox import KINDS, find_sandbox
+from service.process.walls import Kind
 from service.reservations import Reservations
 from service.settings import Settings
 from service.storage import Storage
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from service.blobs import BlobStore
-    from service.engine.sandbox import Sandbox
     from service.ledger.interface import Ledger
+    from service.process.sandbox import Sandbox
 
 # Names in the data folder: FOLDERS has a folder for every child, PARTIALS what arrives in pieces, REMOTE what is on its
 # way to and from an object store.

@@ -12,9 +12,9 @@ from prometheus_client import start_http_server
 
 from service.checks import prepare
 from service.engine.accounts import Accounts
-from service.engine.forkserver import Program
 from service.metrics import Metrics
 from service.parsing import add_settings
+from service.process.forkserver import Program
 from service.state import ENGINE_VERSION, lock, make_children, make_traces, the_blobs
 from service.storage import Storage
 from service.threads import in_thread

@@ -42,7 +42,7 @@ FLOORS = {
         {"", "changes", "left", "logs", "machine", "problems", "threads", "tracing", "work"},
         {"blobs", "metrics", "options", "settings"},
         {"ledger", "secret", "variables"},
-        {"reservations", "storage", "upkeep"},
+        {"process", "reservations", "storage", "upkeep"},
         {"auth", "engine", "partials", "webhook"},
         {"openapi", "state"},
         {"checks", "gauges", "parsing", "starting"},
@@ -245,7 +245,7 @@ def test_the_library_knows_the_service_only_where_it_is_asked_for(path):
     assert not any(name.split(".")[0] == "service" for name in imported(path))
 
 
-@pytest.mark.parametrize("name", ["engine.worker", "work", "engine.confine"])
+@pytest.mark.parametrize("name", ["process.worker", "work", "process.confine"])
 def test_the_process_of_a_fold_starts_without_the_server(name):
     """It needs no web framework, no database and no pydantic: they cost a second, and have no business there."""
     seen, ahead = set(), {f"service.{name}"}

@@ -22,7 +22,7 @@ import httpx
 import numpy as np
 
 from benchmarks.service import chain, processor_seconds
-from service.engine.watch import used
+from service.process.watch import used
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable

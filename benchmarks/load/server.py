@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from service.engine.watch import descendants
+from service.process.watch import descendants
 
 if TYPE_CHECKING:
     from collections.abc import Generator

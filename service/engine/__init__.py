@@ -1,8 +1,7 @@
-"""Engine: runs folds in bounded child processes. Import its modules one by one: a child must not load the server.
+"""Engine: which jobs run now, and what their ends mean. Import its modules one by one.
 
-local (jobs on this machine), children (spare processes), child (one process), sandbox (bubblewrap); in the child
-process itself: worker, confine.
+local (jobs on this machine), cluster and member (jobs of several), runner (one job), turns (whose job is next).
 
-May import: `service.blobs`, `service.ledger`, `service.storage`, `service.metrics` and what is below them; the worker
-only `folding` and `service.work`.
+May import: `service.process`, `service.blobs`, `service.ledger`, `service.storage`, `service.metrics` and what is below
+them.
 """

@@ -13,9 +13,9 @@ from service.tracing.spans import trace_id
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from service.engine.child import OnProgress
     from service.ledger.records import Job, Stage
     from service.metrics import Metrics
+    from service.process.child import OnProgress
     from service.tracing.spans import Span, Traces
     from service.work import Answer
 

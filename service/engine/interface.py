@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from service.blobs import Blob, Draft
     from service.changes import Address, Changes
     from service.engine.accounts import Accounts
-    from service.engine.children import Children
     from service.ledger.interface import Ledger
     from service.ledger.records import Job, Quota, Worker
+    from service.process.children import Children
     from service.settings import Settings
     from service.storage import Storage
     from service.work import Answer, Request

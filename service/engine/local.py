@@ -25,8 +25,8 @@ from service.work import Answer
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from service.engine.child import OnProgress
     from service.ledger.records import Job, Stage
+    from service.process.child import OnProgress
 
 LOG = logging.getLogger("bnfold")
 STORE_EVERY = 1.0  # seconds between two writes of a job's progress: each write waits for the disk

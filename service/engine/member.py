@@ -27,10 +27,10 @@ from service.threads import in_thread
 if TYPE_CHECKING:
     from service.changes import Address
     from service.engine.accounts import Accounts
-    from service.engine.child import OnProgress
-    from service.engine.children import Children
     from service.ledger.interface import SharedLedger
     from service.ledger.records import Beat, Job, Stage
+    from service.process.child import OnProgress
+    from service.process.children import Children
     from service.settings import Settings
     from service.storage import Storage
 

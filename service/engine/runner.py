@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from service.engine.accounts import Accounts, Folding
-    from service.engine.child import Child, OnProgress
-    from service.engine.children import Children
     from service.ledger.interface import Ledger
     from service.ledger.records import Job
+    from service.process.child import Child, OnProgress
+    from service.process.children import Children
     from service.settings import Settings
     from service.storage import Storage
 

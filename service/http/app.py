@@ -24,7 +24,6 @@ from starlette.staticfiles import StaticFiles
 
 from service.auth.audit import audit
 from service.blobs import StoreError
-from service.engine.forkserver import Program
 from service.http import batches as routes_batches
 from service.http import blobs as routes_blobs
 from service.http import fold as routes_fold
@@ -38,6 +37,7 @@ from service.http.middleware import DOORS, LOOPBACK_NAMES, Around, told
 from service.openapi.document import finished
 from service.openapi.events import events
 from service.problems import Problem, respond
+from service.process.forkserver import Program
 from service.state import lock, make_service
 from service.threads import in_thread
 from service.webhook.receivers import Receivers

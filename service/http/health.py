@@ -11,11 +11,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.engine.walls import Kind
 from service.gauges import observe
 from service.http.access import Caller, may
 from service.openapi.answers import OF_KEYS, Responses, problems
 from service.problems import Problem
+from service.process.walls import Kind
 from service.state import Here, Service
 from service.threads import in_thread
 

@@ -10,9 +10,9 @@ import pytest
 
 from service.checks import mistyped
 from service.command import main
-from service.engine import landlock
 from service.ledger import database
 from service.ledger.sql import FILE
+from service.process import landlock
 from service.state import lock
 from tests.support.service.server import Process
 

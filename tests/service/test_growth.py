@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.engine.forkserver import Program
+from service.process.forkserver import Program
 from tests.support import ROOT
 from tests.support.service.server import Running
 from tests.support.waiting import until

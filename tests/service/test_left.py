@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.engine.child import Child
-from service.engine.children import Children
 from service.left import content, remove
+from service.process.child import Child
+from service.process.children import Children
 from service.work import IN, OUT
-from tests.service.engine.test_children import BOUNDS, FAULTY, asked, run
+from tests.service.process.test_children import BOUNDS, FAULTY, asked, run
 from tests.support.service.server import Running
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def test_folders_are_removed_however_deep(tmp_path):
 
 def test_a_server_starts_beside_what_cannot_be_removed(tmp_path, monkeypatch):
     (tmp_path / "jobs" / "left").mkdir(parents=True)
-    monkeypatch.setattr("service.engine.children.remove", lambda _: None)
+    monkeypatch.setattr("service.process.children.remove", lambda _: None)
     asyncio.run(Children(tmp_path / "jobs", BOUNDS, None, FAULTY).open())
     remove(tmp_path / "jobs")
     assert not (tmp_path / "jobs").exists()

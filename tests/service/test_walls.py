@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from service import state
-from service.engine import landlock
-from service.engine.sandbox import PACKAGES
-from service.engine.watch import descendants
+from service.process import landlock
+from service.process.sandbox import PACKAGES
+from service.process.watch import descendants
 from tests.support.processes import PROC, children, text
 from tests.support.service.sandbox import required
 from tests.support.service.server import Running, model_bytes, submit

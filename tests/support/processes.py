@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 PROC = Path("/proc")
-TEMPLATE = "service.engine.template"
+TEMPLATE = "service.process.template"
 # A job in the background of a shell ignores SIGINT, one of `nohup` SIGHUP, and what a process ignores its children do.
 _LISTEN = """
 import os, signal, sys

@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from folding import Options
-from service.engine import worker
 from service.options import canonical
+from service.process import worker
 from service.work import ARCHIVE, IN, MODEL_TYPE, OUT, UNPACKED, Answer, Bounds, Request
 from tests.support.service.server import Running, ended, model_bytes, slow, submit
 from tests.support.waiting import FOREVER, until

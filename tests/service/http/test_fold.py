@@ -379,4 +379,4 @@ def test_a_worker_that_folds_is_the_one_that_is_shipped(tmp_path):
     with Running(tmp_path / "data", program=None, sandbox="auto") as running:
         answer = running.client.post("/v1/fold", content=model_bytes())
         assert (answer.status_code, answer.content) == (200, library(tmp_path, model_bytes()))
-    assert FAULTY.module != "service.engine.worker"
+    assert FAULTY.module != "service.process.worker"

@@ -21,10 +21,10 @@ from schemathesis.openapi import from_asgi
 from schemathesis.python import asgi
 from schemathesis.transport.serialization import Binary
 
-from service.engine.forkserver import Program
 from service.http.app import create_app
 from service.openapi.answers import FORM_TYPE, PIECE_TYPE
 from service.openapi.headers import ADDRESS, TOKEN_FORM, TUS
+from service.process.forkserver import Program
 from service.settings import Settings
 from service.webhook.receivers import Receivers
 from service.work import MODEL_TYPE

@@ -15,7 +15,7 @@ GOOD = f"00-{TRACE}-{SPAN}-01"
 LOADED = """\
 import sys
 from pathlib import Path
-from service.engine.forkserver import Program
+from service.process.forkserver import Program
 from service.settings import Settings
 from service.state import make_service
 from service.webhook.receivers import Receivers

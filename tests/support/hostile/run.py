@@ -193,7 +193,7 @@ def _works_in(folder: Path, server: int) -> Iterator[int]:
 
 def _is_template(pid: int) -> bool:
     """Whether the processes of folds are copies of this one, which stays as long as the server."""
-    return "service.engine.template" in text(PROC / str(pid) / "cmdline")
+    return "service.process.template" in text(PROC / str(pid) / "cmdline")
 
 
 def _is_at(pid: int, folder: Path) -> bool:

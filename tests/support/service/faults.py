@@ -17,7 +17,7 @@ from typing import Any
 
 import folding.api
 from folding.report.errors import VerificationError
-from service.engine import worker
+from service.process import worker
 from tests.support.reports import FAILED
 from tests.support.waiting import FOREVER, until
 

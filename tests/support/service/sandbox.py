@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.engine import landlock, seccomp
-from service.engine.sandbox import PACKAGES, Sandbox, find_sandbox
+from service.process import landlock, seccomp
+from service.process.sandbox import PACKAGES, Sandbox, find_sandbox
 from tests.support import TESTS
 
 if TYPE_CHECKING:

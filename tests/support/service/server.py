@@ -15,8 +15,8 @@ import httpx
 import numpy as np
 import uvicorn
 
-from service.engine.forkserver import Program
 from service.http.app import create_app
+from service.process.forkserver import Program
 from service.settings import Settings
 from service.webhook.receivers import Receivers
 from tests.support import ROOT

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from service.engine.forkserver import Program
+from service.process.forkserver import Program
 from tests.support import ROOT
 from tests.support.service.server import FAULTY, SMALL
 from tests.support.waiting import PATIENCE, until

@@ -41,7 +41,7 @@ def confine_tasks(tasks: int, *, is_apart: bool) -> None:
     """Bound the processes and threads of this process's user; `is_apart` is whether it has a user namespace of its own.
 
     The kernel counts all of a user, so those that exist are added. It does not hold root to this limit: the server
-    counts the tasks of each fold itself (`service.engine.watch`).
+    counts the tasks of each fold itself (`service.process.watch`).
     """
     release = tuple(map(int, re.findall(r"\d+", platform.release())[:2]))
     if sys.platform != "linux" or (is_apart and release < COUNTED_APART):

@@ -1,11 +1,11 @@
-"""Template: the process that the process of every fold is forked from: `python -m service.engine.template MODULE`.
+"""Template: the process that the process of every fold is forked from: `python -m service.process.template MODULE`.
 
 To start an interpreter and import onnx and ONNX Runtime takes longer than most folds. The template does it once, and
 each fold has a copy: its pages are those of the template until one of them writes. It has one thread, no variables of
 the server, and no other files than the socket on its standard input. It never sees a model, and a copy is used once, so
 nothing of one fold is in another.
 
-For each message on the socket, a JSON object and files (see `service.engine.forkserver`), it forks a keeper. The keeper
+For each message on the socket, a JSON object and files (see `service.process.forkserver`), it forks a keeper, which
 enters the namespaces that were made for the fold, if any, forks the process of the fold, waits for its end, and writes
 its exit status. It stays outside of the fold's process namespace, so no fold can see it.
 
@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from folding.process.bounds import die_with
-from service.engine.walls import drop_capabilities
+from service.process.walls import drop_capabilities
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from service.engine import landlock, seccomp
+from service.process import landlock, seccomp
 from service.work import LIBRARY, OUT, TEMPORARY, UNPACKED
 
 Kind = Literal["bubblewrap", "landlock", "none"]

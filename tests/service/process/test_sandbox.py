@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service.engine import landlock, sandbox, seccomp
-from service.engine.sandbox import Sandbox, find_sandbox
+from service.process import landlock, sandbox, seccomp
+from service.process.sandbox import Sandbox, find_sandbox
 from tests.support.service.sandbox import required
 
 HEADERS = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"), Path("/usr/include/asm-generic/unistd.h")

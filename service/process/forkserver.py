@@ -1,4 +1,4 @@
-"""The fork server: starts the template process, and lets it fork the processes of folds; see `service.engine.template`.
+"""The fork server: starts the template process, and lets it fork those of folds; see `service.process.template`.
 
 Python's own (`multiprocessing.forkserver`) hands its environment on, which may hold secrets, and knows no namespaces.
 """
@@ -15,7 +15,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from service.engine.sandbox import PACKAGES
+from service.process.sandbox import PACKAGES
 from service.threads import in_thread
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ VARIABLES = {
 class Program:
     """What folds run: a module, and the folders to import it from."""
 
-    module: str = "service.engine.worker"
+    module: str = "service.process.worker"
     paths: tuple[Path, ...] = tuple(dict.fromkeys(package.parent for package in PACKAGES))
 
 
@@ -135,7 +135,7 @@ class ForkServer:
         with theirs:
             self._calls = ours
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "service.engine.template", self._program.module, str(os.getpid()),
+                sys.executable, "-P", "-m", "service.process.template", self._program.module, str(os.getpid()),
                 stdin=theirs.fileno(),
                 start_new_session=True,
                 env=VARIABLES | {"PYTHONPATH": os.pathsep.join(map(str, self._program.paths))},

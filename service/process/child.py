@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Self, get_args
 
 from pydantic import TypeAdapter
 
-from service.engine.namespaces import Namespaces
-from service.engine.watch import descendants, kill, used
 from service.ledger.records import Stage
 from service.left import opened, remove
 from service.problems import KINDS
+from service.process.namespaces import Namespaces
+from service.process.watch import descendants, kill, used
 from service.threads import in_thread
 from service.work import (
     ANSWER,
@@ -44,8 +44,8 @@ from service.work import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from service.engine.forkserver import Forked, ForkServer
-    from service.engine.sandbox import Sandbox
+    from service.process.forkserver import Forked, ForkServer
+    from service.process.sandbox import Sandbox
     from service.work import Bounds, Request
 
 OnProgress = Callable[[Stage, float], None]

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, get_args
 
 import folding
 import service
-from service.engine import landlock, seccomp
-from service.engine.walls import APART, SYSTEM, Kind
+from service.process import landlock, seccomp
+from service.process.walls import APART, SYSTEM, Kind
 from service.work import LIBRARY, OUT, TEMPORARY, UNPACKED
 
 if TYPE_CHECKING:
@@ -30,10 +30,10 @@ PROBE_SECONDS = 60
 PROBE = """
 import ctypes, os, ssl, subprocess, sys
 from pathlib import Path
-from service.engine.confine import PR_SET_NO_NEW_PRIVS
-from service.engine.template import enter
-from service.engine.walls import close
-from service.engine.watch import descendants
+from service.process.confine import PR_SET_NO_NEW_PRIVS
+from service.process.template import enter
+from service.process.walls import close
+from service.process.watch import descendants
 place, kind, *command = sys.argv[1:]
 if command:
     held = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)

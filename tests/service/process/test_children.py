@@ -17,10 +17,10 @@ import pytest
 
 import folding
 from folding import Options
-from service.engine.child import Child
-from service.engine.children import Children
-from service.engine.forkserver import ForkServer, Program
 from service.options import canonical
+from service.process.child import Child
+from service.process.children import Children
+from service.process.forkserver import ForkServer, Program
 from service.work import ANSWER, IN, MODEL_TYPE, OUT, PAGE, REPORT, Answer, Bounds, Request
 from tests.support import ROOT, TESTS
 from tests.support.models import Model
@@ -33,7 +33,7 @@ from tests.support.waiting import LOOK_EVERY, PATIENCE, is_alive, until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from service.engine.sandbox import Sandbox
+    from service.process.sandbox import Sandbox
 
 FAULTY = Program("tests.support.service.faults", (*Program().paths, ROOT))
 GIB = 1 << 30
@@ -127,7 +127,7 @@ def test_every_end_is_one_problem(sandbox, tmp_path, data, changes, slug, says):
 
 
 BURN = """
-from service.engine import confine
+from service.process import confine
 from service.work import Bounds
 confine.GRACE_SECONDS = 0
 confine.confine(Bounds(1, 0, 1 << 33, 1 << 20, 99, 99))
@@ -172,7 +172,7 @@ def confined() -> str:
     return "\n".join(
         [
             "import json, resource, sys",
-            "from service.engine.confine import confine; from service.work import Bounds",
+            "from service.process.confine import confine; from service.work import Bounds",
             "confine(Bounds(45, 5, 1 << 33, 1 << 20, 99, 99))",
             "names = ['CORE', 'AS', 'FSIZE', 'NOFILE', 'CPU']",
             "told = {n: resource.getrlimit(getattr(resource, 'RLIMIT_' + n)) for n in names}",
@@ -196,7 +196,7 @@ def test_what_a_process_gives_up_it_cannot_take_back():
 
 TASKS = """
 import resource
-from service.engine.confine import confine_tasks
+from service.process.confine import confine_tasks
 confine_tasks(99, is_apart={apart})
 print(resource.getrlimit(resource.RLIMIT_NPROC)[0])
 """
@@ -340,9 +340,9 @@ def test_a_program_that_cannot_be_imported_fails_every_fold_and_not_the_server(t
 SERVER = """
 import asyncio, json, sys
 from pathlib import Path
-from service.engine.child import Child
-from service.engine.forkserver import ForkServer, Program
-from service.engine.sandbox import PACKAGES, Sandbox
+from service.process.child import Child
+from service.process.forkserver import ForkServer, Program
+from service.process.sandbox import PACKAGES, Sandbox
 from service.work import Bounds, Request
 from tests.support.waiting import FOREVER
 folder, tests, kind, program, data = Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:]

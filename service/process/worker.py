@@ -1,4 +1,4 @@
-"""The process of one fold: it does what request.json in its folder says. `service.engine.template` forks it.
+"""The process of one fold: it does what request.json in its folder says. `service.process.template` forks it.
 
 It sets its own bounds, closes its walls, and waits for the request: a byte on standard input; see `service.work`. Then
 it forks the process that will verify, and only then reads a model. Progress goes to standard output, one JSON object
@@ -19,8 +19,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service.engine.confine import confine, confine_tasks
-from service.engine.walls import close
+from service.process.confine import confine, confine_tasks
+from service.process.walls import close
 from service.work import (
     ANSWER,
     ARCHIVE,
@@ -41,7 +41,7 @@ from service.work import (
 
 if TYPE_CHECKING:
     from folding.report.model import Report
-    from service.engine.walls import Kind
+    from service.process.walls import Kind
 
 DAMAGED = "the server's disk damaged the upload; send it again"
 SENTENCE = 2000  # characters of an error message, at most

@@ -8,7 +8,7 @@ import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
-from service.engine.watch import descendants
+from service.process.watch import descendants
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
@@ -23,7 +23,7 @@ class Namespaces:
 
     @classmethod
     async def make(cls, command: Sequence[str]) -> Self:
-        """Run a command of `service.engine.sandbox.Sandbox`, and wait until it has made its namespaces.
+        """Run a command of `service.process.sandbox.Sandbox`, and wait until it has made its namespaces.
 
         Raises:
             OSError: it has not.

@@ -8,17 +8,17 @@ from collections import deque
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
-from service.engine.child import Child
-from service.engine.forkserver import ForkServer
 from service.left import remove
+from service.process.child import Child
+from service.process.forkserver import ForkServer
 from service.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
-    from service.engine.forkserver import Program
-    from service.engine.sandbox import Sandbox
+    from service.process.forkserver import Program
+    from service.process.sandbox import Sandbox
     from service.work import Bounds
 
 

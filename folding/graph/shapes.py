@@ -87,8 +87,9 @@ def _note_constants(scope: Scope) -> None:
 
 
 def _infer_all(scopes: list[Scope], copy: onnx.ModelProto, copies: list[onnx.GraphProto]) -> None:
+    untyped: set[tuple[int, str]] = set()
     for _ in range(ROUNDS):
-        if not (_infer(scopes, copy) and _declare(scopes, copies)):
+        if not (_infer(scopes, copy) and _declare(scopes, copies, untyped)):
             break
 
 
@@ -104,8 +105,11 @@ def _infer(scopes: list[Scope], copy: onnx.ModelProto) -> bool:
     return found is not copy.graph
 
 
-def _declare(scopes: list[Scope], copies: list[onnx.GraphProto]) -> bool:
-    """Declare in the copy the shapes that onnx cannot or must not infer; return whether there are any."""
+def _declare(scopes: list[Scope], copies: list[onnx.GraphProto], untyped: set[tuple[int, str]]) -> bool:
+    """Declare in the copy the shapes that onnx cannot or must not infer; return whether there are any.
+
+    `untyped` are values, by scope and name, whose shape is known, and whose type inference has yet to find.
+    """
     declared = False
     for scope, proto in zip(scopes, copies, strict=True):
         for node in scope.nodes:
@@ -115,6 +119,9 @@ def _declare(scopes: list[Scope], copies: list[onnx.GraphProto]) -> bool:
             if node.op in UNINFERRED:
                 declared |= _declare_alike(node, proto)
                 continue
+            if (scope.index, node.output) in untyped:
+                declared |= _declare_typed(node, proto, untyped)
+                continue
             known = scope.shapes.get(node.output) if node.op in sizes.SETTLED and node.output else ()
             if known == () or node.output in scope.outputs or (known is not None and not _is_open(known)):
                 continue
@@ -122,10 +129,18 @@ def _declare(scopes: list[Scope], copies: list[onnx.GraphProto]) -> bool:
             if shape is None or (known is not None and _merged(known, shape) == known):
                 continue
             scope.shapes[node.output] = shape
-            if kind := scope.types.get(node.output):  # inference rejects a value without a type
-                proto.value_info.append(_value_info(node.output, kind, shape))
-                declared = True
+            untyped.add((scope.index, node.output))
+            declared |= _declare_typed(node, proto, untyped)
     return declared
+
+
+def _declare_typed(node: Node, proto: onnx.GraphProto, untyped: set[tuple[int, str]]) -> bool:
+    """Declare a known shape if its type is known, too: inference rejects a value without one."""
+    scope, name = node.scope, node.output
+    if kind := scope.types.get(name):
+        proto.value_info.append(_value_info(name, kind, scope.shapes[name]))
+        untyped.discard((scope.index, name))
+    return bool(kind)
 
 
 def _declare_recorded(

@@ -274,7 +274,7 @@ class Ready:
         from folding.precision.opsets import wanted_opset
         from folding.readiness.opsets import best_opset
 
-        best = graph.opset if self.target is None else best_opset(graph, self.target)
+        best = graph.opset if self.target is None else best_opset(graph, self.target, self.options.keeps)
         if self.options.precision != "bf16":
             return best
         highest = newest_opset() if self.target is None else self.target.opset[1]

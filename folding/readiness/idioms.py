@@ -10,7 +10,7 @@ from folding.readiness.values import type_of
 from folding.report.findings import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from folding.graph.idioms import Occurrence
     from folding.graph.index import Graph
@@ -31,13 +31,16 @@ def of_idioms(graph: Graph, target: Target) -> Iterator[Finding]:
             yield Finding(last.label, last.op, "unfused", "idiom", sentence, target.source, advice)
 
 
-def first_opsets(graph: Graph, target: Target) -> list[int]:
+def first_opsets(graph: Graph, target: Target, keeps: Callable[[str], bool]) -> list[int]:
     """For each occurrence of an idiom that may be one operator of the target, the first operator set in which it is.
+
+    None of those with an operator whose label `keeps` accepts, which stays as it is.
 
     Also of those that the target recognizes: its other optimizations may tear such a form apart first, as ONNX
     Runtime's does that moves a Transpose into a LayerNormalization written out.
     """
-    found = dict.fromkeys(idioms.find(graph).values())
+    every = dict.fromkeys(idioms.find(graph).values())
+    found = [one for one in every if not any(keeps(node.label) for node in one.nodes)]
     opsets = (_opset(occurrence, graph, target, expanded=True) for occurrence in found)
     return [opset for opset in opsets if opset]
 

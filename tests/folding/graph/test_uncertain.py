@@ -143,3 +143,14 @@ def test_a_disputed_length_in_a_function_decides_nothing():
     after, _ = folding.fold_model(model, NO_VERIFY)
     x = np.random.default_rng(0).standard_normal((2, 3, 4)).astype(np.float32)
     np.testing.assert_allclose(run(after, {"x": x}), run(model, {"x": x}), rtol=1e-5)
+
+
+def test_what_a_known_target_makes_of_a_disputed_length_is_known_behind_it():
+    """Its type is found after its shape, since inference passes a disputed operator in the next round only."""
+    model = parsed(
+        "g (float[1,3,4] x) => (float[1,1,3,4] y) <int64[1] a = {0}, int64[3] n = {-1, -3, -4}> { p = MaxPool <auto_pad ="
+        ' "SAME_UPPER", kernel_shape = [1], dilations = [2]> (x)  s = Neg(n)  r = Reshape(p, s)  y = Unsqueeze(r, a) }'
+    )
+    after, _ = folding.fold_model(model, Options(clean=True))
+    assert [node.op_type for node in after.graph.node] == ["MaxPool", "Reshape"]
+    assert folding.fold_model(after, Options(clean=True))[0] == after

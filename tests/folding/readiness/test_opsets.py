@@ -46,6 +46,13 @@ def test_the_best_operator_set(text, own, target, best):
         assert best_opset(graph, load(target)) == best
 
 
+def test_an_idiom_of_which_an_operator_is_kept_needs_no_other_set():
+    made = model(SWISH, 13)
+    made.graph.node[1].name = "clip"
+    after, _ = fold_model(made, Options(target="tensorrt-11", keep=("clip",)))
+    assert after.opset_import[0].version == 13
+
+
 def test_a_fold_for_a_target_converts_to_it():
     after, report = fold_model(model(SWISH, 13), Options(target="tensorrt-11"))
     assert after.opset_import[0].version == 14

@@ -22,11 +22,13 @@ def _same_windows(node: onnx.NodeProto, here: Here) -> None:
     the length is, if ``pad_at_the_end + stride <= extent``.
     """
     kernel = attribute(node, "kernel_shape") or []
-    if not attribute(node, "ceil_mode", 0) or text(node, "auto_pad", "NOTSET") != "NOTSET":
+    padding = text(node, "auto_pad", "NOTSET")
+    if not attribute(node, "ceil_mode", 0) or padding not in {"NOTSET", "VALID"}:
         return
     axes = len(kernel)
     strides, dilations = (attribute(node, name) or [1] * axes for name in ("strides", "dilations"))
-    pads = attribute(node, "pads") or [0] * (2 * axes)
+    none = [0] * (2 * axes)
+    pads = none if padding == "VALID" else attribute(node, "pads") or none
     for axis in range(axes):
         extent, stride, (start, end) = (kernel[axis] - 1) * dilations[axis] + 1, strides[axis], pads[axis::axes]
         if end + stride <= extent:

@@ -196,6 +196,8 @@ REFUSED = [
     (14, 13, X, "y = Reshape<allowzero=1>(x, a)", "int64[2] a = {0, 0}", None),
     (17, 22, "float[2,3,N,N] x", "y = MaxPool<kernel_shape=[1, 1], ceil_mode=1, strides=[2, 2]>(x)", "",
      "its last window may start in the padding"),
+    (23, 20, "float[1,3,4] x", 'y = LpPool<kernel_shape=[1], auto_pad="VALID", ceil_mode=1, strides=[2]>(x)', "",
+     "its last window starts in the padding"),
     (13, 12, "float[2,3] x, float[3] s", "q = QuantizeLinear<axis=1>(x, s) y = DequantizeLinear<axis=1>(q, s)", "",
      "a scale for every channel"),
 ]  # fmt: skip

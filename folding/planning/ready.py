@@ -96,7 +96,7 @@ class Ready:
             from folding.conversion import functions
 
             self.changes += functions.inline(file)
-        self._convert(file)
+        self.convert(file)
         if target is not None and target.narrow:
             from folding.conversion.types import narrow
 
@@ -223,7 +223,7 @@ class Ready:
 
         return check(graph, self.target)
 
-    def _convert(self, file: OnnxFile) -> None:
+    def convert(self, file: OnnxFile) -> None:
         """Convert to the operator set of the options, or to the one that the target or the precision gains most by.
 
         Raises:

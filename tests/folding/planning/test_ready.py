@@ -194,3 +194,21 @@ def test_what_only_lowering_makes_equal_is_one_in_the_first_run():
     again, report = fold_model(after, options)
     assert again == after
     assert not report.changed
+
+
+def test_what_a_function_kept_from_conversion_is_converted_once_it_is_inlined():
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["": 23, "local": 1]>
+        g (double[2,2,3,3] x) => (double[2,2,1,1] y) { y = local.f(x) }
+        <domain: "local", opset_import: ["": 23]> f (x) => (y) {
+        w = Constant<value = double[8,2,1,1] {1,2,3,4,5,6,7,8,8,7,6,5,4,3,2,1}>()
+        s = Constant<value = double[2] {1,2}>() t = Constant<value = double[2] {0.5,-1}>()
+        k = Constant<value = double[1,1] {2}>() n = Constant<value = int64[4] {2,2,1,1}>()
+        a = Asinh(x) c = Conv(a, w) d = DepthToSpace<blocksize = 2>(c) p = GlobalMaxPool(d)
+        b = BatchNormalization(p, s, t, t, s) r = RMSNormalization<axis = 1>(b, k)
+        y = Resize<coordinate_transformation_mode = "pytorch_half_pixel", mode = "nearest">(r, , , n) }"""
+    )
+    options = Options(target="webgpu", allow_fallback=True, leftover="conv", verify=False)
+    after, _ = fold_model(model, options)
+    assert (len(after.functions), after.opset_import[0].version) == (0, 21)
+    assert fold_model(after, options)[0] == after

@@ -6,6 +6,7 @@ The bytes of a process grow until its allocators have what the busiest moment ne
 from __future__ import annotations
 
 import gc
+import logging
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,14 @@ BOUNDED = {"ReferenceType", "Statement", "TimerHandle", "Context", "SplitResult"
 FILES = Path("/proc/self/fd")
 LATER = {"Prefer": "respond-async"}
 TUS = {"Tus-Resumable": "1.0.0"}
+
+
+@pytest.fixture(autouse=True)
+def _unlogged() -> Iterator[None]:
+    """pytest keeps what a test logs, for its report."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(scope="module")

@@ -99,8 +99,8 @@ class Narrowed(Weight):
         exact: Weight, dtype: np.dtype[Any], bound: float = math.inf, *, is_guessed: bool = False
     ) -> Narrowed:
         """The weight in another type."""
-        more = {"exact": exact, "bound": bound, "is_guessed": is_guessed}
-        return Narrowed(dtype, exact.shape, exact.base, exact.factors, exact.site, exact.onto, **more)  # type: ignore[arg-type]
+        own = exact.base, exact.factors, exact.site, exact.onto
+        return Narrowed(dtype, exact.shape, *own, exact=exact, bound=bound, is_guessed=is_guessed)
 
     def evaluate(self, start: int, stop: int) -> memoryview:
         """The bytes of a block, as `Weight.evaluate`.

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from folding.graph.narrowed import Narrowed
+from folding.graph.weights import UnrepresentableError
 from folding.planning.pipeline import fold_graph, unrepresentable
 from folding.planning.takeback import attempts, halving
 from folding.refusal import Refused
@@ -14,7 +15,6 @@ from folding.report.errors import VerificationError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from folding.graph.weights import UnrepresentableError
     from folding.onnxfile import OnnxFile
     from folding.options import Options
     from folding.planning.pipeline import Folded
@@ -88,7 +88,11 @@ class Attempts:
     def plan(self, file: OnnxFile, *, is_written: bool = False) -> Folded:
         """Plan and carry out this attempt on an open file; what is written as a file may be guessed before."""
         guesses = is_written and self._guesses
-        folded = fold_graph(file, self.options, self.blocked, self.stage("folding"), guesses=guesses)
+        try:
+            folded = fold_graph(file, self.options, self.blocked, self.stage("folding"), guesses=guesses)
+        except UnrepresentableError as error:  # a constant was evaluated for another reason than to be written
+            self.require_right_guess(error)
+            raise
         if not self._trials:
             self._folds, self._clamped = folded.folds, folded.clamped
             self._further = list(folded.ready.keys) if folded.ready is not None else []

@@ -79,9 +79,9 @@ def fold_graph(
             kept |= {node.scope.prefix[:-1] for node in graph.nodes() if leftover.trains(node)}
         file.model, inlined = inline_where_needed(file.model, kept, partial(_fold_variant, file, options, blocked))
         if inlined:
-            ready.convert(file)  # what has no form of its own in a function may have one now
             made = count(file.model)  # a normalization for each call
             before = before._replace(normalizations=made.normalizations) if options.clean else made
+            ready.convert(file)  # what has no form of its own in a function may have one now
             graph = indexed(file, freeze_initializers=options.freeze_initializers)
             ready.tidy(graph)
             notes = [f"functions were inlined, which their normalizations needed to fold: {', '.join(inlined)}"]

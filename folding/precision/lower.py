@@ -71,8 +71,7 @@ class Stored(NamedTuple):
 
     def rounded(self) -> Rounded:
         """What it lost."""
-        is_counted = self.fit.is_guess and self.weight is not None
-        loss = self.weight.counted() if is_counted and self.weight is not None else self.fit.loss
+        loss = self.fit.loss if self.weight is None or not self.fit.is_guess else self.weight.counted()
         bound = self.fit.bound if loss.clamped else 0.0
         return Rounded(self.name, self.size, loss.clamped, loss.subnormal, loss.flushed, bound)
 

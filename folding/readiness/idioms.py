@@ -34,10 +34,9 @@ def of_idioms(graph: Graph, target: Target) -> Iterator[Finding]:
 def first_opsets(graph: Graph, target: Target, keeps: Callable[[str], bool]) -> list[int]:
     """For each occurrence of an idiom that may be one operator of the target, the first operator set in which it is.
 
-    None of those with an operator whose label `keeps` accepts, which stays as it is.
-
     Also of those that the target recognizes: its other optimizations may tear such a form apart first, as ONNX
-    Runtime's does that moves a Transpose into a LayerNormalization written out.
+    Runtime's does that moves a Transpose into a LayerNormalization written out. Not of those with an operator whose
+    label `keeps` accepts: they stay as they are.
     """
     every = dict.fromkeys(idioms.find(graph).values())
     found = [one for one in every if not any(keeps(node.label) for node in one.nodes)]

@@ -154,6 +154,22 @@ def test_a_wrong_guess_costs_another_attempt_and_nothing_else(tmp_path, guesses,
     assert types["heavy"] == ("float32" if value == 1e5 else "float16")
 
 
+def test_a_guess_may_show_to_be_wrong_before_anything_is_written(tmp_path, guesses, monkeypatch):
+    """Where a constant is evaluated while the fold is planned, for whatever reason."""
+    plan = attempts.fold_graph
+
+    def evaluating(*args, guesses=False, **options):
+        folded = plan(*args, guesses=guesses, **options)
+        for one in folded.ready._lowered.constants:
+            written(one.weight)
+        return folded
+
+    monkeypatch.setattr(attempts, "fold_graph", evaluating)
+    onnx.save(model(changed((-1, -1), np.inf)), tmp_path / "m.onnx")
+    folding.fold(tmp_path / "m.onnx", tmp_path / "out.onnx", folding.Options(precision="fp16", verify=False))
+    assert guesses == [True, False]
+
+
 def test_a_divisor_is_read(tmp_path, guesses):
     """One zero among its elements keeps the division in float32."""
     report = folded(tmp_path, model(np.abs(changed((-1, -1), 1e-9)) + np.float32(0), "Div"))

@@ -28,6 +28,7 @@ NEARLY_NORMAL = np.float32(1.0001 * 2.0**-14)  # above the smallest normal float
 TWO = 2  # axes: a factor for each row
 THREADS = 2  # that look at a constant of at least so many blocks; NumPy and the kernel release the interpreter
 MANY_BLOCKS = 8
+GUESSED_FROM = 1 << 15  # elements in a row, at least: enough to distinguish weights from a mask
 MAGNITUDE, FIRST_NORMAL = 0x7FFF, 0x0400  # of the bits of float16
 
 
@@ -152,14 +153,15 @@ class Narrowed(Weight):
         return Loss(*LOSS.unpack(self.exact._known[key]))
 
     def guess(self) -> Loss | None:
-        """The loss if all blocks of a large float16 constant are like two of them; None if that is not plain.
+        """The loss if a large float16 constant is everywhere as in two places; None if that is not plain.
 
-        It is, if those are in the type's range and not all subnormal. Whether the others are in the range shows when
+        It is, if these are in the type's range and not all subnormal. Whether the others are in the range shows when
         they are evaluated, so one who guesses reads a constant once. What evaluation counts is in `counted`.
         """
-        ranges = list(self._ranges())
-        if self.dtype != FLOAT16 or len(ranges) < MANY_BLOCKS or f"loss in {self.dtype.str}" in self.exact._known:
+        is_large = len(list(self._ranges())) >= MANY_BLOCKS
+        if self.dtype != FLOAT16 or not is_large or f"loss in {self.dtype.str}" in self.exact._known:
             return None
+        ranges = list(self._ranges(GUESSED_FROM))
         found = [self._quick_loss(*one) for one in (ranges[0], ranges[len(ranges) // 2])]
         known = [one for one in found if one is not None]
         is_plain = len(known) == len(found) and max(one.largest for one in known) >= _limits(FLOAT16)[0]

@@ -247,13 +247,13 @@ class Weight:
 
     # --- evaluation of one flat range -------------------------------------------------------------------
 
-    def _ranges(self) -> Iterator[tuple[int, int]]:
-        """Flat ranges of at most BLOCK_ELEMENTS elements, with whole rows or periods of the factors if they fit."""
+    def _ranges(self, most: int = BLOCK_ELEMENTS) -> Iterator[tuple[int, int]]:
+        """Flat ranges of at most `most` elements, with whole rows or periods of the factors if a block has room."""
         if 0 < self.size <= BLOCK_ELEMENTS:  # a multiple of all units
             return iter(((0, self.size),))
         units = [f.period if f.period <= BLOCK_ELEMENTS else f.inner for f in self.factors if f.values.size > 1]
         unit = max((unit for unit in units if unit <= BLOCK_ELEMENTS), default=1)
-        step = BLOCK_ELEMENTS // unit * unit
+        step = max(1, most // unit) * unit
         return ((start, min(start + step, self.size)) for start in range(0, self.size, step))
 
     def _stored(self, start: int, stop: int) -> NDArray[Any]:

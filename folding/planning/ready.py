@@ -96,11 +96,15 @@ class Ready:
             from folding.conversion import functions
 
             self.changes += functions.inline(file)
+        self._narrow(file, "double")  # before: operators that do not take it keep a model from other operator sets
         self.convert(file)
-        if target is not None and target.narrow:
+        self._narrow(file, "int64")  # after: the operator set decides which operators take int32
+
+    def _narrow(self, file: OnnxFile, wide: str) -> None:
+        if self.target is not None and wide in self.target.narrow:
             from folding.conversion.types import narrow
 
-            self.changes += narrow(file, target.narrow)
+            self.changes += narrow(file, {wide: self.target.narrow[wide]})
 
     def tidy(self, graph: Graph) -> None:
         """Clean before the fold, but for what gives a value two readers, which no map passes."""

@@ -60,3 +60,19 @@ def test_a_fold_for_a_target_converts_to_it():
     assert report.findings == ()
     after, _ = fold_model(model(SWISH, 13), Options(target="tensorrt-11", opset=13))
     assert after.opset_import[0].version == 13
+
+
+QUANTIZED = """g (float[1,4] x) => (float[1,4] y)
+<float s = {0.1}, float r = {0.70710677}, float one = {1}, float half = {0.5}, int8 z = {0}>
+{ d = Cast <to = 11> (x) q = QuantizeLinear(d, s, z) n = DequantizeLinear(q, s, z)
+a = Mul(n, r) b = Erf(a) c = Add(b, one) e = Mul(n, c) y = Mul(e, half) }"""
+
+
+def test_float64_that_no_other_set_has_an_operator_for_is_narrowed_before():
+    """QuantizeLinear takes no float64: the converter refuses the model as it was, and so does ONNX Runtime."""
+    options = Options(target="tensorrt-11", verify=False)
+    after, _ = fold_model(model(QUANTIZED, 13), options)
+    assert [node.op_type for node in after.graph.node] == ["QuantizeLinear", "DequantizeLinear", "Gelu"]
+    again, report = fold_model(after, options)
+    assert again == after
+    assert report.changes == ()

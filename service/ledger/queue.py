@@ -124,13 +124,15 @@ class Queue:
         )
         if connection.execute(text("SELECT to_regclass('procrastinate_jobs')")).scalar_one() is None:
             raw.execute((resources.files("procrastinate.sql") / "schema.sql").read_text())
+            done = ""
         else:
             known = "SELECT obj_description('procrastinate_jobs'::regclass)"
             done = connection.execute(text(known)).scalar_one() or files[-1].name
             for file in files:
                 if file.name > done:
                     raw.execute(file.read_text())
-        raw.execute(f"COMMENT ON TABLE procrastinate_jobs IS '{files[-1].name}'")
+        newest = max(done, files[-1].name)  # a newer bnfold may have been here
+        raw.execute(f"COMMENT ON TABLE procrastinate_jobs IS '{newest}'")
 
     def agree(self, connection: Connection, job: Job) -> None:
         """Let the rows of a job agree with the job, which this transaction has locked and changed."""

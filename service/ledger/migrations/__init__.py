@@ -1,7 +1,13 @@
-"""The migrations of the ledger's tables: `upgrade` to the newest schema, `downgrade` by one version."""
+"""The migrations of the ledger's tables: `upgrade` to the newest schema, `downgrade` by one version.
+
+The first two digits of a version are its generation. Within one, a migration only adds what has defaults, so that a
+bnfold that does not know it runs all the same, and can be restarted in the middle of an upgrade. A migration that an
+older bnfold must not run with begins the next generation: 0101.
+"""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +19,25 @@ from alembic.script import ScriptDirectory
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+LOG = logging.getLogger("bnfold")
+GENERATION = 2  # digits
+
 
 def upgrade(connection: Connection) -> None:
-    """Create the tables, or migrate them to the newest schema, in the caller's transaction."""
-    command.upgrade(_config(connection), "head")
+    """Create the tables, or migrate them to the newest schema, in the caller's transaction.
+
+    Tables of a newer bnfold that this one can use stay as they are.
+
+    Raises:
+        CommandError: a newer bnfold made the tables, in a way that this one does not understand.
+    """
+    config = _config(connection)
+    head = ScriptDirectory.from_config(config).get_current_head() or ""
+    version = MigrationContext.configure(connection).get_current_revision() or ""
+    if version > head and version[:GENERATION] == head[:GENERATION]:
+        LOG.warning("the ledger was migrated by a newer bnfold, to %s; this one goes on with it", version)
+        return
+    command.upgrade(config, "head")
 
 
 def downgrade(connection: Connection) -> str:

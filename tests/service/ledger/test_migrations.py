@@ -119,6 +119,37 @@ def test_what_the_version_before_does_not_know_is_taken_out(tmp_path):
         assert abs(used - time.time()) < DAY
 
 
+def of_a_newer(data: Path, newer: str) -> None:
+    """A ledger of this version, with what a newer one has added to it."""
+    made_by(versions()[-1], data)
+    with closing(sqlite3.connect(data / FILE)) as connection:
+        connection.execute("ALTER TABLE jobs ADD COLUMN note TEXT NOT NULL DEFAULT 'none'")
+        connection.execute("UPDATE alembic_version SET version_num = ?", (newer,))
+        connection.commit()
+
+
+def test_a_ledger_that_a_newer_one_only_added_to_is_used_as_it_is(tmp_path, caplog):
+    data = tmp_path / "data"
+    of_a_newer(data, "0099")
+    kept = content(data)
+    ledger = open_ledger(data)
+    assert content(data) == kept
+    assert ledger.start("k", "2" * 64).attempts == 3
+    ledger.close()
+    assert version(data) == "0099"
+    assert "migrated by a newer bnfold, to 0099" in caplog.text
+
+
+@pytest.mark.parametrize("newer", ["0101", "v9999"])
+def test_a_ledger_of_another_generation_is_refused_as_it_is(tmp_path, newer):
+    data = tmp_path / "data"
+    of_a_newer(data, newer)
+    kept = content(data)
+    with pytest.raises(RuntimeError, match="was written by a newer bnfold"):
+        open_ledger(data)
+    assert (version(data), content(data)) == (newer, kept)
+
+
 def test_the_first_version_goes_no_further_back(tmp_path):
     made_by(versions()[0], tmp_path / "data")
     with pytest.raises(RuntimeError, match="there is no version before 0001"):

@@ -295,6 +295,18 @@ def test_an_older_bnfold_writes_what_a_newer_one_reads(ledger):
     assert took(ledger, worker).id == made.id
 
 
+def test_tables_of_a_newer_procrastinate_stay_what_they_are(ledger, database_url):
+    """Else the newer one would migrate them again."""
+    asked = text("SELECT obj_description('procrastinate_jobs'::regclass)")
+    with ledger._database.write() as connection:
+        own = connection.execute(asked).scalar_one()
+        connection.execute(text("COMMENT ON TABLE procrastinate_jobs IS '99.00.00_later.sql'"))
+    open_shared(database_url).close()
+    with ledger._database.write() as connection:
+        assert connection.execute(asked).scalar_one() == "99.00.00_later.sql"
+        connection.execute(text(f"COMMENT ON TABLE procrastinate_jobs IS '{own}'"))  # other tests have them, too
+
+
 def test_the_name_of_a_queue_is_read_back(ledger):
     made = replace(job("0123456789abcdef"), kills=1)
     found = Waiting(queue_name(made), urgent=False, number=1)

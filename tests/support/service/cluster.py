@@ -87,16 +87,18 @@ class Cluster:
         self.servers: list[Process] = []
         self.workers: list[WorkerProcess] = []
 
-    def server(self, **settings: Any) -> httpx.Client:
+    def server(self, *paths: Path, **settings: Any) -> httpx.Client:
+        """A new server, of the packages in these folders."""
         place = self.folder / f"server{len(self.servers)}"
         place.mkdir()
-        server = Process(place / "data", **{**self.settings, **settings})
+        server = Process(place / "data", *paths, **{**self.settings, **settings})
         self.servers.append(server)
         return server.start()
 
-    def worker(self, **settings: Any) -> WorkerProcess:
+    def worker(self, *paths: Path, **settings: Any) -> WorkerProcess:
+        """A new worker, of the packages in these folders."""
         place = self.folder / f"worker{len(self.workers)}" / "data"
-        made = WorkerProcess(place, **{**self.settings, "workers": 1, **settings})
+        made = WorkerProcess(place, *paths, **{**self.settings, "workers": 1, **settings})
         self.workers.append(made)
         made.start()
         return made

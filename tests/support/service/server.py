@@ -86,17 +86,21 @@ class Process:
 
     MODULE: tuple[str, ...] = ("tests.support.service.server",)
 
-    def __init__(self, data: Path, **environment: str) -> None:
-        self._data, self._environment = data, environment
+    def __init__(self, data: Path, *paths: Path, **environment: str) -> None:
+        """With `paths`, the packages are those of these folders."""
+        self._data, self._paths, self._environment = data, os.pathsep.join(map(str, (*paths, ROOT))), environment
 
     def start(self) -> httpx.Client:
         variables = {f"BNFOLD_{name.upper()}": str(value) for name, value in (SMALL | self._environment).items()}
-        paths = str(ROOT)
         command = [sys.executable, "-m", *self.MODULE, "--port", "0", "--data", str(self._data)]
         self._log = (self._data.parent / "log").open("a+b")
         at = self._log.seek(0, os.SEEK_END)
         self.process = subprocess.Popen(
-            command, env=os.environ | {"PYTHONPATH": paths} | variables, stderr=self._log, start_new_session=True
+            command,
+            cwd=self._data.parent,  # Python looks for modules there first
+            env=os.environ | {"PYTHONPATH": self._paths} | variables,
+            stderr=self._log,
+            start_new_session=True,
         )
         found: list[str] = []
 

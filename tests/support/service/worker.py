@@ -24,8 +24,9 @@ INSTANT = Program("tests.support.service.instant", FAULTY.paths)  # where this n
 class WorkerProcess:
     """A worker, with a data folder of its own."""
 
-    def __init__(self, data: Path, **environment: Any) -> None:
-        self.data, self._environment = data, environment
+    def __init__(self, data: Path, *paths: Path, **environment: Any) -> None:
+        """With `paths`, the packages are those of these folders."""
+        self.data, self._paths, self._environment = data, os.pathsep.join(map(str, (*paths, ROOT))), environment
 
     def start(self) -> None:
         known = {name: value for name, value in SMALL.items() if name != "port"} | self._environment
@@ -36,7 +37,8 @@ class WorkerProcess:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command,
-                env=os.environ | {"PYTHONPATH": str(ROOT)} | variables,
+                cwd=self.data.parent,  # Python looks for modules there first
+                env=os.environ | {"PYTHONPATH": self._paths} | variables,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

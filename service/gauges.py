@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from service.metrics import SIZES
 from service.threads import in_thread
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from prometheus_client import Gauge
 
-    from service.ledger.interface import SharedLedger
     from service.ledger.records import Open
     from service.state import Service
 
@@ -56,9 +55,9 @@ async def observe(here: Service, checks: Mapping[str, bool]) -> None:
 
 async def count_workers(here: Service) -> None:
     """Set the gauge of the workers; one that gave no sign of life for `stall_seconds` is silent."""
-    ledger, stalled = cast("SharedLedger", here.ledger), here.settings.stall_seconds
+    stalled = here.settings.stall_seconds
     counts = dict.fromkeys(("working", "draining", "silent"), 0)
-    for one in await in_thread(ledger.all_workers):
+    for one in await here.engine.workers():
         silent = one.age is None or one.age >= stalled
         counts["silent" if silent else "draining" if one.draining else "working"] += 1
     for state, count in counts.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,8 @@ def test_workers_are_counted_by_state(ledger):
     ledger.drain(draining)
     silent(ledger, dead)
     metrics = Metrics()
-    here = SimpleNamespace(ledger=ledger, metrics=metrics, settings=SimpleNamespace(stall_seconds=DEAD))
+    engine = SimpleNamespace(workers=partial(asyncio.to_thread, ledger.all_workers))
+    here = SimpleNamespace(engine=engine, metrics=metrics, settings=SimpleNamespace(stall_seconds=DEAD))
     asyncio.run(count_workers(here))
     counts = {one.labels["state"]: one.value for one in next(iter(metrics.workers.collect())).samples}
     assert counts == {"working": 2, "draining": 1, "silent": 1}

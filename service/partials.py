@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from service.blobs import Blob
 from service.ledger.records import Quota
 from service.problems import Problem
-from service.reservations import Reservation, require_place
+from service.reservations import Reservation, require_place, usage_of
 from service.threads import in_thread
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Partials:
         require_place("uploads to resume", key, sum(one.record.key == key for one in open_), MOST - len(open_))
         made = self._add(secrets.token_hex(ID_BYTES), Record(key, length, claimed), quota, reserved=0)
         try:
-            usage = await in_thread(self._ledger.usage, key)
+            usage = await usage_of(self._ledger, key, quota)
             self._reservations.grow(made.reservation, length, usage)
             await self._storage.make_room(self._reservations.coming)
             await in_thread(self._path(made, CONTENT).touch, 0o600)

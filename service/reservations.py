@@ -6,16 +6,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from service.ledger.records import has_share
+from service.ledger.records import Usage, has_share
 from service.problems import Problem
+from service.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from service.ledger.records import Quota, Usage
+    from service.ledger.interface import Ledger
+    from service.ledger.records import Quota
 
 STEP = 64 << 20  # bytes that an upload of unknown size reserves at a time
 RETRY_AFTER = {"Retry-After": "10"}
+NOTHING = Usage(open_jobs=0, bytes=0)
 
 
 def require_place(what: str, key: str, mine: int, free: int) -> None:
@@ -29,6 +32,12 @@ def require_place(what: str, key: str, mine: int, free: int) -> None:
     if not has_share(key, mine, free):
         detail = f"{mine} {what} of this key have not ended, and {free} places are left for all; wait until one has"
         raise Problem("quota-exceeded", detail, headers=RETRY_AFTER)
+
+
+async def usage_of(ledger: Ledger, key: str, quota: Quota) -> Usage:
+    """What a key uses, if its quota limits that; it is counted, which takes the longer the more the key has."""
+    is_limited = quota.open_jobs is not None or quota.bytes is not None
+    return await in_thread(ledger.usage, key) if is_limited else NOTHING
 
 
 @dataclass(eq=False)

@@ -22,8 +22,8 @@ from service.openapi.headers import RESUMABLE, TUS, UPLOAD, UPLOAD_FORM
 from service.openapi.uploads import ADDING, BEGINNING
 from service.partials import blob_of
 from service.problems import Problem
+from service.reservations import usage_of
 from service.state import Here, Service
-from service.threads import in_thread
 
 if TYPE_CHECKING:
     from service.partials import Partial
@@ -128,7 +128,7 @@ async def append(request: Request, upload: Upload, caller: MayFold, here: Here) 
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != PIECE_TYPE:
         raise Problem("unsupported-media-type", f"a piece of an upload is sent as {PIECE_TYPE}", headers=SPOKEN)
     partial, begins = _found(here, caller, upload), _number(request, "upload-offset")
-    usage = await in_thread(here.ledger.usage, caller.key)
+    usage = await usage_of(here.ledger, caller.key, caller.quota)
     with here.reservations.begun(caller.key, caller.quota, usage):
         before = partial.offset
         try:

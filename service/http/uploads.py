@@ -12,8 +12,7 @@ from service.http.forms import OVERHEAD, Form
 from service.http.headers import claimed_digests
 from service.openapi.answers import FORM_TYPE
 from service.problems import Problem
-from service.reservations import STEP
-from service.threads import in_thread
+from service.reservations import STEP, usage_of
 from service.work import ARCHIVE_TYPE
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ async def uploaded(request: Request, here: Service, caller: Caller) -> AsyncGene
     coming = int(request.headers.get("content-length", "0"))
     if coming > settings.max_upload_bytes + (0 if form is None else OVERHEAD):
         raise Problem("too-large", f"the upload has {coming:,} bytes; at most {settings.max_upload_bytes:,} are taken")
-    usage = await in_thread(here.ledger.usage, caller.key)
+    usage = await usage_of(here.ledger, caller.key, caller.quota)
     with here.reservations.begun(caller.key, caller.quota, usage) as reservation:
         await _reserve(here, reservation, coming if form is None else max(coming - OVERHEAD, 0))
         stream = in_time(request.stream(), settings)
@@ -118,7 +117,7 @@ async def batch(
 async def _one_of_many(
     request: Request, here: Service, caller: Caller, file: AsyncIterator[bytes], step: int
 ) -> AsyncGenerator[Draft]:
-    usage = await in_thread(here.ledger.usage, caller.key)
+    usage = await usage_of(here.ledger, caller.key, caller.quota)
     with here.reservations.begun(caller.key, caller.quota, usage) as reservation:
         async with _spooled(request, here, _counted(file, here, reservation, step), reservation) as draft:
             reservation.bytes = draft.blob.bytes  # no more than that, for those that come after it
@@ -142,7 +141,8 @@ async def _spooled(
 
 async def _reserve(here: Service, reservation: Reservation, size: int) -> None:
     """Let an upload have `size` bytes: of the quota of its key, and on the disk."""
-    here.reservations.grow(reservation, size, await in_thread(here.ledger.usage, reservation.key))
+    usage = await usage_of(here.ledger, reservation.key, reservation.quota)
+    here.reservations.grow(reservation, size, usage)
     await here.storage.make_room(here.reservations.coming)
 
 

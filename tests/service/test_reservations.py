@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import pytest
 from service.blobs import folder
 from service.ledger.records import NOBODY, Quota, Usage
 from service.problems import Problem
-from service.reservations import STEP, Reservations
+from service.reservations import NOTHING, STEP, Reservations, usage_of
 from tests.service.http.test_http import make_key, slug
 from tests.support.service.server import MIB, Running, model_bytes
 from tests.support.waiting import until
@@ -21,7 +22,30 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-NOTHING = Usage(0, 0)
+
+class Counting:
+    """A ledger that counts how often it counts."""
+
+    counts = 0
+
+    def usage(self, _key: str) -> Usage:
+        self.counts += 1
+        return Usage(3, 4)
+
+
+@pytest.mark.parametrize(
+    ("quota", "found", "counts"),
+    [
+        (Quota(rate="1/minute", weight=2), NOTHING, 0),
+        (Quota(bytes=9), Usage(3, 4), 1),
+        (Quota(open_jobs=9), Usage(3, 4), 1),
+    ],
+)
+def test_what_a_key_has_is_counted_only_where_its_quota_limits_it(quota, found, counts):
+    """It takes as long as the key has much, and comes before every upload."""
+    ledger = Counting()
+    assert asyncio.run(usage_of(ledger, "k", quota)) == found
+    assert ledger.counts == counts
 
 
 @pytest.mark.parametrize(

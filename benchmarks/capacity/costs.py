@@ -1,8 +1,8 @@
 """What one fold costs: processor seconds, memory, bytes. `python -m benchmarks.capacity.costs [SIZE ...]`.
 
-It starts a server of its own on loopback, in a temporary folder, with one worker and without a sandbox: of what runs in
-bubblewrap, nobody is told the processor time. Folds run one after another. Processor seconds do not depend on what else
-the machine does; seconds of the wall clock do.
+It starts a server of its own on loopback, in a temporary folder, with one worker and without a sandbox. Folds run one
+after another. A control group counts the processor time of all that the server starts, so this needs root on Linux.
+Processor seconds depend little on what else the machine does; seconds of the wall clock do.
 """
 
 from __future__ import annotations
@@ -14,22 +14,26 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import httpx
 import numpy as np
 
-from benchmarks.service import chain, processor_seconds
-from service.process.watch import used
+from benchmarks.load.server import running
+from benchmarks.service import chain
+from service.process.watch import descendants
+from tests.support.service.postgres import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
+    from benchmarks.load.server import Server
+
 MIB = 1 << 20
-SETTLE = 4.0  # seconds in which a spare process loads what it needs
-LOOK_EVERY = 0.05  # seconds between two looks at the memory of a fold
+SETTLE = 2.0  # seconds in which a spare process begins, and what ended is accounted for
+LOOK_EVERY = 0.02  # seconds between two looks at the processes of a fold
 TIMEOUT = 900.0
 # By name: channels, layers, folds. A layer has a 3 x 3 convolution of all channels and its normalization.
 SIZES = {
@@ -47,8 +51,8 @@ class Cost(NamedTuple):
 
     server: float  # processor seconds of the server
     fold: float  # of the processes of the fold
-    memory: float  # bytes that are theirs alone, at most, beside those of a process that waits
-    written: float  # bytes that the server and the fold wrote, counted at the system call
+    memory: float  # bytes at most, of all processes, beside those that they have at rest; shared ones count once
+    written: float  # bytes that the server and the fold wrote, counted at the system call until the last look
     sent: float  # bytes of the result
     seconds: float  # wall clock, from the start of the fold to its end
 
@@ -68,41 +72,74 @@ def main() -> None:
 
 
 def measured(models: Iterable[bytes], *, verify: bool) -> list[Cost]:
-    """The costs of all but the first, which finds nothing loaded."""
-    patient = dict.fromkeys(("sync_seconds", "fold_seconds", "upload_stall_seconds", "client_seconds"), TIMEOUT)
-    with serving(workers=1, sandbox="off", spares=1, **patient) as (client, pid, _):
-        options = {"verify": verify, "verify_timeout": 300}
-        costs = [one(client, pid, data, options) for data in models]
-    return costs[1:]
+    """The costs of all but the first, which finds nothing loaded.
+
+    Raises:
+        RuntimeError: this user may make no control group, or a fold was refused.
+    """
+    waits = ("sync_seconds", "fold_seconds", "upload_stall_seconds", "client_seconds")
+    given = dict.fromkeys(waits, str(TIMEOUT)) | {"workers": "1", "spares": "1", "sandbox": "off"}
+    options = {"verify": verify, "verify_timeout": 300}
+    with (
+        running(free_port(), **given) as server,
+        httpx.Client(base_url=server.url, timeout=TIMEOUT) as client,
+    ):
+        if server.group is None:
+            raise RuntimeError("no control group can be made here, so the time of a fold cannot be counted")
+        return [one(client, server, data, options) for data in models][1:]
 
 
-def one(client: httpx.Client, pid: int, data: bytes, options: dict[str, object]) -> Cost:
+class Looking:
+    """What the processes of a server hold at most, and what they wrote, looked at again and again."""
+
+    def __init__(self, server: Server) -> None:
+        self.memory, self._server = 0, server
+        self._wrote: dict[int, int] = {}
+        self._idle = self._held()
+        self._before = sum(self._wrote.values())
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    @property
+    def written(self) -> int:
+        """The bytes written since the first look."""
+        return sum(self._wrote.values()) - self._before
+
+    def _look(self) -> None:
+        while not self._done.wait(LOOK_EVERY):
+            self.memory = max(self.memory, self._held() - self._idle)
+
+    def _held(self) -> int:
+        for pid in (self._server.pid, *descendants(self._server.pid)):
+            with suppress(OSError):
+                fields = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
+                self._wrote[pid] = int(fields["wchar"])
+        return self._server.memory() + self._server.children_memory()
+
+
+def one(client: httpx.Client, server: Server, data: bytes, options: dict[str, object]) -> Cost:
     settle(client)
-    before, wrote = processor_seconds(pid), written(pid)
-    seconds = fold_seconds(client)
-    most, done = 0, threading.Event()
-
-    def look() -> None:
-        nonlocal most
-        idle = used(pid).memory
-        while not done.wait(LOOK_EVERY):
-            most = max(most, used(pid).memory - idle)
-
-    looking = threading.Thread(target=look)
-    looking.start()
-    answer = client.post("/v1/fold", content=data, params=options)
-    done.set()
-    looking.join()
+    own, before, seconds = server.own_seconds(), server.seconds(), fold_seconds(client)
+    with Looking(server) as looking:
+        answer = client.post("/v1/fold", content=data, params=options)
     if answer.status_code != 200:
         raise RuntimeError(answer.text)
     settle(client)
-    after = processor_seconds(pid)
+    mine, total = server.own_seconds() - own, server.seconds() - before
     took = fold_seconds(client) - seconds
-    return Cost(after[0] - before[0], after[1] - before[1], most, written(pid) - wrote, len(answer.content), took)
+    return Cost(mine, total - mine, looking.memory, looking.written, len(answer.content), took)
 
 
 def settle(client: httpx.Client) -> None:
-    """Wait until no process works, and the spare one has loaded what it needs."""
+    """Wait until no process works, and the spare one is there."""
     while 'bnfold_children{state="working"} 0.0' not in client.get("/metrics").text:
         time.sleep(LOOK_EVERY)
     time.sleep(SETTLE)
@@ -111,12 +148,6 @@ def settle(client: httpx.Client) -> None:
 def fold_seconds(client: httpx.Client) -> float:
     lines = client.get("/metrics").text.splitlines()
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("bnfold_fold_seconds_sum"))
-
-
-def written(pid: int) -> int:
-    """The bytes that a process and its ended children gave to `write` and the like."""
-    fields = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
-    return int(fields["wchar"])
 
 
 def row(name: str, size: int, costs: list[Cost]) -> str:

@@ -53,20 +53,20 @@ def infer(graph: Graph) -> None:
     name_lengths(copies)
     hide_disputed(copy, graph.opset)
     doubts = doubtful(graph)
+    before = [dict(scope.shapes) for scope in scopes]
+    for scope in scopes:
+        scope.shapes.clear()  # what was known before could be taken for what this run declares
     for scope in graph.scopes:
         _note_constants(scope)
-    for scope, proto in zip(scopes, copies, strict=True):
-        for value in proto.output:
-            if value.name in doubts.get(scope.index, ()):
-                value.type.tensor_type.ClearField("shape")
+    _clear_doubtful(scopes, copies, doubts)
     variable = variable_axes(copy.graph.input)
     for value in copy.graph.output:
         value.CopyFrom(undated(value, variable))
     _infer_all(scopes, copy, copies)
     if _declare_recorded(scopes, copies, doubts, variable):
         _infer_all(scopes, copy, copies)  # if it contradicts an operator, all stays as it was
-    for scope in scopes:
-        shapes_found, types = dict(scope.shapes), dict(scope.types)
+    for scope, known in zip(scopes, before, strict=True):
+        shapes_found, types = known | scope.shapes, dict(scope.types)
         _note(scope, (undated(value, variable) for value in scope.proto.value_info))
         for name in doubts.get(scope.index, set()) & scope.shapes.keys():
             scope.shapes[name] = (None,) * len(scope.shapes[name])
@@ -75,6 +75,14 @@ def infer(graph: Graph) -> None:
         overridable = scope.overridable
         scope.shapes |= {n: tuple(t.dims[:]) for n, t in scope.initializers.items() if n not in overridable}
         scope.constness.clear()  # a Shape node may be a constant now, if its input was unknown before
+
+
+def _clear_doubtful(scopes: list[Scope], copies: list[onnx.GraphProto], doubts: Mapping[int, set[str]]) -> None:
+    """Declare no shape of an output that an uncertain length reaches."""
+    for scope, proto in zip(scopes, copies, strict=True):
+        for value in proto.output:
+            if value.name in doubts.get(scope.index, ()):
+                value.type.tensor_type.ClearField("shape")
 
 
 def _note_constants(scope: Scope) -> None:

@@ -87,18 +87,17 @@ class Measurement:
         self._number = 0
 
     def rate(self, kind: str, workers: int, jobs: int) -> dict[str, Any]:
-        """Folds a second of some workers, once all of them have begun."""
+        """Folds a second of some workers: the sum of what each does from its first folds to its last one."""
         accepted = self._submitted(kind, jobs)
         running = self._workers(kind, workers)
         before = self._counted(lambda: all(len(one.ended()) >= WARM for one in running))
         after = self._counted(lambda: not self._cluster.open_jobs())
         ends = [[end.moment for end in one.ended()] for one in running]
         self._stop(running)
-        began, last = max(one[WARM - 1] for one in ends), max(map(max, ends))
-        count = sum(moment > began for one in ends for moment in one)
+        rate = sum((len(one) - WARM) / (one[-1] - one[WARM - 1]) for one in ends)
         used = sum(spent(before[1], after[1]).values()) / (after[0] - before[0])
         outcome = self._outcome(accepted)
-        return {"kind": kind, "workers": workers, "rate": count / (last - began), "cores": used, **outcome}
+        return {"kind": kind, "workers": workers, "rate": rate, "cores": used, **outcome}
 
     def loss(self, kind: str, how: str, jobs: int) -> dict[str, Any]:
         """Two workers, one of which is lost when a third is done: what becomes of the jobs."""

@@ -23,9 +23,9 @@ KINDS = {"real": "real", "waiting": "waits 0.5 s"}
 ANSWERS = ("POST 200", "POST 202", "POST 429", "POST 503")
 RATES = """\
 Each worker has one slot, and a network namespace of its own with a cable (veth) to that of the others. One worker and
-two take turns; each run has {jobs} jobs, which are accepted before the workers start. Real folds are what the cores allow;
-those that wait instead of folding show what the cluster itself takes. *Cores* is the processor time of a second of
-everything but the client.
+two take turns; each run has {jobs} jobs, which are accepted before the workers start. Real folds are what the cores
+allow; those that wait instead of folding show what the cluster itself takes. *Cores* is the processor time of a second
+of everything but the client.
 """
 LOSSES = """\
 Two workers, of which one is lost when a third of the jobs is done: killed (SIGKILL), or its link set down until all are
@@ -103,8 +103,8 @@ def _fleet(part: dict[str, Any]) -> str:
         rate = f"{run['new'] / run['seconds']:.1f}"
         lines.append(_line(number, run["stop"] or "itself", run["code"], f"{run['seconds']:.0f}", run["new"], rate))
     facts = f"""\
-- {part["models"]:,} models, {part["outputs"]:,} outputs, of which {part["equal"]:,} have the digest that the ledger has:\
- {part["lost"]} lost. Left over beside them: {len(part["left over"])}.
+- {part["models"]:,} models, {part["outputs"]:,} outputs, of which {part["equal"]:,} have the digest that the ledger \
+has; {part["lost"]} lost. Left over beside them: {len(part["left over"])}.
 - {part["jobs"]:,} jobs in the ledger ({_counts(part["statuses"])}), {part["attempts"]:,} attempts; \
 {part["more attempts"]} jobs with more than one.
 - {part["folds"]:,} folds that workers have logged as done; {part["folded again"]} of a job that was done before.

@@ -67,7 +67,7 @@ def test_two_workers_are_compared_with_one() -> None:
 def test_a_fleet_says_what_was_lost_and_what_was_done_twice() -> None:
     shown = page({"fleet": {"load average": 0.5, **FLEET}})
     assert "| 1 | SIGKILL | -9 | 2 | 6 | 3.0 |" in shown
-    assert "10 models, 10 outputs, of which 9 have the digest that the ledger has: 1 lost." in shown
+    assert "10 models, 10 outputs, of which 9 have the digest that the ledger has; 1 lost." in shown
     assert "Submitted more often than once: 2 jobs, 1 of which the interrupted client had cancelled." in shown
 
 

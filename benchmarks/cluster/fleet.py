@@ -65,22 +65,24 @@ def fleet(models: int) -> dict[str, Any]:
             before = cluster.seconds()
             runs = [_run(cluster, url, key, models, stop) for stop in (*STOPS, None)]
             used = spent(before, cluster.seconds())
-            again = _run(cluster, url, key, models, None)  # finds all done
+            last = _run(cluster, url, key, models, None)  # finds all done
             wait_for("all jobs end", lambda: not cluster.open_jobs())
             sent = _requests(log.read_text().splitlines())
         found = _compared(cluster, source, target)
         ends = Counter(end.job for one in workers for end in one.ended() if end.outcome == "done")
+        again_folded, cancelled = {job for job, times in ends.items() if times > 1}, sent.pop("cancelled")
     seconds = sum(run["seconds"] for run in runs)
     return {
         "models": models,
-        "runs": [*runs, again],
+        "runs": [*runs, last],
         "seconds": seconds,
         "rate": models / seconds,
         "processor": used,
         **found,
         **sent,
         "folds": ends.total(),
-        "folded again": sum(ends.values()) - len(ends),
+        "folded again": len(again_folded),
+        "for nothing": len(again_folded - cancelled),
         "lost": models - found["equal"],
     }
 
@@ -166,6 +168,6 @@ def _requests(lines: Iterable[str]) -> dict[str, Any]:
     return {
         "submissions": dict(answers),
         "submitted again": sum(times > 1 for times in submitted.values()),
-        "cancelled": len(cancelled),
+        "cancelled": cancelled,
         "cancelled and sent again": len(cancelled & submitted.keys()),
     }

@@ -107,7 +107,8 @@ def _fleet(part: dict[str, Any]) -> str:
 has; {part["lost"]} lost. Left over beside them: {len(part["left over"])}.
 - {part["jobs"]:,} jobs in the ledger ({_counts(part["statuses"])}), {part["attempts"]:,} attempts; \
 {part["more attempts"]} jobs with more than one.
-- {part["folds"]:,} folds that workers have logged as done; {part["folded again"]} of a job that was done before.
+- {part["folds"]:,} folds that workers have logged as done; jobs with more than one: \
+{part["folded again"]}, of which the client had not cancelled {part["for nothing"]}.
 - Responses to `POST /v1/fold`: {_counts(part["submissions"])}. Submitted more often than once: \
 {part["submitted again"]} jobs, {part["cancelled and sent again"]} of which the interrupted client had cancelled.
 - {part["seconds"]:.0f} s, {part["rate"]:.2f} models/s. Processor time of a model: {_shares(part, part["models"])}."""

@@ -33,10 +33,10 @@ FLEET: dict[str, Any] = {
     "attempts": 11,
     "more attempts": 1,
     "folds": 10,
-    "folded again": 0,
+    "folded again": 1,
+    "for nothing": 0,
     "submissions": {"202": 12},
     "submitted again": 2,
-    "cancelled": 1,
     "cancelled and sent again": 1,
     "lost": 1,
 }
@@ -98,6 +98,6 @@ def test_logs_are_read() -> None:
     assert _requests(lines) == {
         "submissions": {"202": 2, "503": 1},
         "submitted again": 1,
-        "cancelled": 1,
+        "cancelled": {"ab"},
         "cancelled and sent again": 1,
     }

@@ -158,14 +158,16 @@ def _compared(cluster: Cluster, source: Path, target: Path) -> dict[str, Any]:
 
 def _requests(lines: Iterable[str]) -> dict[str, Any]:
     """What was sent to the servers, by the log of the balancer."""
-    answers, submitted, cancelled = Counter[str](), Counter[str](), set[str]()
+    answers, submitted, cancelled, requests = Counter[str](), Counter[str](), set[str](), 0
     for method, path, status, job in (found.groups() for found in map(LINE.match, lines) if found):
+        requests += 1
         if path == "/v1/fold":
             answers[status] += 1
             submitted.update([job] if job != "-" else [])
         elif method == "DELETE" and (named := JOB_PATH.match(path)):
             cancelled.add(named[1])
     return {
+        "requests": requests,
         "submissions": dict(answers),
         "submitted again": sum(times > 1 for times in submitted.values()),
         "cancelled": cancelled,

@@ -111,7 +111,8 @@ has; {part["lost"]} lost. Left over beside them: {len(part["left over"])}.
 {part["folded again"]}, of which the client had not cancelled {part["for nothing"]}.
 - Responses to `POST /v1/fold`: {_counts(part["submissions"])}. Submitted more often than once: \
 {part["submitted again"]} jobs, {part["cancelled and sent again"]} of which the interrupted client had cancelled.
-- {part["seconds"]:.0f} s, {part["rate"]:.2f} models/s. Processor time of a model: {_shares(part, part["models"])}."""
+- {part["seconds"]:.0f} s, {part["rate"]:.2f} models/s; {part["requests"] / part["models"]:.1f} requests each. \
+Processor time of a model: {_shares(part, part["models"])}."""
     return _joined(_title("A fleet, interrupted twice", part), FLEET, lines, facts)
 
 

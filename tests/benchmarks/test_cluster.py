@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+import socket
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
 from benchmarks.cluster.cluster import Ended, ended
 from benchmarks.cluster.fleet import _requests
+from benchmarks.cluster.namespaces import Network
 from benchmarks.cluster.table import MIB, page, trend
 
 OUTCOME = {"accepted": 9, "done": 9, "whole": 9, "lost": 0, "attempts": 9, "interruptions": 0}
@@ -35,6 +40,7 @@ FLEET: dict[str, Any] = {
     "folds": 10,
     "folded again": 1,
     "for nothing": 0,
+    "requests": 52,
     "submissions": {"202": 12},
     "submitted again": 2,
     "cancelled and sent again": 1,
@@ -91,11 +97,31 @@ def test_a_trend_is_what_a_thousand_requests_add_after_the_beginning(grown: floa
     assert (found.first, found.last) == pytest.approx((100 + 3 * grown, 100 + 12 * grown), abs=1e-3)
 
 
+@pytest.mark.skipif(
+    shutil.which("ip") is None or bool(subprocess.run(["unshare", "--net", "true"], check=False).returncode),
+    reason="network namespaces need root, and iproute2",
+)
+def test_namespaces_reach_each_other_and_are_gone_after_an_error() -> None:
+    before = sorted(socket.if_nameindex())
+
+    def fail() -> None:
+        with Network(1) as network, socket.create_server((network.host, 0)) as server:
+            ask = f"import socket; socket.create_connection({server.getsockname()}, 60)"
+            subprocess.run([*network.inside(0), sys.executable, "-c", ask], check=True)
+            raise ValueError(subprocess.check_output(["ip", "netns", "list"], text=True).split()[0])
+
+    with pytest.raises(ValueError, match="bnfold-") as raised:
+        fail()
+    assert sorted(socket.if_nameindex()) == before
+    assert str(raised.value) not in subprocess.check_output(["ip", "netns", "list"], text=True)
+
+
 def test_logs_are_read() -> None:
     line = '{"time": "1970-01-01T00:00:02.500+00:00", "message": "job ended", "job": "ab", "outcome": "done"}'
     assert list(ended(f'no JSON\n{line}\n{{"message": "limits"}}')) == [Ended(2.5, "ab", "done")]
     lines = ["POST /v1/fold 202 ab", "DELETE /v1/jobs/ab 204 -", "POST /v1/fold 202 ab", "POST /v1/fold 503 -"]
     assert _requests(lines) == {
+        "requests": 4,
         "submissions": {"202": 2, "503": 1},
         "submitted again": 1,
         "cancelled": {"ab"},

@@ -8,7 +8,7 @@ MODELS := .cache/models/.fetched
 INSTALLING = @echo 'Making a virtual environment in $(VENV), and installing into it from PyPI'
 export ORT_DISABLE_TELEMETRY = 1
 
-.PHONY: test coverage lint types unit packages models fuzz mutate nightly patterns targets bench runtime survey pytorch precision quantization triton hostile load detection serve chaos lock image clean
+.PHONY: test coverage lint types unit packages models fuzz mutate nightly patterns targets bench runtime survey pytorch precision quantization triton hostile load cluster detection serve chaos lock image clean
 
 ## test: install what the tests need, then lint, types, and the suite
 # BNFOLD_NO_PACKAGES=1 installs no packages of the system: the tests that need them are skipped.
@@ -109,6 +109,10 @@ hostile: $(STAMP)
 ## load: cost of a small fold, fairness, crowds of clients, on servers of its own; writes benchmarks/results/load.md
 load: $(STAMP)
 	$(BIN)/python -m benchmarks.load $(if $(BEFORE),--before $(BEFORE))
+
+## cluster: workers in network namespaces (needs root), a fleet that is interrupted, load at the limit; writes benchmarks/results/cluster.md
+cluster: $(STAMP) packages
+	$(BIN)/python -m benchmarks.cluster $(if $(ONLY),--only $(ONLY))
 
 ## detection: spoil weights and biases of real models; writes benchmarks/results/detection.md
 detection: $(STAMP) $(MODELS)

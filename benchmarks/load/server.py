@@ -40,12 +40,7 @@ class Server:
 
     def seconds(self) -> float:
         """Processor time so far of the server and all that it started; of the server alone where no group counts."""
-        if self.group is not None:
-            with suppress(OSError):
-                return int((self.group / "cpuacct.usage").read_text()) * NANO
-            fields = dict(line.split() for line in (self.group / "cpu.stat").read_text().splitlines())
-            return int(fields["usage_usec"]) * MICRO
-        return self.own_seconds()
+        return self.own_seconds() if self.group is None else group_seconds(self.group)
 
     def own_seconds(self) -> float:
         """Processor time so far of the server alone."""
@@ -54,11 +49,11 @@ class Server:
 
     def memory(self) -> int:
         """Bytes of memory of the server alone."""
-        return _proportional(self.pid)
+        return proportional(self.pid)
 
     def children_memory(self) -> int:
         """Bytes of memory of all that it started; what several share is counted once, or a part for each."""
-        return sum(map(_proportional, descendants(self.pid)))
+        return sum(map(proportional, descendants(self.pid)))
 
     def files(self) -> int:
         """The open files of the server."""
@@ -110,7 +105,8 @@ class Watch:
                 self.most[name] = max(self.most.get(name, 0), value)
 
 
-def _proportional(pid: int) -> int:
+def proportional(pid: int) -> int:
+    """Bytes of memory of a process, of what it shares its part; 0 if it has ended."""
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
@@ -122,7 +118,7 @@ def _proportional(pid: int) -> int:
 def running(port: int, source: Path = ROOT, *, data: Path | None = None, **settings: str) -> Generator[Server]:
     """A server from a checkout, on loopback; `settings` are its environment variables without BNFOLD_."""
     with tempfile.TemporaryDirectory(prefix="bnfold-load-") as folder:
-        group = _group()
+        group = new_group()
         place = data or Path(folder, "data")
         environment = os.environ | {f"BNFOLD_{name.upper()}": value for name, value in settings.items()}
         environment["PYTHONPATH"] = str(source)
@@ -152,7 +148,15 @@ def _enter(group: Path | None) -> None:
         (group / "cgroup.procs").write_text("0")
 
 
-def _group() -> Path | None:
+def group_seconds(group: Path) -> float:
+    """Processor time so far of all that is or was in a control group."""
+    with suppress(OSError):
+        return int((group / "cpuacct.usage").read_text()) * NANO
+    fields = dict(line.split() for line in (group / "cpu.stat").read_text().splitlines())
+    return int(fields["usage_usec"]) * MICRO
+
+
+def new_group() -> Path | None:
     """A new control group that counts processor time, where this user may make one."""
     for parent in (GROUPS / "cpuacct", GROUPS):
         group = parent / f"bnfold-load-{os.getpid()}-{time.monotonic_ns()}"

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -38,11 +39,15 @@ def add_server(parser: argparse.ArgumentParser) -> None:
 class Service:
     """What `folding.api` is for this machine: `fold` and `inspect`, by a service.
 
+    `stays` keeps the connections for the next model, as long as the process lives: to make a client takes longer than
+    most requests.
+
     Raises:
         OptionError: the address or the key cannot be one, or the client's packages are not installed.
     """
 
-    def __init__(self, url: str, key: str | None) -> None:
+    def __init__(self, url: str, key: str | None, *, stays: bool = False) -> None:
+        self._stays = stays
         self._client = _client(url, key or os.environ.get(KEY_VARIABLE) or None)
 
     def fold(self, source: str, target: str | None, options: Options, *, progress: Progress | None = None) -> Report:
@@ -60,7 +65,7 @@ class Service:
         return self._reported(lambda: self._client.inspect(source, options), source, None)
 
     def _reported(self, work: Callable[[], dict[str, Any]], source: str, target: str | None) -> Report:
-        with self._client:
+        with nullcontext() if self._stays else self._client:
             try:
                 return _report(work())
             except ServiceError as error:

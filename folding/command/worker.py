@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from folding.report.errors import ReportedError
 from folding.report.gates import Gates
 
 if TYPE_CHECKING:
+    from folding.command.remote import Service
     from folding.report.model import Report
 
     Json = dict[str, Any]
@@ -90,9 +92,14 @@ def _library(task: Json) -> Any:
     """What folds: this machine, or the service that was named."""
     if task["server"] is None:
         return import_module("folding.api")
+    return _service(task["server"], task["key"])
+
+
+@cache
+def _service(server: str, key: str | None) -> Service:
     from folding.command.remote import Service
 
-    return Service(task["server"], task["key"])
+    return Service(server, key, stays=True)
 
 
 if __name__ == "__main__":

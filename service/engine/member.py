@@ -187,7 +187,7 @@ class Member:
         if not beat.is_known:
             LOG.warning("this worker was taken for dead: its jobs are given to others")
             await self._enter()
-        for run in before - beat.runs.keys():
+        for run in before - beat.runs.keys() - self._runner.ending:  # those return by themselves
             if task := self._running.get(run):
                 task.cancel()
         missing = beat.runs.keys() - self._running.keys()

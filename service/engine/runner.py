@@ -61,6 +61,7 @@ class Runner:
     ) -> None:
         self._settings, self._ledger, self._storage, self._children = settings, ledger, storage, children
         self._accounts, self._is_ending, self._patience = accounts, is_ending, patience
+        self.ending: set[str] = set()  # attempts that fold no more: their end is stored, or is being stored
 
     async def run(self, job: Job, on_progress: OnProgress) -> bool:
         """Run an attempt that the ledger has started; whether the job is queued again, because its process has died.
@@ -78,6 +79,8 @@ class Runner:
         except (asyncio.CancelledError, StoreError):
             await in_thread(self._ledger.give_back, job.key, job.id, job.run)  # without effect if it was cancelled
             raise
+        finally:
+            self.ending.discard(job.run)
         self._accounts.ended(job, answer, time.monotonic() - began)
         return False
 
@@ -152,6 +155,7 @@ class Runner:
 
     async def _finish(self, job: Job, folder: Path, answer: Answer) -> None:
         """Store the output of a job and end it, again and again while that fails: a fold took longer than this does."""
+        self.ending.add(job.run)
         until = time.monotonic() + self._patience
         while True:
             try:

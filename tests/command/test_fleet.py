@@ -432,6 +432,13 @@ def test_a_service_folds_a_fleet_with_the_same_results_and_the_next_run_skips_th
     assert len(fake.named("POST /v1/fold")) == asked
 
 
+def test_a_process_of_a_fleet_keeps_its_connection_for_the_next_model(here, service):
+    url, fake = service
+    assert run(*FOLD, "--jobs", "1", "--quiet", "--server", url) == 0
+    assert len(fake.named("POST /v1/fold")) == 3
+    assert len({request.client for request in fake.named("POST /v1/fold")}) == 1
+
+
 def test_inspect_by_a_service_prints_the_same_table(here, service, capsys):
     tables = []
     for where in ((), ("--server", service[0])):

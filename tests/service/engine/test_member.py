@@ -46,6 +46,7 @@ class Held:
         self._ledger = ledger
         self.ends: dict[str, asyncio.Future[None]] = {}
         self.began: list[Job] = []
+        self.ending: set[str] = set()
 
     async def run(self, job: Job, _: object) -> bool:
         self.began.append(job)
@@ -177,6 +178,23 @@ def test_a_job_that_is_not_its_own_any_more_ends(ledger, tmp_path):
         await asyncio.wait([task])
         assert task.cancelled()
         assert member._running == {}
+
+    story(ledger, tmp_path, act)
+
+
+def test_a_job_that_has_just_ended_is_left_to_return(ledger, tmp_path):
+    """The ledger has it no more, and the runner still has to count it, and to tidy up after it."""
+    made = submit(ledger)
+
+    async def act(member: Member, held: Held) -> None:
+        await settled(member)
+        (job,), (task,) = held.began, member._running.values()
+        held.ending.add(job.run)
+        assert ledger.finish(job.key, job.id, job.run, job.output, None)
+        await member._heed(ledger.beat(member._id), set(member._running))
+        assert not task.cancelling()
+        await end(member, held, job)
+        assert ledger.job(made.key, made.id).status == "done"
 
     story(ledger, tmp_path, act)
 

@@ -25,35 +25,49 @@ NOT_ROOT = "nobody"  # PostgreSQL refuses to run as root
 LOCAL = "127.0.0.1"
 
 
-def free_port() -> int:
-    with socket.create_server((LOCAL, 0)) as found:
+def free_port(host: str = LOCAL) -> int:
+    with socket.create_server((host, 0)) as found:
         port: int = found.getsockname()[1]
         return port
 
 
 class Postgres:
-    """A server that survives a kill of its processes, but no crash of the machine, and so is quick."""
+    """A server that survives a kill of its processes, but no crash of the machine, and so is quick.
 
-    def __init__(self) -> None:
+    `options` are settings of PostgreSQL that are to be others. Another `host` than loopback has to be of a network of
+    its own: there nobody needs a password.
+    """
+
+    def __init__(self, host: str = LOCAL, **options: str) -> None:
+        self.host, self._options = host, options
         self._folder = Path(tempfile.mkdtemp(prefix="bnfold-postgres-"))
         self._programs, self._as = _programs(self._folder), {}
         if os.geteuid() == 0:
             user = pwd.getpwnam(NOT_ROOT)
             os.chown(self._folder, user.pw_uid, user.pw_gid)
             self._as = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-        self.port, self._numbers = free_port(), count()
+        self.port, self._numbers = free_port(host), count()
         self._run("initdb", "-D", str(self._folder / "data"), "-A", "trust", "-U", "bnfold", "--no-sync", "-E", "UTF8")
+        if host != LOCAL:
+            with (self._folder / "data/pg_hba.conf").open("a") as known:
+                known.write(f"host all all {host}/24 trust\n")
         self.start()
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        options = {"fsync": "off", "full_page_writes": "off", "max_connections": "200", "listen_addresses": LOCAL,
-                   "unix_socket_directories": "", "shared_buffers": "16MB", "autovacuum": "off"}  # fmt: skip
+        options = {"fsync": "off", "full_page_writes": "off", "max_connections": "200", "listen_addresses": self.host,
+                   "unix_socket_directories": "", "shared_buffers": "16MB", "autovacuum": "off",
+                   **self._options}  # fmt: skip
         given = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         command = [self._programs / "postgres", "-D", self._folder / "data", "-p", str(self.port), *given]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, **self._given)
         until(self._answers)
+
+    @property
+    def pid(self) -> int:
+        """Its first process."""
+        return self._process.pid
 
     def kill(self) -> None:
         """Kill all its processes at once."""
@@ -69,7 +83,7 @@ class Postgres:
 
     def url(self, name: str = "postgres", port: int | None = None) -> str:
         """The URL of a database."""
-        return f"postgresql://bnfold@{LOCAL}:{port or self.port}/{name}"
+        return f"postgresql://bnfold@{self.host}:{port or self.port}/{name}"
 
     def database(self) -> str:
         """The name of a new database."""

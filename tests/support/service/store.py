@@ -38,12 +38,15 @@ class Store:
 
     BUCKET = "bnfold"
 
+    def __init__(self, host: str = LOCAL) -> None:
+        self.host = host
+
     def __enter__(self) -> Self:
         self.folder = Path(tempfile.mkdtemp(prefix="bnfold-store-"))
         (self.folder / self.BUCKET).mkdir()
         self.failing, self.slow, self.silent, self.seed = 0.0, 0.0, False, random.Random(0)
         self.requests: list[tuple[str, str]] = []
-        self._numbers, self._port = count(), free_port()
+        self._numbers, self._port = count(), free_port(self.host)
         rclone = Path(sys.executable).with_name("rclone")
         command = [
             rclone,
@@ -51,14 +54,14 @@ class Store:
             "s3",
             self.folder,
             "--addr",
-            f"{LOCAL}:{self._port}",
+            f"{self.host}:{self._port}",
             "--auth-key",
             f"{KEY},{SECRET}",
         ]
         environment = {"HOME": str(self.folder), "RCLONE_CONFIG": os.devnull, "PATH": "/usr/bin:/bin"}
         self._process = subprocess.Popen([*command, "-q"], env=environment, stderr=subprocess.DEVNULL)
         until(self._answers)
-        self._proxy = ThreadingHTTPServer((LOCAL, 0), _handler(self))
+        self._proxy = ThreadingHTTPServer((self.host, 0), _handler(self))
         self._proxy.daemon_threads = True
         self._thread = threading.Thread(target=self._proxy.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._thread.start()
@@ -74,8 +77,21 @@ class Store:
     @property
     def environment(self) -> dict[str, str]:
         """What a process needs to use it."""
+        return self._environment(self._proxy.server_port)
+
+    @property
+    def direct(self) -> dict[str, str]:
+        """The same without the proxy: quicker, and only whole files can be read."""
+        return self._environment(self._port)
+
+    @property
+    def pid(self) -> int:
+        """The process of the server."""
+        return self._process.pid
+
+    def _environment(self, port: int) -> dict[str, str]:
         return {
-            "AWS_ENDPOINT_URL": f"http://{LOCAL}:{self._proxy.server_port}",
+            "AWS_ENDPOINT_URL": f"http://{self.host}:{port}",
             "AWS_ACCESS_KEY_ID": KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_REGION": "us-east-1",
@@ -94,7 +110,7 @@ class Store:
         store = S3Store(
             self.BUCKET,
             prefix=url.removeprefix(f"s3://{self.BUCKET}/"),
-            endpoint=f"http://{LOCAL}:{self._port}",
+            endpoint=f"http://{self.host}:{self._port}",
             access_key_id=KEY,
             secret_access_key=SECRET,
             region="us-east-1",
@@ -108,7 +124,7 @@ class Store:
             store.put(name, made)
 
     def forward(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
-        with closing(http.client.HTTPConnection(LOCAL, self._port, timeout=PATIENCE)) as connection:
+        with closing(http.client.HTTPConnection(self.host, self._port, timeout=PATIENCE)) as connection:
             self._forward(connection, request, body)
 
     def _forward(self, connection: http.client.HTTPConnection, request: BaseHTTPRequestHandler, body: bytes) -> None:
@@ -128,7 +144,10 @@ class Store:
             request.wfile.write(block)
 
     def _answers(self) -> bool:
-        with closing(http.client.HTTPConnection(LOCAL, self._port, timeout=PATIENCE)) as connection, suppress(OSError):
+        with (
+            closing(http.client.HTTPConnection(self.host, self._port, timeout=PATIENCE)) as connection,
+            suppress(OSError),
+        ):
             connection.request("GET", "/")
             connection.getresponse().close()
             return True

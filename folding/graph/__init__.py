@@ -1,4 +1,4 @@
-"""Graph: an index of the ModelProto. The message stays the only graph. Only this room and `onnxfile` use protobuf.
+"""Graph: an index of the ModelProto. The message stays the only graph.
 
 From the bottom: weights (constants as recipes), node and index (operators, scopes, names: what a rule may ask),
 inference, evaluation, grids, constants, sizes, shapes (what is known without running the model), values (a scope's

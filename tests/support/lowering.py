@@ -14,6 +14,7 @@ from onnx import helper, shape_inference
 
 from folding import Options, Report, onnxfile
 from folding.api import fold_model
+from folding.execution.emulation import emulate
 from folding.graph import shapes
 from folding.graph.values import indexed
 from folding.graph.writeback import write_back
@@ -128,7 +129,7 @@ def emulated(model: onnx.ModelProto) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder, "model.onnx"), Path(folder, "emulated.onnx")
         onnx.save(model, before)
-        onnxfile.emulate(before, after)
+        emulate(before, after)
         return onnx.load(after)
 
 

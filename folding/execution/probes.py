@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from folding.onnxfile.sources import Span
+from folding.onnxfile import Span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import NodeProto
 
-    from folding.onnxfile.reader import OnnxFile
+    from folding.onnxfile import OnnxFile
 
 STANDARD = frozenset({"", "ai.onnx"})  # two spellings of one domain, see the ONNX IR specification
 # Operators that map many numbers to few, or to one: behind them an error may be invisible.

@@ -21,11 +21,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from onnx import NodeProto, TensorProto, helper
 
-from folding.onnxfile.halves import HALVES, STANDARD, TYPED, UnknownTypeError, declared, element, may_be_half, widen
-from folding.onnxfile.reader import read
-from folding.onnxfile.rewriting import Rewriting
-from folding.onnxfile.widened import widen_tensor
-from folding.onnxfile.writer import write
+from folding.execution.halves import HALVES, STANDARD, TYPED, UnknownTypeError, declared, element, may_be_half, widen
+from folding.execution.rewriting import Rewriting
+from folding.execution.widened import widen_tensor
+from folding.onnxfile import read, write
 
 if TYPE_CHECKING:
     import os
@@ -33,8 +32,8 @@ if TYPE_CHECKING:
 
     from onnx import AttributeProto, ModelProto, ValueInfoProto
 
-    from folding.onnxfile.halves import Body, Call
-    from folding.onnxfile.reader import OnnxFile
+    from folding.execution.halves import Body, Call
+    from folding.onnxfile import OnnxFile
 
 FLOAT = TensorProto.FLOAT
 CAST_BY_NUMBER = 6  # the opset from which Cast takes a type as a number

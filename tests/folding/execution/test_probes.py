@@ -9,7 +9,8 @@ import onnx
 import pytest
 from onnx import parser
 
-from folding.onnxfile import probes, read
+from folding.execution import probes
+from folding.onnxfile import read
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,16 +10,14 @@ import ml_dtypes
 import numpy as np
 from onnx import TensorProto, numpy_helper
 
-from folding.onnxfile.sources import Span
-from folding.onnxfile.wire import CONTINUES, VARINT_BITS
+from folding.onnxfile import Span, wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from folding.onnxfile.reader import OnnxFile
-    from folding.onnxfile.sources import Payload
+    from folding.onnxfile import OnnxFile, Payload
 
 STORED: dict[int, np.dtype[Any]] = {
     TensorProto.FLOAT16: np.dtype("<f2"),
@@ -64,7 +62,7 @@ class Unpacked:
         while self._starts[-1] < stored.nbytes:
             begin = self._starts[-1]
             block = np.frombuffer(stored.read(begin, min(begin + BLOCK_BYTES, stored.nbytes)), np.uint8)
-            ends = np.flatnonzero(block < CONTINUES)
+            ends = np.flatnonzero(block < wire.CONTINUES)
             self._starts.append(begin + int(ends[-1]) + 1)
             self._counts.append(self._counts[-1] + len(ends))
         self.nbytes = self._counts[-1] * WIDE.itemsize
@@ -83,14 +81,14 @@ class Unpacked:
 
 def _varints(data: NDArray[np.uint8]) -> NDArray[np.uint16]:
     """The low 16 bits of each varint; a negative one is as long as ten bytes, and its first three say all."""
-    ends = np.flatnonzero(data < CONTINUES)
+    ends = np.flatnonzero(data < wire.CONTINUES)
     begins = np.concatenate([[0], ends[:-1] + 1])
     values = np.zeros(len(ends), np.uint32)
     for place in range(VARINT_BYTES):
         at = begins + place
         there = at <= ends
-        septets = data[np.minimum(at, len(data) - 1)].astype(np.uint32) & (CONTINUES - 1)
-        values |= np.where(there, septets << (VARINT_BITS * place), 0).astype(np.uint32)
+        septets = data[np.minimum(at, len(data) - 1)].astype(np.uint32) & (wire.CONTINUES - 1)
+        values |= np.where(there, septets << (wire.VARINT_BITS * place), 0).astype(np.uint32)
     return values.astype(np.uint16)
 
 

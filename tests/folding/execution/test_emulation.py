@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper, parser
 from onnx.reference import ReferenceEvaluator
 
 from folding import onnxfile
-from folding.onnxfile.emulation import EmulationError, emulate, roughen
+from folding.execution.emulation import EmulationError, emulate, roughen
 from tests.support.halved import lowered, single
 from tests.support.strategies.graphs import graphs
 from tests.support.strategies.stacks import stacks
@@ -23,7 +23,7 @@ from tests.support.strategies.stacks import stacks
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from folding.onnxfile.emulation import Emulation
+    from folding.execution.emulation import Emulation
 
 LEVELS = ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL")
 TYPES = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from folding.command import main as cli
 from folding.errors import ModelError
-from folding.onnxfile.facts import read_facts
+from folding.execution.facts import read_facts
 from folding.verification.parent import verify
 from tests.support.verification import parsed
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from folding.onnxfile.facts import Facts
+    from folding.execution.facts import Facts
 
 FLOAT, FLOAT16, DOUBLE, BFLOAT16 = 2**-23, 2**-10, 2**-52, 2**-7
 RELU = "(float[1] x) => (float[1] y) { y = Relu(x) }"

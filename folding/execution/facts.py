@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from onnx import GraphProto, TensorProto, numpy_helper
 
 from folding.errors import ModelError
-from folding.onnxfile import probes
-from folding.onnxfile.halves import HALVES, STANDARD, TYPED
-from folding.onnxfile.reader import read
+from folding.execution import probes
+from folding.execution.halves import HALVES, STANDARD, TYPED
+from folding.onnxfile import read
 
 if TYPE_CHECKING:
     import os
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import AttributeProto, FunctionProto, ModelProto
 
-    from folding.onnxfile.probes import Tap
-    from folding.onnxfile.reader import OnnxFile
+    from folding.execution.probes import Tap
+    from folding.onnxfile import OnnxFile
 
 # The distance from 1 to the next larger number of a type: 2 ** -(bits of its fraction).
 EPSILON: dict[int, float] = {

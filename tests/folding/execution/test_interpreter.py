@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 from onnx import parser
 
-from folding.onnxfile import Interpreter, InterpreterError
+from folding.execution.interpreter import Interpreter, InterpreterError
 
 if TYPE_CHECKING:
     from pathlib import Path

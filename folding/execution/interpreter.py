@@ -43,7 +43,7 @@ class Interpreter:
     def __init__(self, path: str | os.PathLike[str], *, wide: bool = False, moved: float = 0.0) -> None:
         from onnx.reference import ReferenceEvaluator  # noqa: PLC0415  few models need it, and start-up time counts
 
-        from folding.onnxfile.kernels import KERNELS  # noqa: PLC0415
+        from folding.execution.kernels import KERNELS  # noqa: PLC0415
 
         self._wide = wide
         try:

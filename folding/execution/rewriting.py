@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from onnx import AttributeProto, FunctionProto, NodeProto, helper
 
-from folding.onnxfile.graphs import function_key
-from folding.onnxfile.halves import (
+from folding.execution.halves import (
     OPSET,
     STANDARD,
     Body,
@@ -24,14 +23,15 @@ from folding.onnxfile.halves import (
     tensor,
     unwrapped,
 )
-from folding.onnxfile.ordering import graphs_in, ordered
+from folding.execution.ordering import graphs_in, ordered
+from folding.onnxfile import function_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from onnx import GraphProto, ModelProto, OperatorSetIdProto, TensorProto, ValueInfoProto
 
-    from folding.onnxfile.graphs import FunctionKey
+    from folding.onnxfile import FunctionKey
 
 CONTROL = frozenset({"If", "Loop", "Scan", "SequenceMap"})  # their results have the types of what their bodies return
 # Operators whose results are among the numbers that they read, but for their signs.

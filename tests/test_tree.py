@@ -29,7 +29,7 @@ FLOORS = {
         {"targets"},
         {"options"},
         {"algebra", "report"},
-        {"onnxfile"},
+        {"fleet", "onnxfile"},
         {"archive", "execution", "graph"},
         {"verification"},
         {"cleaning", "conversion", "fusing", "precision", "readiness", "rules"},

@@ -5,14 +5,14 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
+from folding.fleet.model import counts, staying_groups
 from folding.report.digest import counted, duration, file_size, is_written, printable, shorten, size_change
-from folding.report.fleet import counts, staying_groups
 from folding.report.ready import readiness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from folding.report.fleet import Entry, FleetReport
+    from folding.fleet.model import Entry, FleetReport
 
 HEADS = ("model", "BatchNormalization", "nodes", "size", "")
 SHORTEST_NAME, LONGEST_NAME = 20, 48  # columns of a model's path: longer ones lose their middle

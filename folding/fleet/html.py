@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from xml.etree.ElementTree import tostring
 
+from folding.fleet.model import staying_groups
+from folding.fleet.text import cells, heads
 from folding.report.digest import counted, duration, file_size, printable, size_change
 from folding.report.elements import closable, code, section, table
-from folding.report.fleet import staying_groups
-from folding.report.fleet_text import cells, heads
 from folding.report.html import LINES_AFTER, POLICY
 from folding.report.pictures import share, tag
 from folding.report.style import STYLE
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from xml.etree.ElementTree import Element
 
-    from folding.report.fleet import Entry, FleetReport, Staying
+    from folding.fleet.model import Entry, FleetReport, Staying
     from folding.report.pictures import Child
 
 NAMES_OPEN = 12  # longer lists of names are closed at first

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from folding.fleet.model import staying_groups
+from folding.fleet.text import cells, heads
 from folding.report.digest import counted
-from folding.report.fleet import staying_groups
-from folding.report.fleet_text import cells, heads
 from folding.report.markdown import code, prose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from folding.report.fleet import Entry, FleetReport, Staying
+    from folding.fleet.model import Entry, FleetReport, Staying
 
 MARKS = {"failed": "❌", "gate not passed": "❌"}
 

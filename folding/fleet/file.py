@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from folding.report.fleet import FleetReport
+    from folding.fleet.model import FleetReport
     from folding.report.model import Report
 
 CI_SUFFIXES = (".junit.xml", ".sarif")  # forms that CI servers show; they are of a fleet, be it of one model
@@ -55,7 +55,7 @@ def write_text(text: str, path: Path) -> None:
 
 def rendered(report: Report | FleetReport, name: str) -> str:
     """The report in the form that a name ends in, one of `REPORT_SUFFIXES`."""
-    from folding.report.fleet import FleetReport, alone
+    from folding.fleet.model import FleetReport, alone
 
     if isinstance(report, FleetReport):
         return _of_fleet(report, name)
@@ -67,19 +67,19 @@ def rendered(report: Report | FleetReport, name: str) -> str:
 
 def _of_fleet(fleet: FleetReport, name: str) -> str:
     if name.endswith(".html"):
-        from folding.report.fleet_html import render_html
+        from folding.fleet.html import render_html
 
         return render_html(fleet)
     if name.endswith(".md"):
-        from folding.report.fleet_markdown import render_markdown
+        from folding.fleet.markdown import render_markdown
 
         return render_markdown(fleet)
     if name.endswith(".sarif"):
-        from folding.report.sarif import render_sarif
+        from folding.fleet.sarif import render_sarif
 
         return render_sarif(fleet)
     if name.endswith(".junit.xml"):
-        from folding.report.junit import render_junit
+        from folding.fleet.junit import render_junit
 
         return render_junit(fleet)
     return fleet.to_json()

@@ -19,7 +19,7 @@ from folding.report.gates import codes_of, staying
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from folding.report.fleet import Entry, FleetReport
+    from folding.fleet.model import Entry, FleetReport
     from folding.report.model import Outcome
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"

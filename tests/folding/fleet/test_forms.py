@@ -9,9 +9,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from folding.report.file import REPORT_SUFFIXES, rendered
-from folding.report.fleet import Entry, FleetReport, staying_groups
-from folding.report.fleet_text import render_text
+from folding.fleet.file import REPORT_SUFFIXES, rendered
+from folding.fleet.model import Entry, FleetReport, staying_groups
+from folding.fleet.text import render_text
 from folding.report.gates import Broken, Gates
 from folding.report.model import Report
 from tests.support.reports import FAILED, HOSTILE, HOSTILE_REPORT, SHARED, TRAINING, VARIED, bn, kept, report

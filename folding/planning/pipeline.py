@@ -7,11 +7,11 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from folding.graph import shapes
-from folding.graph.functions import count, inline_where_needed
+from folding.analysis import shapes
+from folding.analysis.values import indexed
+from folding.editing.functions import count, inline_where_needed
+from folding.editing.writeback import write_back
 from folding.graph.sites import OPERATORS
-from folding.graph.values import indexed
-from folding.graph.writeback import write_back
 from folding.planning import leftover
 from folding.planning.outcomes import out_of_reach
 from folding.planning.ready import Ready
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from folding.graph.functions import Count
+    from folding.editing.functions import Count
     from folding.graph.index import Graph
     from folding.onnxfile import OnnxFile
     from folding.options import Options

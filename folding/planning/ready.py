@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from folding.analysis import shapes
+from folding.analysis.values import indexed
+from folding.editing.writeback import write_back
 from folding.errors import OptionError
-from folding.graph import shapes
 from folding.graph.schemas import newest_opset
-from folding.graph.values import indexed
-from folding.graph.writeback import write_back
 from folding.targets.model import load
 
 if TYPE_CHECKING:

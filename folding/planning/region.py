@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from folding.algebra.affine import Affine
-from folding.graph import constants
+from folding.analysis import constants
 from folding.graph.node import Edge
 from folding.graph.sites import OPERATORS
 from folding.planning.copies import require_small

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from folding.analysis.values import indexed
 from folding.graph.node import bodies
-from folding.graph.values import indexed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Sequence

@@ -126,8 +126,8 @@ def _outcome(request: Request, folder: Path, progress: Progress) -> Answer:
 
 
 def _done(request: Request, folder: Path, progress: Progress) -> Answer:
+    from folding.analysis import inference  # noqa: PLC0415
     from folding.api import fold, inspect  # noqa: PLC0415
-    from folding.graph import inference  # noqa: PLC0415
     from folding.onnxfile import Limits  # noqa: PLC0415
     from folding.options import Options  # noqa: PLC0415
 

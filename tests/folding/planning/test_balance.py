@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from folding import Options, fold_model, onnxfile
-from folding.graph import shapes
-from folding.graph.values import indexed
-from folding.graph.writeback import write_back
+from folding.analysis import shapes
+from folding.analysis.values import indexed
+from folding.editing.writeback import write_back
 from folding.planning.balance import KEY, SCALED, balance
 from folding.precision.lower import lower
 from folding.verification.ranges import Range

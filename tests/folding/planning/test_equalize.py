@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from folding import Options, fold_model, onnxfile
-from folding.graph import shapes
-from folding.graph.values import indexed
-from folding.graph.writeback import write_back
+from folding.analysis import shapes
+from folding.analysis.values import indexed
+from folding.editing.writeback import write_back
 from folding.planning.equalize import KEY, SCALED, equalize
 from folding.report.model import Report
 from tests.folding.test_precision_gate import EXAMPLES, FIXED

@@ -10,8 +10,8 @@ import pytest
 
 import folding.cleaning.driver as cleaning
 from folding import Options, TargetError, fold, fold_model, inspect
+from folding.editing.surgery import set_constant
 from folding.errors import OptionError
-from folding.graph.surgery import set_constant
 from folding.graph.weights import Weight
 from folding.report.changes import Change
 from tests.support.examples import model_of

@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from folding.graph import surgery
+from folding.editing import surgery
+from folding.editing.writeback import VALUES, inline_bytes, stored_bytes
 from folding.graph.node import Node
-from folding.graph.writeback import VALUES, inline_bytes, stored_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

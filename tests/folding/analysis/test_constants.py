@@ -9,7 +9,7 @@ from onnx import helper, numpy_helper
 
 from folding import Options, Outcome, fold_model
 from folding import fold as fold_file
-from folding.graph import selecting
+from folding.analysis import selecting
 from folding.onnxfile.skeleton import INLINE_BYTES
 from folding.onnxfile.wire import header
 from tests.support import structures

@@ -16,7 +16,7 @@ CODE = f"""
 import sys
 sys.path[:0] = [{str(ROOT)!r}]
 import onnx
-from folding.graph import inference
+from folding.analysis import inference
 model = onnx.ModelProto.FromString(sys.stdin.buffer.read())
 if sys.argv[1] == "here":
     print(inference.inferred(model).SerializeToString(deterministic=True).hex())

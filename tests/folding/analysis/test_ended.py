@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from folding import Options, fold_model
-from folding.graph import shapes
-from folding.graph.inference import InferenceError
+from folding.analysis import shapes
+from folding.analysis.inference import InferenceError
 from tests.support.examples import model_of
 
 CUSTOM = """\

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from folding.graph import shapes
+from folding.analysis import shapes
 
 if TYPE_CHECKING:
     from folding.algebra.shape import Shape

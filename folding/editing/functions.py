@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import onnx
 from onnx import inliner
 
+from folding.editing.rewiring import forget
 from folding.graph.node import STANDARD_DOMAINS, bodies
-from folding.graph.rewiring import forget
 from folding.graph.sites import NORMALIZATION
 from folding.onnxfile import function_key
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import helper
 
+from folding.editing.surgery import remove, set_output
 from folding.graph.index import FIRST_IR_WITH_DEFAULTS
-from folding.graph.surgery import remove, set_output
 from folding.graph.weights import Weight
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from folding.graph.evaluation import Array
+    from folding.analysis.evaluation import Array
     from folding.graph.index import Graph, Scope
     from folding.graph.node import Edge, Node
 

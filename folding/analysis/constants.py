@@ -10,8 +10,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 from folding.algebra.quantization import DEQUANTIZE, QUANTIZE
+from folding.analysis.evaluation import OPERATORS, array_of, evaluate
 from folding.graph.dtypes import FLOAT_TYPES, dtype_of
-from folding.graph.evaluation import OPERATORS, array_of, evaluate
 from folding.graph.node import CAST_LIKE, LIKE, SHAPE_READERS
 from folding.graph.sites import NORMALIZATION
 from folding.graph.weights import VALUES_LIMIT, Weight
@@ -20,7 +20,7 @@ from folding.refusal import Refused, require
 
 if TYPE_CHECKING:
     from folding.algebra.shape import Shape
-    from folding.graph.evaluation import Array
+    from folding.analysis.evaluation import Array
     from folding.graph.index import Scope
     from folding.graph.node import Node
 

@@ -8,7 +8,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from folding import Options, fold_model, onnxfile
-from folding.graph.functions import inline_where_needed
+from folding.editing.functions import inline_where_needed
 from folding.onnxfile.skeleton import INLINE_BYTES
 from tests.support import structures
 from tests.support.models import DIGITS, NO_VERIFY, SITE, Model, assert_same_function, fold

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import helper
 
-from folding.graph import constants
+from folding.analysis import constants
 from folding.graph.dtypes import dtype_of
 from folding.onnxfile import Span
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from folding.graph import constants
+from folding.analysis import constants
 from folding.refusal import Refused
 
 if TYPE_CHECKING:

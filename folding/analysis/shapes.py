@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import helper
 
-from folding.graph import constants, sizes
+from folding.analysis import constants, sizes
+from folding.analysis.inference import InferenceError, inferred
+from folding.analysis.lengths import dimension_of, name_lengths, undated, variable_axes
+from folding.analysis.uncertain import doubtful, hide_disputed, is_disputed, shape_of_disputed
 from folding.graph.index import FIRST_IR_WITH_DEFAULTS
-from folding.graph.inference import InferenceError, inferred
-from folding.graph.lengths import dimension_of, name_lengths, undated, variable_axes
 from folding.graph.node import bodies
 from folding.graph.sites import SCALER
-from folding.graph.uncertain import doubtful, hide_disputed, is_disputed, shape_of_disputed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import helper, numpy_helper
 
+from folding.analysis.evaluation import array_of
+from folding.editing.surgery import replace
 from folding.graph.dtypes import FLOAT_TYPES
-from folding.graph.evaluation import array_of
 from folding.graph.index import FIRST_IR_WITH_DEFAULTS
-from folding.graph.surgery import replace
 from folding.graph.weights import UnrepresentableError
 from folding.onnxfile import INLINE_BYTES
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 from onnx import helper
 
-from folding.graph import constants
+from folding.analysis import constants
 from folding.graph.index import FIRST_IR_WITH_DEFAULTS
 from folding.graph.node import Edge, Node
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from folding.graph import constants, shapes
+from folding.analysis import constants, shapes
 from folding.graph.index import Graph
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
+from folding.editing.rewiring import can_reach, can_vanish, drop_bodies, recapture, redirect
+from folding.editing.surgery import connect, remove, set_output
 from folding.graph.index import FIRST_IR_WITH_DEFAULTS
 from folding.graph.node import Node
-from folding.graph.rewiring import can_reach, can_vanish, drop_bodies, recapture, redirect
-from folding.graph.surgery import connect, remove, set_output
 
 if TYPE_CHECKING:
     from folding.graph.index import Scope

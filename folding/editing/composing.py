@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import onnx
 from onnx import helper
 
-from folding.graph import constants
-from folding.graph.node import Node, bodies
-from folding.graph.surgery import (
+from folding.analysis import constants
+from folding.editing.surgery import (
     Attribute,
     connect,
     disconnect,
@@ -21,6 +20,7 @@ from folding.graph.surgery import (
     retype,
     set_attributes,
 )
+from folding.graph.node import Node, bodies
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

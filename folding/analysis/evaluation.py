@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from folding.algebra.quantization import DEQUANTIZE, QUANTIZE, is_integer
+from folding.analysis.inference import InferenceError, inferred
+from folding.analysis.selecting import SELECTING
 from folding.graph.dtypes import FLOAT_TYPES, dtype_of
 from folding.graph.grids import grid_of
-from folding.graph.inference import InferenceError, inferred
 from folding.graph.node import CAST_LIKE, LIKE
-from folding.graph.selecting import SELECTING
 from folding.graph.sites import NORMALIZATION, in_training_mode
 from folding.graph.weights import VALUES_LIMIT, Weight
 from folding.refusal import Refused, require

@@ -35,6 +35,8 @@ FLOORS = {
         {"editing"},
         {"cleaning", "conversion", "fusing", "precision", "readiness", "rules"},
         {"delivery", "planning"},
+        {"scaling"},
+        {"pipeline"},
         {"api", "client"},
         {"torch"},
         {"", "command"},  # the public names, which are loaded when they are asked for
@@ -58,6 +60,7 @@ PAIRS = {("folding.graph.node", "folding.graph.index"), ("folding.report.model",
 PROTOBUF = {"analysis", "conversion", "editing", "execution", "graph", "onnxfile", "torch"}
 BELOW_ALGEBRA = {"__future__", "collections", "dataclasses", "functools", "math", "ml_dtypes", "numpy", "typing"}
 LARGEST = 350  # lines of a file one enjoys opening
+MOST = 20  # files of a folder one finds the right one in
 
 
 class Import(NamedTuple):
@@ -226,6 +229,11 @@ def test_files_are_small_and_begin_with_their_purpose(path):
     text = path.read_text()
     assert len(text.splitlines()) <= LARGEST
     assert ast.get_docstring(ast.parse(text))
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in SOURCES}), ids=str)
+def test_folders_have_few_files(folder):
+    assert len(list(folder.glob("*.py"))) <= MOST
 
 
 def test_every_code_is_used():

@@ -12,9 +12,9 @@ from folding.analysis.values import indexed
 from folding.editing.functions import count, inline_where_needed
 from folding.editing.writeback import write_back
 from folding.graph.sites import OPERATORS
+from folding.pipeline.ready import Ready
 from folding.planning import leftover
 from folding.planning.outcomes import out_of_reach
-from folding.planning.ready import Ready
 from folding.planning.run import Run
 from folding.process.garbage import collected_rarely
 

@@ -10,7 +10,7 @@ import folding
 from folding import Options, VerificationError
 from folding.graph import sites
 from folding.onnxfile import from_bytes
-from folding.planning.takeback import attempts, before, halving
+from folding.pipeline.takeback import attempts, before, halving
 from tests.support.models import Model
 
 CODE = "taken-back"

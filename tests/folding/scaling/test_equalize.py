@@ -11,8 +11,8 @@ from folding import Options, fold_model, onnxfile
 from folding.analysis import shapes
 from folding.analysis.values import indexed
 from folding.editing.writeback import write_back
-from folding.planning.equalize import KEY, SCALED, equalize
 from folding.report.model import Report
+from folding.scaling.equalize import KEY, SCALED, equalize
 from tests.folding.test_precision_gate import EXAMPLES, FIXED
 from tests.support.halved import single
 from tests.support.lowering import counted, parsed, ran, random_feeds

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from folding.graph.narrowed import Narrowed
 from folding.graph.weights import UnrepresentableError
-from folding.planning.pipeline import fold_graph, unrepresentable
-from folding.planning.takeback import attempts, halving
+from folding.pipeline.fold import fold_graph, unrepresentable
+from folding.pipeline.takeback import attempts, halving
 from folding.refusal import Refused
 from folding.report.errors import VerificationError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from folding.onnxfile import OnnxFile
     from folding.options import Options
-    from folding.planning.pipeline import Folded
+    from folding.pipeline.fold import Folded
     from folding.report.model import Report, Verification
 
     Progress = Callable[[str, int, int], None]

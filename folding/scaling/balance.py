@@ -17,13 +17,13 @@ from folding.algebra.affine import Affine
 from folding.graph import idioms
 from folding.graph.narrowed import Loss, Narrowed
 from folding.planning.commit import apply
-from folding.planning.region import NO_RULE, Region
 from folding.precision.classes import HEAVY, VANISHES
 from folding.precision.kinds import FLOAT16
 from folding.precision.limits import MARGIN, WORTHLESS
 from folding.refusal import Refused, require
 from folding.report.changes import EXAMPLES, Change
 from folding.rules import RULES, asked
+from folding.scaling.region import NO_RULE, Region
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -20,13 +20,13 @@ from folding.algebra.affine import Affine
 from folding.algebra.equalization import exponents, noise, unevenness
 from folding.graph import idioms
 from folding.graph.weights import rounded
-from folding.planning.balance import LAST_AXIS
 from folding.planning.commit import apply
-from folding.planning.region import Region
 from folding.precision.classes import HEAVY
 from folding.refusal import Refused, require
 from folding.report.changes import Change
 from folding.report.equalized import Equalized
+from folding.scaling.balance import LAST_AXIS
+from folding.scaling.region import Region
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping

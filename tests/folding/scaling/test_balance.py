@@ -12,8 +12,8 @@ from folding import Options, fold_model, onnxfile
 from folding.analysis import shapes
 from folding.analysis.values import indexed
 from folding.editing.writeback import write_back
-from folding.planning.balance import KEY, SCALED, balance
 from folding.precision.lower import lower
+from folding.scaling.balance import KEY, SCALED, balance
 from folding.verification.ranges import Range
 from tests.folding.test_precision_gate import EXAMPLES, FIXED
 from tests.support.halved import single

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from folding.planning.pipeline import fold_graph, unrepresentable
+from folding.pipeline.fold import fold_graph, unrepresentable
 from folding.report.digest import tally
 from folding.report.model import Offer
 

@@ -9,7 +9,7 @@ import pytest
 
 import folding
 from folding import Options
-from folding.planning.offers import offers
+from folding.pipeline.offers import offers
 from folding.report.digest import tally
 from folding.report.model import Offer
 from tests.support.models import NO_VERIFY, Model, fold

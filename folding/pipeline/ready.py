@@ -151,7 +151,7 @@ class Ready:
         """Scale channels between weights, as the options ask; the graph was folded."""
         if not self.options.equalize:
             return
-        from folding.planning.equalize import equalize
+        from folding.scaling.equalize import equalize
 
         self._infer(graph)
         done, self.equalized = equalize(graph, self.options, self._blocked, clamps=self._clamps)
@@ -197,8 +197,8 @@ class Ready:
 
     def _balance(self, graph: Graph, ranges: Ranges) -> bool:
         """Scale values by powers of two where float16 needs it; return whether any were, so that ranges changed."""
-        from folding.planning.balance import balance
         from folding.precision.lower import is_lowerable
+        from folding.scaling.balance import balance
 
         if not is_lowerable(graph):
             return False

@@ -24,8 +24,8 @@ import onnxruntime
 from onnx import helper
 
 from folding import Options, fold
-from folding.graph.functions import count
-from folding.onnxfile import Interpreter, InterpreterError
+from folding.editing.functions import count
+from folding.execution.interpreter import Interpreter, InterpreterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -27,12 +27,13 @@ from onnx import version_converter
 from torch import nn
 from torch.nn import functional
 
+from folding.analysis import shapes
+from folding.analysis.values import indexed
+from folding.editing.writeback import write_back
 from folding.fusing.fuse import WRITERS, fuse, kind_of
 from folding.fusing.operator import require_exact
-from folding.graph import idioms, shapes
+from folding.graph import idioms
 from folding.graph.idioms import BIAS, WRITTEN_OUT
-from folding.graph.values import indexed
-from folding.graph.writeback import write_back
 from folding.onnxfile import from_bytes
 from folding.onnxfile.writer import to_bytes
 from folding.refusal import Refused

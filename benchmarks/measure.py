@@ -17,8 +17,8 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped, 
 from benchmarks import fusions
 from benchmarks.models import MODEL_NAME
 from folding import onnxfile
+from folding.editing.functions import count
 from folding.errors import FoldingError
-from folding.graph.functions import count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,7 @@ from folding.errors import OptionError
 from folding.graph.weights import UnrepresentableError
 from folding.onnxfile import Limits
 from folding.options import Options, require_options
-from folding.planning import Attempts, as_it_is, before, freeze_only, with_offers
+from folding.pipeline import Attempts, as_it_is, before, freeze_only, with_offers
 from folding.report.errors import NothingToFoldError, TargetError, VerificationError
 from folding.report.model import Report, Verification
 from folding.report.ready import is_refused, merged, readiness
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from folding.delivery import Place
     from folding.onnxfile import OnnxFile
-    from folding.planning import Folded
+    from folding.pipeline import Folded
     from folding.report.model import VerificationStatus
 
     Progress = Callable[[str, int, int], None]  # stage ("folding", "writing", "verifying"), done, total

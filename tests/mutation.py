@@ -40,7 +40,8 @@ ALGEBRA = [
 LAST = "folding/test_gate.py"  # the random graphs: slow, and find the rest
 # Fast, and find most.
 FIRST = [f"folding/{name}.py" for name in ("rules/test_rules", "algebra/test_affine", "algebra/test_regroup")]
-ROOMS = ("algebra", "graph", "planning", "rules")  # whose tests are about the algebra
+# Whose tests are about the algebra.
+ROOMS = ("algebra", "analysis", "editing", "graph", "pipeline", "planning", "rules", "scaling")
 NOT_ALGEBRA = {"folding/rules/test_patterns.py"}  # holds a document
 OTHERS = [
     str(path.relative_to(TESTS)) for room in ROOMS for path in sorted((TESTS / "folding" / room).glob("test_*.py"))

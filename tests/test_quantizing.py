@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from folding import Options, fold_module
-from tests.folding.planning.test_equalize import FOUR, SKEW, model_of, normal
+from tests.folding.scaling.test_equalize import FOUR, SKEW, model_of, normal
 from tests.support import ROOT
 from tests.support.lowering import counted, ran
 

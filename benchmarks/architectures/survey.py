@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 
 from benchmarks import fusions
-from folding.graph.functions import count
+from folding.editing.functions import count
 from folding.report.model import BATCH_NORMALIZATION
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from folding.onnxfile import emulate
+from folding.execution.emulation import emulate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -29,7 +29,7 @@ on our fold of it (`bnfold fold --no-verify`); bnfold itself folds, so it is giv
 
 "error" is mean |y - t| / mean |t| of the worst output, with t from PyTorch in float64, on inputs that no converter \
 saw; y comes from ONNX Runtime under emulation: every value that the file stores in 16 bits is rounded to them, and \
-operators compute in float32 (`folding/onnxfile/emulation.py`). Run time, kernels and accumulation on a GPU are not \
+operators compute in float32 (`folding/execution/emulation.py`). Run time, kernels and accumulation on a GPU are not \
 measured. Two correct roundings of a network differ by up to 25 %. "heavy in fp32" counts products (Conv, \
 ConvTranspose, Gemm, MatMul, Einsum, LSTM, GRU, Attention) that stay in float32. "not finite" counts numbers. A file \
 is invalid if `onnx.checker` (full check) or ONNX Runtime refuses it. Seconds and memory are of a whole process."""

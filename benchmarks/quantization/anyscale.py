@@ -9,7 +9,7 @@ import numpy as np
 
 from folding import Options, fold
 from folding.algebra import equalization
-from folding.planning.region import Region
+from folding.scaling.region import Region
 
 if TYPE_CHECKING:
     from pathlib import Path

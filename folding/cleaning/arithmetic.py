@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from folding.analysis import sizes
 from folding.cleaning.constant import may_be_stored
 from folding.cleaning.work import shape_of
-from folding.graph import rewiring, sizes, surgery
+from folding.editing import rewiring, surgery
 from folding.graph.weights import Weight
 
 if TYPE_CHECKING:
     from folding.algebra.shape import Shape
+    from folding.analysis.sizes import Sizes
     from folding.cleaning.work import Work
     from folding.graph.node import Node
-    from folding.graph.sizes import Sizes
 
 INTEGERS = frozenset({np.dtype(np.int32), np.dtype(np.int64)})
 OPERATORS = sizes.OPERATORS.keys() | {"Shape"}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from folding.graph import inlining
+from folding.editing import inlining
 
 if TYPE_CHECKING:
     from folding.cleaning.work import Work

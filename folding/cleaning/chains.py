@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from folding.analysis import constants
+from folding.analysis.evaluation import dtype_of_cast
 from folding.cleaning.arithmetic import COMPUTED_SINCE, COPY, keeps_zeros, set_target, target_of
 from folding.cleaning.work import moves_nothing, permutation, same_shape, settled, shape_of
-from folding.graph import constants, surgery
+from folding.editing import surgery
 from folding.graph.dtypes import holds
-from folding.graph.evaluation import dtype_of_cast
 from folding.graph.weights import Weight
 
 if TYPE_CHECKING:

@@ -18,19 +18,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from folding.analysis import constants, evaluation
+from folding.analysis.stored import nbytes_of
 from folding.cleaning.work import settled, shape_of
-from folding.graph import constants, evaluation, rewiring
+from folding.editing import rewiring
 from folding.graph.dtypes import FLOAT_TYPES
 from folding.graph.index import FIRST_IR_WITH_DEFAULTS
 from folding.graph.node import SHAPE_READERS
 from folding.graph.sites import NORMALIZATION
-from folding.graph.stored import nbytes_of
 from folding.graph.weights import Weight
 from folding.refusal import require
 
 if TYPE_CHECKING:
+    from folding.analysis.evaluation import Array
     from folding.cleaning.work import Work
-    from folding.graph.evaluation import Array
     from folding.graph.index import Scope
     from folding.graph.node import Node
 

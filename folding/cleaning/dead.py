@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from folding.analysis.stored import nbytes_of
 from folding.cleaning.work import is_standard
-from folding.graph import functions, rewiring, surgery
+from folding.editing import functions, rewiring, surgery
 from folding.graph.index import FIRST_IR_WITH_DEFAULTS
 from folding.graph.node import bodies
-from folding.graph.stored import nbytes_of
 
 if TYPE_CHECKING:
     from folding.cleaning.work import Work

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from folding.analysis import shapes
 from folding.cleaning.kinds import KINDS, PASSES, Tally
 from folding.cleaning.work import Work, settled
-from folding.graph import shapes
-from folding.graph.writeback import write_back
+from folding.editing.writeback import write_back
 from folding.refusal import Refused
 
 if TYPE_CHECKING:

@@ -13,19 +13,20 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from folding.analysis import constants
+from folding.analysis.stored import stored
 from folding.cleaning.work import RANDOM, is_standard
-from folding.graph import constants, rewiring
+from folding.editing import rewiring
 from folding.graph.node import bodies
-from folding.graph.stored import stored
 from folding.refusal import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
+    from folding.analysis.stored import Stored
     from folding.cleaning.work import Work
     from folding.graph.index import Scope
     from folding.graph.node import Node
-    from folding.graph.stored import Stored
 
 COMMUTING = frozenset({"Add", "And", "Equal", "Mul", "Or", "Xor"})  # bit for bit, unless both operands are NaN
 BROADCASTS = 7  # opset since which the operands of these are alike

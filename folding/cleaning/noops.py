@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from folding.analysis.evaluation import dtype_of_cast
+from folding.analysis.selecting import slices
 from folding.cleaning.work import moves_nothing, permutation, same_shape, settled, shape_of
 from folding.graph.dtypes import FLOAT_TYPES
-from folding.graph.evaluation import dtype_of_cast
-from folding.graph.selecting import slices
 from folding.graph.sites import in_training_mode
 
 if TYPE_CHECKING:

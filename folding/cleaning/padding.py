@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from folding.cleaning.work import shape_of
-from folding.graph import surgery
+from folding.editing import surgery
 
 if TYPE_CHECKING:
     from folding.cleaning.work import Work

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from folding.analysis import constants
 from folding.cleaning.work import permutation, settled, shape_of
-from folding.graph import constants, rewiring, surgery
+from folding.editing import rewiring, surgery
 from folding.graph.weights import Weight
 
 if TYPE_CHECKING:

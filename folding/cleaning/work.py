@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from folding.graph import idioms, rewiring, sizes
+from folding.editing import rewiring
+from folding.graph import idioms
 from folding.graph.node import STANDARD_DOMAINS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from folding.algebra.shape import Shape
+    from folding.analysis import sizes
     from folding.graph.index import Graph, Scope
     from folding.graph.node import Node
     from folding.graph.weights import Weight

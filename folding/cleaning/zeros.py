@@ -18,8 +18,8 @@ from folding.graph.dtypes import FLOAT_TYPES
 from folding.graph.node import SHAPE_READERS, bodies
 
 if TYPE_CHECKING:
+    from folding.analysis.evaluation import Array
     from folding.cleaning.work import Work
-    from folding.graph.evaluation import Array
     from folding.graph.idioms import Occurrence
     from folding.graph.index import Scope
     from folding.graph.node import Node

@@ -19,11 +19,11 @@ from folding.command.record import alone, place_of, records_of, sweep
 from folding.command.remote import Service
 from folding.command.terminal import complain, show, width
 from folding.errors import OptionError
+from folding.fleet.file import write_report
+from folding.fleet.model import Entry, FleetReport
+from folding.fleet.text import render_text
 from folding.process.quit import INTERRUPTED
 from folding.process.signals import Terminated, end_cleanly_when_asked
-from folding.report.file import write_report
-from folding.report.fleet import Entry, FleetReport
-from folding.report.fleet_text import render_text
 from folding.report.model import Report
 from folding.version import VERSION
 

@@ -14,8 +14,8 @@ from folding.refusal import CODES
 from folding.report.gates import Gates
 
 if TYPE_CHECKING:
+    from folding.fleet.model import FleetReport
     from folding.options import Options
-    from folding.report.fleet import FleetReport
     from folding.report.gates import Broken
     from folding.report.model import Report
 
@@ -55,7 +55,7 @@ def with_size(report: Report, gates: Gates, library: Any, options: Options) -> R
 
 def for_ci(report: Report, broken: tuple[Broken, ...], error: Exception | None) -> FleetReport:
     """The report of one model in the form that JUnit and SARIF are written from."""
-    from folding.report.fleet import alone
+    from folding.fleet.model import alone
 
     if error is not None:
         return alone(report, error=sentence(error, report.source, report.target), code=exit_code(error))

@@ -40,7 +40,7 @@ def write_lint(report: Report, arguments: argparse.Namespace) -> None:
         OSError: the file cannot be written.
     """
     from folding import onnxfile
-    from folding.graph.values import indexed
+    from folding.analysis.values import indexed
     from folding.readiness.lint import lint
 
     with onnxfile.read(arguments.model) as file:

@@ -28,11 +28,11 @@ from folding.command.remote import Service, add_server
 from folding.command.terminal import colour, complain, show, width
 from folding.command.torch import add_from_torch, converted
 from folding.errors import FoldingError, OptionError
+from folding.fleet.file import CI_SUFFIXES, REPORT_SUFFIXES, report_path, write_report
 from folding.options import option_fields
 from folding.process.quit import INTERRUPTED
 from folding.process.signals import Terminated, end_cleanly_when_asked
 from folding.report.errors import ReportedError
-from folding.report.file import CI_SUFFIXES, REPORT_SUFFIXES, report_path, write_report
 from folding.report.model import json_ready
 from folding.report.text import render_text, render_verification
 from folding.version import VERSION

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from folding.errors import ModelError, OptionError
-from folding.report.file import write_text
+from folding.fleet.file import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

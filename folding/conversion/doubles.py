@@ -10,11 +10,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from folding.conversion.dimensions import all_graphs, values_of
 from folding.conversion.ir import TYPED
+from folding.editing.surgery import replace
+from folding.editing.writeback import VALUES
 from folding.errors import OptionError
 from folding.graph.index import FIRST_IR_WITH_DEFAULTS
 from folding.graph.node import STANDARD_DOMAINS, bodies
-from folding.graph.surgery import replace
-from folding.graph.writeback import VALUES
 from folding.onnxfile import Span
 from folding.report.changes import EXAMPLES, Change
 

@@ -12,9 +12,9 @@ import onnx
 from folding.conversion.bodies import Renaming, copied
 from folding.conversion.dimensions import all_graphs
 from folding.conversion.opset import convert
+from folding.editing.surgery import replace
 from folding.errors import OptionError
 from folding.graph.node import STANDARD_DOMAINS, bodies
-from folding.graph.surgery import replace
 from folding.onnxfile import function_key
 from folding.report.changes import EXAMPLES, Change
 

@@ -10,13 +10,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from folding.analysis import shapes
+from folding.analysis.constants import LISTS
+from folding.analysis.inlined import with_small_values
+from folding.analysis.values import indexed
 from folding.conversion.dimensions import all_graphs, values_of
-from folding.graph import shapes
-from folding.graph.constants import LISTS
 from folding.graph.index import FIRST_IR_WITH_DEFAULTS
-from folding.graph.inlined import with_small_values
 from folding.graph.node import bodies
-from folding.graph.values import indexed
 from folding.refusal import Refused
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ import onnx
 from onnx import TensorProto, helper
 
 from folding.conversion.dimensions import all_graphs, values_of
+from folding.editing.surgery import replace
 from folding.errors import OptionError
 from folding.graph.index import FIRST_IR_WITH_DEFAULTS
 from folding.graph.node import bodies
-from folding.graph.surgery import replace
 from folding.report.changes import Change
 
 if TYPE_CHECKING:

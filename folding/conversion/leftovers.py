@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from folding.conversion.dimensions import all_graphs
 from folding.conversion.unread import references
+from folding.editing.surgery import replace
 from folding.graph.node import STANDARD_DOMAINS, bodies
-from folding.graph.surgery import replace
 from folding.report.changes import EXAMPLES, Change
 
 if TYPE_CHECKING:

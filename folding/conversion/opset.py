@@ -21,9 +21,9 @@ from folding.conversion.dimensions import all_graphs
 from folding.conversion.here import INT64, Here, Known
 from folding.conversion.schemas import boundaries, first_version, is_deprecated, only_widens, require_fit, settle
 from folding.conversion.unread import remove_unread
+from folding.editing.surgery import replace
 from folding.errors import OptionError
 from folding.graph.node import STANDARD_DOMAINS, bodies
-from folding.graph.surgery import replace
 from folding.report.changes import EXAMPLES, Change
 
 if TYPE_CHECKING:

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import onnx
 
+from folding.analysis import shapes as inference
+from folding.analysis.inlined import with_small_values
+from folding.analysis.values import indexed
 from folding.conversion.dimensions import (
     all_graphs,
     dimensions_in,
@@ -15,9 +18,6 @@ from folding.conversion.dimensions import (
     values_of,
     written,
 )
-from folding.graph import shapes as inference
-from folding.graph.inlined import with_small_values
-from folding.graph.values import indexed
 from folding.report.changes import EXAMPLES, Change
 
 if TYPE_CHECKING:

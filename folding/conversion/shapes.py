@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING
 
 import onnx
 
+from folding.analysis import shapes as inference
+from folding.analysis.inference import InferenceError, inferred
+from folding.analysis.inlined import with_small_values
+from folding.analysis.values import indexed
 from folding.conversion.dimensions import (
     all_graphs,
     dimensions_in,
@@ -19,10 +23,6 @@ from folding.conversion.dimensions import (
     written,
 )
 from folding.errors import OptionError
-from folding.graph import shapes as inference
-from folding.graph.inference import InferenceError, inferred
-from folding.graph.inlined import with_small_values
-from folding.graph.values import indexed
 from folding.report.changes import EXAMPLES, Change
 
 if TYPE_CHECKING:

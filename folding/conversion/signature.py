@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import onnx
 
+from folding.analysis import shapes
+from folding.analysis.inlined import with_small_values
+from folding.analysis.values import indexed
 from folding.conversion.dimensions import dims_of, real_inputs
 from folding.conversion.shapes import fix
 from folding.errors import OptionError
-from folding.graph import shapes
-from folding.graph.inlined import with_small_values
-from folding.graph.values import indexed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

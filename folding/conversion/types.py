@@ -12,9 +12,9 @@ from folding.conversion.dimensions import all_graphs
 from folding.conversion.doubles import to_float
 from folding.conversion.here import Here, Known
 from folding.conversion.unread import remove_unread
+from folding.editing.surgery import replace
 from folding.errors import OptionError
 from folding.graph.node import STANDARD_DOMAINS
-from folding.graph.surgery import replace
 from folding.report.changes import EXAMPLES, Change
 
 if TYPE_CHECKING:

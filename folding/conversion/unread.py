@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import onnx
 
 from folding.conversion.dimensions import all_graphs
+from folding.editing.surgery import replace
 from folding.graph.index import FIRST_IR_WITH_DEFAULTS
 from folding.graph.node import STANDARD_DOMAINS, bodies
-from folding.graph.surgery import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from folding.editing.composing import Made
 from folding.fusing.activations import ANY_AXIS
 from folding.fusing.operator import Operator, attribute, dtype_of, letter, numbers
-from folding.graph.composing import Made
 from folding.graph.matching import scalar
 from folding.refusal import Refused, require
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from folding.editing.composing import Made, become, cast
+from folding.editing.surgery import drop_outputs
 from folding.fusing.operator import ONNX_NAMES
-from folding.graph.composing import Made, become, cast
 from folding.graph.dtypes import FLOAT_TYPES
 from folding.graph.idioms import NARROW, WIDE
 from folding.graph.node import STANDARD_DOMAINS
 from folding.graph.sites import read_outputs
-from folding.graph.surgery import drop_outputs
 from folding.graph.weights import Weight
 from folding.refusal import Refused, require
 from folding.report.changes import Change

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from folding.editing.composing import become
+from folding.editing.surgery import note
 from folding.fusing import activations, attention, normalizations, products
 from folding.fusing.operator import ONNX_NAMES, dtype_of, require_exact
 from folding.graph import idioms
-from folding.graph.composing import become
 from folding.graph.idioms import BIAS, WRITTEN_OUT
 from folding.graph.node import Node
-from folding.graph.surgery import note
 from folding.graph.weights import Weight
 from folding.refusal import Refused, require
 from folding.report.changes import Change

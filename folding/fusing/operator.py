@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import ml_dtypes
 import numpy as np
 
-from folding.graph.composing import Made
+from folding.editing.composing import Made
 from folding.graph.dtypes import FLOAT_TYPES
 from folding.graph.matching import INVERSE, scalar
 from folding.refusal import require

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from folding.editing.composing import Made
 from folding.fusing.operator import Operator, dtype_of
-from folding.graph.composing import Made
 from folding.graph.sites import MATRIX
 from folding.refusal import require
 

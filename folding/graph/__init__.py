@@ -1,10 +1,8 @@
-"""Graph: an index of the ModelProto. The message stays the only graph. Only this room and `onnxfile` use protobuf.
+"""Graph: an index of the ModelProto. The message stays the only graph. Import its modules one by one.
 
-From the bottom: weights (constants as recipes), node and index (operators, scopes, names: what a rule may ask),
-inference, evaluation, grids, constants, sizes, shapes (what is known without running the model), values (a scope's
-only access to them, and `indexed`, which builds a graph), sites (which operators are affine maps), surgery and
-writeback (changes, and writing them to the message), functions (inlining).
+From the bottom: dtypes, weights (constants as recipes) with narrowed and halves (constants of 16 bits), node and index
+(operators, scopes, names: what a rule may ask), grids (of quantized tensors), schemas, sites (which operators are
+affine maps), matching and idioms (small graphs that runtimes recognize).
 
-Rooms above import its modules one by one. May import: `folding.algebra`, `folding.onnxfile`, `folding.process`,
-`folding.errors`, `folding.refusal`.
+May import: `folding.algebra`, `folding.onnxfile`, `folding.errors`, `folding.refusal`.
 """

@@ -203,7 +203,7 @@ class Scope:
 class Graph:
     """The index of a whole model. `freeze_initializers` treats overridable initializers as constants.
 
-    `folding.graph.values.indexed` builds one, with access to its constants and shapes.
+    `folding.analysis.values.indexed` builds one, with access to its constants and shapes.
     """
 
     def __init__(self, file: OnnxFile, values: Values, *, freeze_initializers: bool = False) -> None:

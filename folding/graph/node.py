@@ -36,7 +36,7 @@ class Edge(NamedTuple):
 
 
 class Node:
-    """One operator, with all that the rules may ask about it. Only `folding.graph.surgery` changes it."""
+    """One operator, with all that the rules may ask about it. Only `folding.editing.surgery` changes it."""
 
     def __init__(self, proto: onnx.NodeProto, scope: Scope) -> None:
         self.proto, self.scope = proto, scope

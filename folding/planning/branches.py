@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from folding.algebra.affine import Affine
-from folding.graph import constants
+from folding.analysis import constants
 from folding.graph.sites import NORMALIZATION, OPERATORS, affine_of
 from folding.graph.weights import VALUES_LIMIT, Weight
 from folding.planning.makers import require_makers

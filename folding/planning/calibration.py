@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from folding import onnxfile
+from folding.editing.surgery import set_constant
+from folding.editing.writeback import with_outputs
 from folding.graph.dtypes import FLOAT_TYPES
-from folding.graph.surgery import set_constant
 from folding.graph.weights import Weight, rounded
-from folding.graph.writeback import with_outputs
 from folding.verification.parent import available_memory
 from folding.verification.statistics import collect
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 
-from folding.graph.sites import data_input, value_type
-from folding.graph.surgery import (
+from folding.editing.surgery import (
     append_operator,
     connect,
     drop_if_unread,
@@ -22,6 +21,7 @@ from folding.graph.surgery import (
     set_constant,
     set_output,
 )
+from folding.graph.sites import data_input, value_type
 from folding.graph.weights import Weight
 
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from folding.graph import constants
+from folding.analysis import constants
+from folding.editing.surgery import remove
 from folding.graph.index import FIRST_IR_WITH_DEFAULTS
 from folding.graph.sites import NORMALIZATION, read_outputs
-from folding.graph.surgery import remove
 from folding.planning.makers import require_makers
 from folding.refusal import Refused, require
 

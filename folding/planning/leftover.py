@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from folding.editing.surgery import drop_attributes, drop_inputs, drop_outputs, retype, set_attributes, set_constant
 from folding.graph.sites import MODE_AS_ATTRIBUTE, NORMALIZATION, affine_of, in_training_mode, read_outputs, value_type
-from folding.graph.surgery import drop_attributes, drop_inputs, drop_outputs, retype, set_attributes, set_constant
 from folding.graph.weights import Weight
 from folding.planning.calibration import calibrate
 from folding.planning.commit import append_affine, rewrite_as_affine

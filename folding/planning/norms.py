@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from folding.algebra.affine import Affine
+from folding.editing.surgery import drop_inputs, set_constant
 from folding.graph import idioms
 from folding.graph.sites import Site, affine_of
-from folding.graph.surgery import drop_inputs, set_constant
 from folding.graph.weights import Weight
 from folding.planning.commit import bypass, carry_out
 from folding.planning.plan import Move

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from folding.algebra.whole import largest
-from folding.graph.ended import where_inference_ended
-from folding.graph.functions import is_normalization
+from folding.analysis.ended import where_inference_ended
+from folding.editing.functions import is_normalization
 from folding.graph.sites import NORMALIZATION, OPERATORS, affine_of
 from folding.planning.branches import SUMS
 from folding.planning.plan import Plan

@@ -7,7 +7,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from folding.graph import constants
+from folding.analysis import constants
 from folding.graph.node import Edge
 from folding.graph.sites import NORMALIZATION, OPERATORS, affine_of
 from folding.planning.halves import half_way, halves

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from folding.graph import idioms, shapes
+from folding.analysis import shapes
+from folding.graph import idioms
 from folding.graph.sites import NORMALIZATION, OPERATORS, affine_of, is_candidate
 from folding.planning import constant_maps, copies, leftover
 from folding.planning.branches import Branches

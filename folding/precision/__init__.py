@@ -5,5 +5,5 @@ masks (how constants fit), cut (minimum cut), decide (the types of all values), 
 compensation (biases that make up for rounded weights), ranges (magnitudes on samples).
 
 The types are decided after folding, on exact weights, which are rounded once, while they are written. May import:
-`folding.graph`, `folding.verification` and below.
+`folding.editing`, `folding.verification` and below.
 """

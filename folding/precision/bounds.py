@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from folding.graph import constants
+from folding.analysis import constants
 from folding.refusal import Refused
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from folding.graph import constants, retyping
+from folding.analysis import constants
+from folding.editing import retyping
 from folding.graph.narrowed import Loss, Narrowed
 from folding.graph.node import Edge
 from folding.precision.classes import VANISHES

@@ -6,10 +6,11 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from folding.graph import constants, retyping, surgery
+from folding.analysis import constants
+from folding.editing import retyping, surgery
+from folding.editing.surgery import remove
 from folding.graph.narrowed import Narrowed
 from folding.graph.node import Edge
-from folding.graph.surgery import remove
 from folding.precision.compensation import shifted
 from folding.precision.constants import Fit
 from folding.precision.decide import decide

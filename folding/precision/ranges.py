@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from folding import onnxfile
+from folding.execution.emulation import EmulationError, emulate
+from folding.execution.facts import read_facts
+from folding.execution.probes import outputs_fragment
 from folding.precision.compensation import wanted
 from folding.precision.kinds import BFLOAT16, FLOAT32
 from folding.verification.parent import available_memory
@@ -41,13 +44,13 @@ def measure(graph: Graph, inputs: str | None = None, *, seconds: float = 300.0, 
     with tempfile.TemporaryDirectory(prefix="bnfold-ranges-") as folder:
         path = Path(folder, "model.onnx")
         onnxfile.write(file, path)
-        fragments = [onnxfile.outputs_fragment(names) for names in slices]
-        facts = onnxfile.read_facts(path)
+        fragments = [outputs_fragment(names) for names in slices]
+        facts = read_facts(path)
         if facts.half:  # ONNX Runtime lacks kernels for it, and computes the others in float32
             wide = path.with_name("emulated.onnx")
             try:
-                halves = onnxfile.emulate(path, wide).inputs
-            except onnxfile.EmulationError as error:
+                halves = emulate(path, wide).inputs
+            except EmulationError as error:
                 return Ranges({}, refusal=str(error))
             if not halves or facts.half == BFLOAT16.name:  # samples of float16 are for the model as it is
                 path = wide

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from folding.graph import retyping
+from folding.editing import retyping
 from folding.precision.kinds import FLOAT32
 
 if TYPE_CHECKING:

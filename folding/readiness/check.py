@@ -41,7 +41,7 @@ ADVICE = {
 def check(graph: Graph, target: Target) -> tuple[Finding, ...]:
     """What the target would not do with the model as one expects: the worst first, then in the order of the model.
 
-    Shapes and types are those that the index knows (`graph.shapes.infer`). Linear in the operators.
+    Shapes and types are those that the index knows (`analysis.shapes.infer`). Linear in the operators.
     """
     found = [*_of_model(graph, target), *_of_functions(graph, target), *_of_operators(graph, target)]
     found += of_idioms(graph, target)

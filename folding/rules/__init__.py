@@ -4,7 +4,7 @@ rule (the interface of a rule, and helpers for several families), edit (the resu
 lengths of an operator); then the families, which `RULES` joins. A rule never checks uses, outputs or sharing: the
 planner does.
 
-May import: `folding.graph` and all below it.
+May import: `folding.analysis` and all below it.
 """
 
 from folding.rules import (

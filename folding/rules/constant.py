@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from folding.algebra.quantization import stored
-from folding.graph import constants
+from folding.analysis import constants
 from folding.graph.dtypes import FLOAT_TYPES
 from folding.graph.weights import Weight
 from folding.refusal import require

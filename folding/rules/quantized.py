@@ -15,7 +15,7 @@ import numpy as np
 from folding.algebra.affine import Affine
 from folding.algebra.quantization import DEQUANTIZE, QUANTIZE, Grid, stored
 from folding.algebra.regroup import regroup
-from folding.graph import constants
+from folding.analysis import constants
 from folding.graph.grids import PER_AXIS, grid_of
 from folding.graph.weights import Weight, rounded
 from folding.refusal import require

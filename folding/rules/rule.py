@@ -11,7 +11,7 @@ import numpy as np
 
 from folding.algebra.affine import Affine, Float64
 from folding.algebra.whole import is_uniformly
-from folding.graph import constants
+from folding.analysis import constants
 from folding.graph.weights import Weight
 from folding.refusal import Refused, require
 

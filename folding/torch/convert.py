@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from folding import api, onnxfile
 from folding.delivery import placed
 from folding.errors import ExportError, FoldingError, OptionError
+from folding.execution.facts import read_facts
 from folding.options import Options, require_options
 from folding.report.digest import counted, verdict
 from folding.report.errors import ReportedError, VerificationError
@@ -147,7 +148,7 @@ def _judged(
 
 def _verdict(reference: Reference64, exported: Path, staged: Path, told: str) -> Verification:
     """How the folded file compares; one that was lowered to 16 bits runs as an emulation that rounds as a GPU does."""
-    known = onnxfile.read_facts(exported), onnxfile.read_facts(staged)
+    known = read_facts(exported), read_facts(staged)
     if known[0].half or not known[1].half:  # the module's own types
         return reference.verdict(staged, told)
     with emulated(exported, staged, known, exported.parent) as files:

@@ -5,5 +5,5 @@ started early), job (what the two exchange), child (the bounded process), compar
 
 Import its modules one by one: the parent must not load ONNX Runtime, and the child must not load onnx. The room is not
 called `verify`, because a package with that name would hide the function `folding.verify`. May import:
-`folding.report.model`, `folding.onnxfile`, `folding.process`, `folding.errors`.
+`folding.report.model`, `folding.execution`, `folding.process`, `folding.errors`.
 """

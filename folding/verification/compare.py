@@ -281,7 +281,7 @@ class Comparison:
 
     def _decide(self, doubtful: list[tuple[Sample, list[tuple[Array, Finding]]]]) -> None:
         """Replace the findings that are not ok by those in float64, as far as it can be computed."""
-        from folding.onnxfile import InterpreterError  # noqa: PLC0415  the child loads onnx only where there is doubt
+        from folding.execution.interpreter import InterpreterError  # noqa: PLC0415  it loads onnx
 
         seconds = SHARE_IN_DOUBT * self._job.seconds * max(1 - self._passed(), 0)
         try:

@@ -5,6 +5,8 @@ the original is of float32, it runs once more with every number rounded to the d
 changes is the error that a correct conversion may have.
 """
 
+# ruff: noqa: PLC0415  an emulation is imported where a model has values of 16 bits
+
 from __future__ import annotations
 
 import tempfile
@@ -13,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from folding.errors import FoldingError
-from folding.onnxfile import EmulationError, emulate, roughen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from folding.onnxfile import Emulation, Facts
+    from folding.execution.emulation import Emulation
+    from folding.execution.facts import Facts
 
 _NAME_SHOWN = 100  # characters of the model's name in the folder's name, which must stay below 255 bytes
 
@@ -45,6 +47,8 @@ def emulated(before: Path, after: Path, known: tuple[Facts, Facts], spare: Path)
     if not (known[0].half or known[1].half):
         yield Emulated(before, after)
         return
+    from folding.execution.emulation import EmulationError
+
     with _folder(after, spare) as folder:
         try:
             files = _made(before, after, known, folder)
@@ -66,6 +70,8 @@ def _folder(after: Path, spare: Path) -> Iterator[Path]:
 
 
 def _made(before: Path, after: Path, known: tuple[Facts, Facts], folder: Path) -> Emulated:
+    from folding.execution.emulation import emulate
+
     first, last = folder / "before.onnx", folder / "after.onnx"
     original = emulate(before, first) if known[0].half else None
     result = emulate(after, last) if known[1].half else None
@@ -81,6 +87,8 @@ def _made(before: Path, after: Path, known: tuple[Facts, Facts], folder: Path) -
 
 
 def _rough(before: Path, target: Path, half: str) -> Path | None:
+    from folding.execution.emulation import EmulationError, roughen
+
     try:
         roughen(before, target, half)
     except EmulationError:

@@ -47,7 +47,7 @@ class Arbiter:
     """
 
     def __init__(self, before: Path, after: Path, rounding: Rounding, seconds: float, taps: tuple[Taps, Taps]) -> None:
-        from folding.onnxfile import Interpreter  # noqa: PLC0415  the child loads onnx only where there is doubt
+        from folding.execution.interpreter import Interpreter  # noqa: PLC0415  only where there is doubt: it loads onnx
 
         self._rounding, self._seconds = rounding, seconds
         self._models = (

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from folding.errors import ModelError, OptionError
-from folding.onnxfile import outputs_fragment, read_facts
+from folding.execution.facts import read_facts
+from folding.execution.probes import outputs_fragment
 from folding.report.model import OutputError, Verification
 from folding.verification import advice
 from folding.verification.emulated import emulated
@@ -26,7 +27,7 @@ from folding.verification.standby import standby
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from folding.onnxfile import Facts
+    from folding.execution.facts import Facts
     from folding.verification.emulated import Emulated
     from folding.verification.standby import Standby
 
@@ -64,7 +65,7 @@ def verify(
     address space (default: a share of what is free), or crashed. `progress` is called with the steps that are done, and
     how many there are.
 
-    A model with values of 16 bits runs as an emulation in float32 that rounds each of them (`onnxfile.emulation`), as
+    A model with values of 16 bits runs as an emulation in float32 that rounds each of them (`execution.emulation`), as
     the runtime would not. If the original is of float32, the error of each output may be a few times that of the
     original itself with all its numbers rounded to the digits of that type; a number that is not finite where the
     original's is fails. The emulations are temporary files beside `after`, of up to twice the size of the original.

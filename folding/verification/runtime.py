@@ -131,7 +131,7 @@ class Interpreted:
     """
 
     def __init__(self, path: Path, seconds: float) -> None:
-        from folding.onnxfile import Interpreter, InterpreterError  # noqa: PLC0415  few models need it
+        from folding.execution.interpreter import Interpreter, InterpreterError  # noqa: PLC0415  few models need it
 
         self._seconds, self._error = seconds, InterpreterError
         try:

@@ -53,7 +53,7 @@ SHARES = {"folding": (0.0, 0.3), "writing": (0.3, 0.3), "verifying": (0.6, 0.4)}
 def load() -> None:
     """Import what nearly every fold and its verification need, once for all that are forked from this process."""
     import folding.api  # noqa: PLC0415  the server imports this module for its names
-    import folding.report.file  # noqa: PLC0415
+    import folding.fleet.file  # noqa: PLC0415
     import folding.verification.child  # noqa: F401, PLC0415
 
 
@@ -126,8 +126,8 @@ def _outcome(request: Request, folder: Path, progress: Progress) -> Answer:
 
 
 def _done(request: Request, folder: Path, progress: Progress) -> Answer:
+    from folding.analysis import inference  # noqa: PLC0415
     from folding.api import fold, inspect  # noqa: PLC0415
-    from folding.graph import inference  # noqa: PLC0415
     from folding.onnxfile import Limits  # noqa: PLC0415
     from folding.options import Options  # noqa: PLC0415
 
@@ -171,7 +171,7 @@ def _sentence(error: Exception) -> str:
 
 def write_reports(report: Report, folder: Path) -> None:
     """Write the report in both forms; its paths are reduced to file names."""
-    from folding.report.file import write_report  # noqa: PLC0415
+    from folding.fleet.file import write_report  # noqa: PLC0415
 
     target = None if report.target is None else Path(report.target).name
     place = f"{Path(report.target or report.source).parent}/"

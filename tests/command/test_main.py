@@ -16,10 +16,10 @@ import pytest
 from folding.command import main as cli
 from folding.command import progress
 from folding.errors import LimitError, ModelError, OptionError, how_to_install
+from folding.fleet.file import write_report
 from folding.options import Options
 from folding.refusal import CODES
 from folding.report.errors import NothingToFoldError, VerificationError
-from folding.report.file import write_report
 from tests.support import ROOT
 from tests.support.reports import EMPTY, FAILED, NOT_VERIFIED, VARIED, VERIFIED, bn, report
 

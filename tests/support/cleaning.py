@@ -10,11 +10,11 @@ import onnxruntime
 from onnx import helper, parser
 
 from folding import onnxfile
+from folding.analysis import shapes
+from folding.analysis.values import indexed
 from folding.cleaning.driver import LIMIT, clean
-from folding.graph import shapes
+from folding.editing.writeback import write_back
 from folding.graph.node import bodies
-from folding.graph.values import indexed
-from folding.graph.writeback import write_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

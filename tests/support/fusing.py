@@ -12,11 +12,12 @@ import onnx
 import onnxruntime as ort
 from onnx.reference import ReferenceEvaluator
 
+from folding.analysis import shapes
+from folding.analysis.values import indexed
+from folding.editing.writeback import write_back
+from folding.execution.interpreter import Interpreter
 from folding.fusing.fuse import fuse
-from folding.graph import shapes
-from folding.graph.values import indexed
-from folding.graph.writeback import write_back
-from folding.onnxfile import Interpreter, from_bytes
+from folding.onnxfile import from_bytes
 from folding.onnxfile.writer import to_bytes
 
 if TYPE_CHECKING:

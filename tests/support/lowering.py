@@ -13,10 +13,11 @@ import onnxruntime as ort
 from onnx import helper, shape_inference
 
 from folding import Options, Report, onnxfile
+from folding.analysis import shapes
+from folding.analysis.values import indexed
 from folding.api import fold_model
-from folding.graph import shapes
-from folding.graph.values import indexed
-from folding.graph.writeback import write_back
+from folding.editing.writeback import write_back
+from folding.execution.emulation import emulate
 from folding.precision.lower import lower
 from folding.precision.ranges import measure
 from tests.support.inprocess import in_process
@@ -128,7 +129,7 @@ def emulated(model: onnx.ModelProto) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder, "model.onnx"), Path(folder, "emulated.onnx")
         onnx.save(model, before)
-        onnxfile.emulate(before, after)
+        emulate(before, after)
         return onnx.load(after)
 
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from folding import Options, Report, onnxfile
+from folding.analysis.values import indexed
 from folding.api import fold_model
-from folding.graph.values import indexed
 from tests.support.references import operators as reference
 
 if TYPE_CHECKING:

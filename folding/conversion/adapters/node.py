@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnx import helper
 
-from folding.graph.surgery import replace
+from folding.editing.surgery import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,10 +10,11 @@ import pytest
 from onnx import numpy_helper
 
 from folding import onnxfile
+from folding.analysis import shapes
+from folding.analysis.stored import SAMPLE
+from folding.analysis.values import indexed
 from folding.cleaning.driver import clean
-from folding.graph import idioms, shapes
-from folding.graph.stored import SAMPLE
-from folding.graph.values import indexed
+from folding.graph import idioms
 from folding.onnxfile import INLINE_BYTES, Span
 from tests.support.cleaning import check, clean_model, model, operators, run, samples
 from tests.support.idioms import WRITERS, kinds

@@ -6,10 +6,10 @@ import pytest
 from onnx import ModelProto, checker, parser
 
 from folding import onnxfile
+from folding.analysis import shapes
+from folding.analysis.values import indexed
 from folding.conversion.dimensions import dims_of
 from folding.conversion.record import name_axes, record
-from folding.graph import shapes
-from folding.graph.values import indexed
 from tests.folding.conversion.computing import applied
 
 MODEL = """

@@ -8,9 +8,10 @@ import onnx
 import pytest
 
 from folding import Options
-from folding.graph import idioms, shapes
+from folding.analysis import shapes
+from folding.analysis.values import indexed
+from folding.graph import idioms
 from folding.graph.idioms import BIAS, IDIOMS
-from folding.graph.values import indexed
 from folding.onnxfile import from_bytes
 from tests.support.idioms import (
     ACTIVATIONS,

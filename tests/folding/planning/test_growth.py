@@ -10,7 +10,8 @@ import pytest
 import folding
 from benchmarks.growth import FAMILIES, Growing
 from folding import Options, fold_model
-from folding.graph import constants, index
+from folding.analysis import constants
+from folding.graph import index
 from folding.planning import run
 from tests.support.models import NO_VERIFY
 

@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 from folding import ModelError, Options, fold_model
 from folding.graph import weights
 from folding.graph.weights import Weight, rounded
-from folding.planning import attempts
+from folding.pipeline import attempts
 from tests.support import structures
 from tests.support.models import DIGITS, NO_VERIFY, SITE, Model, assert_same_function, fold
 from tests.support.rows.row import Kept, into, judge, out, start
@@ -392,7 +392,7 @@ def test_many_straws_are_refused_together():
             plans.append(1)
             return honest(*given, **more)
 
-        patch.setattr("folding.planning.attempts.fold_graph", counted)
+        patch.setattr("folding.pipeline.attempts.fold_graph", counted)
         fold(m.build(), Options(verify=False))
     assert len(plans) < 22  # 25 one by one
 

@@ -14,7 +14,7 @@ from folding.graph import narrowed
 from folding.graph.halves import FLOAT16
 from folding.graph.narrowed import Loss, Narrowed
 from folding.graph.weights import UnrepresentableError, Weight
-from folding.planning import attempts
+from folding.pipeline import attempts
 from folding.precision import ranges
 
 ROWS, COLUMNS = 1 << 10, 1 << 11  # four blocks of 512 rows

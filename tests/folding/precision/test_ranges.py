@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from folding import OptionError, onnxfile
-from folding.graph import shapes
-from folding.graph.values import indexed
+from folding.analysis import shapes
+from folding.analysis.values import indexed
 from folding.precision import ranges
 from folding.precision.bounds import Bound, bounds
 from folding.precision.groups import Groups

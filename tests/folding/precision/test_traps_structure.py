@@ -31,9 +31,9 @@ ROWS, COLUMNS = 1024, 540_000  # of a matrix of 2.2 GB
 def lowered_without_inference(model):
     """The lowered graph of a model with operators that onnx cannot infer."""
     from folding import onnxfile  # noqa: PLC0415
-    from folding.graph import shapes  # noqa: PLC0415
-    from folding.graph.values import indexed  # noqa: PLC0415
-    from folding.graph.writeback import write_back  # noqa: PLC0415
+    from folding.analysis import shapes  # noqa: PLC0415
+    from folding.analysis.values import indexed  # noqa: PLC0415
+    from folding.editing.writeback import write_back  # noqa: PLC0415
     from folding.precision.lower import lower  # noqa: PLC0415
 
     with onnxfile.from_bytes(model.SerializeToString()) as file:

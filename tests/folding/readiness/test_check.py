@@ -9,8 +9,8 @@ import pytest
 from onnx import helper, parser
 
 from folding import onnxfile
-from folding.graph import shapes
-from folding.graph.values import indexed
+from folding.analysis import shapes
+from folding.analysis.values import indexed
 from folding.readiness.check import check
 from folding.readiness.lint import lint
 from folding.readiness.restrictions import RESTRICTIONS

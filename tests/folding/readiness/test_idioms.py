@@ -8,8 +8,8 @@ import onnxruntime
 import pytest
 
 from folding import onnxfile
-from folding.graph import shapes
-from folding.graph.values import indexed
+from folding.analysis import shapes
+from folding.analysis.values import indexed
 from folding.readiness.check import check
 from folding.targets.model import load
 from tests.support.idioms import WRITERS

@@ -6,8 +6,8 @@ import pytest
 from onnx import parser
 
 from folding import Options, fold_model, onnxfile
-from folding.graph import shapes
-from folding.graph.values import indexed
+from folding.analysis import shapes
+from folding.analysis.values import indexed
 from folding.readiness.opsets import best_opset
 from folding.targets.model import load
 

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from folding import Options, fold
 from folding.errors import OptionError
-from folding.onnxfile import EmulationError
+from folding.execution import emulation
 from folding.verification import emulated
 from folding.verification.parent import verify
 from tests.fetch_models import FOLDER, fetch
@@ -246,11 +246,11 @@ def test_an_old_operator_set_is_judged_by_its_inputs(tmp_path):
 
 
 def refuse(*_: object) -> Any:
-    raise EmulationError("a test says so")
+    raise emulation.EmulationError("a test says so")
 
 
 def test_what_cannot_be_emulated_is_not_judged(tmp_path, monkeypatch):
-    monkeypatch.setattr(emulated, "emulate", refuse)
+    monkeypatch.setattr(emulation, "emulate", refuse)
     before = half(BEYOND, a=np.float32(300), b=np.float32(1e-4))
     verdict = judged(tmp_path, before, lowered(before))
     assert (verdict.status, verdict.reason) == (

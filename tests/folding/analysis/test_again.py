@@ -6,8 +6,8 @@ import pytest
 from onnx import parser
 
 from folding import onnxfile
-from folding.graph import shapes
-from folding.graph.values import indexed
+from folding.analysis import shapes
+from folding.analysis.values import indexed
 
 NORM = "n = GroupNormalization <num_groups = 2> (x, s, s)"  # onnx infers nothing here
 POOL = (

@@ -74,6 +74,8 @@ class Runner:
         self._accounts.started(job)
         try:
             answer = await self._fold(job, on_progress)
+            if answer is None:
+                return False
             if answer.slug in TRIED_AGAIN and await self._is_tried_again(job, answer):
                 return True
         except (asyncio.CancelledError, StoreError):
@@ -121,15 +123,18 @@ class Runner:
         failure = Failure(answer.slug or "", answer.detail)
         return await in_thread(self._ledger.died, job.key, job.id, job.run, failure, most)
 
-    async def _fold(self, job: Job, on_progress: OnProgress) -> Answer:
+    async def _fold(self, job: Job, on_progress: OnProgress) -> Answer | None:
+        """The answer of a child; None if the ledger did not take it, because the attempt does not run any more."""
         with self._accounts.folding(job) as folding:
             answer = await self._once(job, folding, on_progress)
-            if answer.damaged:  # the copy was, and the upload is not: it is placed again
+            if answer is not None and answer.damaged:  # the copy was, and the upload is not: it is placed again
                 answer = await self._once(job, folding, on_progress, is_last=True)
             return answer
 
-    async def _once(self, job: Job, folding: Folding, on_progress: OnProgress, *, is_last: bool = False) -> Answer:
-        """The answer of one child. The job has ended with it, unless the child died, or found its copy damaged."""
+    async def _once(
+        self, job: Job, folding: Folding, on_progress: OnProgress, *, is_last: bool = False
+    ) -> Answer | None:
+        """As `_fold`. The job has ended with the answer, unless the child died, or found its copy damaged."""
         try:
             async with self._children.child() as child:
                 place = child.folder / IN / (ARCHIVE if job.archive else job.name)
@@ -138,9 +143,9 @@ class Runner:
                 folding.answered(answer)
                 if (answer.damaged or answer.slug in DEATHS) and not await self._has_upload(job):
                     return LOST
-                if answer.slug not in TRIED_AGAIN and (is_last or not answer.damaged):
-                    await self._finish(job, child.folder, answer)
-                return answer
+                if answer.slug in TRIED_AGAIN or (answer.damaged and not is_last):
+                    return answer
+                return answer if await self._finish(job, child.folder, answer) else None
         except StoreError:
             raise
         except Problem as problem:
@@ -150,23 +155,23 @@ class Runner:
                 return LOST
             LOG.exception("a fold failed", extra={"job": job.id})
             answer = Answer(slug="internal", detail="the server could not keep the result; try again later")
-        await self._finish(job, self._settings.data, answer)
-        return answer
+        return answer if await self._finish(job, self._settings.data, answer) else None
 
-    async def _finish(self, job: Job, folder: Path, answer: Answer) -> None:
-        """Store the output of a job and end it, again and again while that fails: a fold took longer than this does."""
+    async def _finish(self, job: Job, folder: Path, answer: Answer) -> bool:
+        """Store the output of a job and end it, again and again while that fails: a fold took longer than this does.
+
+        False if the attempt does not run any more.
+        """
         self.ending.add(job.run)
         until = time.monotonic() + self._patience
         while True:
             try:
-                await self._storage.finish(job, folder, answer)
+                return await self._storage.finish(job, folder, answer)
             except (StoreError, SQLAlchemyError) as error:
                 if time.monotonic() >= until or self._is_ending():
                     raise
                 LOG.warning("the end of a job could not be stored; it is tried again", exc_info=error)
                 await asyncio.sleep(FINISH_AGAIN_SECONDS)
-            else:
-                return
 
     async def _has_upload(self, job: Job) -> bool:
         """Whether the upload of a job is whole; if not, the job has ended with that."""

@@ -31,7 +31,8 @@ class Around:
     """In place of the storage, the blobs and the children: notes which attempts are ending at each of its calls."""
 
     folder: Path
-    fails: bool
+    fails: bool = False
+    accepts: bool = True
     shares_inputs: bool = True
     seen: dict[str, set[str]] = field(default_factory=dict)
     runner: Runner = field(init=False)
@@ -58,7 +59,7 @@ class Around:
         self._note("ends")
         if self.fails:
             raise StoreError(5, "it does not answer")
-        return True
+        return self.accepts
 
     def give_back(self, *_: object) -> None:
         self._note("gives back")
@@ -67,23 +68,34 @@ class Around:
         self.seen[what] = set(self.runner.ending)
 
 
+async def story(around: Any, metrics: Metrics) -> Around:
+    """One attempt, to its end."""
+    accounts = Accounts(metrics, Traces())
+    around.runner = Runner(Settings(data=around.folder), around, around, around, accounts, lambda: False)
+    with pytest.raises(StoreError) if around.fails else nullcontext():
+        assert not await around.runner.run(JOB, lambda *_: None)
+    around._note("returned")
+    return around
+
+
+def done(metrics: Metrics) -> float:
+    """How many jobs were counted as done."""
+    count: float = metrics.outcomes.labels("done").collect()[0].samples[0].value
+    return count
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_an_attempt_is_ending_from_its_end_in_the_ledger_until_it_returns(tmp_path, fails):
     metrics = Metrics()
-
-    async def story() -> Around:
-        around: Any = Around(tmp_path, fails)
-        around.runner = Runner(
-            Settings(data=tmp_path), around, around, around, Accounts(metrics, Traces()), lambda: False
-        )
-        with pytest.raises(StoreError) if fails else nullcontext():
-            await around.runner.run(JOB, lambda *_: None)
-        around._note("returned")
-        return around
-
-    seen = asyncio.run(story()).seen
+    seen = asyncio.run(story(Around(tmp_path, fails), metrics)).seen
     assert (seen["places"], seen["folds"], seen["returned"]) == (set(), set(), set())
     assert (seen["ends"], seen["leaves"]) == ({JOB.run}, {JOB.run})
     assert ("gives back" in seen) == fails
-    counted = metrics.outcomes.labels("done").collect()[0].samples
-    assert counted[0].value == (not fails)
+    assert done(metrics) == (not fails)
+
+
+def test_an_attempt_whose_end_the_ledger_refuses_counts_as_nothing(tmp_path):
+    """It was cancelled, or is another worker's, and is counted there."""
+    metrics = Metrics()
+    asyncio.run(story(Around(tmp_path, accepts=False), metrics))
+    assert done(metrics) == 0

@@ -45,12 +45,12 @@ FLOORS = {
     "service": [
         {"", "changes", "left", "logs", "machine", "problems", "threads", "tracing", "work"},
         {"blobs", "metrics", "options", "settings"},
-        {"ledger", "secret", "variables"},
+        {"ledger", "secret"},
         {"process", "reservations", "storage", "upkeep"},
         {"auth", "engine", "partials", "webhook"},
         {"openapi", "state"},
-        {"checks", "gauges", "parsing", "starting"},
-        {"admin", "http", "working"},
+        {"gauges"},
+        {"http"},
         {"command"},
     ],
 }

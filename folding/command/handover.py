@@ -34,7 +34,7 @@ def run_service(argv: Sequence[str]) -> int:
         how = "run it in another folder, or take that one out of PYTHONPATH"
         return _missing(argv, f"another package called {SERVICE} hides bnfold's own: {other}; {how}")
     try:
-        from service.command import main  # noqa: PLC0415  no other command may need the service
+        from service.command.main import main  # noqa: PLC0415  no other command may need the service
     except ModuleNotFoundError as error:
         return _missing(argv, f"the service is not installed ({error.name} is missing); {how_to_install('service')}")
     raise_when_interrupted()

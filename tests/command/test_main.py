@@ -411,7 +411,7 @@ def test_without_the_service_its_commands_say_how_to_get_it(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    monkeypatch.delitem(sys.modules, "service.command", raising=False)
+    monkeypatch.delitem(sys.modules, "service.command.main", raising=False)
     assert cli.main([command, "--help"]) == 2
     said = f"the service is not installed (uvicorn is missing); {how_to_install('service')}"
     assert capsys.readouterr().err == f"bnfold: {command}: {said}\n"

@@ -11,7 +11,7 @@ import sys
 import pytest
 import yaml
 
-from service.command import GRACE_SECONDS
+from service.command.main import GRACE_SECONDS
 from service.secret import SECRET_BYTES
 from service.settings import Settings
 from tests.deploy.test_kubernetes import FOREIGN

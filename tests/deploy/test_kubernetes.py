@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from service.command import GRACE_SECONDS
+from service.command.main import GRACE_SECONDS
 from service.settings import Settings
 from tests.support import ROOT
 from tests.support.manifests import FOLDER, complaints, manifests, of_kind

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from service.auth.keys import new_key
-from service.command import main
+from service.command.main import main
 from service.ledger.sql import open_shared
 from tests.service.http.test_resumable import arrived, begun, sent
 from tests.support import ROOT

@@ -8,8 +8,8 @@ import sqlite3
 
 import pytest
 
-from service.checks import mistyped
-from service.command import main
+from service.command.checks import mistyped
+from service.command.main import main
 from service.ledger import database
 from service.ledger.sql import FILE
 from service.process import landlock

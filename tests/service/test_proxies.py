@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import expect
 
 from folding.options import Options
-from service.command import main
+from service.command.main import main
 from tests.support.page.models import varied
 from tests.support.page.visit import opened
 from tests.support.service import proxies

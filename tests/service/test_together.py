@@ -14,7 +14,7 @@ import pytest
 import folding
 from folding import Options
 from folding.errors import ServiceError
-from service import command
+from service.command import main as command
 from tests.command.test_remote import run
 from tests.support import ROOT
 from tests.support.processes import listening

@@ -11,7 +11,7 @@ import pytest
 
 from service import upkeep
 from service.auth.keys import find_key
-from service.command import main
+from service.command.main import main
 from service.ledger.sql import FILE, open_ledger
 from service.secret import FILE as SECRET
 from service.secret import webhook_secret

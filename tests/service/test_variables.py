@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-from service.checks import mistyped
-from service.command import main
-from service.variables import from_files
+from service.command.checks import mistyped
+from service.command.main import main
+from service.command.variables import from_files
 
 
 def test_a_file_holds_the_value_of_a_variable(tmp_path):

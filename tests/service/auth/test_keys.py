@@ -15,7 +15,7 @@ import pytest
 
 from service.auth import audit
 from service.auth.keys import find_key, moment, new_key
-from service.command import main
+from service.command.main import main
 from service.ledger.sql import open_ledger
 from tests.support.processes import named
 from tests.support.service.server import MIB, Running, held, model_bytes, submit

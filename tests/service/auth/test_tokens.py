@@ -14,7 +14,7 @@ import pytest
 from service import state
 from service.auth import tokens
 from service.auth.tokens import DISCOVERY, Tokens
-from service.checks import require_startable
+from service.command.checks import require_startable
 from service.settings import Settings
 from tests.support.service.server import Running, held, model_bytes, submit
 from tests.support.waiting import PATIENCE, until

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fastapi.routing import APIRoute
 
-from service.command import main
+from service.command.main import main
 from service.http.app import ROUTES
 from service.settings import Settings
 from tests.support.service.server import MIB, Running, held, model_bytes, serving, submit

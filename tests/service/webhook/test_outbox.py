@@ -11,7 +11,7 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from service.auth.keys import new_key
-from service.command import main
+from service.command.main import main
 from service.ledger.sql import FILE
 from service.webhook.outbox import OF_RECEIVER, Webhooks
 from service.webhook.receivers import Receivers

@@ -161,7 +161,7 @@ def submit(client: httpx.Client, data: bytes, **params: Any) -> str:
 
 
 if __name__ == "__main__":
-    from service import command
+    from service.command import main as command
 
     honest = command.create_app
     command.create_app = lambda settings: honest(settings, FAULTY, Receivers(is_allowed=bool))

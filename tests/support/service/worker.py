@@ -60,8 +60,9 @@ class WorkerProcess:
 
 
 if __name__ == "__main__":
-    from service import command, working
+    from service.command import main as command
+    from service.command import worker
 
-    honest = working.run
-    working.run = lambda settings, _: honest(settings, INSTANT if INSTANT.module in os.environ else FAULTY)
+    honest = worker.run
+    worker.run = lambda settings, _: honest(settings, INSTANT if INSTANT.module in os.environ else FAULTY)
     sys.exit(command.main(["worker", *sys.argv[1:]]))

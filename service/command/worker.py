@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import start_http_server
 
-from service.checks import prepare
+from service.command.checks import prepare
+from service.command.parsing import add_settings
 from service.engine.accounts import Accounts
 from service.metrics import Metrics
-from service.parsing import add_settings
 from service.process.forkserver import Program
 from service.state import ENGINE_VERSION, lock, make_children, make_traces, the_blobs
 from service.storage import Storage
@@ -73,7 +73,7 @@ async def _work(settings: Settings, program: Program) -> None:
             metrics.slots.set(settings.workers)
             if settings.metrics_port:
                 start_http_server(settings.metrics_port, EVERYWHERE, metrics.registry)
-            print("bnfold works; SIGTERM drains it", flush=True)  # noqa: T201  a command prints
+            print("bnfold works; SIGTERM drains it", flush=True)
             await member.run()
         finally:
             ledger.close()

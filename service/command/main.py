@@ -20,22 +20,22 @@ from pydantic_settings import SettingsError
 
 from folding.command.parser import Parser
 from service import upkeep
-from service.admin import add_admin
 from service.auth.audit import audit
 from service.auth.keys import SCOPES, moment, new_key, new_secret
-from service.checks import invalid_settings, prepare, require_startable, unreadable_settings
+from service.command.admin import add_admin
+from service.command.checks import invalid_settings, prepare, require_startable, unreadable_settings
+from service.command.parsing import add_settings
+from service.command.starting import tell
+from service.command.variables import from_files
+from service.command.worker import add_worker
 from service.http.app import create_app
 from service.http.connections import patient, room
 from service.ledger.records import NOBODY, Quota
 from service.ledger.sql import FILE, step_back
-from service.parsing import add_settings
 from service.secret import webhook_secret
 from service.settings import Settings
-from service.starting import tell
 from service.state import LOCK, lock, the_blobs, the_ledger
 from service.storage import Storage
-from service.variables import from_files
-from service.working import add_worker
 
 if TYPE_CHECKING:
     import socket

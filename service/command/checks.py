@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from service.auth.tokens import Tokens
+from service.command.variables import SUFFIX
 from service.ledger.sql import open_ledger, require_whole
 from service.logs import log_to_stderr
 from service.machine import share_free_memory
@@ -17,7 +18,6 @@ from service.process.sandbox import find_sandbox
 from service.secret import require_secret
 from service.settings import Settings
 from service.state import lock, make_traces
-from service.variables import SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

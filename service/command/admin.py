@@ -6,8 +6,8 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from service.command.parsing import add_settings
 from service.ledger.sql import open_shared
-from service.parsing import add_settings
 
 if TYPE_CHECKING:
     import argparse

@@ -125,12 +125,14 @@ serve: $(VENV)/.service-installed
 	@echo 'Starting the service on port $(PORT) of loopback, its data in $(DATA); Ctrl-C ends it ...'
 	@$(BIN)/bnfold serve --port $(PORT) --data $(DATA)
 
-## chaos: kill servers, workers, PostgreSQL, fail the store, cut the network while jobs run; nothing may be lost
-chaos: $(STAMP)
-	CHAOS_KILLS=$(CHAOS_KILLS) $(BIN)/pytest -rP tests/service/test_chaos.py
-	CHAOS_SEEDS=$(CHAOS_SEEDS) $(BIN)/pytest -rP tests/service/test_cluster_chaos.py
-CHAOS_KILLS ?= 30
+## chaos: what can happen to the service, each with CHAOS_SEEDS seeds, in both set-ups; writes benchmarks/results/chaos.md
+# A run adds a line to CHAOS_OUT. A part is `make chaos CHAOS='-k kills'`; what comes later is added, and replaces the same run.
 CHAOS_SEEDS ?= 10
+CHAOS_OUT ?= build/chaos.jsonl
+chaos: $(STAMP)
+	@mkdir -p $(dir $(CHAOS_OUT))
+	-CHAOS_SEEDS=$(CHAOS_SEEDS) CHAOS_OUT=$(CHAOS_OUT) $(BIN)/pytest -n $(WORKERS) tests/service/chaos $(CHAOS)
+	$(BIN)/python -m tests.service.chaos.table $(CHAOS_OUT)
 
 ## lock: pin what the image installs, with hashes, into image/*.txt; with the Python of the image, 3.11
 # Lines that begin with a hyphen are options of the machine that compiles, and no part of it.

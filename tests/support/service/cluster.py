@@ -90,15 +90,15 @@ class Cluster:
     def server(self, *paths: Path, **settings: Any) -> httpx.Client:
         """A new server, of the packages in these folders."""
         place = self.folder / f"server{len(self.servers)}"
-        place.mkdir()
+        place.mkdir(exist_ok=True)
         server = Process(place / "data", *paths, **{**self.settings, **settings})
         self.servers.append(server)
         return server.start()
 
-    def worker(self, *paths: Path, **settings: Any) -> WorkerProcess:
-        """A new worker, of the packages in these folders."""
+    def worker(self, *paths: Path, entering: tuple[str, ...] = (), **settings: Any) -> WorkerProcess:
+        """A new worker, of the packages in these folders; `entering` is what its command begins with."""
         place = self.folder / f"worker{len(self.workers)}" / "data"
-        made = WorkerProcess(place, *paths, **{**self.settings, "workers": 1, **settings})
+        made = WorkerProcess(place, *paths, entering=entering, **{**self.settings, "workers": 1, **settings})
         self.workers.append(made)
         made.start()
         return made

@@ -11,15 +11,15 @@ BLOCK = 1 << 16
 
 
 class Network:
-    """A port of loopback that leads to another one."""
+    """A port of loopback that leads to another one. `listener` is it, where it is in another network namespace."""
 
-    def __init__(self, port: int) -> None:
-        self._target = ("127.0.0.1", port)
+    def __init__(self, port: int, listener: socket.socket | None = None) -> None:
+        self._target, self._given = ("127.0.0.1", port), listener
         self._passes = threading.Event()
         self._passes.set()
 
     def __enter__(self) -> Self:
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = self._given or socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
         return self

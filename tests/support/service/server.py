@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
@@ -26,9 +27,9 @@ from tests.support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 FAULTY = Program("tests.support.service.faults", (*Program().paths, ROOT))
+INSTANT = Program("tests.support.service.instant", FAULTY.paths)  # where this name is in the environment
 MIB = 1 << 20
 # Small and quick, and without bubblewrap, whose tests are those of the children.
 SMALL: dict[str, Any] = {"port": 0, "sandbox": "off", "low_water_bytes": 0, "workers": 2, "child_memory_bytes": 2 << 30}
@@ -114,6 +115,11 @@ class Process:
         self._client = httpx.Client(base_url=found[0], timeout=PATIENCE)
         return self._client
 
+    @property
+    def url(self) -> str:
+        """Where it listens, or has listened last."""
+        return str(self._client.base_url)
+
     def kill(self) -> None:
         self.process.kill()
         self._ended()
@@ -160,9 +166,16 @@ def submit(client: httpx.Client, data: bytes, **params: Any) -> str:
     return identity
 
 
+def chosen() -> Program:
+    """What the processes of folds are in a server or worker that is a process of its own."""
+    return INSTANT if INSTANT.module in os.environ else FAULTY
+
+
 if __name__ == "__main__":
     from service.command import main as command
+    from tests.support.service import clock
 
+    clock.follow(Path(sys.argv[sys.argv.index("--data") + 1]))
     honest = command.create_app
-    command.create_app = lambda settings: honest(settings, FAULTY, Receivers(is_allowed=bool))
+    command.create_app = lambda settings: honest(settings, chosen(), Receivers(is_allowed=bool))
     sys.exit(command.main(["serve", *sys.argv[1:]]))

@@ -75,9 +75,15 @@ class Store:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
+    def port(self) -> int:
+        """Where the proxy listens."""
+        port: int = self._proxy.server_port
+        return port
+
+    @property
     def environment(self) -> dict[str, str]:
         """What a process needs to use it."""
-        return self._environment(self._proxy.server_port)
+        return self._environment(self.port)
 
     @property
     def direct(self) -> dict[str, str]:

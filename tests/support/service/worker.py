@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from service.process.forkserver import Program
 from tests.support import ROOT
-from tests.support.service.server import FAULTY, SMALL
+from tests.support.service.server import SMALL, chosen
 from tests.support.waiting import PATIENCE, until
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-
-INSTANT = Program("tests.support.service.instant", FAULTY.paths)  # where this name is in the environment
 
 
 class WorkerProcess:
-    """A worker, with a data folder of its own."""
+    """A worker, with a data folder of its own. `entering` is what its command begins with."""
 
-    def __init__(self, data: Path, *paths: Path, **environment: Any) -> None:
+    def __init__(self, data: Path, *paths: Path, entering: tuple[str, ...] = (), **environment: Any) -> None:
         """With `paths`, the packages are those of these folders."""
         self.data, self._paths, self._environment = data, os.pathsep.join(map(str, (*paths, ROOT))), environment
+        self._entering = entering
 
     def start(self) -> None:
         known = {name: value for name, value in SMALL.items() if name != "port"} | self._environment
         variables = {f"BNFOLD_{name.upper()}": str(value) for name, value in known.items()}
-        command = [sys.executable, "-m", "tests.support.service.worker", "--data", str(self.data)]
+        command = [*self._entering, sys.executable, "-m", "tests.support.service.worker", "--data", str(self.data)]
         self.data.parent.mkdir(parents=True, exist_ok=True)
         self.log = self.data.with_suffix(".log")
+        self._from = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command,
@@ -46,7 +41,7 @@ class WorkerProcess:
 
     def wait(self) -> None:
         """Wait until it works."""
-        until(lambda: re.search("bnfold works", self.log.read_text()) or self.process.poll() is not None)
+        until(lambda: b"bnfold works" in self.log.read_bytes()[self._from :] or self.process.poll() is not None)
         assert self.process.poll() is None, self.log.read_text()
 
     def kill(self) -> None:
@@ -62,7 +57,9 @@ class WorkerProcess:
 if __name__ == "__main__":
     from service.command import main as command
     from service.command import worker
+    from tests.support.service import clock
 
+    clock.follow(Path(sys.argv[sys.argv.index("--data") + 1]))
     honest = worker.run
-    worker.run = lambda settings, _: honest(settings, INSTANT if INSTANT.module in os.environ else FAULTY)
+    worker.run = lambda settings, _: honest(settings, chosen())
     sys.exit(command.main(["worker", *sys.argv[1:]]))

@@ -140,7 +140,9 @@ def loses(setup: InCluster) -> None:
     for _ in range(3 * setup.rounds):
         setup.pause()
         if blobs := setup.blobs():
-            setup.random.choice(blobs).unlink(missing_ok=True)
+            blob = setup.random.choice(blobs)
+            with suppress(FileNotFoundError):  # it is removed already
+                setup.ground.store.change(setup.cluster.blobs, blob.parent.name + blob.name, lambda _: None)
 
 
 def disk(setup: InCluster) -> None:

@@ -22,18 +22,18 @@ MEANINGS = {
     "done": "with the right result, byte for byte",
     "failed": "by their own fault: they were no model, or never ended",
     "again": "times the service asked a client to send a model again, which it did: its upload or result was gone",
-    "refused": "requests that got 429, 503, 507 or 408, the first two with `Retry-After`; sent again, all were accepted",
+    "refused": "requests that got 429, 503, 507 or 408, the first two with `Retry-After`, until all were accepted",
     "lost": "jobs or results that are gone, or jobs that never end",
     "condemned": "jobs that failed, and not by their own fault",
-    "different": "responses with other bytes than the result has; each result is fetched four times and more",
+    "different": "responses with other bytes than the result; each result is fetched four times and more",
     "broken off": "runs that did not come to their end",
     "recovery": "seconds from the end of what happened until every job had ended; the last models come after it",
 }
 COUNTS = ("accepted", "done", "failed", "again", "refused", "lost", "condemned", "different")
 METHOD = """\
-While clients send models, one thing happens in each run, at random moments; then every job is followed to its end, and \
-every result is fetched through every server and compared. A fold takes up to a second and no work here (with `kills` \
-on one machine it is a real one), and one model in eight is none."""
+While clients send models, one thing happens in each run, at random moments; then every job is followed to its end, \
+and every result is fetched through every server and compared. A fold takes up to a second and no work here (with \
+`kills` on one machine it is a real one), and one model in eight is none."""
 ABSENT = """\
 A partition is missing on one machine: there is no network inside it. Its folder has one server, so `twice` is that \
 server, stopped and continued."""

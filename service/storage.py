@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.ledger.records import Failure, Output
+from service.problems import Problem
 from service.threads import in_thread
 from service.work import OUT, PAGE, REPORT
 
@@ -139,6 +140,15 @@ class Storage:
             if stored >= short:
                 await self.sweep(math.inf, int(max(stored - short * SPARE, 0)))
         self.blobs.require_space(coming)
+
+    @property
+    def has_space(self) -> bool:
+        """Whether the disk of this machine has the space that is kept free."""
+        try:
+            self.blobs.require_space()
+        except Problem:
+            return False
+        return True
 
     async def tidy(self) -> None:
         """Make the disk and the ledger agree again, after a server was killed or a disk was repaired."""

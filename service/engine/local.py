@@ -16,6 +16,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from service.blobs import StoreError
 from service.changes import Address
 from service.engine.interface import Engine
 from service.engine.turns import Turn, Turns
@@ -115,7 +116,9 @@ class LocalEngine(Engine):
                 del self._waiting[address]
         if task.cancelled():
             return
-        if error := task.exception():
+        if isinstance(error := task.exception(), StoreError):
+            LOG.warning("a job goes back: %s", error, extra={"job": address.job})
+        elif error:
             LOG.error("a job could not be delivered", exc_info=error, extra={"job": address.job})
         elif again := task.result():
             self.submit(again, turn.weight, is_urgent=turn.is_urgent)

@@ -21,7 +21,6 @@ from service.engine.listening import listen
 from service.engine.recovery import recover
 from service.engine.runner import Runner
 from service.engine.turns import Turn, Turns
-from service.problems import Problem
 from service.threads import in_thread
 
 if TYPE_CHECKING:
@@ -113,7 +112,7 @@ class Member:
 
     async def _took(self) -> bool:
         """Take one job and begin with it; False if there is none, or no room for it here."""
-        if not self._turns.has_room or time.monotonic() < self._paused or not self._has_space():
+        if not self._turns.has_room or time.monotonic() < self._paused or not self._storage.has_space:
             return False
         waiting = await in_thread(self._ledger.takeable, self._engine)
         if not waiting:
@@ -201,13 +200,6 @@ class Member:
         if time.monotonic() - self._weighed > KEYS_SECONDS:
             keys = await in_thread(self._ledger.all_keys)
             self._weights, self._weighed = {key.id: key.quota.weight for key in keys}, time.monotonic()
-
-    def _has_space(self) -> bool:
-        try:
-            self._storage.blobs.require_space()
-        except Problem:
-            return False
-        return True
 
     def _changed(self, what: str, _: Address) -> None:
         if what == "queued":

@@ -7,6 +7,7 @@ an attempt, the ledger decides: an attempt that others took for dead changes not
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import time
@@ -39,7 +40,10 @@ LOOK_EVERY = 1.0  # seconds between two checks of the free disk space while a fo
 KILLS = 2  # of a job's process by something else: the second time, nothing else ran
 END_SECONDS = 1.0  # after a kill, to see whether the server was told to end as well: then it is no fault
 FINISH_AGAIN_SECONDS = 1.0  # between two tries to store the end of a job
-TRIED_AGAIN = {"crashed", "killed"}
+NO_SPACE = "insufficient-storage"
+TRIED_AGAIN = {"crashed", "killed", NO_SPACE}
+FULL = {errno.ENOSPC, errno.EDQUOT}
+DISK_FULL = "the disk of this machine is full"
 LOST = Answer(slug="internal")  # the ledger has ended the job, and said why
 
 
@@ -67,7 +71,7 @@ class Runner:
         """Run an attempt that the ledger has started; whether the job is queued again, because its process has died.
 
         Raises:
-            StoreError: the blob store cannot be used now; the job is queued again.
+            StoreError: the blob store cannot be used now, or the disk is full; the job is queued again.
             SQLAlchemyError: the ledger cannot be used now; it still has the attempt.
         """
         began = time.monotonic()
@@ -76,6 +80,8 @@ class Runner:
             answer = await self._fold(job, on_progress)
             if answer is None:
                 return False
+            if answer.slug in {NO_SPACE, "crashed"} and not self._storage.has_space:  # what it wrote is removed
+                raise StoreError(errno.ENOSPC, DISK_FULL)
             if answer.slug in TRIED_AGAIN and await self._is_tried_again(job, answer):
                 return True
         except (asyncio.CancelledError, StoreError):
@@ -110,7 +116,7 @@ class Runner:
         return answer
 
     async def _is_tried_again(self, job: Job, answer: Answer) -> bool:
-        """Count that the process of a job has died; False if the job ends with that.
+        """Count that the process of a job has died, or has met a full disk; False if the job ends with that.
 
         Raises:
             asyncio.CancelledError: the server ends, and whoever ended it killed the process, too.
@@ -134,7 +140,7 @@ class Runner:
     async def _once(
         self, job: Job, folding: Folding, on_progress: OnProgress, *, is_last: bool = False
     ) -> Answer | None:
-        """As `_fold`. The job has ended with the answer, unless the child died, or found its copy damaged."""
+        """As `_fold`. The job has ended with the answer, unless it is tried again, or its copy is damaged."""
         try:
             async with self._children.child() as child:
                 place = child.folder / IN / (ARCHIVE if job.archive else job.name)
@@ -150,7 +156,11 @@ class Runner:
             raise
         except Problem as problem:
             answer = Answer(slug=problem.slug, detail=problem.detail)
-        except (OSError, ValueError):
+            if answer.slug in TRIED_AGAIN:
+                return answer
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                return Answer(slug=NO_SPACE, detail=f"{DISK_FULL}; try again later")
             if not await self._has_upload(job):
                 return LOST
             LOG.exception("a fold failed", extra={"job": job.id})

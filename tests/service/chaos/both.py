@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FOLD_SECONDS = 8.0  # of a fold that hangs; far more than any other one needs
 STALL_SECONDS = 3.0  # in which an upload has to arrive at the lowest rate
 JUMPS = (3600.0, 8 * DAY, 8000 * DAY)  # forth and back
+LOW_WATER = 8 << 20  # bytes of a small disk
 TRICKLED = 40_000  # bytes: faster than the lowest rate
 ACCEPTED = b"202"
 

@@ -206,7 +206,7 @@ SCENARIOS = (
     Scenario(database),
     Scenario(store),
     Scenario(loses, {"sweep_seconds": 1}, may_ask_again=True),
-    Scenario(disk, before=on_small_disks),
+    Scenario(disk, {"low_water_bytes": both.LOW_WATER}, before=on_small_disks),
     Scenario(clocks, {"sweep_seconds": 0.2}),
     Scenario(uploads, {"upload_stall_seconds": both.STALL_SECONDS}),
     Scenario(twice),

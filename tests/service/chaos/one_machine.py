@@ -179,7 +179,12 @@ SCENARIOS = (
     Scenario(database),
     Scenario(store, {"sweep_seconds": 1}, may_ask_again=True),
     Scenario(loses, {"sweep_seconds": 1}, may_ask_again=True),
-    Scenario(disk, {"sweep_seconds": 1, "cap_bytes": DISK}, may_ask_again=True, before=on_a_small_disk),
+    Scenario(
+        disk,
+        {"sweep_seconds": 1, "cap_bytes": DISK, "low_water_bytes": both.LOW_WATER},
+        may_ask_again=True,  # for a result that had to go: the disk has no room
+        before=on_a_small_disk,
+    ),
     Scenario(clocks, {"sweep_seconds": 0.2}),
     Scenario(uploads, {"upload_stall_seconds": both.STALL_SECONDS}),
     Scenario(twice),

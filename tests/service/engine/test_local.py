@@ -14,9 +14,10 @@ from sqlalchemy.exc import OperationalError
 
 from folding import Options
 from service.options import canonical
+from service.problems import Problem
 from service.process import worker
 from service.work import ARCHIVE, IN, MODEL_TYPE, OUT, UNPACKED, Answer, Bounds, Request
-from tests.support.service.server import Running, ended, model_bytes, slow, submit
+from tests.support.service.server import Running, ended, held, model_bytes, slow, submit
 from tests.support.waiting import FOREVER, until
 
 if TYPE_CHECKING:
@@ -34,15 +35,45 @@ def slug(told: dict[str, Any]) -> str:
     return str(told["problem"]["type"].rsplit("/", 1)[1])
 
 
-def test_a_fold_that_fills_the_disk_is_ended(tmp_path):
+def test_a_fold_that_fills_the_disk_is_ended(tmp_path, monkeypatch):
+    """When what it has written is removed, there is space: so it may be its own fault, after three times it is."""
+
+    async def full(*_: object) -> None:
+        raise Problem("insufficient-storage", "the disk is full")
+
     with Running(tmp_path / "data") as running:
         job = submit(running.client, slow(FOREVER))
         until(lambda: running.client.get(f"/v1/jobs/{job}").json()["status"] == "running")
-        running.app.state.service.storage.blobs._spool.low_water = 1 << 60
-        assert slug(ended(running.client, job)) == "insufficient-storage"
-        running.app.state.service.storage.blobs._spool.low_water = 0
+        with monkeypatch.context() as patch:
+            patch.setattr(running.app.state.service.storage, "make_room", full)
+            told = ended(running.client, job)
+        assert (slug(told), told["attempts"]) == ("insufficient-storage", 3)
         assert submit(running.client, slow(FOREVER)) == job  # worth another try
         running.client.delete(f"/v1/jobs/{job}")
+
+
+@pytest.mark.parametrize("meets", ["before", "while"])
+def test_a_disk_that_something_else_fills_fails_no_job(tmp_path, monkeypatch, meets):
+    """The job goes back, and is tried again when there is space."""
+    with Running(tmp_path / "data", sweep_seconds=0.1) as running:
+        blobs, gate = running.app.state.service.storage.blobs, tmp_path / "gate"
+        place, calls = blobs.place, []
+
+        async def full(*args: Any, **kwargs: Any) -> None:
+            calls.append(args)
+            blobs._spool.low_water = 1 << 60
+            if meets == "before":
+                raise OSError(28, "No space left on device")
+            await place(*args, **kwargs)
+
+        monkeypatch.setattr(blobs, "place", full)
+        job = submit(running.client, held(gate))
+        until(lambda: len(calls) > 2)
+        monkeypatch.setattr(blobs, "place", place)
+        blobs._spool.low_water = 0
+        gate.touch()
+        told = ended(running.client, job)
+        assert told["status"] == "done", told
 
 
 def test_a_file_that_is_not_the_folds_own_is_never_served(tmp_path):

@@ -80,8 +80,7 @@ class Runner:
             answer = await self._fold(job, on_progress)
             if answer is None:
                 return False
-            if answer.slug in {NO_SPACE, "crashed"} and not self._storage.has_space:  # what it wrote is removed
-                raise StoreError(errno.ENOSPC, DISK_FULL)
+            self._require_space(answer)
             if answer.slug in TRIED_AGAIN and await self._is_tried_again(job, answer):
                 return True
         except (asyncio.CancelledError, StoreError):
@@ -114,6 +113,15 @@ class Runner:
         answer = work.result()
         self._accounts.died(answer)
         return answer
+
+    def _require_space(self, answer: Answer) -> None:
+        """See that no full disk is the reason of an answer: without what the fold has written, there is space.
+
+        Raises:
+            StoreError: there is none, so something else fills the disk.
+        """
+        if answer.slug in {NO_SPACE, "crashed"} and not self._storage.has_space:
+            raise StoreError(errno.ENOSPC, DISK_FULL)
 
     async def _is_tried_again(self, job: Job, answer: Answer) -> bool:
         """Count that the process of a job has died, or has met a full disk; False if the job ends with that.

@@ -188,8 +188,8 @@ def _require_pace(connection: Connection, key: str, seconds: float) -> None:
     long, too. So a client may ask again when half of that is over.
     """
     mine = and_(jobs.c.key == key, jobs.c.status == "queued", jobs.c.kills + jobs.c.interruptions == 0, ~jobs.c.parked)
-    oldest = connection.execute(select(func.min(jobs.c.updated)).where(mine)).scalar_one()
-    age = 0.0 if oldest is None else time.time() - oldest
+    oldest = connection.execute(select(func.min(jobs.c.touched)).where(mine)).scalar_one()
+    age = 0.0 if oldest is None else clock.now(connection) - oldest
     if age > seconds:
         after = round(min(max(age / 2, 1), LONGEST_RETRY))
         detail = f"jobs of this key wait for {age:.0f} s already; send more in {after} s"

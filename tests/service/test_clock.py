@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from service.settings import DAY
-from tests.support.service.server import Running, ended, model_bytes, submit
+from tests.support.service.server import Running, ended, held, model_bytes, submit
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -61,6 +61,17 @@ def test_a_jump_removes_nothing(tmp_path, monkeypatch, jump, days, when):
         swept(running, monkeypatch)
         result = running.client.get(f"/v1/jobs/{first.headers['Bnfold-Job']}/result")
         assert result.content == first.content
+
+
+def test_a_jump_lets_no_job_wait_for_longer(tmp_path, jump):
+    """A key whose jobs wait for too long is sent away: see `max_queue_seconds`."""
+    with Running(tmp_path / "data", workers=1) as running:
+        for seed in range(3):
+            submit(running.client, held(tmp_path / "gate", seed))
+        jump(8 * DAY)
+        last = submit(running.client, model_bytes())
+        (tmp_path / "gate").touch()
+        assert ended(running.client, last)["status"] == "done"
 
 
 def test_what_was_not_used_while_a_server_ran_goes_still(tmp_path):

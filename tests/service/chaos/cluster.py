@@ -17,6 +17,7 @@ from tests.support.processes import descendants
 from tests.support.service import clock
 from tests.support.service.cluster import Cluster
 from tests.support.service.disk import MountError, empty, fill, small_disk
+from tests.support.service.worker import WorkerProcess
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -24,13 +25,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.service.chaos.ground import Ground
-    from tests.support.service.worker import WorkerProcess
 
 SLOTS = 2  # of a worker
 DISK = 64 << 20  # bytes
 LONG = 4.0  # seconds of a fold, during which something happens to its worker
 RUNS = """SELECT jobs.id, run FROM jobs JOIN workers ON workers.id = jobs.worker
     WHERE jobs.status = 'running' AND workers.name LIKE %s"""
+DEAD = "this worker was taken for dead"  # in its log
 LEFT = "SELECT count(*) FROM procrastinate_jobs WHERE status IN ('todo', 'doing')"
 
 
@@ -41,7 +42,7 @@ class InCluster(Setup):
 
     def __init__(self, ground: Ground, folder: Path, seed: int, settings: dict[str, object]) -> None:
         super().__init__(seed)
-        self.ground, self.is_damaged = ground, False
+        self.ground, self.is_damaged, self._noticed = ground, False, dict[WorkerProcess, int]()
         self.cluster = Cluster(folder, ground.ledgers.empty(), ground.store, **settings)
         self.folders = [folder / name / "data" for name in ("server1", "worker0")]  # of one server and one worker
 
@@ -91,6 +92,11 @@ class InCluster(Setup):
     def given_away(self, worker: WorkerProcess, had: dict[str, str]) -> None:
         """Wait until none of these attempts of a worker counts any more."""
         until(lambda: not had.items() & self.runs(worker).items())
+
+    def notices(self, worker: WorkerProcess) -> None:
+        """Wait until a worker knows that its jobs are others', which it has had at the same time."""
+        until(lambda: worker.log.read_text().count(DEAD) > self._noticed.get(worker, 0))
+        self._noticed[worker] = worker.log.read_text().count(DEAD)
 
 
 def kills(setup: InCluster) -> None:
@@ -177,6 +183,7 @@ def twice(setup: InCluster) -> None:
         setup.given_away(worker, setup.runs(worker))
         setup.pause()
         worker.process.send_signal(signal.SIGCONT)
+        setup.notices(worker)
 
 
 def partition(setup: InCluster) -> None:
@@ -187,6 +194,7 @@ def partition(setup: InCluster) -> None:
     setup.given_away(worker, setup.runs(worker))
     setup.pause(longest=20 if setup.rounds > 1 else 1)
     setup.ground.heal()
+    setup.notices(worker)
 
 
 @contextmanager

@@ -162,17 +162,22 @@ class Runner:
                 return answer if await self._finish(job, child.folder, answer) else None
         except StoreError:
             raise
-        except Problem as problem:
-            answer = Answer(slug=problem.slug, detail=problem.detail)
-            if answer.slug in TRIED_AGAIN:
-                return answer
-        except (OSError, ValueError) as error:
-            if isinstance(error, OSError) and error.errno in FULL:
-                return Answer(slug=NO_SPACE, detail=f"{DISK_FULL}; try again later")
-            if not await self._has_upload(job):
-                return LOST
-            LOG.exception("a fold failed", extra={"job": job.id})
+        except (Problem, OSError, ValueError) as error:
+            return await self._failed(job, error)
+
+    async def _failed(self, job: Job, error: Exception) -> Answer | None:
+        """As `_once`, where the child has no answer, or its output cannot be stored."""
+        if isinstance(error, Problem):
+            answer = Answer(slug=error.slug, detail=error.detail)
+        elif isinstance(error, OSError) and error.errno in FULL:
+            answer = Answer(slug=NO_SPACE, detail=f"{DISK_FULL}; try again later")
+        elif not await self._has_upload(job):
+            return LOST
+        else:
+            LOG.error("a fold failed", exc_info=error, extra={"job": job.id})
             answer = Answer(slug="internal", detail="the server could not keep the result; try again later")
+        if answer.slug in TRIED_AGAIN:
+            return answer
         return answer if await self._finish(job, self._settings.data, answer) else None
 
     async def _finish(self, job: Job, folder: Path, answer: Answer) -> bool:

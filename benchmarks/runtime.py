@@ -21,8 +21,8 @@ import onnxruntime
 from benchmarks import fusions
 from folding import Options, fold_model
 from folding.targets.model import NAMES
-from tests.support import idioms
 from tests.support.models import Model
+from tests.support.ready import idioms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -40,7 +40,7 @@ def test_the_example_for_onnxruntime_runs(tmp_path, monkeypatch):
 
 def test_the_example_for_pytorch_runs():
     torch = pytest.importorskip("torch")
-    from tests.support.torchmodules import small_with_inputs  # noqa: PLC0415  it needs PyTorch
+    from tests.support.torch.modules import small_with_inputs  # noqa: PLC0415  it needs PyTorch
 
     module, example = small_with_inputs()
     torch.manual_seed(0)
@@ -55,7 +55,7 @@ def test_the_example_for_pytorch_runs():
 
 def test_a_module_is_equalized_exactly():
     torch = pytest.importorskip("torch")
-    from tests.support.torchmodules import small_with_inputs  # noqa: PLC0415
+    from tests.support.torch.modules import small_with_inputs  # noqa: PLC0415
 
     module, example = small_with_inputs()
     with torch.no_grad():

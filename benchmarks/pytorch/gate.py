@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from benchmarks.pytorch.versions import measured
-from tests.support.torchjudge import DYNAMO_EVERY, EXACT, Judged, judged
+from tests.support.torch.judge import DYNAMO_EVERY, EXACT, Judged, judged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -76,8 +76,8 @@ def table(rows: list[Judged]) -> Iterator[str]:
     yield ""
     yield (
         "Chains of convolutions, linear layers, normalizations, activations, sums and the rest, drawn by a seed "
-        "(`tests/support/randommodules.py`), with the options of `--clamp` and `--leftover` in turn: PyTorch before "
-        f"= ONNX after = the folded module in float64, to {EXACT:g} of the largest output. {measured()}"
+        "(`tests/support/torch/randommodules.py`), with the options of `--clamp` and `--leftover` in turn: PyTorch "
+        f"before = ONNX after = the folded module in float64, to {EXACT:g} of the largest output. {measured()}"
     )
     yield ""
     yield "| | modules | unequal | largest error | BatchNormalizations before | after |"

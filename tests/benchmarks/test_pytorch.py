@@ -13,7 +13,7 @@ pytest.importorskip("onnxscript")
 from benchmarks.architectures.families import FAMILIES  # noqa: E402
 from benchmarks.pytorch import compare, families, fusers, gate  # noqa: E402
 from benchmarks.pytorch.patterns import CASES, SEED  # noqa: E402
-from tests.support.torchjudge import Judged  # noqa: E402
+from tests.support.torch.judge import Judged  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # inside PyTorch
 

@@ -11,9 +11,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from folding.command.main import main  # noqa: E402
-from tests.support.torchmodules import small  # noqa: E402
+from tests.support.torch.modules import small  # noqa: E402
 
-HERE = "tests.support.torchmodules"
+HERE = "tests.support.torch.modules"
 SMALL = [f"{HERE}:small", "--exporter", "torchscript"]
 
 

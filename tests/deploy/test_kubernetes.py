@@ -12,9 +12,9 @@ import yaml
 from service.command.main import GRACE_SECONDS
 from service.settings import Settings
 from tests.support import ROOT
-from tests.support.manifests import FOLDER, complaints, manifests, of_kind
-from tests.support.promql import complaints as complaints_of_queries
-from tests.support.series import series
+from tests.support.deploy.manifests import FOLDER, complaints, manifests, of_kind
+from tests.support.deploy.promql import complaints as complaints_of_queries
+from tests.support.deploy.series import series
 
 ALL = manifests()
 DEPLOYMENTS = of_kind(ALL, "Deployment")

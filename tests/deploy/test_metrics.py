@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from tests.support import ROOT
-from tests.support.series import Metric, metrics, series
+from tests.support.deploy.series import Metric, metrics, series
 
 ROW = re.compile(r"^\| `(\w+)` \| (counter|gauge|histogram) \| (.*?) \| \S.* \|$", re.MULTILINE)
 

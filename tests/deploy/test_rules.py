@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from tests.support import ROOT
+from tests.support.deploy.promql import complaints, series_of
+from tests.support.deploy.series import metrics, series
 from tests.support.programs import program
-from tests.support.promql import complaints, series_of
-from tests.support.series import metrics, series
 
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yaml"
 TESTS = ROOT / "tests" / "deploy" / "alerts.yaml"

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.blobs import BLOBS
 from service.blobs.folder import blob_path
-from tests.support.series import SUFFIXES, series
+from tests.support.deploy.series import SUFFIXES, series
 from tests.support.service.server import Running, ended, held, model_bytes, submit
 from tests.support.waiting import until
 

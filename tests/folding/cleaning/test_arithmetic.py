@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from tests.support.cleaning import check, clean_model, model, operators, run
+from tests.support.ready.cleaning import check, clean_model, model, operators, run
 
 VIEW = "s = Shape(x) b = Gather(s, zero) c = Gather(s, one) b1 = Unsqueeze(b, zero) c1 = Unsqueeze(c, zero)"
 INDICES = "<int64[1] zero = {0}, int64[1] one = {1}, int64[1] last = {%s}>"

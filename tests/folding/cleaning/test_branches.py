@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.cleaning import check, model, operators
+from tests.support.ready.cleaning import check, model, operators
 
 BOTH = """If (c) <
     then_branch = t () => (float[N] r) <float[1] two = {2}> { s = Mul(x, two) r = Relu(s) },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.cleaning import check, model, operators
+from tests.support.ready.cleaning import check, model, operators
 
 X = "(float[2,3,4,4] x) => (float[2,3,4,4] y)"
 N = "(float[N,3,4] x)"

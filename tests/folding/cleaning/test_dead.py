@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 import pytest
 
-from tests.support.cleaning import check, clean_model, model, operators
+from tests.support.ready.cleaning import check, clean_model, model, operators
 
 N = "(float[N,3] x) => (float[N,3] y)"
 ROWS = [

@@ -16,9 +16,9 @@ from folding.analysis.values import indexed
 from folding.cleaning.driver import clean
 from folding.graph import idioms
 from folding.onnxfile import INLINE_BYTES, Span
-from tests.support.cleaning import check, clean_model, model, operators, run, samples
-from tests.support.idioms import WRITERS, kinds
 from tests.support.models import Model
+from tests.support.ready.cleaning import check, clean_model, model, operators, run, samples
+from tests.support.ready.idioms import WRITERS, kinds
 from tests.support.structures import with_constant_nodes
 
 N = "(float[N,3] x) => (float[N,3] y)"

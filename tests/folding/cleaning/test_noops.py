@@ -6,7 +6,7 @@ import pytest
 from onnx import parser
 
 from folding import Options, fold_model
-from tests.support.cleaning import check, model, operators
+from tests.support.ready.cleaning import check, model, operators
 
 X = "(float[2,3,4,4] x) => (float[2,3,4,4] y)"
 # The graph, the opset, and the operators that are left.

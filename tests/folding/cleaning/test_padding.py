@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.cleaning import check, model, operators
+from tests.support.ready.cleaning import check, model, operators
 
 X = "(float[2,2,4,4] x) => (float[2,C,H,W] y)"
 W = "float[2,2,2,2] w = {1,2,3,4,5,6,7,8,1,2,3,4,5,6,7,8}"

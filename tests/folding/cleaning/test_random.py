@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import HealthCheck, given, settings
 
-from tests.support.cleaning import can_run, check
+from tests.support.ready.cleaning import can_run, check
 from tests.support.strategies.cleaning import messes
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.cleaning import check, model, operators
+from tests.support.ready.cleaning import check, model, operators
 
 N = "(float[N,3,4] x) => (float[N,3,4] y)"
 TO, BACK = "Transpose <perm = [0,2,1]>", "Transpose <perm = [0,2,1]>"

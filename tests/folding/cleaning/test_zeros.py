@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.cleaning import check, model, operators
+from tests.support.ready.cleaning import check, model, operators
 
 N = "(float[N,3] x) => (float[N,3] y) <float[3] z = {0,0,0}, float c = {0.5}, float p = {2}, float m = {-1}>"
 # An attention may have no mask.

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from folding.fusing.forms import FORMS, KEY, write_out
-from tests.support.fusing import Fake, assert_equal, fused, once, operators, rewritten
 from tests.support.models import Model
+from tests.support.ready.fusing import Fake, assert_equal, fused, once, operators, rewritten
 from tests.support.rows.row import start
 
 NEWEST = 24

@@ -10,10 +10,10 @@ from folding.fusing.fuse import KEY, fuse, kind_of, left
 from folding.fusing.fuse import WRITERS as OPERATORS
 from folding.graph.idioms import BIAS
 from folding.graph.idioms import WRITTEN_OUT as TABLE
-from tests.support import idioms
-from tests.support.fusing import Fake, assert_equal, fused, once, operators
-from tests.support.idioms import WRITERS, WRITTEN_OUT, number, reduced
 from tests.support.models import Model
+from tests.support.ready import idioms
+from tests.support.ready.fusing import Fake, assert_equal, fused, once, operators
+from tests.support.ready.idioms import WRITERS, WRITTEN_OUT, number, reduced
 from tests.support.rows.row import start
 
 ALL = WRITERS | WRITTEN_OUT

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from folding.fusing.forms import FORMS, write_out
-from tests.support.fusing import Fake, assert_equal, fused, operators, rewritten
 from tests.support.models import fold
+from tests.support.ready.fusing import Fake, assert_equal, fused, operators, rewritten
 from tests.support.strategies.stacks import fusible_stacks
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "30"))

@@ -13,7 +13,8 @@ from folding.analysis.values import indexed
 from folding.graph import idioms
 from folding.graph.idioms import BIAS, IDIOMS
 from folding.onnxfile import from_bytes
-from tests.support.idioms import (
+from tests.support.models import Model, assert_same_function, fold
+from tests.support.ready.idioms import (
     ACTIVATIONS,
     WRITERS,
     attention,
@@ -29,7 +30,6 @@ from tests.support.idioms import (
     rms_norm,
     scaled,
 )
-from tests.support.models import Model, assert_same_function, fold
 from tests.support.rows.row import out, start
 
 DIGITS = 1e-9

@@ -8,9 +8,9 @@ import pytest
 
 from folding import Options
 from folding.planning.norms import KEY, fold_norms
-from tests.support import idioms
-from tests.support.fusing import assert_equal, operators, rewritten
 from tests.support.models import Model
+from tests.support.ready import idioms
+from tests.support.ready.fusing import assert_equal, operators, rewritten
 from tests.support.rows.row import start
 
 OPTIONS = Options(verify=False)

@@ -12,8 +12,8 @@ from folding.analysis import shapes
 from folding.analysis.values import indexed
 from folding.readiness.check import check
 from folding.targets.model import load
-from tests.support.idioms import WRITERS
 from tests.support.models import Model
+from tests.support.ready.idioms import WRITERS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 import folding  # noqa: E402
 from folding import ExportError, NothingToFoldError, OptionError, Options, VerificationError, api  # noqa: E402
 from folding.torch import convert, reference  # noqa: E402
-from tests.support.torchmodules import SMALL_NORMALIZATIONS, small, trained  # noqa: E402
+from tests.support.torch.modules import SMALL_NORMALIZATIONS, small, trained  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +47,7 @@ def test_a_module_becomes_a_folded_file_that_pytorch_itself_judges(tmp_path: Pat
     assert report.verification.samples == 3
     assert "PyTorch in float64" in report.verification.inputs
     assert any("against the exported file: Verified" in note for note in report.verification.notes)
-    assert report.source == "tests.support.torchmodules.Small"
+    assert report.source == "tests.support.torch.modules.Small"
     assert report.target == str(target)
     assert [path.name for path in tmp_path.iterdir()] == ["out.onnx"]
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())

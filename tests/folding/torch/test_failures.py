@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 import folding  # noqa: E402
 from folding import ExportError  # noqa: E402
 from folding.torch.failures import FAILURES, QUOTED, told  # noqa: E402
-from tests.support.torchmodules import small  # noqa: E402
+from tests.support.torch.modules import small  # noqa: E402
 
 needs_onnxscript = pytest.mark.skipif(not find_spec("onnxscript"), reason="the dynamo exporter needs onnxscript")
 

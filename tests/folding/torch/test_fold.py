@@ -21,8 +21,8 @@ from folding import ExportError, NothingToFoldError, OptionError, Options, Verif
 from folding.torch import fold as module_of_fold  # noqa: E402
 from folding.torch import forms as module_of_forms  # noqa: E402
 from folding.torch.carry import InexpressibleError  # noqa: E402
-from tests.support.torchjudge import judged  # noqa: E402
-from tests.support.torchmodules import SMALL_NORMALIZATIONS, small, trained  # noqa: E402
+from tests.support.torch.judge import judged  # noqa: E402
+from tests.support.torch.modules import SMALL_NORMALIZATIONS, small, trained  # noqa: E402
 
 Normalization = torch.nn.modules.batchnorm._BatchNorm
 EXACT = 1e-13  # of the largest output, in float64

@@ -12,9 +12,9 @@ torch = pytest.importorskip("torch")
 
 from folding import OptionError  # noqa: E402
 from folding.torch import loading  # noqa: E402
-from tests.support.torchmodules import Small, small  # noqa: E402
+from tests.support.torch.modules import Small, small  # noqa: E402
 
-HERE = "tests.support.torchmodules"
+HERE = "tests.support.torch.modules"
 
 
 def test_a_function_a_class_and_a_module_are_factories():

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from folding import fold_module  # noqa: E402
 from folding.torch.public import PUBLIC, write_publicly  # noqa: E402
-from tests.support.torchmodules import trained  # noqa: E402
+from tests.support.torch.modules import trained  # noqa: E402
 
 aten = torch.ops.aten
 # Arguments behind the first one, a tensor of shape (2, 3, 4, 4): all that a function takes by place

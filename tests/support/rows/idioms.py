@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.idioms import attention, gelu, group_norm, hard_swish, layer_norm, product_with_bias, rms_norm
+from tests.support.ready.idioms import attention, gelu, group_norm, hard_swish, layer_norm, product_with_bias, rms_norm
 from tests.support.rows.row import Kept, into, out, start
 
 ROWS = [

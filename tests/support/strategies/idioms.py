@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.support import idioms
+from tests.support.ready import idioms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from tests.support.idioms import Writer
+    from tests.support.ready.idioms import Writer
     from tests.support.strategies.graphs import Growing
 
 

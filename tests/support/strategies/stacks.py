@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from hypothesis import strategies as st
 
-from tests.support import idioms
 from tests.support.models import Model
+from tests.support.ready import idioms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812  as PyTorch's documentation has it
 
-from tests.support.torchmodules import trained
+from tests.support.torch.modules import trained
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,7 +20,7 @@ import folding
 from folding import Options
 from folding.torch.examples import Example
 from folding.torch.reference import _loaded, fed
-from tests.support.randommodules import drawn
+from tests.support.torch.randommodules import drawn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,0 +1,1 @@
+"""What tests of cleaning and of idioms share."""

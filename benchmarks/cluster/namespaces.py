@@ -16,7 +16,7 @@ import httpx
 
 from benchmarks.cluster.cluster import Cluster, spent, wait_for
 from benchmarks.service import chain
-from tests.support.service.worker import INSTANT
+from tests.support.service.server import INSTANT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -164,16 +164,20 @@ class Runner:
             raise
         except Problem as problem:
             answer = Answer(slug=problem.slug, detail=problem.detail)
-            if answer.slug in TRIED_AGAIN:
-                return answer
         except (OSError, ValueError) as error:
-            if isinstance(error, OSError) and error.errno in FULL:
-                return Answer(slug=NO_SPACE, detail=f"{DISK_FULL}; try again later")
-            if not await self._has_upload(job):
-                return LOST
-            LOG.exception("a fold failed", extra={"job": job.id})
-            answer = Answer(slug="internal", detail="the server could not keep the result; try again later")
+            answer = await self._of_error(job, error)
+        if answer is LOST or answer.slug in TRIED_AGAIN:
+            return answer
         return answer if await self._finish(job, self._settings.data, answer) else None
+
+    async def _of_error(self, job: Job, error: Exception) -> Answer:
+        """The answer where this machine could not do its part."""
+        if isinstance(error, OSError) and error.errno in FULL:
+            return Answer(slug=NO_SPACE, detail=f"{DISK_FULL}; try again later")
+        if not await self._has_upload(job):
+            return LOST
+        LOG.error("a fold failed", exc_info=error, extra={"job": job.id})
+        return Answer(slug="internal", detail="the server could not keep the result; try again later")
 
     async def _finish(self, job: Job, folder: Path, answer: Answer) -> bool:
         """Store the output of a job and end it, again and again while that fails: a fold took longer than this does.

@@ -51,7 +51,7 @@ class InCluster(Setup):
             self.cluster.server()
         apart = self.ground.apart(self.cluster.database)
         self.workers = [
-            self.cluster.worker(self.ground.entering, workers=SLOTS, database_url=apart),
+            self.cluster.worker(entering=self.ground.entering, workers=SLOTS, database_url=apart),
             self.cluster.worker(workers=SLOTS),
         ]
         for worker in self.workers:
@@ -190,7 +190,7 @@ def partition(setup: InCluster) -> None:
     """Nothing passes between a worker and PostgreSQL until others have its jobs; both believe to be connected."""
     worker = setup.workers[0]
     setup.busy(worker)
-    setup.how = setup.ground.cut(setup.random)
+    setup.how = setup.ground.cut(setup.seed)
     setup.given_away(worker, setup.runs(worker))
     setup.pause(longest=20 if setup.rounds > 1 else 1)
     setup.ground.heal()

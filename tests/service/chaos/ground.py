@@ -12,14 +12,13 @@ from tests.support.service.postgres import LOCAL, Postgres
 from tests.support.service.store import Store
 
 if TYPE_CHECKING:
-    import random
     from collections.abc import Iterator
 
 
 class Ground:
     """What the clusters of these tests stand on, one after the other.
 
-    A worker whose command begins with `entering`, and whose database is `apart(URL)`, is the one that can be cut off.
+    The one that can be cut off is a worker whose command begins with `entering`, and whose database is `apart(URL)`.
     """
 
     entering: tuple[str, ...] = ()
@@ -31,8 +30,8 @@ class Ground:
         """The URL of a database for that worker."""
         raise NotImplementedError
 
-    def cut(self, rng: random.Random) -> str:
-        """Cut that worker off from PostgreSQL, and from nothing else; return how."""
+    def cut(self, seed: int) -> str:
+        """Cut that worker off from PostgreSQL, and from nothing else; return how, which the seed decides."""
         raise NotImplementedError
 
     def heal(self) -> None:
@@ -48,10 +47,10 @@ class InNamespaces(Ground):
         self._networks, self.entering = networks, networks.entering
 
     def apart(self, database: str) -> str:
-        return database.replace(f"@{LOCAL}:", f"@{HERE}:")
+        return database
 
-    def cut(self, rng: random.Random) -> str:
-        if rng.randrange(2):
+    def cut(self, seed: int) -> str:
+        if seed % 2:
             self._networks.cut("drop")
             return "network namespaces, packets dropped"
         self._networks.cut("down")
@@ -71,7 +70,7 @@ class BehindAProxy(Ground):
     def apart(self, database: str) -> str:
         return database.replace(f"@{LOCAL}:{self.postgres.port}/", f"@{LOCAL}:{self._network.port}/")
 
-    def cut(self, _: random.Random) -> str:
+    def cut(self, _: int) -> str:
         self._network.cut()
         return "a proxy that takes bytes and passes nothing on"
 
@@ -87,7 +86,7 @@ def ground() -> Iterator[Ground]:
             networks = stack.enter_context(Networks())
         except NamespaceError:
             networks = None
-        postgres = Postgres(HERE if networks else "")
+        postgres = Postgres(HERE if networks else LOCAL)
         stack.callback(postgres.close)
         store = stack.enter_context(Store())
         if networks is None:

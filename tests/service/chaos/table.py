@@ -49,7 +49,7 @@ def markdown(records: Sequence[Record]) -> str:
         f"`{COMMAND}`, {when}; {', '.join(f'{name} {fact}' for name, fact in machine().items())}.",
         "\n".join(f"- {name}: {meaning}" for name, meaning in MEANINGS.items()),
     ]
-    for setup in dict.fromkeys(record.setup for record in records):
+    for setup in sorted({record.setup for record in records}, reverse=True):
         mine = [record for record in records if record.setup == setup]
         parts += [f"## {setup[:1].upper()}{setup[1:]}", _table(mine), _happened(mine)]
     return "\n\n".join([*parts, ABSENT]) + "\n"
@@ -80,7 +80,7 @@ def _happened(records: Sequence[Record]) -> str:
 
 def _by_scenario(records: Sequence[Record]) -> dict[str, list[Record]]:
     found: dict[str, list[Record]] = {}
-    for record in records:
+    for record in sorted(records, key=lambda one: (one.scenario, one.seed)):
         found.setdefault(record.scenario, []).append(record)
     return found
 

@@ -15,10 +15,10 @@ from tests.support.waiting import PATIENCE, until
 
 
 class WorkerProcess:
-    """A worker, with a data folder of its own. `entering` is what its command begins with."""
+    """A worker, with a data folder of its own."""
 
     def __init__(self, data: Path, *paths: Path, entering: tuple[str, ...] = (), **environment: Any) -> None:
-        """With `paths`, the packages are those of these folders."""
+        """With `paths`, the packages are those of these folders; `entering` is what its command begins with."""
         self.data, self._paths, self._environment = data, os.pathsep.join(map(str, (*paths, ROOT))), environment
         self._entering = entering
 

@@ -127,9 +127,9 @@ def run(setup: S, scenarios: Sequence[Scenario[S]]) -> None:
             setup.check()
     except Exception as error:
         record.error = f"{type(error).__name__}: {error}"[:500]
-        raise
-    finally:
         record.write()
+        raise
+    record.write()
     assert not surprises, surprises
     assert (record.lost, record.condemned, record.different) == (0, 0, 0)
     assert record.accepted == record.done + record.failed

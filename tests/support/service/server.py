@@ -131,7 +131,8 @@ class Process:
 
     def _ended(self) -> int:
         code = self.process.wait(PATIENCE)
-        self._client.close()
+        with contextlib.suppress(AttributeError):  # its start was interrupted
+            self._client.close()
         self._log.close()
         return code
 

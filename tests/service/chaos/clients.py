@@ -195,6 +195,8 @@ class Clients:
             if self._may_ask_again and answer.status_code in {404, 500}:
                 self._again(model)
                 self._end(job)
+            elif self._may_ask_again and answer.status_code == 409:  # what was lost is folded again for another request
+                self._end(job)
             elif answer.status_code not in REFUSED:
                 self._check(job, model, answer)
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class Ground:
+class Ground(ABC):
     """What the clusters of these tests stand on, one after the other.
 
     The one that can be cut off is a worker whose command begins with `entering`, and whose database is `apart(URL)`.
@@ -26,17 +27,17 @@ class Ground:
     def __init__(self, postgres: Postgres, store: Store) -> None:
         self.postgres, self.store, self.ledgers = postgres, store, Ledgers(postgres)
 
+    @abstractmethod
     def apart(self, database: str) -> str:
         """The URL of a database for that worker."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cut(self, seed: int) -> str:
         """Cut that worker off from PostgreSQL, and from nothing else; return how, which the seed decides."""
-        raise NotImplementedError
 
+    @abstractmethod
     def heal(self) -> None:
         """Let all pass again."""
-        raise NotImplementedError
 
 
 class InNamespaces(Ground):

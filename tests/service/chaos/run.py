@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from abc import ABC, abstractmethod
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 SEEDS = int(os.environ.get("CHAOS_SEEDS", "0"))  # 0: a slice, all that can happen one after the other
 
 
-class Setup:
+class Setup(ABC):
     """Servers, and what belongs to them; a set-up of its own for each run."""
 
     name: str
@@ -33,17 +34,19 @@ class Setup:
         self.clients: Clients
         self.make: Callable[[random.Random, str], Model] = instant
 
+    @abstractmethod
     def start(self) -> None:
         """Start all of it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def urls(self) -> list[str]:
         """Where its running servers listen."""
-        raise NotImplementedError
 
+    @abstractmethod
     def check(self) -> None:
         """Whether nothing is left behind, when all jobs have ended."""
 
+    @abstractmethod
     def close(self) -> None:
         """End all of it."""
 

@@ -47,7 +47,7 @@ def main() -> int:
     for name in measured:
         before = os.getloadavg()[0]
         known[name] = {"load average": before, **parts[name]()}
-        kept.write_text(json.dumps(known, indent=1) + "\n")
+        kept.write_text(json.dumps(known) + "\n")  # for this program alone: thousands of figures
         (RESULTS / "cluster.md").write_text(page(known))
         print(page({name: known[name]}))
     return int(any(known[name]["lost"] for name in measured))

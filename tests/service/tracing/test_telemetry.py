@@ -113,7 +113,7 @@ def test_an_error_is_one_and_a_refusal_is_none(tmp_path, exporter, monkeypatch):
     with Running(tmp_path / "data") as running:
         assert running.client.post("/v1/fold", content=b"", headers={"Content-Type": "text/plain"}).status_code == 415
         (refused,) = named(exporter, "POST /v1/fold")
-        monkeypatch.setattr(running.app.state.service.ledger, "usage", lambda _: 1 / 0)
+        monkeypatch.setattr(running.app.state.service.ledger, "submit", lambda *_: 1 / 0)
         assert running.client.put("/v1/fold", content=b"x").status_code == 500
         (failed,) = named(exporter, "PUT /v1/fold")
     assert (refused.status.status_code, refused.attributes["http.response.status_code"]) == (StatusCode.UNSET, 415)

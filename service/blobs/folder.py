@@ -12,8 +12,8 @@ import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from service.blobs.interface import Blob, DamagedError, is_digest
-from service.blobs.spool import BLOCK, Spool, adopt
+from service.blobs.interface import Blob, DamagedError, StoreError, is_digest
+from service.blobs.spool import BLOCK, Spool, absent, adopt
 from service.threads import in_thread
 
 if TYPE_CHECKING:
@@ -55,16 +55,23 @@ class DirectoryBlobs:
         """Store it even if it exists already: the time this takes must not show one key what another holds."""
         place = self._path(blob.sha256)
         path.chmod(READ_ONLY)
-        path.rename(place)
+        try:
+            path.rename(place)
+        except FileNotFoundError as error:
+            raise absent(error, place.parent) from error
         sync_folder(place.parent)
 
     async def place(self, sha256: str, path: Path, *, shared: bool) -> None:
         """See `BlobStore`."""
-        await in_thread(os.link if shared else copy_file, self._path(sha256), path)
+        source = self._path(sha256)
+        try:
+            await in_thread(os.link if shared else copy_file, source, path)
+        except FileNotFoundError as error:
+            raise absent(error, source.parent) from error
 
     async def read(self, sha256: str, start: int, end: int) -> AsyncIterator[bytes]:
         """See `BlobStore`."""
-        with self._path(sha256).open("rb", buffering=0) as file:
+        with self._opened(sha256) as file:
             digest = hashlib.sha256() if start == 0 and end == os.fstat(file.fileno()).st_size else None
             file.seek(start)
             while start < end:
@@ -90,8 +97,14 @@ class DirectoryBlobs:
 
     async def size(self, sha256: str) -> int | None:
         """See `BlobStore`."""
-        with suppress(FileNotFoundError):
-            return self._path(sha256).stat().st_size
+        if not is_digest(sha256):
+            return None
+        path = self._path(sha256)
+        try:
+            return path.stat().st_size
+        except FileNotFoundError as error:
+            if isinstance(found := absent(error, path.parent), StoreError):
+                raise found from error
         return None
 
     def delete(self, sha256: str) -> None:
@@ -105,6 +118,13 @@ class DirectoryBlobs:
     def require_space(self, coming: int = 0) -> None:
         """See `BlobStore`."""
         self._spool.require_space(coming)
+
+    def _opened(self, sha256: str) -> FileIO:
+        path = self._path(sha256)
+        try:
+            return path.open("rb", buffering=0)
+        except FileNotFoundError as error:
+            raise absent(error, path.parent) from error
 
     def _path(self, sha256: str) -> Path:
         if not is_digest(sha256):

@@ -13,7 +13,7 @@ import shutil
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from service.blobs.interface import Blob, Draft
+from service.blobs.interface import Blob, Draft, StoreError
 from service.left import opened
 from service.problems import Problem
 from service.threads import in_thread
@@ -40,7 +40,7 @@ class Spool:
     async def receive(self, chunks: AsyncIterable[bytes], limit: int) -> AsyncGenerator[Draft]:
         """See `BlobStore`."""
         self.require_space()
-        growing = _Growing(self.folder / secrets.token_hex(16))
+        growing = self._growing()
         try:
             async for block in _blocks(chunks):
                 if growing.size + len(block) > limit:
@@ -56,12 +56,23 @@ class Spool:
 
     def shortage(self, coming: int) -> int:
         """The bytes of free disk space that are missing for `coming` more bytes; not positive if there are enough."""
-        return self.low_water + coming - shutil.disk_usage(self.folder).free
+        try:
+            return self.low_water + coming - shutil.disk_usage(self.folder).free
+        except FileNotFoundError as error:
+            raise absent(error, self.folder) from error
 
     def require_space(self, coming: int = 0) -> None:
         """See `BlobStore`."""
         if self.shortage(coming) > 0:
             raise Problem("insufficient-storage", "the server has too little disk space left; try again later")
+
+    def _growing(self) -> _Growing:
+        try:
+            return _Growing(self.folder / secrets.token_hex(16))
+        except FileNotFoundError as error:
+            raise absent(error, self.folder) from error
+        except OSError as error:
+            raise full(error) from error
 
 
 async def adopt(path: Path) -> Draft:
@@ -115,6 +126,11 @@ def _adopted(path: Path) -> Draft:
         fd, digest = file.fileno(), hashlib.file_digest(file, "sha256")
         os.fsync(fd)
         return Draft(Blob(digest.hexdigest(), os.fstat(fd).st_size), path, os.pread(fd, MAGIC_BYTES, 0))
+
+
+def absent(error: FileNotFoundError, folder: Path) -> OSError:
+    """The error of a file that is not in a folder; a `StoreError` where the folder is not there, and may come back."""
+    return error if folder.is_dir() else StoreError(errno.ENOENT, f"the folder {folder} is not there")
 
 
 def full(error: OSError) -> Exception:

@@ -10,7 +10,7 @@ import pytest
 
 from service.engine import interface
 from tests.service.engine.test_local import blobs, slug
-from tests.support.service.server import Running, ended, held, model_bytes, submit
+from tests.support.service.server import Running, ended, held, model_bytes, slow, submit
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -142,3 +142,28 @@ def test_a_blob_that_is_not_whole_is_not_sent(tmp_path, spoil):
         answer = running.client.get(address)
         assert (answer.status_code, slug({"problem": answer.json()})) == (404, "not-found")
         until(lambda: running.client.get(address).content == first.content)  # it is folded again
+
+
+@pytest.mark.parametrize("folder", ["sha256", "partial"])
+def test_a_store_that_is_gone_is_503_and_comes_back(tmp_path, folder):
+    """As a disk that is not mounted for a while."""
+    with Running(tmp_path / "data") as running:
+        kept = tmp_path / "data" / "blobs" / folder
+        kept.rename(kept.with_name("away"))
+        answer = running.client.post("/v1/fold", content=model_bytes())
+        assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (503, "unavailable")
+        assert int(answer.headers["Retry-After"]) > 0
+        kept.with_name("away").rename(kept)
+        assert running.client.post("/v1/fold", content=model_bytes()).status_code == 200
+
+
+def test_a_job_whose_store_is_gone_is_folded_when_it_is_back(tmp_path):
+    """Neither is its upload taken for lost, nor its attempt counted: the job did nothing wrong."""
+    with Running(tmp_path / "data", sweep_seconds=0.2) as running:
+        kept = tmp_path / "data" / "blobs" / "sha256"
+        job = submit(running.client, slow(1.0))
+        until(lambda: running.client.get(f"/v1/jobs/{job}").json()["status"] == "running")
+        kept.rename(kept.with_name("away"))
+        until(lambda: running.client.get(f"/v1/jobs/{job}").json()["status"] == "queued")
+        kept.with_name("away").rename(kept)
+        until(lambda: running.client.get(f"/v1/jobs/{job}").json()["status"] == "done")

@@ -50,7 +50,7 @@ class Campaign:
             path.with_suffix(".txt").write_text(traceback.format_exc()[-20000:])
         self.counts[what, outcome] += 1
 
-    def tell(self, number, started):
+    def write(self, number, started):
         """Write the counts so far."""
         counts = {" / ".join(key): count for key, count in sorted(self.counts.items())}
         found = {"seed": number, "graphs": self.graphs, "seconds": round(time.monotonic() - started), "counts": counts}
@@ -109,7 +109,7 @@ def main() -> int:
     kinds = list(KINDS) if check is precision else ["graphs", "in other clothes"]
     while campaign.graphs < given.examples:
         chunk(campaign, check, kinds[number % len(kinds)], number)
-        campaign.tell(number, started)
+        campaign.write(number, started)
         number += 1
     sys.stdout.write((given.out / "counts.json").read_text() + "\n")
     return 1 if any(outcome.startswith("FAILED") for _, outcome in campaign.counts) else 0

@@ -46,11 +46,11 @@ def _section(table: str) -> Iterator[str]:
         after, report = fold(before, options)
         operators = {n.name: n.op_type for n in (*before.graph.node, *after.graph.node)}
         outcome = next(o for o in report.outcomes if o.node == SITE)
-        yield f"| {name} | {_told(outcome, operators)} |".replace("|x|", "\\|x\\|")
+        yield f"| {name} | {_becomes(outcome, operators)} |".replace("|x|", "\\|x\\|")
     yield ""
 
 
-def _told(outcome: Outcome, operators: dict[str, str]) -> str:
+def _becomes(outcome: Outcome, operators: dict[str, str]) -> str:
     if outcome.backward is not None and outcome.forward is not None:
         return f"kept: `{outcome.backward.code}` backward, `{outcome.forward.code}` forward"
     absorbers = " and ".join(operators[label] for label in outcome.absorbed_by)

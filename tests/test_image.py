@@ -1,4 +1,4 @@
-"""The Dockerfile, its pinned packages, and how one is told to install bnfold. `make image` runs its steps."""
+"""The Dockerfile, its pinned packages, and how the documents say to install bnfold. `make image` runs its steps."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ STEPS = steps(DOCKERFILE.read_text())
 FINAL = STEPS[max(number for number, step in enumerate(STEPS) if step.name == "FROM") :]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PINNED = re.compile(r"^([a-z0-9.-]+)==(\S+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.MULTILINE)
-TOLD_IN = ("*.md", "docs/**/*.md", "benchmarks/*.md", "integrations/**/*", "folding/**/*.py", "service/**/*.py",
-           "service/static/*", "Makefile", "Dockerfile")  # fmt: skip
-SPOKEN = [path for pattern in TOLD_IN for path in ROOT.glob(pattern) if path.is_file() and path.suffix != ".pyc"]
+SEARCHED = ("*.md", "docs/**/*.md", "benchmarks/*.md", "integrations/**/*", "folding/**/*.py", "service/**/*.py",
+            "service/static/*", "Makefile", "Dockerfile")  # fmt: skip
+SPOKEN = [path for pattern in SEARCHED for path in ROOT.glob(pattern) if path.is_file() and path.suffix != ".pyc"]
 # bnfold by its bare name; "./bnfold-1.whl", ".[extra]" and "a checkout of bnfold" are places
 FROM_AN_INDEX = re.compile(
     r"(?:pip3?|pipx|uv|uvx)[^\n`]*? (?:install|add|run)\b[^\n`;(,:&]*?[\s'\"](?<!of )bnfold(?![\w./-])"
@@ -35,7 +35,7 @@ def only(name: str) -> str:
 
 
 @pytest.mark.parametrize("path", SPOKEN, ids=lambda path: str(path.relative_to(ROOT)))
-def test_nobody_is_told_to_install_bnfold_from_an_index(path):
+def test_nothing_says_to_install_bnfold_from_an_index(path):
     for line in path.read_text().splitlines():
         assert not FROM_AN_INDEX.search(line), line
 

@@ -117,7 +117,7 @@ def _python(program: str, **more: Any) -> Tool:
         (Tool(lambda _, __: ["no-such-command"], "missing"), "no-such-command could not be started"),
     ],
 )
-def test_a_failure_is_told(bench: Bench, tool: Tool, failure: str) -> None:
+def test_a_failure_is_reported(bench: Bench, tool: Tool, failure: str) -> None:
     limit = 0.3 if "stopped" in failure else bench.timeout
     run = Bench(bench.model, bench.files, bench.folder, limit).run("tool", tool, 1)
     assert failure in run.failure

@@ -31,7 +31,7 @@ def _one_thread():
 
 @pytest.fixture
 def samples():
-    """Images that are dark or light: two classes that a network tells apart soon."""
+    """Images that are dark or light: two classes that a network soon distinguishes."""
     drawn = torch.Generator().manual_seed(0)
     labels = torch.arange(IMAGES) % 2
     noise = torch.randn(IMAGES, 1, training.SIZE, training.SIZE, generator=drawn)

@@ -103,7 +103,7 @@ def test_rows_that_are_not_measured_again_stay(tmp_path, monkeypatch, capsys):
 
 
 def test_the_names_are_those_of_the_networks():
-    """They are told apart without PyTorch, which loads slowly."""
+    """They are known without PyTorch, which loads slowly."""
     text = (ROOT / "benchmarks" / "precision" / "networks.py").read_text()
     assigned = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.AnnAssign)]
     (networks,) = [node.value for node in assigned if ast.unparse(node.target) == "NETWORKS"]

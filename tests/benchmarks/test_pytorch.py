@@ -24,7 +24,7 @@ def _one_thread():
 
 
 @pytest.mark.parametrize(
-    ("name", "fuser", "told"),
+    ("name", "fuser", "expected"),
     [
         ("conv2d, bn", fusers.fuse_eval, "folded"),
         ("conv2d, bn", fusers.constant_fold, "not folded"),
@@ -38,10 +38,10 @@ def _one_thread():
         ("functional conv and bn", fusers.fuse_fx, "not folded"),
     ],
 )
-def test_a_verdict(name, fuser, told):
+def test_a_verdict(name, fuser, expected):
     torch.manual_seed(SEED)
     module, x = CASES[name].make(), torch.randn(CASES[name].shape)
-    assert fusers.verdict(fuser, module, x).startswith(told)
+    assert fusers.verdict(fuser, module, x).startswith(expected)
 
 
 def test_the_names_that_a_user_gives_are_of_what_follows_each_other():

@@ -111,7 +111,7 @@ def test_the_json_form_holds_every_row(tmp_path: Path):
     assert (tmp_path / "new" / "architectures.md").read_text().startswith("# What real architectures leave")
 
 
-def test_of_several_outputs_the_one_closest_to_its_tolerance_is_told():
+def test_of_several_outputs_the_one_closest_to_its_tolerance_is_reported():
     outputs = [
         {"max_absolute": 1.0, "tolerance": 9.0},
         {"max_absolute": 0.5, "tolerance": 1.0},
@@ -151,7 +151,7 @@ def test_a_fold_is_counted_from_the_commands_report(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
 
 
-def test_a_row_without_its_package_or_its_export_tells_why(tmp_path: Path):
+def test_a_row_without_its_package_or_its_export_says_why(tmp_path: Path):
     here = Survey(tmp_path, timeout=PATIENCE)
     missing = here.row("F", "n", Network("nosuchpackage.models:net", (1, 3)), "dynamo")
     assert missing.failure == "nosuchpackage is not installed"

@@ -52,8 +52,8 @@ def test_every_command_of_the_document_runs(here, capsys):
 def test_the_options_of_the_document_are_those_of_the_command(capsys):
     with pytest.raises(SystemExit):
         cli.main(["fold", "--help"])
-    told = capsys.readouterr().out
-    assert {flag for flag in re.findall(r"--[a-z][a-z-]+", DOCUMENT) if flag not in told} == set()
+    output = capsys.readouterr().out
+    assert {flag for flag in re.findall(r"--[a-z][a-z-]+", DOCUMENT) if flag not in output} == set()
 
 
 # GitHub

@@ -59,9 +59,9 @@ def test_each_model_gets_a_folder_and_what_is_done_stays_done(here, capsys):
     before = state(here / "r")
     capsys.readouterr()
     assert run(*REPOSITORY[:-1], "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["statuses"] == {"done before": 3}
-    assert [one["report"]["target"] for one in told["entries"]] == [
+    report = json.loads(capsys.readouterr().out)
+    assert report["statuses"] == {"done before": 3}
+    assert [one["report"]["target"] for one in report["entries"]] == [
         f"r/{n}/1/model.onnx" for n in ("a", "sub_b", "sub_deep_c")
     ]
     assert state(here / "r") == before
@@ -163,9 +163,9 @@ def test_a_module_is_delivered(here):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["target"] == "r/Sequential/1/model.onnx"
-    assert [one["name"] for one in told["digests"]] == ["1/model.onnx", "config.pbtxt"]
+    report = json.loads(done.stdout)
+    assert report["target"] == "r/Sequential/1/model.onnx"
+    assert [one["name"] for one in report["digests"]] == ["1/model.onnx", "config.pbtxt"]
     assert parsed(here / "r" / "Sequential" / "config.pbtxt").max_batch_size == 32
 
 
@@ -184,17 +184,17 @@ def test_what_a_service_folds_is_delivered_as_here(here, capsys, model, options)
     (here / "service").mkdir()
     target = ["r"] if "--triton" in options else ["f.onnx"]
     with serving([Fake(here / "service")]) as url:
-        told = []
+        reports = []
         for place, more in (("one", []), ("other", ["--server", url])):
             (here / place).mkdir()
             output = str(Path(place, *target))
             assert run("fold", f"models/{model}", "-o", output, *options, *more, "--json") == 0
-            told.append(json.loads(capsys.readouterr().out))
+            reports.append(json.loads(capsys.readouterr().out))
     assert contents(here / "one") == contents(here / "other")
-    assert told[0]["digests"] == told[1]["digests"]
-    assert bool(told[0]["digests"]) == ("--digest" in options)
-    assert told[1]["target"] == told[0]["target"].replace("one", "other")
-    assert told[1]["recipe"] == [line.replace("one", "other") for line in told[0]["recipe"]]
+    assert reports[0]["digests"] == reports[1]["digests"]
+    assert bool(reports[0]["digests"]) == ("--digest" in options)
+    assert reports[1]["target"] == reports[0]["target"].replace("one", "other")
+    assert reports[1]["recipe"] == [line.replace("one", "other") for line in reports[0]["recipe"]]
 
 
 def unzipped(data: bytes) -> dict[str, bytes]:

@@ -53,14 +53,14 @@ def run(*argv: str) -> int:
         return int(left.code or 0)
 
 
-def told(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, object]]:
+def reported(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, object]]:
     """What the JSON on stdout says of each model, by its name."""
     entries = json.loads(capsys.readouterr().out)["entries"]
     return {entry["source"].removeprefix("models/"): entry for entry in entries}
 
 
 def statuses(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
-    return {name: entry["status"] for name, entry in told(capsys).items()}
+    return {name: entry["status"] for name, entry in reported(capsys).items()}
 
 
 def records(folder: Path) -> list[str]:
@@ -123,9 +123,9 @@ def test_what_cannot_be_asked_comes_before_any_work(here, capsys, argv, said):
     save(here / "copy" / "a.onnx")
     before = names(here)
     assert run(*argv) == 2
-    told = capsys.readouterr().err
-    assert said in told
-    assert told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert said in message
+    assert message.count("\n") == 1
     assert names(here) == before
 
 
@@ -160,7 +160,7 @@ def test_a_second_run_skips_what_is_done(here, capsys):
     assert set(statuses(capsys).values()) == {"folded"}
     before = state(here / "out")
     assert run(*FOLD, "--json", "--jobs", "3") == 0
-    again = told(capsys)
+    again = reported(capsys)
     assert {entry["status"] for entry in again.values()} == {"done before"}
     assert state(here / "out") == before
     assert again["sub/b.onnx"]["report"]["outcomes"][1]["node"] == "stays"
@@ -349,9 +349,9 @@ def test_an_interruption_leaves_nothing_half_done_and_says_what_is_left(stuck, n
     assert process.returncode == code
     assert staged(stuck / "out") == []
     assert names(stuck / "out") == ["a.onnx"]
-    told = json.loads((stuck / "r.json").read_text())
-    assert [entry["code"] for entry in told["entries"]] == [0, code, code, code]
-    assert told["code"] == code
+    report = json.loads((stuck / "r.json").read_text())
+    assert [entry["code"] for entry in report["entries"]] == [0, code, code, code]
+    assert report["code"] == code
 
 
 def test_what_a_killed_run_left_is_removed_by_the_next_one(stuck):

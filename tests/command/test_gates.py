@@ -69,9 +69,9 @@ def test_what_does_not_pass(here, capsys, way, model, gates, said):
     before = names(here)
     command = [model if word == "IN" else word for word in COMMANDS[way]]
     assert run(*command, "--quiet", *gates) == (7 if said else 0)
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == len(said)
-    assert all(line.startswith(f"bnfold: {model}: {sentence}") for line, sentence in zip(told, said, strict=True))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(said)
+    assert all(line.startswith(f"bnfold: {model}: {sentence}") for line, sentence in zip(lines, said, strict=True))
     written = {"fold": ["out.onnx"], "fleet": [f"out/{Path(model).name}"]}.get(way, [])
     assert set(names(here)) - set(before) == set(written)
 

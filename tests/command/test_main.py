@@ -154,9 +154,9 @@ def test_usage_errors_come_before_any_work(
     library: Library, capsys: pytest.CaptureFixture[str], argv: list[str], said: str
 ) -> None:
     assert exit_code(argv) == 2
-    told = capsys.readouterr().err
-    assert said in told
-    assert told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert said in message
+    assert message.count("\n") == 1
     assert library.calls == []
 
 
@@ -219,10 +219,10 @@ def test_the_version(capsys: pytest.CaptureFixture[str], flag: str) -> None:
 
 def test_a_code_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(["explain", "zero-padding"]) == 0
-    told = capsys.readouterr().out
-    assert told.startswith("zero-padding\n\nA shift does not pass zero padding. What to do: put the padding before")
-    assert "It stays:\n\n    x: float" in told
-    assert "It folds:\n\n    x: float" in told
+    output = capsys.readouterr().out
+    assert output.startswith("zero-padding\n\nA shift does not pass zero padding. What to do: put the padding before")
+    assert "It stays:\n\n    x: float" in output
+    assert "It folds:\n\n    x: float" in output
 
 
 def test_all_codes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,22 +83,22 @@ def run(*argv: str) -> int:
     ],
 )
 def test_it_says_and_writes_what_a_fold_here_does(url, capsys, argv):
-    told, left = [], []
+    outcomes, left = [], []
     for where in ((), ("--server", url)):
         code = run(*argv, *where, "--report", "report.md")
         said = capsys.readouterr()
         written = {name: Path(name).read_bytes() for name in names(Path()) if name != "report.md"}
-        told.append((code, TIMES.sub("", said.out), said.err, written))
+        outcomes.append((code, TIMES.sub("", said.out), said.err, written))
         left.append(TIMES.sub("", Path("report.md").read_text()))
         Path("out.onnx").unlink(missing_ok=True)
-    assert told[0] == told[1]
+    assert outcomes[0] == outcomes[1]
     assert left[0] == left[1]
 
 
 def test_json_is_the_report_of_the_service(url, capsys):
     assert run("fold", "model.onnx", "-o", "out.onnx", "--json", "--no-verify", "--server", url) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["source"], told["target"], told["bn_after"]) == ("model.onnx", "out.onnx", 0)
+    document = json.loads(capsys.readouterr().out)
+    assert (document["source"], document["target"], document["bn_after"]) == ("model.onnx", "out.onnx", 0)
 
 
 FOLD = ("fold", "model.onnx", "-o", "out.onnx")

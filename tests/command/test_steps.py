@@ -172,10 +172,10 @@ def test_the_component_of_kubeflow_folds(tmp_path, monkeypatch, external):
 
 
 class Logged:
-    """What a run was told."""
+    """What was logged to a run."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.told, self.model = folder, {}, None
+        self.folder, self.values, self.model = folder, {}, None
         folder.mkdir()
 
     def __enter__(self) -> None: ...
@@ -188,8 +188,8 @@ class Logged:
             active_run=lambda: None,
             start_run=lambda **_: self,
             log_artifact=lambda file, _: (self.folder / Path(file).name).write_bytes(Path(file).read_bytes()),
-            log_metrics=self.told.update,
-            set_tags=self.told.update,
+            log_metrics=self.values.update,
+            set_tags=self.values.update,
         )
         return module
 
@@ -217,8 +217,8 @@ def test_the_step_of_mlflow_logs_the_model_with_its_report(tmp_path, monkeypatch
     save(tmp_path / "a.onnx", external=external)
     assert fold(str(tmp_path / "a.onnx"), "--target", "onnxruntime-cpu") == "models:/m-1"
     assert names(tmp_path / "logged") == ["model.onnx.sha256", "report.html", "report.json"]
-    assert (logged.told["bn_before"], logged.told["bn_after"]) == (1, 0)
-    assert logged.told["bnfold.verification"] == "verified"
+    assert (logged.values["bn_before"], logged.values["bn_after"]) == (1, 0)
+    assert logged.values["bnfold.verification"] == "verified"
     assert logged.model is not None
     model, is_written_anew = logged.model
     assert is_written_anew == bool(external)

@@ -42,8 +42,8 @@ def test_it_is_what_the_specification_asks_for(tmp_path):
 
 
 def findings(path) -> set[tuple[str, str]]:
-    told = json.loads(run(*SAFETY, str(path)).stdout)
-    return {(one["rule_id"], one["service"]) for one in told["findings"]}
+    report = json.loads(run(*SAFETY, str(path)).stdout)
+    return {(one["rule_id"], one["service"]) for one in report["findings"]}
 
 
 def test_a_linter_finds_nothing_but_what_is_accepted_with_a_reason(tmp_path):

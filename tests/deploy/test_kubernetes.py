@@ -74,8 +74,8 @@ FIRST = (*POD, "containers", 0)
     ],
 )
 def test_a_manifest_that_is_spoilt_is_refused(manifest, steps, value, complaint):
-    told = complaints(spoilt(*manifest.split(), *steps, value=value))
-    assert any(complaint in one for one in told), told
+    found = complaints(spoilt(*manifest.split(), *steps, value=value))
+    assert any(complaint in one for one in found), found
 
 
 def test_each_file_is_applied():

@@ -84,8 +84,8 @@ def test_the_dashboard_shows_every_metric_and_names_only_alerts_that_there_are()
     asked = set().union(*(series_of(target["expr"]) for _, target in TARGETS))
     own = {one.name for one in metrics() if one.name.startswith("bnfold_")}
     assert not {name for name in own if not any(other.startswith(name) for other in asked)}
-    told = " ".join(panel["description"] for panel in PANELS)
-    assert set(re.findall(r"\bBnfold\w+", told)) <= set(SECTIONS)
+    descriptions = " ".join(panel["description"] for panel in PANELS)
+    assert set(re.findall(r"\bBnfold\w+", descriptions)) <= set(SECTIONS)
 
 
 def test_no_panels_overlap_and_each_has_its_own_id():
@@ -121,5 +121,5 @@ def test_rules_that_are_spoilt_are_noticed(tmp_path):
     (tmp_path / "alerts.yaml").write_text(text)
     tests = TESTS.read_text().replace("../../deploy/prometheus/alerts.yaml", "alerts.yaml")
     (tmp_path / "tests.yaml").write_text(tests)
-    told = promtool("test", "rules", str(tmp_path / "tests.yaml"))
-    assert set(re.findall(r"alertname: (\w+)", told)) == set(SPOILT)
+    output = promtool("test", "rules", str(tmp_path / "tests.yaml"))
+    assert set(re.findall(r"alertname: (\w+)", output)) == set(SPOILT)

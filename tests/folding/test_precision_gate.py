@@ -73,13 +73,13 @@ def outcome(model, feeds, io_types, precision):
             assert status != "failed", (precision, verdict)
         again, second = fold_model(result, options)
         assert not second.changes
-        # With the names of other values, shape inference may tell more, and what it tells let a map fold.
+        # With the names of other values, shape inference may know more, and what it knows let a map fold.
         assert again == result or any(one.status != "kept" for one in second.outcomes)
         return status
 
 
 def runs(path, feeds):
-    """Whether ONNX Runtime runs a model on these samples, as far as its verification against itself tells."""
+    """Whether ONNX Runtime runs a model on these samples, as far as its verification against itself shows."""
     try:
         return verify(path, path, inputs=feeds).status != "not verified"
     except OptionError:

@@ -179,7 +179,7 @@ def test_everything_works_from_the_keyboard(visit, tmp_path):
         assert page.evaluate(outlined, element), page.evaluate("e => e.outerHTML", element)
         return page.evaluate("e => e.id || e.textContent.trim()", element)
 
-    page.on("filechooser", opened)  # from now on no dialog opens: told only with the key, the browser may be too late
+    page.on("filechooser", opened)  # from now on no dialog opens: asked only with the key, the browser may be too late
     press("Tab")
     assert focused() == "Skip to the content"
     press("Tab", "Tab")

@@ -78,7 +78,7 @@ def test_whatever_is_referred_to_is_there():
     assert wanted == {path.name for path in FILES} - {"index.html"}
 
 
-def test_who_has_no_script_is_told_another_way():
+def test_who_has_no_script_is_shown_another_way():
     text = (STATIC / "index.html").read_text()
     assert "curl -fT model.onnx" in text[text.index("<noscript>") : text.index("</noscript>")]
 
@@ -101,7 +101,7 @@ def installed(folder, *, has, variables=None, **programs):
 
 
 @pytest.mark.parametrize("missing", ["", "chromium", "bwrap", "zip"])
-def test_a_missing_program_is_told_and_how_to_get_it(tmp_path, missing):
+def test_a_missing_program_is_reported_and_how_to_get_it(tmp_path, missing):
     said = installed(tmp_path, has=PROGRAMS - {missing})
     assert ("chromium bubblewrap zip" in said) == bool(missing)
     assert ("this system has no apt-get" in said) == bool(missing)
@@ -125,7 +125,7 @@ def test_where_nothing_may_be_installed_the_tests_go_on_without(tmp_path, variab
     assert "apt-get " not in said.replace("apt-get install\n", "").replace("apt-get could", "")
 
 
-def test_what_is_installed_is_told_before(tmp_path):
+def test_what_is_installed_is_listed_before(tmp_path):
     said = installed(tmp_path, has={"bwrap"}, apt_get=RECORDING, id="echo 0", env=RECORDING).splitlines()
     assert said[0].startswith("Missing: Chromium (tests of the page), zip (tests of archives). Installing the Debian")
     assert "chromium fonts-dejavu-core zip" in said[0]

@@ -88,13 +88,13 @@ def test_one_refused_model_does_not_hold_up_the_others(visit):
     expect(visit.page.locator(".many li").nth(1)).to_contain_text(HEADLINE)
 
 
-def test_it_is_told_that_external_data_come_as_a_second_file(visit):
+def test_it_says_that_external_data_come_as_a_second_file(visit):
     expect(visit.page.locator("#hint")).to_contain_text(
         "weights in a second file, such as model.onnx.data, choose both"
     )
-    told = 'net.onnx: external data file "net.onnx.data" is missing; put it beside the model'
+    detail = 'net.onnx: external data file "net.onnx.data" is missing; put it beside the model'
     advice = "m.problemCard({slug: 'invalid-model', detail: x}, [], null).querySelector('.advice').textContent"
-    assert "choose both files together" in visit.module("problems", advice, told)
+    assert "choose both files together" in visit.module("problems", advice, detail)
     assert "choose both files together" not in visit.module("problems", advice, "net.onnx: truncated")
 
 

@@ -40,7 +40,7 @@ def title(visit):
 # The way through
 
 
-def test_a_model_is_uploaded_folded_told_about_and_downloaded(visit):
+def test_a_model_is_uploaded_folded_reported_and_downloaded(visit):
     visit.fold("net.onnx", MODEL)
     job = only_job(visit)
     assert job.source.read_bytes() == MODEL
@@ -53,7 +53,7 @@ def test_a_model_is_uploaded_folded_told_about_and_downloaded(visit):
     assert download.value.path().read_bytes() == job.target.read_bytes() != MODEL
 
 
-def test_progress_is_told_from_the_upload_to_the_verification(visit, slow_network):
+def test_progress_is_shown_from_the_upload_to_the_verification(visit, slow_network):
     visit.fold("slow.onnx", varied(remark="long " * 60_000))
     said = visit.page.evaluate("window.said")
     for stage in ("Uploading", "Folding", "Writing the folded model", "Running both models side by side"):
@@ -90,7 +90,7 @@ def test_options_come_from_the_service_and_go_back_to_it(visit):
     assert options.verify
 
 
-def test_inspecting_tells_the_plan_and_keeps_nothing(visit):
+def test_inspecting_shows_the_plan_and_keeps_nothing(visit):
     visit.choose("net.onnx", MODEL)
     jobs = len(visit.fake.jobs)
     visit.page.click("#inspect")
@@ -182,7 +182,7 @@ def test_the_report_can_be_taken_along(visit):
 # What goes wrong
 
 
-def test_a_failed_verification_is_told_with_its_report(visit):
+def test_a_failed_verification_is_shown_with_its_report(visit):
     visit.choose("wrong.onnx", MODEL)
     visit.page.click("#fold")
     expect(title(visit)).to_have_text("The folded model computes something else, so it was thrown away")
@@ -193,7 +193,7 @@ def test_a_failed_verification_is_told_with_its_report(visit):
     expect(visit.page.locator("text=Download the folded model")).to_have_count(0)
 
 
-def test_a_file_that_is_no_model_is_told(visit):
+def test_a_file_that_is_no_model_is_reported(visit):
     visit.choose("broken.onnx", b"nonsense" * 50)
     visit.page.click("#fold")
     expect(title(visit)).to_have_text("This is not a model that can be read")
@@ -232,7 +232,7 @@ def test_a_busy_server_says_when_to_come_back(visit):
         ("net.onnx", "net.onnx is empty, or a folder."),
     ],
 )
-def test_a_file_that_cannot_be_a_model_is_told_before_it_is_sent(visit, name, said):
+def test_a_file_that_cannot_be_a_model_is_reported_before_it_is_sent(visit, name, said):
     visit.choose(name, b"" if name == "net.onnx" else b"x")
     expect(visit.page.get_by_role("alert")).to_contain_text(said)
     expect(visit.page.locator("#fold")).to_be_disabled()
@@ -261,7 +261,7 @@ def test_an_upload_can_be_cancelled(visit, slow_network):
     assert len(visit.fake.jobs) == jobs
 
 
-def test_a_lost_connection_is_told_and_found_again(visit):
+def test_a_lost_connection_is_reported_and_found_again(visit):
     visit.may_be_refused = True
     lost = []
 

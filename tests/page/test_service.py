@@ -111,7 +111,7 @@ def test_names_that_look_like_markup_are_text(visit):
         ("broken.zip", b"nonsense" * 9, "This archive is not accepted"),
     ],
 )
-def test_what_cannot_be_folded_is_told(visit, name, data, said):
+def test_what_cannot_be_folded_is_reported(visit, name, data, said):
     visit.may_be_refused = True
     visit.choose(name, data)
     visit.page.click("#fold")
@@ -119,10 +119,10 @@ def test_what_cannot_be_folded_is_told(visit, name, data, said):
 
 
 def test_every_problem_of_the_service_has_a_heading_and_advice(visit):
-    told = visit.module("problems", "m.ADVICE")
-    assert set(told) >= set(KINDS)
-    assert set(told) - set(KINDS) == {"unreachable", "unreadable", "no-plan"}  # the page's own
-    assert all(title and advice.endswith(".") for title, advice in told.values())
+    texts = visit.module("problems", "m.ADVICE")
+    assert set(texts) >= set(KINDS)
+    assert set(texts) - set(KINDS) == {"unreachable", "unreadable", "no-plan"}  # the page's own
+    assert all(title and advice.endswith(".") for title, advice in texts.values())
 
 
 @pytest.mark.parametrize("path", ["/docs", "/problems/", "/problems/invalid-model"])

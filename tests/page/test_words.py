@@ -34,7 +34,7 @@ from tests.support.reports import EVERY, HOSTILE
 
 pytest_plugins = ["tests.support.page.browser"]
 
-every_report = pytest.mark.parametrize("told", EVERY.values(), ids=EVERY.keys())
+every_report = pytest.mark.parametrize("report", EVERY.values(), ids=EVERY.keys())
 NUMBERS = random.Random(0)
 FIGURES = [0.0, 1.0, 0.5, 999.4, 999.6, 1e-4, 9.9996e-5, 123456.0, 5e-324, -3.14159]
 FIGURES += [NUMBERS.uniform(0.1, 10) * 10 ** NUMBERS.randint(-12, 12) for _ in range(300)]
@@ -44,13 +44,13 @@ CHARACTERS = [chr(c) for c in range(sys.maxunicode) if c < 0x3100 or c % 997 == 
 CHARACTERS = [c for c in CHARACTERS if unicodedata.category(c) not in {"Cn", "Cs"}]
 
 
-def sentences(told):
+def sentences(report):
     return {
-        "headline": headline(told),
-        "verdict": verdict(told.verification),
-        "sizes": list(sizes(told)),
-        "tallies": [tally(told.outcomes, bn=bn).sentence("maps", "folded") for bn in (True, False)],
-        "ranges": [scale_range(outcome) for outcome in told.outcomes],
+        "headline": headline(report),
+        "verdict": verdict(report.verification),
+        "sizes": list(sizes(report)),
+        "tallies": [tally(report.outcomes, bn=bn).sentence("maps", "folded") for bn in (True, False)],
+        "ranges": [scale_range(outcome) for outcome in report.outcomes],
     }
 
 
@@ -63,7 +63,7 @@ SENTENCES = """{
 }"""
 
 
-def groups(told):
+def groups(report):
     return [
         {
             "nodes": [outcome.node for outcome in group.outcomes],
@@ -72,7 +72,7 @@ def groups(told):
             "operators": group.operators,
             "sentence": group.sentence(REASONS_SHOWN),
         }
-        for group in (*kept_groups(told.outcomes), *left_groups(told.outcomes))
+        for group in (*kept_groups(report.outcomes), *left_groups(report.outcomes))
     ]
 
 
@@ -89,11 +89,11 @@ SHOWN = """(document.getElementById("job").replaceChildren(m.reportView(x, "net.
 
 
 @every_report
-def test_the_page_says_of_a_report_what_the_library_says(visit: Visit, told):
-    plain = told.as_dict()
-    assert visit.module("digest", SENTENCES, plain) == sentences(told)
-    assert visit.module("digest", GROUPS, plain) == groups(told)
-    bn = [outcome for outcome in told.outcomes if is_bn(outcome)]
+def test_the_page_says_of_a_report_what_the_library_says(visit: Visit, report):
+    plain = report.as_dict()
+    assert visit.module("digest", SENTENCES, plain) == sentences(report)
+    assert visit.module("digest", GROUPS, plain) == groups(report)
+    bn = [outcome for outcome in report.outcomes if is_bn(outcome)]
     axis = Axis.over(bn)
     drawn = {"low": axis.low, "high": axis.high}
     assert (
@@ -103,12 +103,12 @@ def test_the_page_says_of_a_report_what_the_library_says(visit: Visit, told):
     scales = [scale for outcome in bn for scale in outcome.scales if 0 < scale < float("inf")]
     bins = visit.module("pictures", "x.scales.map((s) => m.binOf(x.axis, s))", {"axis": drawn, "scales": scales})
     assert bins == [axis.bin(scale) for scale in scales]
-    shown = visit.module("words", "m.labelled(x)", headline(told))
+    shown = visit.module("words", "m.labelled(x)", headline(report))
     assert shown in visit.module("report", SHOWN, plain)
     assert visit.page.locator("#job :is(script, img, iframe, [style], [onclick])").count() == 0
 
 
-def test_numbers_are_told_alike(visit: Visit):
+def test_numbers_are_written_alike(visit: Visit):
     assert visit.module("words", "m.figure(null)") == "not finite"  # JSON has no other number for it
     assert visit.module("words", "x.map(m.figure)", FIGURES) == [figure(number) for number in FIGURES]
     assert visit.module("words", "x.map(m.fileSize)", BYTES) == [file_size(size) for size in BYTES]
@@ -120,10 +120,10 @@ def test_numbers_are_told_alike(visit: Visit):
     assert visit.module("words", "x.map((n) => m.counted(n, 'node'))", counts) == [counted(n, "node") for n in counts]
 
 
-def test_flags_of_the_command_are_told_as_options_of_the_page(visit: Visit):
+def test_flags_of_the_command_are_shown_as_options_of_the_page(visit: Visit):
     flags = ["use --clamp always", "drop the --keep or --only pattern", "(--no-verify)", "a--b c -- d"]
-    told = ['use "Clamp" always', 'drop the "Keep" or "Only" pattern', '("Verify")', 'a"B" c -- d']
-    assert visit.module("words", "x.map(m.labelled)", flags) == told
+    shown = ['use "Clamp" always', 'drop the "Keep" or "Only" pattern', '("Verify")', 'a"B" c -- d']
+    assert visit.module("words", "x.map(m.labelled)", flags) == shown
 
 
 def test_names_are_made_safe_alike(visit: Visit):
@@ -134,7 +134,7 @@ def test_names_are_made_safe_alike(visit: Visit):
     assert visit.module("words", "x.map(([t, w]) => m.shorten(t, w))", asked) == [shorten(*pair) for pair in asked]
 
 
-def test_a_problem_nobody_knows_is_told_too(visit: Visit):
+def test_a_problem_nobody_knows_is_shown_too(visit: Visit):
     assert visit.module("problems", "m.heading({ slug: 'constructor' })") == "Something went wrong"
 
 

@@ -34,8 +34,8 @@ def admin(cluster: Cluster, capsys: pytest.CaptureFixture[str], *argv: str) -> s
 
 
 def state(client: httpx.Client, job: str) -> tuple[str, int]:
-    told = client.get(f"/v1/jobs/{job}").raise_for_status().json()
-    return told["status"], told["attempts"]
+    document = client.get(f"/v1/jobs/{job}").raise_for_status().json()
+    return document["status"], document["attempts"]
 
 
 def test_a_model_is_folded_by_a_worker_elsewhere(cluster):
@@ -47,8 +47,8 @@ def test_a_model_is_folded_by_a_worker_elsewhere(cluster):
     assert folded.status_code == 200, folded.text
     assert second.post("/v1/fold", content=model).content == folded.content  # folded once
     job = folded.headers["Bnfold-Job"]
-    told = second.get(f"/v1/jobs/{job}").json()
-    assert (told["attempts"], told["result"]["sha256"]) == (1, hashlib.sha256(folded.content).hexdigest())
+    document = second.get(f"/v1/jobs/{job}").json()
+    assert (document["attempts"], document["result"]["sha256"]) == (1, hashlib.sha256(folded.content).hexdigest())
     part = second.get(f"/v1/jobs/{job}/result", headers={"Range": "bytes=3-9"})
     assert (part.status_code, part.content) == (206, folded.content[3:10])
     assert second.post("/v1/inspect", content=model).json()["bn_before"] == 1  # by the server itself
@@ -86,10 +86,10 @@ def test_the_jobs_of_a_worker_that_dies_go_to_another_one(cluster, how):
         first.process.send_signal(18)  # SIGCONT
         until(lambda: "was taken for dead" in first.log.read_text())
     gate.touch()
-    told = ended(client, job)
-    assert told["status"] == "done"
-    assert told["attempts"] >= 2
-    assert client.get(told["links"]["result"]).status_code == 200
+    document = ended(client, job)
+    assert document["status"] == "done"
+    assert document["attempts"] >= 2
+    assert client.get(document["links"]["result"]).status_code == 200
     assert second.process.poll() is None
 
 
@@ -137,9 +137,9 @@ def test_a_load_balancer_sends_the_pieces_of_an_upload_to_one_server(cluster, ro
                 assert arrived(client, place, **mine).headers["Upload-Offset"] == str(min(at + 100, len(data)))
             direct = [sent(server, place, len(data), b"", **mine) for server in servers]
             assert sorted(answer.status_code for answer in direct) == [404, 409]
-            (told,) = (answer.json() for answer in direct if answer.status_code == 404)
-            assert "another server of the cluster began it" in told["detail"]
-            assert "the load balancer" in told["detail"]
+            (problem,) = (answer.json() for answer in direct if answer.status_code == 404)
+            assert "another server of the cluster began it" in problem["detail"]
+            assert "the load balancer" in problem["detail"]
 
 
 def test_what_an_operator_sees_and_does(cluster, capsys, monkeypatch):
@@ -149,8 +149,8 @@ def test_what_an_operator_sees_and_does(cluster, capsys, monkeypatch):
     running = submit(client, held(gate))
     until(lambda: state(client, running) == ("running", 1))
     waiting = [submit(client, held(gate, seed)) for seed in (1, 2, 3)]
-    told = client.get("/status").json()
-    (key,), (one,) = told["keys"], told["workers"]
+    status = client.get("/status").json()
+    (key,), (one,) = status["keys"], status["workers"]
     assert (key["waiting"] + key["running"], one["draining"]) == (4, False)
     page = client.get("/status", headers={"Accept": "text/html"})
     assert one["name"] in page.text

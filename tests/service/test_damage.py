@@ -72,9 +72,9 @@ def test_a_result_whose_model_is_lost_too_is_asked_for_again(tmp_path, spoil):
         spoil(kept[digest(first.content)])
         spoil(kept[digest(model)])
         answer = running.client.get(f"/v1/jobs/{first.headers['Bnfold-Job']}/result")
-        told = answer.json()
-        assert (answer.status_code, slug({"problem": told})) == (500, "internal")
-        assert "send it again" in told["detail"]
+        problem = answer.json()
+        assert (answer.status_code, slug({"problem": problem})) == (500, "internal")
+        assert "send it again" in problem["detail"]
         assert running.client.post("/v1/fold", content=model).content == first.content
 
 
@@ -88,9 +88,9 @@ def test_an_upload_that_waits_is_asked_for_again(tmp_path, spoil):
         job = submit(running.client, model)
         spoil(blobs(tmp_path / "data")[digest(model)])
         gate.touch()
-        told = ended(running.client, job)
-        assert (slug(told), told["problem"]["status"]) == ("internal", 500)
-        assert "send it again" in told["problem"]["detail"]
+        document = ended(running.client, job)
+        assert (slug(document), document["problem"]["status"]) == ("internal", 500)
+        assert "send it again" in document["problem"]["detail"]
         assert digest(model) not in blobs(tmp_path / "data")
         answer = running.client.post("/v1/fold", content=model)
         assert (answer.status_code, answer.headers["Bnfold-Job"]) == (200, job)
@@ -106,8 +106,8 @@ def test_a_damaged_upload_that_crashes_its_process_is_no_crash_of_the_model(tmp_
         place.chmod(0o600)
         place.write_bytes(b"ABORT".ljust(len(model)))
         (tmp_path / "gate").touch()
-        told = ended(running.client, job)
-        assert (slug(told), told["attempts"]) == ("internal", 1)
+        document = ended(running.client, job)
+        assert (slug(document), document["attempts"]) == ("internal", 1)
 
 
 def test_a_large_result_breaks_off_before_its_end_once(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""docs/service.md tells the truth: its example runs, its exit codes are the command's, its limits those of the code."""
+"""docs/service.md is right: its example runs, its exit codes are the command's, its limits those of the code."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def test_the_exit_codes_are_the_commands(slug, status, code):
 def test_the_slugs_and_their_statuses_are_those_of_the_service():
     assert {(slug, status) for slug, status, _ in ROWS} - {("too-large", 422)} == {
         (slug, kind.status) for slug, kind in KINDS.items()
-    }  # a job that failed tells the status of its problem too; a model that is too large may have been small to send
+    }  # a job that failed has the status of its problem too; a model that is too large may have been small to send
     assert {slug for slug, _, _ in ROWS} == set(KINDS)
 
 
 def test_the_addresses_are_those_of_the_service(tmp_path):
-    told, methods = {("GET", "/openapi.json")}, []
+    listed, methods = {("GET", "/openapi.json")}, []
     for row in re.findall(r"^\| (`[A-Z]{3,7}[ `].*?) \|", TEXT, re.MULTILINE):
         for part in re.findall("`([^`]+)`", row):  # `GET`, `HEAD /path`: methods, the last with the address
             method, _, path = (
@@ -56,20 +56,20 @@ def test_the_addresses_are_those_of_the_service(tmp_path):
             )
             methods.append(method)
             if path:
-                told |= {(method, path) for method in methods}
+                listed |= {(method, path) for method in methods}
                 methods.clear()
     paths = create_app(Settings(data=tmp_path)).openapi()["paths"]
-    assert told == {(name.upper(), path) for path, of in paths.items() for name in of} | {("GET", "/openapi.json")}
+    assert listed == {(name.upper(), path) for path, of in paths.items() for name in of} | {("GET", "/openapi.json")}
 
 
-def test_the_clients_own_slugs_are_told():
+def test_the_clients_own_slugs_are_documented():
     assert len(ROWS) > 20
     for slug in (ServiceError.UNREACHABLE, ServiceError.PROTOCOL):
         assert f"`{slug}`" in TEXT
         assert cli.exit_code(ServiceError(slug, slug, "")) == endings.UNAVAILABLE
 
 
-def test_the_limits_of_archives_are_told():
+def test_the_limits_of_archives_are_documented():
     flat = " ".join(TEXT.split())
     assert f"at most {ARCHIVE_LIMITS.entries:,} entries" in flat
     assert f"{ARCHIVE_LIMITS.total_bytes >> 30} GiB unpacked" in flat
@@ -77,15 +77,15 @@ def test_the_limits_of_archives_are_told():
     assert ARCHIVE_LIMITS.ratio == 100
 
 
-def test_the_most_files_of_a_batch_are_told(tmp_path):
-    told = create_app(Settings(data=tmp_path)).openapi()["paths"]["/v1/batches"]["post"]
-    form = told["requestBody"]["content"]["multipart/form-data"]["schema"]
+def test_the_most_files_of_a_batch_are_documented(tmp_path):
+    operation = create_app(Settings(data=tmp_path)).openapi()["paths"]["/v1/batches"]["post"]
+    form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert form["properties"]["model"]["maxItems"] == MOST_FILES
-    for text in (told["description"], TEXT):
+    for text in (operation["description"], TEXT):
         assert f"up to {MOST_FILES}, with the same options" in " ".join(text.split())
 
 
-def test_the_patience_of_the_client_is_told():
+def test_the_patience_of_the_client_is_documented():
     assert (RETRIES.attempts, RETRIES.longest, RETRIES.patience) == (6, 20, 120)
     assert "six attempts, waiting at random up to 20 seconds in between" in TEXT
     assert "up to two minutes" in TEXT
@@ -109,13 +109,13 @@ def test_the_example_of_a_webhook_runs():
     assert names["ended_job"](secret, headers, body.replace("done", "failed").encode()) is None
 
 
-def test_the_bounds_of_webhooks_are_told():
+def test_the_bounds_of_webhooks_are_documented():
     flat, operating = " ".join(TEXT.split()), " ".join(OPERATING.split())
     seconds, minutes = DELAYS[:1], DELAYS[1:3]
-    told = (
+    delays = (
         [f"{s:g} s" for s in seconds] + [f"{s / 60:g} min" for s in minutes] + [f"{s / HOUR:g} h" for s in DELAYS[3:]]
     )
-    assert ", ".join(told) in flat
+    assert ", ".join(delays) in flat
     assert f"no longer than {URL_LENGTH} characters" in flat
     assert f"within {SECONDS:g} seconds" in flat
     assert PENDING_OF_JOB == 10

@@ -25,8 +25,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
 
 
-def told(server: Running) -> dict[str, float]:
-    """What /metrics tells: by name and values of labels, as `name value`."""
+def metrics(server: Running) -> dict[str, float]:
+    """What /metrics says: by name and values of labels, as `name value`."""
     families = text_string_to_metric_families(server.client.get("/metrics").text)
     samples = [sample for family in families for sample in family.samples]
     return {" ".join([one.name, *(one.labels[name] for name in OWN & set(one.labels))]): one.value for one in samples}
@@ -35,15 +35,15 @@ def told(server: Running) -> dict[str, float]:
 def test_the_queue_is_shown_by_size_and_in_time(server, tmp_path):
     gate = tmp_path / "gate"
     running, waiting = submit(server.client, held(gate, 1), verify=False), submit(server.client, model_bytes(2))
-    until(lambda: told(server)["bnfold_running"] == told(server)["bnfold_children working"] == 1)
-    until(lambda: told(server)["bnfold_oldest_waiting_seconds 1MiB"] > 0)
-    now = told(server)
+    until(lambda: metrics(server)["bnfold_running"] == metrics(server)["bnfold_children working"] == 1)
+    until(lambda: metrics(server)["bnfold_oldest_waiting_seconds 1MiB"] > 0)
+    now = metrics(server)
     assert (now["bnfold_waiting 1MiB"], now["bnfold_started 1MiB"], now["bnfold_waiting larger"]) == (1, 1, 0)
     assert (now["bnfold_slots"], now["bnfold_children working"], now["bnfold_suspects"]) == (1, 1, 0)
     gate.touch()
     assert [ended(server.client, job)["status"] for job in (running, waiting)] == ["done", "done"]
-    until(lambda: told(server)["bnfold_children working"] == 0)
-    after = told(server)
+    until(lambda: metrics(server)["bnfold_children working"] == 0)
+    after = metrics(server)
     assert (after["bnfold_waiting 1MiB"], after["bnfold_oldest_waiting_seconds 1MiB"]) == (0, 0)
     assert after["bnfold_wait_seconds_count 1MiB"] - now.get("bnfold_wait_seconds_count 1MiB", 0) == 1
     assert after["bnfold_wait_seconds_sum 1MiB"] > now["bnfold_wait_seconds_sum 1MiB"]
@@ -51,7 +51,7 @@ def test_the_queue_is_shown_by_size_and_in_time(server, tmp_path):
 
 def test_bytes_and_checks_are_shown(server):
     server.client.post("/v1/fold", content=model_bytes(3))
-    now = told(server)
+    now = metrics(server)
     assert 0 < now["bnfold_held_bytes"] < now["bnfold_cap_bytes"] == 1 << 30
     assert (now["bnfold_low_water_bytes"], now["bnfold_uploads"]) == (0, 0)
     assert now["bnfold_free_bytes"] > 0
@@ -61,11 +61,11 @@ def test_bytes_and_checks_are_shown(server):
 
 def test_a_blob_that_is_damaged_is_counted(server):
     job = server.client.post("/v1/fold", content=model_bytes(4)).headers["bnfold-job"]
-    before = told(server)["bnfold_damaged_blobs_total"]
+    before = metrics(server)["bnfold_damaged_blobs_total"]
     sha256 = server.client.get(f"/v1/jobs/{job}/result").headers["etag"].strip('"')
     blob_path(server.settings.data / BLOBS, sha256).unlink()
     server.client.get(f"/v1/jobs/{job}/result")
-    assert told(server)["bnfold_damaged_blobs_total"] == before + 1
+    assert metrics(server)["bnfold_damaged_blobs_total"] == before + 1
 
 
 def test_each_sample_is_a_series_that_queries_know(server):

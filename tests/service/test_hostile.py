@@ -34,11 +34,11 @@ def bare() -> Table:
 
 def judge(name: str, table: Table) -> None:
     upload, outcome = UPLOADS[name], table.outcomes[name]
-    told = f"{outcome.status} {outcome.ends}: {outcome.says}"
-    assert re.match(upload.ends, outcome.ends), told
-    assert re.search(upload.says, outcome.says), told
-    assert (outcome.status == 200) == outcome.ends.startswith(("verified", "not verified")), told
-    assert outcome.status < 500, told
+    summary = f"{outcome.status} {outcome.ends}: {outcome.says}"
+    assert re.match(upload.ends, outcome.ends), summary
+    assert re.search(upload.says, outcome.says), summary
+    assert (outcome.status == 200) == outcome.ends.startswith(("verified", "not verified")), summary
+    assert outcome.status < 500, summary
     assert outcome.says.isprintable()
     assert outcome.peak < CHILD_BYTES
 

@@ -17,8 +17,8 @@ def test_names_and_defaults_are_the_librarys():
     query = FoldQuery()
     assert set(FoldQuery.model_fields) - {"name"} == set(option_fields()) - {"inputs"}
     assert query.options(300) == Options()
-    told = {name: field.description for name, field in FoldQuery.model_fields.items() if name != "name"}
-    assert told == {name: declared["help"] for name, declared in option_fields().items() if name != "inputs"}
+    described = {name: field.description for name, field in FoldQuery.model_fields.items() if name != "name"}
+    assert described == {name: declared["help"] for name, declared in option_fields().items() if name != "inputs"}
 
 
 @pytest.mark.parametrize(
@@ -69,9 +69,9 @@ def test_what_is_worth_a_retry_is_known():
     assert set(KINDS) > problems.WORTH_A_RETRY
 
 
-def test_a_problem_tells_itself():
-    told = Problem("too-large", "It is too large; make it smaller.", instance="/v1/jobs/1").as_dict()
-    assert told == {
+def test_a_problem_describes_itself():
+    document = Problem("too-large", "It is too large; make it smaller.", instance="/v1/jobs/1").as_dict()
+    assert document == {
         "type": "/problems/too-large",
         "title": "It is larger than this server takes",
         "status": 413,

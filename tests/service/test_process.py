@@ -127,8 +127,8 @@ def test_the_deaths_of_a_server_condemn_no_job(tmp_path):
     behind = submit(client, model_bytes())
     assert ended(client, behind)["status"] == "done"
     gate.touch()
-    told = ended(client, suspect)
-    assert (told["status"], told["attempts"]) == ("done", 5)
+    document = ended(client, suspect)
+    assert (document["status"], document["attempts"]) == ("done", 5)
     process.kill()
 
 
@@ -165,8 +165,8 @@ def test_an_end_is_graceful(tmp_path):
         assert answers[0].status_code == 202  # handed back: its job goes on with the next server
     with serving(tmp_path / "data") as (_, client):
         assert ended(client, short)["attempts"] == 1
-        told = client.get(f"/v1/jobs/{long}").json()
-        assert (told["status"] in {"queued", "running"}, told["attempts"] <= 1) == (True, True)
+        document = client.get(f"/v1/jobs/{long}").json()
+        assert (document["status"] in {"queued", "running"}, document["attempts"] <= 1) == (True, True)
 
 
 def test_a_data_folder_has_one_server(tmp_path):

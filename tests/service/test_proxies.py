@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 pytest_plugins = ["tests.support.page.browser", "tests.support.service.fixtures"]
 
 ROOT_PATH = "/tools/fold"
-LARGEST = 4 * MIB  # more than nginx takes unless it is told
+LARGEST = 4 * MIB  # more than nginx takes unless it is configured
 TRIES = 10
 REFUSED = 12 * MIB  # and more than fits between the server and a client
 
@@ -53,7 +53,7 @@ class Behind:
 
     def log(self) -> list[dict[str, Any]]:
         lines = (self.folder / "log").read_text().splitlines()
-        return [told for line in lines if (told := json.loads(line))["message"] == "request"]
+        return [entry for line in lines if (entry := json.loads(line))["message"] == "request"]
 
 
 @pytest.fixture(scope="module", params=[("nginx", ""), ("nginx", ROOT_PATH), ("caddy", ""), ("caddy", ROOT_PATH)],
@@ -81,12 +81,12 @@ def test_a_model_is_folded_and_all_links_lead_back(behind):
         where = str(httpx.URL(behind.url).join(answer.headers["Location"]))
         assert where.startswith(behind.url)
         until(lambda: asking.get(where, params={"wait": 5}).json()["status"] == "done")
-        told = asking.get(where).json()
-        for link in told["links"].values():
+        document = asking.get(where).json()
+        for link in document["links"].values():
             assert asking.get(httpx.URL(behind.url).join(link)).status_code == 200
             assert asking.head(httpx.URL(behind.url).join(link)).status_code == 200
         folded = asking.post("v1/fold", content=model_bytes())
-        assert folded.headers["Content-Location"] == told["links"]["result"]
+        assert folded.headers["Content-Location"] == document["links"]["result"]
         described = folded.headers["Link"].partition(">")[0].removeprefix("<")
         assert asking.get(httpx.URL(behind.url).join(described)).status_code == 200
 
@@ -135,12 +135,12 @@ def test_an_early_refusal_arrives(behind, key):
         assert answer.headers["Content-Type"] == "application/problem+json"
 
 
-TOLD = re.compile(r"^.*(?:proxy_http_version|Connection|buffering|keepalive).*\n", re.MULTILINE)
+SETTINGS = re.compile(r"^.*(?:proxy_http_version|Connection|buffering|keepalive).*\n", re.MULTILINE)
 
 
-def test_an_early_refusal_arrives_through_an_nginx_that_was_told_nothing(tmp_path, monkeypatch):
+def test_an_early_refusal_arrives_through_an_nginx_that_has_no_settings_for_it(tmp_path, monkeypatch):
     """It stores the upload, sends it over HTTP/1.0, and wants the connection closed: 502 for every second one, once."""
-    monkeypatch.setattr(proxies, "NGINX", TOLD.sub("", proxies.NGINX))
+    monkeypatch.setattr(proxies, "NGINX", SETTINGS.sub("", proxies.NGINX))
     process = Process(tmp_path / "data", max_upload_bytes=str(LARGEST), require_keys="false")
     try:
         server = process.start()
@@ -158,7 +158,7 @@ def test_the_log_has_the_clients_address_and_not_what_it_claims(behind):
     with behind.client() as asking:
         asking.get("v1/jobs/mine", headers={"X-Forwarded-For": "203.0.113.7"})
     lines: list[dict[str, Any]] = []
-    until(lambda: lines.extend(told for told in behind.log() if told["path"] == "/v1/jobs/mine") or lines)
+    until(lambda: lines.extend(entry for entry in behind.log() if entry["path"] == "/v1/jobs/mine") or lines)
     assert lines[0]["client"] == "127.0.0.1"
 
 

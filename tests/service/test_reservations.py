@@ -116,25 +116,25 @@ def running(tmp_path) -> Iterator[Running]:
 class Slow:
     """An upload that begins, and does not go on."""
 
-    def __init__(self, running: Running, size: int, headers: dict[str, str], *, is_told: bool = True) -> None:
+    def __init__(self, running: Running, size: int, headers: dict[str, str], *, has_length: bool = True) -> None:
         url = httpx.URL(running.url)
         self._socket = socket.create_connection((url.host, url.port))
-        length = f"Content-Length: {size}" if is_told else "Transfer-Encoding: chunked"
+        length = f"Content-Length: {size}" if has_length else "Transfer-Encoding: chunked"
         given = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._socket.sendall(f"POST /v1/fold HTTP/1.1\r\nHost: localhost\r\n{given}{length}\r\n\r\n".encode())
-        self._socket.sendall(b"x" if is_told else b"1\r\nx\r\n")
+        self._socket.sendall(b"x" if has_length else b"1\r\nx\r\n")
 
     def close(self) -> None:
         self._socket.close()
 
 
-@pytest.mark.parametrize("is_told", [True, False], ids=["told", "chunked"])
-def test_slow_uploads_count_before_their_last_byte(running, is_told):
+@pytest.mark.parametrize("has_length", [True, False], ids=["length", "chunked"])
+def test_slow_uploads_count_before_their_last_byte(running, has_length):
     """Of a key that may keep 100 MB, one may be on its way, and nothing that does not fit beside it."""
     headers = make_key(running, quota=Quota(bytes=100 * MIB))
     reservations = running.app.state.service.reservations
-    slow = Slow(running, 90 * MIB, headers, is_told=is_told)
-    expected = 90 * MIB if is_told else STEP + 1
+    slow = Slow(running, 90 * MIB, headers, has_length=has_length)
+    expected = 90 * MIB if has_length else STEP + 1
     until(lambda: [(one.bytes, one.arrived) for one in reservations._open] == [(expected, 1)])
     answer = running.client.post("/v1/fold", content=bytes(40 * MIB), headers=headers)
     assert (answer.status_code, slug(answer)) == (429, "quota-exceeded")

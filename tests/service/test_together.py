@@ -54,9 +54,9 @@ def test_what_the_client_brings_is_what_a_fold_here_gives(server, here, tmp_path
 
 def test_what_the_client_inspects_is_what_an_inspection_here_gives(server, here):
     with client(server) as service:
-        told = service.inspect(here / "large.onnx", Options(keep=("bn",)))
+        report = service.inspect(here / "large.onnx", Options(keep=("bn",)))
     expected = folding.inspect(here / "large.onnx", Options(keep=("bn",))).with_flags().as_dict()
-    assert told | {"seconds": 0} == expected | {"seconds": 0}
+    assert report | {"seconds": 0} == expected | {"seconds": 0}
 
 
 @pytest.mark.parametrize(
@@ -89,16 +89,16 @@ def test_an_interruption_ends_the_process_of_the_fold(server, here):
         stderr=subprocess.PIPE,
     )
 
-    def told(line: str) -> bool:
+    def is_in_metrics(line: str) -> bool:
         return line in httpx.get(f"{server}/metrics").text
 
-    until(lambda: (told("bnfold_running 1.0") and b"GET /v1/jobs/" in wire.sent) or asking.poll() is not None)
+    until(lambda: (is_in_metrics("bnfold_running 1.0") and b"GET /v1/jobs/" in wire.sent) or asking.poll() is not None)
     asking.send_signal(signal.SIGINT)
     _, errors = asking.communicate(timeout=PATIENCE)
     assert (asking.returncode, errors) == (130, b"bnfold: interrupted; nothing was written\n")
     wire.close()
-    until(lambda: told("bnfold_running 0.0"))
-    assert told('bnfold_outcomes_total{outcome="cancelled"} 1.0')
+    until(lambda: is_in_metrics("bnfold_running 0.0"))
+    assert is_in_metrics('bnfold_outcomes_total{outcome="cancelled"} 1.0')
 
 
 def test_a_key_is_asked_for_and_taken(tmp_path, here, monkeypatch, capsys):

@@ -48,6 +48,6 @@ def names(folder: Path) -> list[str]:
 
 
 def state(folder: Path) -> dict[str, tuple[int, int]]:
-    """What tells whether a file was written again."""
+    """What shows whether a file was written again."""
     found = {path: path.stat() for path in folder.rglob("*") if path.is_file()}
     return {path.relative_to(folder).as_posix(): (one.st_ino, one.st_mtime_ns) for path, one in found.items()}

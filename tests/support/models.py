@@ -42,7 +42,7 @@ class Model:
         return self.values[name]
 
     def x(self, *shape: int, declare: Sequence[int | str | None] | None = None, dtype: Any = None) -> str:
-        """A graph input with a random sample; `declare` is the shape the model tells."""
+        """A graph input with a random sample; `declare` is the shape the model declares."""
         name = f"x{len(self.inputs)}"
         kind = np.dtype(dtype or self.dtype)
         self.feeds[name] = self.random.standard_normal(shape).astype(kind)

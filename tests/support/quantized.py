@@ -1,6 +1,6 @@
 """Quantized constants in a few words, for the rows, the strategies and the tests of quantized weights.
 
-Scales have the type of the model, so float64 in most: ONNX has none, but it tells a wrong fold from a rounded one.
+Scales have the type of the model, so float64 in most: ONNX has none, but it distinguishes a wrong fold from rounding.
 """
 
 from __future__ import annotations

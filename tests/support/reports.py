@@ -25,9 +25,9 @@ TRAINING = Refusal("training-mode", "it was exported in training mode", "", "cal
 
 
 def bn(node: str = "bn1", status: Any = "folded", **more: Any) -> Outcome:
-    told: dict[str, Any] = {"channels": 3, "scales": (0.25, 0.5, 2.0), "scale_min": 0.25, "scale_max": 2.0}
+    figures: dict[str, Any] = {"channels": 3, "scales": (0.25, 0.5, 2.0), "scale_min": 0.25, "scale_max": 2.0}
     where = {"direction": "backward", "absorbed_by": ("conv1",)} if status == "folded" else {}
-    return Outcome(node, more.pop("operator", "BatchNormalization"), status, **(told | where | more))
+    return Outcome(node, more.pop("operator", "BatchNormalization"), status, **(figures | where | more))
 
 
 def kept(node: str = "bn2", backward: Refusal | None = SHARED, forward: Refusal | None = PADDED) -> Outcome:

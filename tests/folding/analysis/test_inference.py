@@ -30,10 +30,10 @@ except inference.InferenceError as error:
 
 
 def inferred(data: bytes, where: str) -> str:
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", CODE, where], input=data, capture_output=True, check=True, timeout=PATIENCE
     )
-    return told.stdout.decode().strip()
+    return done.stdout.decode().strip()
 
 
 def test_it_is_the_same() -> None:

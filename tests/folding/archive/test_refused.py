@@ -101,7 +101,7 @@ def with_gap() -> bytes:
 
 
 def deflated(stream: bytes, *, extra: bytes = b"", disk: int = 0, size: int = len(ALONE)) -> bytes:
-    """An archive of the model alone, packed as told."""
+    """An archive of the model alone; its headers say what the arguments say."""
     name = b"model.onnx"
     sizes = zlib.crc32(ALONE), len(stream), size, len(name)
     local = struct.pack("<4s5H3L2H", b"PK\3\4", 20, 0, 8, 0, 33, *sizes, 0) + name

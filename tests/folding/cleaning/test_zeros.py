@@ -1,4 +1,4 @@
-"""x + 0 goes where nothing tells -0 from 0."""
+"""x + 0 goes where nothing distinguishes -0 from 0."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROWS = [
         "(float[2,3,4] q, float[2,4,3] k) => (float[2,3,3] y) <float c = {0.5}, float[3] z = {0,0,0}> " + MASKED,
         "MatMul Mul Softmax",
     ),
-    # something tells
+    # something distinguishes them
     (N + "{ a = Add(x, z) y = Reciprocal(a) }", "Add Reciprocal"),
     (N + "{ a = Add(x, z) b = Neg(a) y = Div(c, b) }", "Add Neg Div"),
     (N + "{ a = Add(x, z) b = Mul(a, c) d = Transpose(b) e = Transpose(d) y = Pow(e, m) }", "Add Mul Pow"),

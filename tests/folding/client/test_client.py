@@ -52,9 +52,9 @@ def test_a_model_may_be_its_own_target(url, here):
 def test_inspect_is_that_of_here(url, here):
     for name in ("model.onnx", "large.onnx"):
         with client(url) as service, unchanged(here):
-            told = service.inspect(here / name, Options(keep=("bn",)))
+            report = service.inspect(here / name, Options(keep=("bn",)))
         expected = folding.inspect(here / name, Options(keep=("bn",))).with_flags().as_dict()
-        assert told | {"seconds": 0} == expected | {"seconds": 0}
+        assert report | {"seconds": 0} == expected | {"seconds": 0}
 
 
 def test_jobs_can_be_asked_for_and_cancelled(url, fake, here):
@@ -73,9 +73,9 @@ def test_progress_names_the_stages_in_bytes_and_percent(url, fake, here):
     heard: list[tuple[str, int, int]] = []
     fake.held = True
 
-    def progress(*told: Any) -> None:
-        heard.append(told)
-        fake.held = told[0] == "uploading"
+    def progress(*event: Any) -> None:
+        heard.append(event)
+        fake.held = event[0] == "uploading"
 
     with client(url) as service:
         service.fold(here / "model.onnx", here / "out.onnx", NO_VERIFY, progress)
@@ -86,7 +86,7 @@ def test_progress_names_the_stages_in_bytes_and_percent(url, fake, here):
     assert heard[-1][1] == heard[-1][2] == (here / "out.onnx").stat().st_size
 
 
-def test_what_is_known_of_a_job_is_not_told_again(url, fake, here):
+def test_what_is_known_of_a_job_is_not_sent_again(url, fake, here):
     fake.held = True
 
     def progress(*_: Any) -> None:
@@ -100,16 +100,16 @@ def test_what_is_known_of_a_job_is_not_told_again(url, fake, here):
     assert len(set(others)) == 1  # while nothing changed, 304 was the answer
 
 
-def test_a_job_that_waits_is_told_so(url, fake, here):
+def test_a_job_that_waits_is_reported_as_waiting(url, fake, here):
     heard: list[tuple[str, int, int]] = []
     fake.failures["GET /v1/jobs/{job}"] = [JSONResponse({"status": "queued", "stage": None, "progress": 0.0})]
     with client(url) as service:
-        service.fold(here / "model.onnx", here / "out.onnx", NO_VERIFY, lambda *told: heard.append(told))
+        service.fold(here / "model.onnx", here / "out.onnx", NO_VERIFY, lambda *event: heard.append(event))
     assert ("waiting", 0, 1) in heard
 
 
 @pytest.mark.parametrize("name", ["a\\b.onnx", "m" * 130 + ".onnx", "tab\t.onnx"])
-def test_a_name_that_the_service_would_not_take_is_not_told(url, fake, here, name):
+def test_a_name_that_the_service_would_not_take_is_not_sent(url, fake, here, name):
     (here / "model.onnx").rename(here / name)
     with client(url.replace("127.0.0.1", "localhost")) as service:
         service.fold(here / name, here / "out.onnx", NO_VERIFY)

@@ -268,7 +268,7 @@ NO_SERVICE = [
 
 
 @pytest.mark.parametrize(("answer", "said"), NO_SERVICE)
-def test_what_is_no_service_is_told_so(url, fake, here, answer, said):
+def test_what_is_no_service_is_reported_as_such(url, fake, here, answer, said):
     fake.failures["POST /v1/fold"] = [answer]
     with client(url) as service, unchanged(here), pytest.raises(ServiceError, match=said) as caught:
         service.fold(here / "model.onnx", here / "out.onnx", NO_VERIFY)

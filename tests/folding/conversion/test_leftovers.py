@@ -51,7 +51,7 @@ def test_statistics_of_a_normalization_that_trains_stay_as_the_standard_requires
     assert [len(node.output) for node in after.graph.node] == [1, 3, 1]
 
 
-def test_before_opset_14_the_number_of_outputs_told_the_mode():
+def test_before_opset_14_the_number_of_outputs_determined_the_mode():
     after, _ = applied(made(13), strip)
     assert [len(node.output) for node in after.graph.node] == [1, 3, 1]
 

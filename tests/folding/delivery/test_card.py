@@ -51,17 +51,17 @@ def test_it_knows_the_external_data_and_what_else_was_done(tmp_path):
     model.graph.node.insert(0, onnx.helper.make_node("Identity", ["x0"], ["same"], name="same"))
     model.graph.node[1].input[0] = "same"
     onnx.save(model, tmp_path / "a.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
-    told = folded(tmp_path, card=True, clean=True, verify=False)
-    assert json.loads(told["bnfold.source.data.sha256"]) == {"w.bin": sha256(tmp_path / "w.bin")}
-    assert sum(json.loads(told["bnfold.changes"]).values()) == 1
-    assert told["bnfold.verification"] == "not verified"
+    entries = folded(tmp_path, card=True, clean=True, verify=False)
+    assert json.loads(entries["bnfold.source.data.sha256"]) == {"w.bin": sha256(tmp_path / "w.bin")}
+    assert sum(json.loads(entries["bnfold.changes"]).values()) == 1
+    assert entries["bnfold.verification"] == "not verified"
 
 
 def test_samples_are_known_by_their_content_not_by_their_place(tmp_path):
     save(tmp_path / "a.onnx")
     np.savez(tmp_path / "x.npz", x0=np.zeros((1, 3, 6, 6), np.float32))
-    told = folded(tmp_path, card=True, inputs=str(tmp_path / "x.npz"))
-    assert json.loads(told["bnfold.options"]) == {"inputs": f"sha256:{sha256(tmp_path / 'x.npz')}"}
+    entries = folded(tmp_path, card=True, inputs=str(tmp_path / "x.npz"))
+    assert json.loads(entries["bnfold.options"]) == {"inputs": f"sha256:{sha256(tmp_path / 'x.npz')}"}
 
 
 def test_it_comes_only_where_it_is_asked_for(tmp_path):
@@ -136,9 +136,9 @@ def test_a_model_that_could_not_be_verified_says_so(tmp_path, monkeypatch, exter
 def test_a_model_in_memory_gets_one(tmp_path):
     before = small()
     model, report = folding.fold_model(before, Options(card=True))
-    told = {entry.key: entry.value for entry in model.metadata_props}
-    assert told["bnfold.source.sha256"] == hashlib.sha256(before.SerializeToString()).hexdigest()
-    assert told["bnfold.verification"] == report.verification.status == "verified"
+    entries = {entry.key: entry.value for entry in model.metadata_props}
+    assert entries["bnfold.source.sha256"] == hashlib.sha256(before.SerializeToString()).hexdigest()
+    assert entries["bnfold.verification"] == report.verification.status == "verified"
     assert report.bytes_after == len(model.SerializeToString())
     again, second = folding.fold_model(model, Options(card=True))
     assert again == model

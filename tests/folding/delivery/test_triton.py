@@ -65,9 +65,9 @@ def lengths(tensor: Any, rank: int) -> list[int]:
 def loads(config: Any, path: Path) -> ort.InferenceSession:
     """What Triton's backend checks of a model when it loads it (CompareDimsSupported), and that it runs."""
     session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-    for told, found in ((config.input, session.get_inputs()), (config.output, session.get_outputs())):
-        assert [one.name for one in told] == [one.name for one in found]
-        for one, other in zip(told, found, strict=True):
+    for declared, found in ((config.input, session.get_inputs()), (config.output, session.get_outputs())):
+        assert [one.name for one in declared] == [one.name for one in found]
+        for one, other in zip(declared, found, strict=True):
             assert kind_of(one.data_type) == NUMPY[other.type][0]
             full = [*([-1] if config.max_batch_size else []), *lengths(one, len(other.shape))]
             shape = [dim if isinstance(dim, int) else -1 for dim in other.shape]
@@ -199,8 +199,8 @@ def test_what_triton_cannot_serve_is_refused_and_nothing_is_left(tmp_path, why, 
 
 
 def accelerators(config: Any) -> list[tuple[str, dict[str, str]]]:
-    told = config.optimization.execution_accelerators
-    given = [*told.gpu_execution_accelerator, *told.cpu_execution_accelerator]
+    listed = config.optimization.execution_accelerators
+    given = [*listed.gpu_execution_accelerator, *listed.cpu_execution_accelerator]
     return [(one.name, {entry.key: entry.value for entry in one.parameters}) for one in given]
 
 

@@ -99,7 +99,7 @@ def test_types_are_found_in_every_corner(add: Callable[[onnx.ModelProto], None],
     ],
 )
 @pytest.mark.parametrize("text", ["(float[1] x) => (float[1] y) { y = %s(x) }", BRANCHES % ("%s", "", 1)])
-def test_quantized_activations_are_told_from_quantized_weights(
+def test_quantized_activations_are_distinguished_from_quantized_weights(
     text: str, operator: str, quantizes: bool, tmp_path: Path
 ) -> None:
     assert known(parsed(text % operator), tmp_path).quantizes is quantizes

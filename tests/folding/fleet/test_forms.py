@@ -126,9 +126,9 @@ def test_junit_has_a_case_for_every_normalization():
     assert list(suites) == [entry.source for entry in ENTRIES]
     failed = [case.get("name") for case in suites["b.onnx"] if case.find("failure") is not None]
     assert failed == ["bn_shared", "bn_training", "bn_untold", "--max-left"]
-    told = suites["c.onnx"].find("testcase[@name='bn2']/failure")
-    assert told.get("type") == "other-consumer, zero-padding"
-    assert told.text.splitlines() == [
+    failure = suites["c.onnx"].find("testcase[@name='bn2']/failure")
+    assert failure.get("type") == "other-consumer, zero-padding"
+    assert failure.text.splitlines() == [
         "backward: another operator reads the value [other-consumer], at cat",
         "forward: a shift does not pass zero padding [zero-padding], at conv9",
         "what to do: pad explicitly",
@@ -141,12 +141,12 @@ def test_junit_has_a_case_for_every_normalization():
 
 
 def test_sarif_names_the_file_the_node_and_the_code():
-    (told,) = json.loads(rendered(FLEET, "r.sarif"))["runs"]
-    rules = [rule["id"] for rule in told["tool"]["driver"]["rules"]]
+    (run,) = json.loads(rendered(FLEET, "r.sarif"))["runs"]
+    rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
     assert rules == ["other-consumer", "training-mode", "untold", "max-left", "not-folded"]
-    for result in told["results"]:
+    for result in run["results"]:
         assert rules[result["ruleIndex"]] == result["ruleId"]
-    first = told["results"][0]
+    first = run["results"][0]
     assert first["level"] == "warning"
     assert first["message"]["text"].endswith(
         "[other-consumer]; forward: a shift does not pass zero padding [zero-padding]; what to do: pad explicitly"
@@ -154,7 +154,7 @@ def test_sarif_names_the_file_the_node_and_the_code():
     (place,) = first["locations"]
     assert place["physicalLocation"] == {"artifactLocation": {"uri": "b.onnx"}, "region": {"startLine": 1}}
     assert place["logicalLocations"] == [{"name": "bn_shared", "fullyQualifiedName": "bn_shared", "kind": "member"}]
-    prints = [result["partialFingerprints"]["bnfold/v1"] for result in told["results"]]
+    prints = [result["partialFingerprints"]["bnfold/v1"] for result in run["results"]]
     assert len(set(prints)) == len(prints)
 
 
@@ -163,8 +163,8 @@ def test_sarif_names_the_file_the_node_and_the_code():
     [("a b/ä#?.onnx", "a%20b/%C3%A4%23%3F.onnx"), ("/models/a b.onnx", "file:///models/a%20b.onnx")],
 )
 def test_sarif_writes_paths_as_uris(path, uri):
-    told = json.loads(rendered(FleetReport("1", 2, (Entry(path, None, 2, "bad"),)), "r.sarif"))
-    (place,) = told["runs"][0]["results"][0]["locations"]
+    document = json.loads(rendered(FleetReport("1", 2, (Entry(path, None, 2, "bad"),)), "r.sarif"))
+    (place,) = document["runs"][0]["results"][0]["locations"]
     assert place["physicalLocation"]["artifactLocation"]["uri"] == uri
 
 
@@ -193,9 +193,9 @@ def test_other_names_say_no_form(name):
 def test_two_gates_on_codes_are_two_results():
     gates = Gates(fail_on=("other-consumer", "zero-padding"))
     entry = Entry("a.onnx", None, report=report(kept())).judged(gates, 7)
-    (told,) = json.loads(rendered(FleetReport("1", 7, (entry,)), "r.sarif"))["runs"]
-    assert [result["ruleId"] for result in told["results"]] == ["other-consumer", "fail-on", "fail-on"]
-    assert len({result["partialFingerprints"]["bnfold/v1"] for result in told["results"]}) == 3
+    (run,) = json.loads(rendered(FleetReport("1", 7, (entry,)), "r.sarif"))["runs"]
+    assert [result["ruleId"] for result in run["results"]] == ["other-consumer", "fail-on", "fail-on"]
+    assert len({result["partialFingerprints"]["bnfold/v1"] for result in run["results"]}) == 3
 
 
 def test_a_split_normalization_is_not_left():
@@ -209,5 +209,5 @@ def test_a_code_counts_in_either_direction_and_for_normalizations_only():
     assert Gates(fail_on=("other-consumer",)).broken(report(kept()))
     assert not Gates(fail_on=("zero-padding",)).broken(report(bn("m", "kept", operator="Mul", backward=SHARED)))
     many = report(*(kept(f"bn{i}", TRAINING, None) for i in range(5)))
-    (told,) = Gates(fail_on=("training-mode",)).broken(many)
-    assert told.sentence == "5 BatchNormalizations stay because of training-mode: bn0, bn1, bn2 and 2 more"
+    (broken,) = Gates(fail_on=("training-mode",)).broken(many)
+    assert broken.sentence == "5 BatchNormalizations stay because of training-mode: bn0, bn1, bn2 and 2 more"

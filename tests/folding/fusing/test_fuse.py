@@ -367,7 +367,7 @@ def test_gamma_of_channels_becomes_a_vector(shape):
         ((2, 4, 5, 6), (4, 1, 1), "InstanceNormalization"),
     ],
 )
-def test_gamma_tells_rows_from_images(shape, gamma, op):
+def test_gamma_distinguishes_rows_from_images(shape, gamma, op):
     m = Model(opset=17, dtype=np.float32)
     y = idioms.instance_norm_core(m, start(m, *shape))
     m.op("Identity", y if gamma is None else m.op("Mul", y, m.constant(gamma)))

@@ -66,7 +66,7 @@ def test_just_the_wrong_folds_are_taken_back(names, in_memory, tmp_path, break_m
         _, report = folding.fold_model(model())
     else:
         stages = []
-        report = folding.fold(source, target, progress=lambda *told: stages.append(told))
+        report = folding.fold(source, target, progress=lambda *event: stages.append(event))
         assert all(0 <= done <= total for _, done, total in stages)
         assert [n.name for n in onnx.load(target).graph.node if n.op_type == "BatchNormalization"] == names
     assert codes(report) == {name: {CODE} for name in names}

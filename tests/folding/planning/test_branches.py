@@ -190,7 +190,7 @@ def test_a_sum_that_does_not_fit_its_type_stays():
 
 
 def test_the_report_names_what_is_there():
-    """Three branches absorbed their normalizations before they became one: all are told to be in that one."""
+    """Three branches absorbed their normalizations before they became one: all are reported to be in that one."""
     m = Model()
     repvgg(m)
     after, report = fold(m.build())

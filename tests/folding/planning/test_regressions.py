@@ -25,7 +25,7 @@ def status(report, name=SITE):
 
 @pytest.mark.parametrize(("dtype", "small"), [(np.float16, 1e-4), (np.float32, 1e-25), (BFLOAT16, 1e-25)])
 def test_merged_scales_do_not_vanish(dtype, small):
-    """Two small factors made a Mul by zero, and the samples were too small to tell."""
+    """Two small factors made a Mul by zero, and the samples were too small to show it."""
     m = Model(dtype=dtype, opset=22)
     x = m.op("Mul", start(m), m.constant(np.full((1, 4, 1, 1), small)), name=SITE)
     out(m, m.op("Mul", x, m.constant(np.full((1, 4, 1, 1), small))))
@@ -114,7 +114,7 @@ def test_functions_named_add_or_mul_keep_folds_from_making_such_nodes():
     judge(report.outcomes[0], Kept("custom-domain", "barrier"), {})
 
 
-def test_what_is_told_of_a_constant_of_another_shape_goes():
+def test_what_is_declared_of_a_constant_of_another_shape_goes():
     m = Model()
     out(m, m.bn(m.op("Gemm", start(m, 3, 4), m.constant((4, 5)), m.constant((1,)))))
     before = m.build()
@@ -200,7 +200,7 @@ def test_subnormal_values_are_judged_block_by_block(monkeypatch):
 
 
 @pytest.mark.parametrize("form", ["affine", "conv"])
-def test_leftovers_are_rewritten_after_everything_was_told(form):
+def test_leftovers_are_rewritten_after_everything_was_reported(form):
     m = Model()
     out(m, m.bn(m.op("Mul", start(m, 2, 4, 6), m.constant((1, 1, 6)), name="mul")))
     before = m.build()
@@ -364,7 +364,7 @@ def test_what_is_chosen_may_vary_less():
 
 
 def test_a_fold_may_make_a_shape_known():
-    """In a function nothing is inferred; the Add hides the rank that the convolution's weight tells."""
+    """In a function nothing is inferred; the Add hides the rank that the convolution's weight shows."""
     m = Model()
     x = m.per_channel("Add", m.conv(start(m), 4), name="between")
     y = m.op("Mul", m.op("Abs", m.bn(x, name="bn")), m.constant(np.array(2.0)), name=SITE)

@@ -94,7 +94,7 @@ def test_a_constant_operator_with_another_output_stays(seen):
 
 
 def test_what_is_left_has_the_type_of_the_absorber():
-    """A quantized weight: its constants do not tell the type of the product."""
+    """A quantized weight: its constants do not show the type of the product."""
     m = Model(17, np.float32)
     w = m.op("DequantizeLinear", m.constant(np.ones((4, 5), np.int8)), m.constant(np.full(5, 0.01)), axis=1)
     x = m.op("Cast", m.op("MatMul", m.x(3, 4), w), to=TensorProto.FLOAT16)
@@ -242,7 +242,7 @@ def test_branches_of_quantized_weights_stay():
     assert_same_function(before, after, m.feeds, DIGITS[m.dtype])
 
 
-def test_operators_without_names_are_told_by_their_outputs_of_today():
+def test_operators_without_names_are_reported_by_their_outputs_of_today():
     m = Model()
     out(m, m.bn(m.conv(start(m), 4)))
     before = m.build()

@@ -323,7 +323,7 @@ def test_names_metadata_and_untouched_tensors_survive():
     assert {p.key: p.value for p in conv.metadata_props} == {"from": "exporter", ABSORBED: SITE}
     untouched = {t.name: t for t in before.graph.initializer}["other"]
     assert {t.name: t for t in after.graph.initializer}["other"] == untouched
-    assert not after.graph.value_info  # what it told of the convolution's output is told of nothing now
+    assert not after.graph.value_info  # what it said of the convolution's output is true of nothing now
 
 
 def test_dead_constants_go_and_unrelated_dead_ones_stay():
@@ -333,7 +333,7 @@ def test_dead_constants_go_and_unrelated_dead_ones_stay():
     assert names(after)[0] == {"c0", "c1", "never read"}
 
 
-def test_nameless_nodes_are_told_by_their_outputs():
+def test_nameless_nodes_are_reported_by_their_outputs():
     m = simple()
     for node in m.nodes:
         node.name = ""

@@ -190,7 +190,7 @@ def test_the_shape_of_a_reshape_that_reads_shapes(axes):
 
 @pytest.mark.parametrize("keep_zero", [0, 1])
 def test_zeros_in_a_computed_shape(keep_zero):
-    """A 0 copies the size of the input, unless allowzero says that it is one; then the -1 cannot be told."""
+    """A 0 copies the size of the input, unless allowzero says that it is one; then the -1 cannot be known."""
     m = Model(opset=14)
     x = m.conv(start(m, 2, 4, 6, 6), 6)
     last = m.op("Slice", m.op("Shape", x), *(m.constant(np.array([n])) for n in (2, 3)))

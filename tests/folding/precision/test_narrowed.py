@@ -70,7 +70,7 @@ def test_without_onnxruntime_numpy_rounds(monkeypatch):
     halves.kernel.cache_clear()
 
 
-def test_onnxruntime_tells_nobody_and_says_nothing(tmp_path):
+def test_onnxruntime_reports_to_nobody_and_says_nothing(tmp_path):
     """It leaves a file in the home folder where it sends what it learns of models."""
     silent = {"CI", "GITHUB_ACTIONS", "TF_BUILD", "ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"}
     environment = {name: value for name, value in os.environ.items() if name not in silent} | {"HOME": str(tmp_path)}

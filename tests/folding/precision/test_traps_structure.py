@@ -123,11 +123,11 @@ def test_27_a_cast_before_an_output_of_16_bits(io_types):
     assert folded(m, "fp16", random_feeds(model), io_types=io_types)[0] == m
 
 
-@pytest.mark.parametrize(("target", "is_told"), [("onnxruntime-cpu", True), ("onnxruntime-cuda", False)])
-def test_29_a_target_that_computes_in_float32_anyway(target, is_told):
+@pytest.mark.parametrize(("target", "is_noted"), [("onnxruntime-cpu", True), ("onnxruntime-cuda", False)])
+def test_29_a_target_that_computes_in_float32_anyway(target, is_noted):
     model = parsed("g (float[2,4] x) => (float[2,4] y) { a = MatMul(x, w) b = Relu(a) y = MatMul(b, w) }", w=M4)
     _, report = folded(model, "fp16", random_feeds(model), target=target, allow_fallback=True)
-    assert any("cost more than float16 saves" in note for note in report.notes) == is_told
+    assert any("cost more than float16 saves" in note for note in report.notes) == is_noted
 
 
 @pytest.mark.parametrize("precision", ["fp16", "mixed"])

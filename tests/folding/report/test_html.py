@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 VOID = {"meta", "wbr"}
 
-every_report = pytest.mark.parametrize("told", EVERY.values(), ids=EVERY.keys())
+every_report = pytest.mark.parametrize("example", EVERY.values(), ids=EVERY.keys())
 
 
 class Page(HTMLParser):
@@ -63,8 +63,8 @@ class Page(HTMLParser):
 
 
 @every_report
-def test_html_is_balanced_and_asks_for_nothing(told: Report) -> None:
-    text = render_html(told)
+def test_html_is_balanced_and_asks_for_nothing(example: Report) -> None:
+    text = render_html(example)
     page = Page(text)
     assert not {"script", "link", "img", "iframe", "object", "form", "base"} & set(page.tags)
     assert page.values("src") == []
@@ -76,16 +76,16 @@ def test_html_is_balanced_and_asks_for_nothing(told: Report) -> None:
 
 
 @every_report
-def test_html_links_lead_somewhere_and_ids_are_unique(told: Report) -> None:
-    page = Page(render_html(told))
+def test_html_links_lead_somewhere_and_ids_are_unique(example: Report) -> None:
+    page = Page(render_html(example))
     ids = page.values("id")
     assert len(ids) == len(set(ids))
     assert {value.removeprefix("#") for value in page.values("href")} <= set(ids)
 
 
 @every_report
-def test_html_can_be_read_by_everybody(told: Report) -> None:
-    page = Page(render_html(told))
+def test_html_can_be_read_by_everybody(example: Report) -> None:
+    page = Page(render_html(example))
     assert page.values("lang") == ["en"]
     assert page.tags.count("h1") == 1
     assert page.tags.count("caption") == page.tags.count("table")
@@ -105,7 +105,7 @@ def test_hostile_names_are_only_text_in_html() -> None:
     assert all(line.isprintable() for line in text.split("\n"))
 
 
-def test_html_tells_everything_about_an_affine() -> None:
+def test_html_shows_everything_about_an_affine() -> None:
     text = Page(render_html(VARIED)).text
     for part in ("folded in part", "merged", "removed", "through relu, reshape", "q, k, v", "0.25 .. 2", "3 channels",
                  "scales of 3 channels: 0.25 to 2, median 0.5", "pad explicitly", "call eval()", "zero-padding",
@@ -122,7 +122,7 @@ def test_html_says_what_is_left_of_a_map_where_and_why() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "amber"),
+    ("example", "amber"),
     [
         (report(bn(), kept()), {"chip stays", "todo"}),
         (report(bn(), bn("add", "kept", operator="Add", backward=SHARED, forward=PADDED)), set()),
@@ -131,9 +131,9 @@ def test_html_says_what_is_left_of_a_map_where_and_why() -> None:
         (report(bn(), verification=NOT_VERIFIED), {"verdict not-verified"}),
     ],
 )
-def test_amber_is_for_a_normalization_that_stays(told: Report, amber: set[str]) -> None:
+def test_amber_is_for_a_normalization_that_stays(example: Report, amber: set[str]) -> None:
     """And for a result that nobody could check."""
-    page = Page(render_html(told))
+    page = Page(render_html(example))
     assert {kind for kind in page.values("class") if {"stays", "todo", "not-verified"} & set(kind.split())} == amber
 
 

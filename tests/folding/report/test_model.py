@@ -16,11 +16,11 @@ from folding.report.text import render_text
 from tests.support.reports import EVERY, HOSTILE_REPORT, NAN, VARIED, VERIFIED, bn, report
 
 
-@pytest.mark.parametrize("told", EVERY.values(), ids=EVERY.keys())
-def test_a_report_comes_back(told: Report) -> None:
-    back = Report.from_dict(json.loads(told.to_json()))
-    assert back.to_json() == told.to_json()
-    assert repr(asdict(back)).replace("inf", "nan") == repr(asdict(told)).replace("inf", "nan")
+@pytest.mark.parametrize("example", EVERY.values(), ids=EVERY.keys())
+def test_a_report_comes_back(example: Report) -> None:
+    back = Report.from_dict(json.loads(example.to_json()))
+    assert back.to_json() == example.to_json()
+    assert repr(asdict(back)).replace("inf", "nan") == repr(asdict(example)).replace("inf", "nan")
 
 
 def test_a_finite_report_is_equal() -> None:
@@ -28,13 +28,13 @@ def test_a_finite_report_is_equal() -> None:
 
 
 def test_what_was_not_finite_is_not_a_number() -> None:
-    told = report(bn(), verification=Verification("failed", outputs=(NAN,)))
-    (output,) = Report.from_dict(told.as_dict()).verification.outputs
+    made = report(bn(), verification=Verification("failed", outputs=(NAN,)))
+    (output,) = Report.from_dict(made.as_dict()).verification.outputs
     assert output.max_absolute != output.max_absolute
     assert output.max_relative != output.max_relative
 
 
-def test_keys_of_newer_versions_are_ignored_and_defaults_need_not_be_told() -> None:
+def test_keys_of_newer_versions_are_ignored_and_defaults_need_not_be_given() -> None:
     plain = VARIED.as_dict() | {"colour": "green"}
     del plain["notes"], plain["seconds"]
     assert Report.from_dict(plain).outcomes == VARIED.outcomes
@@ -91,8 +91,8 @@ def test_a_report_writes_itself_in_every_form() -> None:
 
 
 def test_a_report_is_shown_in_one_line() -> None:
-    told = report(bn(), source="model.onnx", target="folded.onnx", verification=VERIFIED)
-    assert repr(told) == "<Report of model.onnx: 1 of 1 BatchNormalization folded; verified>"
+    made = report(bn(), source="model.onnx", target="folded.onnx", verification=VERIFIED)
+    assert repr(made) == "<Report of model.onnx: 1 of 1 BatchNormalization folded; verified>"
     assert all(repr(one).isprintable() for one in EVERY.values())
 
 
@@ -107,22 +107,22 @@ def elements(text: str) -> list[tuple[str, dict[str, str | None]]]:
 
 def test_a_notebook_shows_the_page_in_a_frame_of_its_own() -> None:
     """No name of a model leaves the attribute that holds the page, and the page is what `to_html` gives."""
-    for told in (VARIED, HOSTILE_REPORT):
-        ((tag, attributes),) = elements(told._repr_html_())
-        assert (tag, attributes["srcdoc"], attributes["sandbox"]) == ("iframe", told.to_html(), "")
+    for example in (VARIED, HOSTILE_REPORT):
+        ((tag, attributes),) = elements(example._repr_html_())
+        assert (tag, attributes["srcdoc"], attributes["sandbox"]) == ("iframe", example.to_html(), "")
 
 
 def test_for_a_command_line_a_report_names_flags() -> None:
     refusal = Refusal("training-mode", 'reads clamp="always"', "bn", "call eval(), or use freeze_training=True")
-    told = report(
+    made = report(
         Outcome("bn", "BatchNormalization", "kept", backward=refusal, forward=refusal),
         verification=Verification("not verified", "verification was turned off (verify=False)"),
         notes=('try clamp="always"',),
     )
-    (outcome,) = told.with_flags().outcomes
+    (outcome,) = made.with_flags().outcomes
     assert outcome.backward is not None
     assert outcome.backward.hint == "call eval(), or use --freeze-training"
     assert outcome.backward.reason == 'reads clamp="always"'  # a reason names what is in the model
-    assert told.with_flags().verification.reason == "verification was turned off (--no-verify)"
-    assert told.with_flags().notes == ("try --clamp always",)
-    assert told.with_flags().with_flags() == told.with_flags()
+    assert made.with_flags().verification.reason == "verification was turned off (--no-verify)"
+    assert made.with_flags().notes == ("try --clamp always",)
+    assert made.with_flags().with_flags() == made.with_flags()

@@ -45,11 +45,11 @@ def test_changes_of_one_kind_are_one():
     ],
 )
 def test_readiness_is_one_sentence(findings, said, refused):
-    told = replace(READY, findings=findings)
-    assert readiness(told) == said
+    made = replace(READY, findings=findings)
+    assert readiness(made) == said
     assert is_refused(findings) == refused
-    assert said in told.to_text()
-    assert said in told.to_html()
+    assert said in made.to_text()
+    assert said in made.to_html()
 
 
 def test_without_a_runtime_nothing_is_said_of_one():

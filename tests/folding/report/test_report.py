@@ -50,14 +50,14 @@ UNSEEN = 'not even a change of 10 % of a folded bias (output "1")'
 NARROWEST_TABLE = 56  # the figures of an output beside a name of eight letters: what no layout can narrow
 ANSI = re.compile(r"\x1b\[\d+m")
 
-every_report = pytest.mark.parametrize("told", EVERY.values(), ids=EVERY.keys())
+every_report = pytest.mark.parametrize("example", EVERY.values(), ids=EVERY.keys())
 
 
 # What is said
 
 
 @pytest.mark.parametrize(
-    ("told", "said"),
+    ("example", "said"),
     [
         (report(bn()), "1 of 1 BatchNormalization folded"),
         (report(bn(), kept()), "1 of 2 BatchNormalizations folded, 1 stays"),
@@ -87,12 +87,12 @@ every_report = pytest.mark.parametrize("told", EVERY.values(), ids=EVERY.keys())
         ),
     ],
 )
-def test_headline(told: Report, said: str) -> None:
-    assert headline(told) == said
+def test_headline(example: Report, said: str) -> None:
+    assert headline(example) == said
 
 
 @pytest.mark.parametrize(
-    ("told", "said"),
+    ("example", "said"),
     [
         (report(bn()), "in.onnx -> out.onnx, in 500 ms"),
         (report(bn(), seconds=0.0), "in.onnx -> out.onnx"),
@@ -100,20 +100,20 @@ def test_headline(told: Report, said: str) -> None:
         (report(bn(), verification=FAILED), "in.onnx, nothing is written, in 500 ms"),
     ],
 )
-def test_deed(told: Report, said: str) -> None:
-    assert deed(told) == said
+def test_deed(example: Report, said: str) -> None:
+    assert deed(example) == said
 
 
 @pytest.mark.parametrize(
-    ("told", "said"),
+    ("example", "said"),
     [
         (report(bn()), ("97.8 MB", "97.6 MB", "-210 kB")),
         (report(bn(), target=None), ("97.8 MB", "", "")),
         (report(bn(), verification=FAILED), ("97.8 MB", "", "")),
     ],
 )
-def test_the_size_of_what_was_not_written_is_not_told(told: Report, said: tuple[str, str, str]) -> None:
-    assert sizes(told) == said
+def test_the_size_of_what_was_not_written_is_not_shown(example: Report, said: tuple[str, str, str]) -> None:
+    assert sizes(example) == said
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(0.0, "0 ms"), (0.43, "430 ms"), (1.0, "1.0 s"), (75.25, "75.2 s")])
@@ -274,11 +274,11 @@ def test_printable(text: str, said: str) -> None:
 
 
 @every_report
-def test_json_is_strict_and_complete(told: Report) -> None:
-    text = told.to_json()
+def test_json_is_strict_and_complete(example: Report) -> None:
+    text = example.to_json()
     assert text.isascii()
-    assert json.loads(text, parse_constant=pytest.fail) == told.as_dict()
-    assert len(told.as_dict()["outcomes"]) == len(told.outcomes)
+    assert json.loads(text, parse_constant=pytest.fail) == example.as_dict()
+    assert len(example.as_dict()["outcomes"]) == len(example.outcomes)
 
 
 def test_figures_that_are_not_finite_become_null() -> None:
@@ -291,16 +291,16 @@ def test_figures_that_are_not_finite_become_null() -> None:
 
 @every_report
 @pytest.mark.parametrize("width", WIDTHS)
-def test_text_keeps_to_its_width_and_to_itself(told: Report, width: int) -> None:
-    text = render_text(told, width=width)
+def test_text_keeps_to_its_width_and_to_itself(example: Report, width: int) -> None:
+    text = render_text(example, width=width)
     assert all(line.isprintable() and not line.endswith(" ") for line in text.splitlines())
     assert max(map(len, text.splitlines())) <= max(width, NARROWEST_TABLE)
 
 
 @every_report
-def test_colour_changes_nothing_but_colour(told: Report) -> None:
-    assert ANSI.sub("", render_text(told, colour=True)) == render_text(told)
-    assert "\x1b" in render_text(told, colour=True)
+def test_colour_changes_nothing_but_colour(example: Report) -> None:
+    assert ANSI.sub("", render_text(example, colour=True)) == render_text(example)
+    assert "\x1b" in render_text(example, colour=True)
 
 
 def test_text_says_first_things_first() -> None:
@@ -342,8 +342,8 @@ def test_text_says_first_things_first() -> None:
 
 def test_long_lists_are_cut_in_the_text_and_complete_elsewhere() -> None:
     names = [f"bn{i:03}" for i in range(62)]
-    told = report(*(bn(f"folded_{name}") for name in names), *(kept(name) for name in names))
-    text, markdown, page = render_text(told), render_markdown(told), re.sub("<[^>]*>", "", render_html(told))
+    large = report(*(bn(f"folded_{name}") for name in names), *(kept(name) for name in names))
+    text, markdown, page = render_text(large), render_markdown(large), re.sub("<[^>]*>", "", render_html(large))
     assert "... and 52 more; --json lists all" in text
     assert re.search(r"62 x backward", text)
     assert re.search(r"and\s+58 more; --json lists all", text)
@@ -366,9 +366,9 @@ def test_the_verdict_of_verify_names_its_inputs() -> None:
 
 
 @every_report
-def test_markdown_tables_have_as_many_cells_as_their_head(told: Report) -> None:
+def test_markdown_tables_have_as_many_cells_as_their_head(example: Report) -> None:
     width = 0
-    for line in render_markdown(told).splitlines():
+    for line in render_markdown(example).splitlines():
         width = 0 if not line.startswith("|") else width or line.count("|")
         assert line.count("|") == width or not line.startswith("|"), line
 

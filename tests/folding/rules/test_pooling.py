@@ -153,8 +153,8 @@ def unknown(m):
     return m.op("Sum", *(m.x(2, 4, 5, 6, declare=[2, "C", 5, 6]) for _ in range(2)))
 
 
-def told(m):
-    """What inference cannot know, and the file tells: a million positions and more."""
+def declared(m):
+    """What inference cannot know, and the file declares: a million positions and more."""
     return m.op("Asinh", m.x(2, 4, 5, 6, declare=[2, 2**30, 5, 6]))
 
 
@@ -182,7 +182,7 @@ BROKEN = {
     "DepthToSpace of three axes": (lambda m: before(m, "DepthToSpace", start(m, 2, 4, 5), blocksize=2), Kept("barrier", "parameters")),
     "DepthToSpace of too few channels": (lambda m: before(m, "DepthToSpace", start(m, 2, 6, 5, 4), blocksize=2), Kept("barrier", "parameters")),
     "Resize by too few scales": (lambda m: before(m, "Resize", start(m), "", m.constant(np.ones(1, np.float32), dtype=np.float32)), Kept("barrier", "axis")),
-    "Slice of a length that the file tells": (lambda m: behind(m, "Slice", told(m), index(m, 0), index(m, 4), index(m, 1)), Kept("too-large", "barrier")),
+    "Slice of a length that the file declares": (lambda m: behind(m, "Slice", declared(m), index(m, 0), index(m, 4), index(m, 1)), Kept("too-large", "barrier")),
 }  # fmt: skip
 
 
@@ -202,7 +202,7 @@ def test_what_is_broken_is_left_alone(name):
     [("ReduceSum", [[1]], {"keepdims": 0}), ("Gather", [[0, 1]], {"axis": 1}), ("Split", [[4]], {"axis": 1})],
 )
 def test_shapes_that_contradict_each_other_are_no_crash(op, inputs, attributes):
-    """Behind a foreign operator nothing is inferred, and what the file tells may be wrong."""
+    """Behind a foreign operator nothing is inferred, and what the file declares may be wrong."""
     m = Model(22)
     x = start(m)
     m.op("Identity", x)

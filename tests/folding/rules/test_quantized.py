@@ -302,7 +302,7 @@ def test_integers_that_a_runtime_may_choose(case):
     assert codes(of_conv(m, m.op("DequantizeLinear", w, scale, like=w))) == ("quantized", "barrier")
 
 
-def test_integers_without_a_zero_point_have_the_type_told():
+def test_integers_without_a_zero_point_have_the_type_given():
     m = Model(21)
     scale, w = m.constant(np.array(0.02)), m.constant(SHAPE)
     q = m.op("QuantizeLinear", w, scale, output_dtype=TensorProto.INT16)
@@ -318,7 +318,7 @@ def test_integers_without_a_zero_point_have_the_type_told():
 @pytest.mark.parametrize(
     "op", ["QLinearAdd", "QGemm", "QuantizeLinear", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "QAttention"]
 )
-def test_operators_of_onnx_runtime_are_told(op):
+def test_operators_of_onnx_runtime_are_recognized(op):
     m = Model()
     x = m.bn(start(m))
     m.nodes.append(helper.make_node(op, [x], ["y"], domain="com.microsoft"))
@@ -328,7 +328,7 @@ def test_operators_of_onnx_runtime_are_told(op):
     assert codes(before)[1] == "quantized"
 
 
-def test_dynamic_quantization_is_told():
+def test_dynamic_quantization_is_recognized():
     m = Model()
     x = m.bn(start(m))
     m.op("DynamicQuantizeLinear", x, outputs=3, like=x)

@@ -147,13 +147,13 @@ def _read(node):
 
 
 def equalized(model, options=OPTIONS, blocked=(), *, clamps=False):
-    """The equalized model, what was changed, and what is told of each value."""
+    """The equalized model, what was changed, and what is reported of each value."""
     with onnxfile.from_bytes(model.SerializeToString()) as file:
         graph = indexed(file)
         shapes.infer(graph)
-        changes, told = equalize(graph, options, blocked, clamps=clamps)
+        changes, reported = equalize(graph, options, blocked, clamps=clamps)
         write_back(graph)
-        return onnx.ModelProto.FromString(onnxfile.to_bytes(file)), changes, told
+        return onnx.ModelProto.FromString(onnxfile.to_bytes(file)), changes, reported
 
 
 def assert_identical(before, after):
@@ -171,11 +171,11 @@ def weights_of(model):
 @pytest.mark.parametrize("row", MADE)
 def test_channels_become_even_and_no_bit_changes(row):
     model = model_of(MADE[row])
-    after, changes, told = equalized(model)
+    after, changes, reported = equalized(model)
     assert {change.kind for change in changes} == {SCALED}
     assert [node.op_type for node in after.graph.node] == [node.op_type for node in model.graph.node]
     assert_identical(model, after)
-    scaled = [one for one in told if not one.code]
+    scaled = [one for one in reported if not one.code]
     assert len(scaled) == len(changes)
     assert all(one.channels and one.producers and one.consumers for one in scaled)
     assert min(one.after / one.before for one in scaled) <= 0.5  # the skew that was put there goes
@@ -187,11 +187,11 @@ def test_channels_become_even_and_no_bit_changes(row):
 def test_what_no_scale_passes_stays_and_the_report_says_why(row):
     code, written = REFUSED[row]
     model = model_of(written)
-    after, changes, told = equalized(model)
+    after, changes, reported = equalized(model)
     assert (after, changes) == (model, [])
-    assert told[0].value == "a"
-    assert told[0].code == code
-    assert told[0].reason
+    assert reported[0].value == "a"
+    assert reported[0].code == code
+    assert reported[0].reason
 
 
 def test_all_three_weights_of_a_depthwise_chain_share_the_skew():
@@ -226,9 +226,9 @@ def test_only_the_option_allows_bounds_per_channel(clamp, target, changed):
 
 def test_even_channels_stay():
     model = model_of(MADE["Relu"], w=normal(4, 3, 1, 1))
-    after, changes, told = equalized(model)
+    after, changes, reported = equalized(model)
     assert (after, changes) == (model, [])
-    assert [(one.value, one.code) for one in told] == [("a", "no-gain"), ("y", "graph-output")]
+    assert [(one.value, one.code) for one in reported] == [("a", "no-gain"), ("y", "graph-output")]
 
 
 def test_a_channel_that_is_next_to_constant_is_not_enlarged():
@@ -281,23 +281,23 @@ def test_nothing_becomes_subnormal(small):
 def test_what_is_kept_or_blocked_stays(options, blocked, code):
     model = model_of(MADE["Relu"])
     model.graph.node[0].name = "first"
-    after, changes, told = equalized(model, options, blocked)
+    after, changes, reported = equalized(model, options, blocked)
     assert (after, changes) == (model, [])
-    assert told[0].code == code
+    assert reported[0].code == code
 
 
 def test_a_weight_that_a_caller_may_change_is_no_constant():
     model = model_of(MADE["Relu"])
     model.graph.input.append(onnx.helper.make_tensor_value_info("v", 1, [4, 4, 1, 1]))
-    after, changes, told = equalized(model)
-    assert (after, changes, told[0].code) == (model, [], "overridable")
+    after, changes, reported = equalized(model)
+    assert (after, changes, reported[0].code) == (model, [], "overridable")
 
 
 def test_quantized_weights_stay():
     text = "r = Relu(a) q = DequantizeLinear(whole, one) y = Conv(r, q)"
     model = model_of((FOUR, text), whole=np.ones((4, 4, 1, 1), np.int8))
-    after, changes, told = equalized(model)
-    assert (after, changes, told[0].code) == (model, [], "quantized")
+    after, changes, reported = equalized(model)
+    assert (after, changes, reported[0].code) == (model, [], "quantized")
 
 
 @given(graphs() | wrapped() | stacks())
@@ -348,10 +348,10 @@ def test_every_form_of_the_report_says_what_was_done():
     assert (scaled.value, scaled.producers, scaled.consumers) == ("a", ("a",), ("y",))
     assert scaled.before > 2 * scaled.after
     assert (stays.value, stays.code) == ("y", "graph-output")
-    for told in (report.to_text(), report.to_html(), report.to_markdown()):
-        assert "Channels equalized for 8 bits: 1 of 2 values between weights" in told
-        assert "times the range of a typical one" in told
-        assert "graph-output" in told
+    for text in (report.to_text(), report.to_html(), report.to_markdown()):
+        assert "Channels equalized for 8 bits: 1 of 2 values between weights" in text
+        assert "times the range of a typical one" in text
+        assert "graph-output" in text
     assert Report.from_dict(report.as_dict()) == report
 
 

@@ -44,9 +44,9 @@ def test_every_snippet_prints_what_the_document_says(here, capsys):
     names: dict[str, object] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's, of what it will remove
-        for code, told in SNIPPETS:
+        for code, output in SNIPPETS:
             exec(code, names)  # noqa: S102  it is our own document
-            assert printed(capsys.readouterr().out) == printed(told), code
+            assert printed(capsys.readouterr().out) == printed(output), code
     assert len(SNIPPETS) == 9
     assert type(names["quantized"].get_submodule("1.conv1")).__module__.startswith("torch.ao.nn.intrinsic.quantized")
     types = {one.data_type for one in onnx.load("ready.onnx").graph.initializer}

@@ -34,7 +34,7 @@ RELU = "(float[N,4] x) => (float[N,4] y) { y = Relu(x) }"
         pytest.param(
             {"MEMINFO": MEMINFO, "CGROUP_LIMIT": f"{5 * GIB}", "CGROUP_USED": f"{GIB}"}, 4 * GIB, id="a limit"
         ),
-        pytest.param({}, None, id="nobody tells"),
+        pytest.param({}, None, id="nobody says"),
     ],
 )
 def test_the_default_is_a_share_of_what_is_free(

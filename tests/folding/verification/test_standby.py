@@ -114,7 +114,7 @@ def test_nothing_is_left_of_it(tmp_path, started, folds, verifies, target, expec
     assert not standby._ready
 
 
-def test_it_tells_nobody_of_the_model(tmp_path, monkeypatch):
+def test_it_reports_the_model_to_nobody(tmp_path, monkeypatch):
     """ONNX Runtime leaves a file in the home folder where it sends what it learns of models."""
     home = tmp_path / "home"
     home.mkdir()

@@ -139,9 +139,9 @@ def test_a_revoked_key_ends_an_upload_and_a_download(server):
 
 def submit_blob(client: httpx.Client, data: bytes) -> str:
     job = submit(client, data)
-    told: dict[str, Any] = client.get(f"/v1/jobs/{job}").json()
+    document: dict[str, Any] = client.get(f"/v1/jobs/{job}").json()
     until(lambda: client.get(f"/v1/jobs/{job}").json()["status"] == "failed")
-    return str(told["input"]["sha256"])
+    return str(document["input"]["sha256"])
 
 
 @pytest.mark.parametrize("serves", [True, False], ids=["a server runs", "no server runs"])
@@ -251,10 +251,10 @@ def test_the_audit_log_has_keys_deletions_and_refusals_and_no_secret(server, cap
         client.get("/v1/jobs/x", headers={"Authorization": "Bearer bnf_x_secret"})
         client.get("/version", headers={"Host": "evil.example"})
     assert keys(data, "revoke", id_) == 0
-    told = audited(data)
-    assert [line["event"] for line in told] == ["key added", "job cancelled", "blob deleted", "key revoked"]
-    assert [line["key"] for line in told] == [id_] * 4
-    assert (told[0]["name"], told[1]["client"], told[2]["blob"]) == ("me", "127.0.0.1", folded["ETag"].strip('"'))
+    lines = audited(data)
+    assert [line["event"] for line in lines] == ["key added", "job cancelled", "blob deleted", "key revoked"]
+    assert [line["key"] for line in lines] == [id_] * 4
+    assert (lines[0]["name"], lines[1]["client"], lines[2]["blob"]) == ("me", "127.0.0.1", folded["ETag"].strip('"'))
     refused = audited(data, audit.REFUSALS)
     assert [(line["problem"], line["path"]) for line in refused] == [
         ("forbidden", "/metrics"),

@@ -15,8 +15,8 @@ from service.auth.rates import Rates
 def clock(monkeypatch):
     """The two clocks."""
     clock = SimpleNamespace(monotonic=1000.0, system=time.time())
-    told = SimpleNamespace(monotonic=lambda: clock.monotonic, time=lambda: clock.system)
-    monkeypatch.setattr(rates, "time", told)
+    fake = SimpleNamespace(monotonic=lambda: clock.monotonic, time=lambda: clock.system)
+    monkeypatch.setattr(rates, "time", fake)
     return clock
 
 

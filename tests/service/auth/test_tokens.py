@@ -37,7 +37,7 @@ class Issuer:
     def __init__(self) -> None:
         self.keys = [jwk.RSAKey.generate_key(2048, {"kid": "first", "use": "sig"})]
         self.asked: list[str] = []
-        self.told: dict[str, Any] = {"issuer": ISSUER, "jwks_uri": f"{ISSUER}/keys"}
+        self.discovery: dict[str, Any] = {"issuer": ISSUER, "jwks_uri": f"{ISSUER}/keys"}
         self.is_down = False
 
     async def fetch(self, url: str) -> Any:
@@ -45,7 +45,7 @@ class Issuer:
         if self.is_down:
             raise httpx.ConnectError("down")
         if url == ISSUER + DISCOVERY:
-            return self.told
+            return self.discovery
         assert url == f"{ISSUER}/keys"
         return {"keys": [key.as_dict(private=False) for key in self.keys] + [{"kty": "oct", "k": "AAAA"}]}
 
@@ -136,9 +136,9 @@ def test_a_new_key_of_the_issuer_is_looked_up_and_made_up_ones_do_not_flood_it(s
     assert len(issuer.asked) == 4
 
 
-@pytest.mark.parametrize("told", [None, {"issuer": "https://evil.example", "jwks_uri": f"{ISSUER}/keys"}, {}, []])
-def test_an_issuer_that_cannot_be_asked_lets_nobody_in(server, issuer, told):
-    issuer.is_down, issuer.told = told is None, told
+@pytest.mark.parametrize("discovery", [None, {"issuer": "https://evil.example", "jwks_uri": f"{ISSUER}/keys"}, {}, []])
+def test_an_issuer_that_cannot_be_asked_lets_nobody_in(server, issuer, discovery):
+    issuer.is_down, issuer.discovery = discovery is None, discovery
     answer = ask(server, issuer.token())
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "10")
     assert ask(server, "bnf_x_y").status_code == 401

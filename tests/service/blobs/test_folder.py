@@ -173,7 +173,7 @@ def test_the_disk_is_not_filled(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("number", "error"), [(errno.ENOSPC, Problem), (errno.EIO, OSError)])
-def test_a_full_disk_is_told_apart(tmp_path, monkeypatch, number, error):
+def test_a_full_disk_is_distinguished(tmp_path, monkeypatch, number, error):
     def fail(*_: object) -> None:
         raise OSError(number, "no")
 
@@ -199,7 +199,7 @@ def test_a_file_is_adopted_by_its_content(tmp_path):
 
 
 def test_what_is_there_is_written_again_as_if_it_were_not(tmp_path, monkeypatch):
-    """Less work would tell one key what another one holds; and a file that the disk spoilt is whole again."""
+    """Less work would show one key what another one holds; and a file that the disk spoilt is whole again."""
     store, synced = DirectoryBlobs(tmp_path), []
     monkeypatch.setattr(blobs, "sync_folder", synced.append)
     sha256 = asyncio.run(put(store, b"a model"))

@@ -160,30 +160,30 @@ class Clients:
         """The job when it has ended; lost if there is none, or if it never ends."""
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
-            told = self._state(job, wait=WAIT, until="done")
-            if told.get("status") not in {None, "queued", "running"}:
-                return told
+            state = self._state(job, wait=WAIT, until="done")
+            if state.get("status") not in {None, "queued", "running"}:
+                return state
         return {"status": "lost"}
 
     def _follow(self, job: str, model: Model) -> None:
         for _ in range(MOST_AGAIN):
-            told = self._end(job)
-            slug = told["problem"]["type"].rpartition("/")[2] if told["status"] == "failed" else ""
-            is_asked = told["status"] == "lost" or (slug in ASKED and slug != model.problem)
+            state = self._end(job)
+            slug = state["problem"]["type"].rpartition("/")[2] if state["status"] == "failed" else ""
+            is_asked = state["status"] == "lost" or (slug in ASKED and slug != model.problem)
             if not (self._may_ask_again and is_asked):
                 break
             self._again(model)
-        if told["status"] == "lost":
+        if state["status"] == "lost":
             self._record.lost += 1
         elif slug != model.problem:
             self._record.condemned += 1
-            self._surprise(f"condemned: {told}")
+            self._surprise(f"condemned: {state}")
         elif slug:
             self._record.failed += 1
         else:
             self._record.done += 1
-            if told["result"]["sha256"] != hashlib.sha256(model.result).hexdigest():
-                self._surprise(f"the digest of another result: {told}")
+            if state["result"]["sha256"] != hashlib.sha256(model.result).hexdigest():
+                self._surprise(f"the digest of another result: {state}")
 
     def _compare(self, url: str, job: str, model: Model) -> None:
         end = time.monotonic() + PATIENCE

@@ -65,7 +65,7 @@ def test_what_the_store_lost_is_folded_again_or_asked_for_again(cluster):
     cluster.store.change(cluster.blobs, hashlib.sha256(other).hexdigest(), lambda _: None)
     cluster.worker()
     until(lambda: client.get(f"/v1/jobs/{waits}").json()["status"] == "failed")
-    told = client.get(f"/v1/jobs/{waits}").json()
-    assert told["problem"]["type"].endswith("/internal")
-    assert "send it again" in told["problem"]["detail"]
+    document = client.get(f"/v1/jobs/{waits}").json()
+    assert document["problem"]["type"].endswith("/internal")
+    assert "send it again" in document["problem"]["detail"]
     assert client.post("/v1/fold", content=other).content == folded(other)

@@ -102,7 +102,7 @@ def short_secret(data):
         (short_secret, "{data}/secret must hold 32 random bytes; remove it"),
     ],
 )
-def test_a_data_folder_that_cannot_be_used_is_told_in_one_sentence(tmp_path, capsys, spoil, says):
+def test_a_data_folder_that_cannot_be_used_is_reported_in_one_sentence(tmp_path, capsys, spoil, says):
     data = tmp_path / "data"
     spoil(data)
     capsys.readouterr()
@@ -117,7 +117,7 @@ def test_a_folder_in_a_file_is_no_folder(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("argv", [["serve", "--port", "0"], ["keys", "list"]])
-def test_a_locked_ledger_is_told_in_one_sentence(tmp_path, capsys, monkeypatch, argv):
+def test_a_locked_ledger_is_reported_in_one_sentence(tmp_path, capsys, monkeypatch, argv):
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.01)
     data = tmp_path / "data"
     holder = spoiled_ledger(data)

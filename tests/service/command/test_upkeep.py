@@ -46,9 +46,9 @@ def test_a_scrub_finds_damage_while_a_server_runs(tmp_path, capsys, spoil):
         result = digest(first.content)
         spoil(blobs(data)[result])
         assert main(["scrub", "--data", str(data)]) == 3
-        told = capsys.readouterr().out.splitlines()
-        assert told[0].startswith(f"damaged or missing: {result}")
-        assert "1 jobs are folded again, 0 are removed, 0 need their upload again" in told[1]
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0].startswith(f"damaged or missing: {result}")
+        assert "1 jobs are folded again, 0 are removed, 0 need their upload again" in lines[1]
         job = first.headers["Bnfold-Job"]
         until(lambda: running.client.get(f"/v1/jobs/{job}").json()["attempts"] == 2)
         assert ended(running.client, job)["result"]["sha256"] == result
@@ -171,14 +171,14 @@ def test_a_restore_that_was_interrupted_is_begun_again(tmp_path, monkeypatch):
         (["downgrade", "--data", "{new}"], "there is no folder"),
     ],
 )
-def test_what_cannot_be_done_is_told_in_one_sentence(tmp_path, capsys, argv, says):
+def test_what_cannot_be_done_is_reported_in_one_sentence(tmp_path, capsys, argv, says):
     with Running(tmp_path / "data"):
         pass
     names = {name: tmp_path / name for name in ("data", "new", "copy", "other")}
     assert main([word.format(**names) for word in argv]) == 2
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert says in told
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert says in message
 
 
 def test_a_ledger_in_use_does_not_go_back(tmp_path, capsys):

@@ -33,8 +33,8 @@ def running(tmp_path, monkeypatch) -> Iterator[Running]:
 
 
 def state(running: Running, job: str) -> tuple[str, int]:
-    told = running.client.get(f"/v1/jobs/{job}").raise_for_status().json()
-    return told["status"], told["attempts"]
+    document = running.client.get(f"/v1/jobs/{job}").raise_for_status().json()
+    return document["status"], document["attempts"]
 
 
 def kill(running: Running, job: str, attempt: int, number: signal.Signals) -> None:
@@ -47,8 +47,8 @@ def kill(running: Running, job: str, attempt: int, number: signal.Signals) -> No
 
 def test_a_process_that_crashes_is_tried_three_times_and_again_when_asked(running):
     job = submit(running.client, b"ABORT")
-    told = ended(running.client, job)
-    assert (slug(told), told["attempts"]) == ("crashed", 3)
+    document = ended(running.client, job)
+    assert (slug(document), document["attempts"]) == ("crashed", 3)
     assert submit(running.client, b"ABORT") == job  # a new request
     assert ended(running.client, job)["attempts"] == 3
 
@@ -59,8 +59,8 @@ def test_a_process_that_something_else_killed_is_tried_once_more(running, tmp_pa
     kill(running, job, 1, number)
     until(lambda: state(running, job) == ("running", 2))
     (tmp_path / "gate").touch()
-    told = ended(running.client, job)
-    assert (told["status"], told["attempts"]) == ("done", 2)
+    document = ended(running.client, job)
+    assert (document["status"], document["attempts"]) == ("done", 2)
 
 
 def test_it_runs_alone_then(running, tmp_path):
@@ -71,9 +71,9 @@ def test_it_runs_alone_then(running, tmp_path):
     second = submit(running.client, held(gates[1], 1))
     assert state(running, second) == ("queued", 0)  # there are two slots
     kill(running, first, 2, signal.SIGKILL)
-    told = ended(running.client, first)
-    assert (slug(told), told["attempts"]) == ("killed", 2)
-    assert "also when nothing else ran" in told["problem"]["detail"]
+    document = ended(running.client, first)
+    assert (slug(document), document["attempts"]) == ("killed", 2)
+    assert "also when nothing else ran" in document["problem"]["detail"]
     until(lambda: state(running, second) == ("running", 1))
     assert submit(running.client, held(gates[0], 0)) == first  # a new request: no suspect any more
     until(lambda: state(running, first) == ("running", 1))
@@ -104,9 +104,9 @@ def test_a_job_that_takes_its_server_with_it_again_and_again_ends(tmp_path):
     with closing(sqlite3.connect(tmp_path / "data" / FILE)) as ledger, ledger:  # the deaths before this one
         ledger.execute("UPDATE jobs SET interruptions = ?", (LONE_DEATHS,))
     client = process.start()
-    told = ended(client, job)
-    assert (told["status"], slug(told)) == ("failed", "crashed")
-    assert "the server died 5 times in a row" in told["problem"]["detail"]
+    document = ended(client, job)
+    assert (document["status"], slug(document)) == ("failed", "crashed")
+    assert "the server died 5 times in a row" in document["problem"]["detail"]
     assert '"outcome": "crashed"' in (tmp_path / "log").read_text()
     gate.touch()
     assert submit(client, held(gate)) == job

@@ -31,8 +31,8 @@ def blobs(data: Path) -> dict[str, Path]:
     return {path.parent.name + path.name: path for path in (data / "blobs" / "sha256").glob("*/*")}
 
 
-def slug(told: dict[str, Any]) -> str:
-    return str(told["problem"]["type"].rsplit("/", 1)[1])
+def slug(document: dict[str, Any]) -> str:
+    return str(document["problem"]["type"].rsplit("/", 1)[1])
 
 
 def test_a_fold_that_fills_the_disk_is_ended(tmp_path, monkeypatch):
@@ -46,8 +46,8 @@ def test_a_fold_that_fills_the_disk_is_ended(tmp_path, monkeypatch):
         until(lambda: running.client.get(f"/v1/jobs/{job}").json()["status"] == "running")
         with monkeypatch.context() as patch:
             patch.setattr(running.app.state.service.storage, "make_room", full)
-            told = ended(running.client, job)
-        assert (slug(told), told["attempts"]) == ("insufficient-storage", 3)
+            document = ended(running.client, job)
+        assert (slug(document), document["attempts"]) == ("insufficient-storage", 3)
         assert submit(running.client, slow(FOREVER)) == job  # worth another try
         running.client.delete(f"/v1/jobs/{job}")
 
@@ -72,8 +72,8 @@ def test_a_disk_that_something_else_fills_fails_no_job(tmp_path, monkeypatch, me
         monkeypatch.setattr(blobs, "place", place)
         blobs._spool.low_water = 0
         gate.touch()
-        told = ended(running.client, job)
-        assert told["status"] == "done", told
+        document = ended(running.client, job)
+        assert document["status"] == "done", document
 
 
 def test_a_file_that_is_not_the_folds_own_is_never_served(tmp_path):
@@ -124,8 +124,8 @@ def test_a_job_whose_end_could_not_be_written_is_done_again(tmp_path, monkeypatc
             return finish(*args)
 
         monkeypatch.setattr(ledger, "finish", failing)
-        told = ended(running.client, submit(running.client, model_bytes()))
-        assert (told["status"], told["attempts"]) == ("done", 2)
+        document = ended(running.client, submit(running.client, model_bytes()))
+        assert (document["status"], document["attempts"]) == ("done", 2)
 
 
 def test_a_sweep_that_fails_is_tried_again(tmp_path, monkeypatch):
@@ -193,16 +193,16 @@ def test_progress_goes_to_the_parent_and_other_output_does_not(capfd, monkeypatc
     try:
         progress = worker.Progress()
         progress("folding", 1, 2)
-        progress("folding", 2, 2)  # too soon to tell
+        progress("folding", 2, 2)  # too soon to be sent
         progress("writing", 0, 0)
         os.write(1, b"noise\n")
         progress._lines.close()
     finally:
         os.dup2(kept, 1)
         os.close(kept)
-    told = capfd.readouterr()
-    assert [json.loads(line) for line in told.out.splitlines()] == [
+    captured = capfd.readouterr()
+    assert [json.loads(line) for line in captured.out.splitlines()] == [
         {"stage": "folding", "progress": 0.15},
         {"stage": "writing", "progress": 0.3},
     ]
-    assert told.err == "noise\n"
+    assert captured.err == "noise\n"

@@ -1,4 +1,4 @@
-"""Recovery: what became of the jobs of workers that died is counted and told, by whoever looked."""
+"""Recovery: what became of the jobs of workers that died is counted and reported, by whoever looked."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Story:
         return self.began
 
 
-def tell(story: Callable[[], Awaitable[list[str]]], expected: str) -> None:
+def assert_order(story: Callable[[], Awaitable[list[str]]], expected: str) -> None:
     async def bounded() -> list[str]:
         async with asyncio.timeout(60):
             return await story()
@@ -73,7 +73,7 @@ def test_keys_are_served_in_turn():
         await queue.queue("a1")
         return await queue.drain()
 
-    tell(story, "b1 c1 a1 b2 c2 b3 b4")
+    assert_order(story, "b1 c1 a1 b2 c2 b3 b4")
 
 
 def test_a_key_that_comes_late_is_next_behind_any_number_of_jobs():
@@ -85,7 +85,7 @@ def test_a_key_that_comes_late_is_next_behind_any_number_of_jobs():
         await queue.end("b3")
         return queue.began
 
-    tell(story, "b0 b1 b2 b3 a")
+    assert_order(story, "b0 b1 b2 b3 a")
 
 
 def test_a_key_of_twice_the_weight_has_twice_the_turns():
@@ -96,7 +96,7 @@ def test_a_key_of_twice_the_weight_has_twice_the_turns():
         await queue.queue("b1", "b2")
         return await queue.drain()
 
-    tell(story, "x0 a1 b1 a2 a3 b2 a4")
+    assert_order(story, "x0 a1 b1 a2 a3 b2 a4")
 
 
 def test_what_a_client_waits_for_goes_first():
@@ -108,7 +108,7 @@ def test_what_a_client_waits_for_goes_first():
         await queue.queue("a1", is_urgent=True)
         return await queue.drain()
 
-    tell(story, "b0 a1 c1 b3 b1 b2")
+    assert_order(story, "b0 a1 c1 b3 b1 b2")
 
 
 def test_small_turns_have_a_slot_that_large_ones_do_not_get():
@@ -123,7 +123,7 @@ def test_small_turns_have_a_slot_that_large_ones_do_not_get():
         await queue.end("b1")
         return queue.began
 
-    tell(story, "b1 b2 b4 b5")  # two that are large or small run, and the one beside them is not b3
+    assert_order(story, "b1 b2 b4 b5")  # two that are large or small run, and the one beside them is not b3
 
 
 def test_a_key_of_which_nothing_runs_has_that_slot_too():
@@ -138,7 +138,7 @@ def test_a_key_of_which_nothing_runs_has_that_slot_too():
         await queue.end("a1")
         return queue.began
 
-    tell(story, "b1 b2 a1 c1")
+    assert_order(story, "b1 b2 a1 c1")
 
 
 def test_one_that_must_be_alone_is_alone():
@@ -155,7 +155,7 @@ def test_one_that_must_be_alone_is_alone():
         await queue.end("a")
         return queue.began
 
-    tell(story, "b1 c1 a d1 d2")
+    assert_order(story, "b1 c1 a d1 d2")
 
 
 @pytest.mark.parametrize("is_alone", [True, False])
@@ -169,7 +169,7 @@ def test_who_goes_keeps_nobody_waiting(is_alone):
         await queue.cancel("b1")  # this one has its slot
         return queue.began
 
-    tell(story, "b1 c1")
+    assert_order(story, "b1 c1")
 
 
 def test_a_slot_that_was_given_to_one_who_goes_is_given_on():
@@ -185,4 +185,4 @@ def test_a_slot_that_was_given_to_one_who_goes_is_given_on():
         async with Turn(turns, "c"):
             return ["c"]
 
-    tell(story, "c")
+    assert_order(story, "c")

@@ -35,7 +35,7 @@ def send(running: Running, *models: bytes, headers: dict[str, str] | None = None
     return running.client.post(PLACE, files=files, data=fields, headers=headers)
 
 
-def told(answer: httpx.Response) -> list[str]:
+def outcomes(answer: httpx.Response) -> list[str]:
     """What became of each file: its status, or the slug of its problem."""
     assert answer.status_code == 202, answer.text
     files = answer.json()["files"]
@@ -52,14 +52,14 @@ def is_empty(running: Running) -> bool:
 
 def test_each_file_is_a_job_with_the_same_options(server, tmp_path):
     answer = send(server, *MODELS, leftover="affine", webhook="")
-    assert told(answer) == ["queued"] * 3
+    assert outcomes(answer) == ["queued"] * 3
     for model, one in zip(MODELS, answer.json()["files"], strict=True):
         job = ended(server.client, one["job"]["id"])
         assert (job["status"], job["name"], job["options"]["leftover"]) == ("done", one["name"], "affine")
         folded = server.client.get(job["links"]["result"]).content
         assert folded == library(tmp_path, model, leftover="affine")
     again = send(server, *MODELS, leftover="affine")
-    assert told(again) == ["done"] * 3
+    assert outcomes(again) == ["done"] * 3
     params, later = {"leftover": "affine", "name": "1.onnx"}, {"Prefer": "respond-async"}
     alone = server.client.post("/v1/fold", params=params, content=MODELS[1], headers=later)
     assert alone.json()["id"] == again.json()["files"][1]["job"]["id"]
@@ -73,7 +73,7 @@ def test_a_part_that_is_no_model_ends_alone(server):
 
 
 def test_a_file_that_is_too_large_stops_no_other(server):
-    assert told(send(server, MODELS[0], bytes(LARGEST + 1), MODELS[1]))[1] == "too-large"
+    assert outcomes(send(server, MODELS[0], bytes(LARGEST + 1), MODELS[1]))[1] == "too-large"
     assert is_empty(server)
 
 
@@ -82,10 +82,10 @@ def test_quotas_hold_for_each_file(tmp_path):
     with Running(tmp_path / "data", require_keys=True) as running:
         few = make_key(running, quota=Quota(open_jobs=2))
         stuck = [held(tmp_path / "gate", seed) for seed in range(4)]
-        assert told(send(running, *stuck, headers=few)) == ["queued", "queued", "quota-exceeded", "quota-exceeded"]
+        assert outcomes(send(running, *stuck, headers=few)) == ["queued", "queued", "quota-exceeded", "quota-exceeded"]
         assert running.client.get("/v1/usage", headers=few).json()["jobs"].keys() <= {"queued", "running"}
         small = make_key(running, quota=Quota(bytes=950))
-        assert told(send(running, bytes(400), b"1" * 400, b"2" * 400, b"3" * 100, headers=small)) == [
+        assert outcomes(send(running, bytes(400), b"1" * 400, b"2" * 400, b"3" * 100, headers=small)) == [
             "queued",
             "queued",
             "quota-exceeded",

@@ -83,7 +83,7 @@ def test_who_does_not_take_an_answer_is_cut_off(server, place):
     with connected(server) as connection:
         path = f"/v1/blobs/{hashlib.sha256(data).hexdigest()}"
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-        until(lambda: path in (place / "log").read_text())  # it is told when the server is done with the request
+        until(lambda: path in (place / "log").read_text())  # it is logged when the server is done with the request
         taken = 0
         try:
             while block := connection.recv(MIB):
@@ -119,8 +119,8 @@ print(room(3), *resource.getrlimit(resource.RLIMIT_NOFILE))
 
 
 def test_there_is_room_for_fewer_connections_than_files():
-    told = subprocess.check_output([sys.executable, "-c", FEW_FILES], cwd=ROOT, text=True)
-    assert told.split() == [str((320 - 256 - 3 * 8) // 2), "320", "320"]
+    output = subprocess.check_output([sys.executable, "-c", FEW_FILES], cwd=ROOT, text=True)
+    assert output.split() == [str((320 - 256 - 3 * 8) // 2), "320", "320"]
 
 
 def test_more_than_there_is_room_for_are_cut_off():

@@ -107,7 +107,7 @@ def said(running: Running, text: str) -> str:
     return answer.decode()
 
 
-def test_what_nginx_sends_unless_it_is_told_otherwise_needs_a_key(server):
+def test_what_nginx_sends_unless_it_is_configured_otherwise_needs_a_key(server):
     lines = "GET /metrics HTTP/1.0\r\nHost: 127.0.0.1:8000\r\nConnection: close\r\n\r\n"
     assert " 403 " in said(server, lines).splitlines()[0]
     assert " 200 " in said(server, lines.replace("1.0", "1.1")).splitlines()[0]
@@ -129,8 +129,8 @@ READ = [route.path for part in ROUTES for route in part.router.routes if isinsta
 @pytest.mark.parametrize("path", [*READ, "/", "/static/app.js", "/openapi.json"])
 def test_head_is_answered_wherever_get_is(server, path):
     job = server.client.post("/v1/fold", content=model_bytes()).headers["Bnfold-Job"]
-    told = server.client.get(f"/v1/jobs/{job}").json()
-    path = path.format(job_id=job, sha256=told["result"]["sha256"], slug="busy")
+    document = server.client.get(f"/v1/jobs/{job}").json()
+    path = path.format(job_id=job, sha256=document["result"]["sha256"], slug="busy")
     got, head = server.client.get(path), server.client.head(path)
     assert (head.status_code, head.content) == (got.status_code, b"") == (200, b"")
     assert head.headers["Content-Type"] == got.headers["Content-Type"]
@@ -151,9 +151,9 @@ def test_all_addresses_are_under_the_path(below, prefix):
     where = answer.headers["Location"]
     assert re.fullmatch(f"{ROOT_PATH}/v1/jobs/[0-9a-f]{{64}}", where)
     until(lambda: client.get(where, params={"wait": 5}).json()["status"] == "done")
-    told = client.get(where).json()
-    assert told["links"] == {"self": where, "result": f"{where}/result", "report": f"{where}/report"}
-    assert (told["result"]["href"], told["report"]["href"]) == (f"{where}/result", f"{where}/report")
+    document = client.get(where).json()
+    assert document["links"] == {"self": where, "result": f"{where}/result", "report": f"{where}/report"}
+    assert (document["result"]["href"], document["report"]["href"]) == (f"{where}/result", f"{where}/report")
     folded = client.post(f"{prefix}/v1/fold", content=model_bytes())
     assert folded.headers["Content-Location"] == f"{where}/result"
     assert folded.headers["Link"] == f'<{where}/report>; rel="describedby"'
@@ -172,7 +172,7 @@ def test_the_page_has_no_address_of_its_own(below):
 
 
 @pytest.mark.parametrize(("trusted", "address"), [('["127.0.0.0/8"]', ELSEWHERE), ('["10.0.0.1"]', "127.0.0.1")])
-def test_the_log_has_the_address_that_a_trusted_proxy_tells(tmp_path, trusted, address):
+def test_the_log_has_the_address_that_a_trusted_proxy_gives(tmp_path, trusted, address):
     with serving(tmp_path / "data", trusted_proxies=trusted, require_keys="false") as (_, client):
         client.get("/v1/jobs/x", headers={"X-Forwarded-For": f"192.0.2.1, {ELSEWHERE}"})
         until(lambda: "/v1/jobs/x" in (tmp_path / "log").read_text())
@@ -186,19 +186,19 @@ def lines_at_the_start(folder: Path, **settings: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "log").read_text().splitlines()]
 
 
-def test_a_start_tells_loudly_what_is_open(tmp_path):
-    told = lines_at_the_start(tmp_path, cap_bytes=str(5 << 30))
-    warned = [line["message"] for line in told if line["level"] == "warning"]
+def test_a_start_says_loudly_what_is_open(tmp_path):
+    lines = lines_at_the_start(tmp_path, cap_bytes=str(5 << 30))
+    warned = [line["message"] for line in lines if line["level"] == "warning"]
     assert [text.partition(":")[0] for text in warned] == ["no API key is asked for", "there is no sandbox"]
-    (limits,) = [line["message"] for line in told if line["message"].startswith("limits: ")]
+    (limits,) = [line["message"] for line in lines if line["message"].startswith("limits: ")]
     assert "2 folds at a time" in limits
     assert "5.37 GB kept" in limits
 
 
 def test_a_start_with_keys_says_nothing_of_them(tmp_path, capsys):
     assert main(["keys", "add", "me", "--data", str(tmp_path / "data")]) == 0
-    told = lines_at_the_start(tmp_path, require_keys="true")
-    assert not [line for line in told if "API key" in line["message"]]
+    lines = lines_at_the_start(tmp_path, require_keys="true")
+    assert not [line for line in lines if "API key" in line["message"]]
 
 
 @pytest.mark.parametrize("connection", ["close", "keep-alive"])

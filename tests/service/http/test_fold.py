@@ -65,14 +65,14 @@ def test_the_folded_model_comes_back(server, tmp_path, method):
     expected = library(tmp_path, data)
     answer = server.client.request(method, "/v1/fold", content=data, params={"name": "größe.onnx"})
     assert (answer.status_code, answer.content) == (200, expected)
-    told = answer.headers
-    assert "gr%C3%B6%C3%9Fe.folded.onnx" in told["Content-Disposition"]
+    headers = answer.headers
+    assert "gr%C3%B6%C3%9Fe.folded.onnx" in headers["Content-Disposition"]
     assert "'model.folded.onnx" in server.client.post("/v1/fold", content=data).headers["Content-Disposition"]
-    job = told["Bnfold-Job"]
-    assert told["ETag"] == f'"{sha256(expected)}"'
-    assert told["Repr-Digest"] == digest(expected)
-    assert told["Content-Type"] == "application/octet-stream"
-    assert told["Link"] == f'</v1/jobs/{job}/report>; rel="describedby"'
+    job = headers["Bnfold-Job"]
+    assert headers["ETag"] == f'"{sha256(expected)}"'
+    assert headers["Repr-Digest"] == digest(expected)
+    assert headers["Content-Type"] == "application/octet-stream"
+    assert headers["Link"] == f'</v1/jobs/{job}/report>; rel="describedby"'
     assert folding.verify(tmp_path / "model.onnx", tmp_path / "folded.onnx").status == "verified"
 
 
@@ -148,15 +148,15 @@ def test_waiting_ends_at_a_change(server, tmp_path):
     began = time.monotonic()
     assert server.client.get(f"/v1/jobs/{job}", params={"wait": 0.2}).json()["status"] == "running"
     assert time.monotonic() - began > 0.15
-    told = server.client.get(f"/v1/jobs/{job}/result")
-    assert (told.status_code, told.json()["type"]) == (409, f"{TYPES}not-ready")
+    refused = server.client.get(f"/v1/jobs/{job}/result")
+    assert (refused.status_code, refused.json()["type"]) == (409, f"{TYPES}not-ready")
     Timer(LATER, (tmp_path / "gate").touch).start()
     server.client.get(f"/v1/jobs/{job}", params={"wait": FOREVER}).raise_for_status()
     assert ended(server.client, job)["status"] == "done"
 
 
-def test_what_a_client_knows_is_not_told_again(server, tmp_path):
-    """Between two long polls nothing is missed: what the client does not have is told at once, or it never comes."""
+def test_what_a_client_knows_is_not_sent_again(server, tmp_path):
+    """Between two long polls nothing is missed: what the client does not have is sent at once, or it never comes."""
     job = submit(server.client, held(tmp_path / "gate", seed=14))
     path = f"/v1/jobs/{job}"
     until(lambda: server.client.get(path).json()["status"] == "running")
@@ -181,7 +181,7 @@ def test_what_a_client_knows_is_not_told_again(server, tmp_path):
     assert ask(tag, FOREVER)[0] == 304  # nothing more will happen
 
 
-def test_events_tell_every_change(server, tmp_path):
+def test_events_report_every_change(server, tmp_path):
     job = submit(server.client, held(tmp_path / "gate", seed=6))
     seen = []
     with server.client.stream("GET", f"/v1/jobs/{job}", headers={"Accept": "text/event-stream"}) as stream:
@@ -193,8 +193,8 @@ def test_events_tell_every_change(server, tmp_path):
                     (tmp_path / "gate").touch()
             else:
                 assert line in {"", "event: job"}
-    assert [told["status"] for told in seen[-2:]] == ["running", "done"]
-    assert [told["progress"] for told in seen] == sorted(told["progress"] for told in seen)
+    assert [event["status"] for event in seen[-2:]] == ["running", "done"]
+    assert [event["progress"] for event in seen] == sorted(event["progress"] for event in seen)
 
 
 def test_an_inspection_keeps_nothing(server):
@@ -225,8 +225,8 @@ def test_a_part_of_a_result(server):
     assert get(Range="bytes=2-5", If_Range='"other"') == (200, whole, None)
     for strange in ("bytes=5-2", "bytes=-", "lines=1-2", "bytes=0-1,3-4"):
         assert get(Range=strange) == (200, whole, None)
-    status, _, told = get(Range=f"bytes={size}-")
-    assert (status, told) == (416, f"bytes */{size}")
+    status, _, content_range = get(Range=f"bytes={size}-")
+    assert (status, content_range) == (416, f"bytes */{size}")
     assert get(If_None_Match=tag) == (304, b"", None)
     assert get(If_None_Match='"other"')[0] == 200
     head = server.client.head(path)
@@ -274,10 +274,10 @@ def test_every_refusal_is_a_problem(request, path, data, sent, status, slug):
     if path == "/v1/inspect" and (slug == "nothing-to-fold" or "Idempotency-Key" in sent.get("headers", {})):
         return  # an inspection of a model in which nothing folds is what was asked for
     assert (answer.status_code, answer.headers["Content-Type"]) == (status, PROBLEM), answer.text
-    told = answer.json()
-    assert (told["type"], told["status"]) == (TYPES + slug, status)
-    assert told["title"]
-    assert len(told["detail"]) > 10
+    problem = answer.json()
+    assert (problem["type"], problem["status"]) == (TYPES + slug, status)
+    assert problem["title"]
+    assert len(problem["detail"]) > 10
     assert str(hostile.settings.data) not in answer.text
     if slug == "nothing-to-fold":
         report = hostile.client.get(f"/v1/jobs/{answer.headers['Bnfold-Job']}/report").json()
@@ -304,12 +304,12 @@ def test_a_hostile_model_harms_no_neighbour(tmp_path):
         good = [submit(running.client, model_bytes(seed)) for seed in range(3)]
         assert [ended(running.client, job)["status"] for job in good] == ["done"] * 3
         ends = [ended(running.client, job) for job in bad]
-        assert [told["problem"]["type"].removeprefix(TYPES) for told in ends] == [
+        assert [end["problem"]["type"].removeprefix(TYPES) for end in ends] == [
             "timed-out",
             "out-of-memory",
             "crashed",
         ]
-        assert [told["attempts"] for told in ends] == [1, 1, 3]
+        assert [end["attempts"] for end in ends] == [1, 1, 3]
         metrics = running.client.get("/metrics").text
         assert 'bnfold_child_deaths_total{reason="crashed"} 3.0' in metrics
         assert 'bnfold_outcomes_total{outcome="done"} 3.0' in metrics
@@ -319,8 +319,8 @@ def test_cancelling(server):
     running = submit(server.client, slow(FOREVER, seed=10))
     until(lambda: server.client.get(f"/v1/jobs/{running}").json()["status"] == "running")
     assert server.client.delete(f"/v1/jobs/{running}").status_code == 204
-    told = server.client.get(f"/v1/jobs/{running}").json()
-    assert (told["status"], told["problem"]["type"]) == ("cancelled", f"{TYPES}cancelled")
+    document = server.client.get(f"/v1/jobs/{running}").json()
+    assert (document["status"], document["problem"]["type"]) == ("cancelled", f"{TYPES}cancelled")
     answer = server.client.get(f"/v1/jobs/{running}/result")
     assert (answer.status_code, answer.json()["instance"]) == (409, f"/v1/jobs/{running}")
     until(lambda: not list((server.settings.data / "jobs").iterdir()))
@@ -367,7 +367,7 @@ def test_a_full_queue_is_busy(tmp_path):
             running.client.delete(f"/v1/jobs/{job}")
 
 
-def test_a_full_disk_is_told(tmp_path):
+def test_a_full_disk_is_reported(tmp_path):
     with Running(tmp_path / "data", low_water_bytes=1 << 60) as running:
         answer = running.client.post("/v1/fold", content=model_bytes())
         assert (answer.status_code, answer.json()["type"]) == (507, f"{TYPES}insufficient-storage")

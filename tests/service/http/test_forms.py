@@ -1,4 +1,4 @@
-"""Browser forms: a model as the file of a form is the same model, whatever else is wrong with the form is told."""
+"""Browser forms: a model as the file of a form is the same model, whatever else is wrong with the form is reported."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_form_inspects(server):
 
 
 @pytest.mark.parametrize(
-    ("query", "fields", "told"),
+    ("query", "fields", "expected"),
     [
         ({"leftover": "conv"}, {}, {"leftover": "conv"}),
         ({"leftover": "conv"}, {"leftover": "affine"}, {"leftover": "affine"}),
@@ -61,12 +61,12 @@ def test_a_form_inspects(server):
         ({"verify": "false"}, {"clamp": "always"}, {"verify": False, "clamp": "always"}),
     ],
 )
-def test_where_both_speak_the_form_counts(server, query, fields, told):
+def test_where_both_speak_the_form_counts(server, query, fields, expected):
     answer = server.client.post(
         "/v1/fold", params=query, data=fields, files={"any": ("m", MODEL)}, headers={"Prefer": "respond-async"}
     )
     options = answer.json()["options"]
-    assert {name: options[name] for name in told} == told
+    assert {name: options[name] for name in expected} == expected
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ FORM = "multipart/form-data; boundary=B"
     ],
 )
 @pytest.mark.parametrize("path", ["/v1/fold", "/v1/inspect"])
-def test_what_is_wrong_with_a_form_is_told(server, path, body, media, status, slug):
+def test_what_is_wrong_with_a_form_is_reported(server, path, body, media, status, slug):
     chunks = (body[i : i + 7] for i in range(0, len(body), 7)) if len(body) < 20_000 else (body,)
     answer = server.client.post(path, content=chunks, headers={"Content-Type": media})
     assert (answer.status_code, answer.json()["type"]) == (status, TYPES + slug), answer.text
@@ -142,8 +142,8 @@ def test_a_file_that_looks_like_a_boundary_arrives_as_it_is(server, size):
     body = HEAD.replace(b"--B", b"--B1") + data + END.replace(b"--B", b"--B1")
     headers = {"Content-Type": FORM.replace("=B", "=B1"), "Prefer": "respond-async"}
     chunks = (body[i : i + size] for i in range(0, len(body), size))
-    told = server.client.post("/v1/fold", content=chunks, headers=headers).json()
-    assert told["input"]["sha256"] == hashlib.sha256(data).hexdigest(), json.dumps(told)
+    document = server.client.post("/v1/fold", content=chunks, headers=headers).json()
+    assert document["input"]["sha256"] == hashlib.sha256(data).hexdigest(), json.dumps(document)
 
 
 def test_a_form_takes_the_memory_of_a_few_blocks(tmp_path):

@@ -39,9 +39,9 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 def slug(answer: httpx.Response) -> str:
     assert answer.headers["Content-Type"] == "application/problem+json", answer.text
-    told = answer.json()
-    assert told["status"] == answer.status_code
-    return str(told["type"]).removeprefix(TYPES)
+    problem = answer.json()
+    assert problem["status"] == answer.status_code
+    return str(problem["type"]).removeprefix(TYPES)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_what_is_not_there_is_a_problem_too(server, method, path, status, kind):
         ("POST", "/livez", "GET, HEAD"),
     ],
 )
-def test_a_method_that_is_not_allowed_is_told_those_that_are(server, method, path, allowed):
+def test_a_refused_method_is_answered_with_those_that_are_allowed(server, method, path, allowed):
     answer = server.client.request(method, path)
     assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
     assert allowed in answer.json()["detail"]
@@ -123,13 +123,13 @@ def test_health(server):
     ).json().keys()
     server.client.post("/v1/fold", content=model_bytes())
     server.client.post("/v1/fold", content=b"x")
-    told = server.client.get("/metrics").text
+    metrics = server.client.get("/metrics").text
     for line in (
         "bnfold_fold_seconds_bucket",
         'bnfold_refusals_total{type="invalid-model"}',
         'bnfold_waiting{size="1MiB"} 0.0',
     ):
-        assert line in told
+        assert line in metrics
 
 
 def test_an_engine_that_does_not_deliver_is_not_ready(tmp_path):
@@ -147,8 +147,8 @@ def test_the_openapi_document_is_whole(server):
     document = server.client.get("/openapi.json").json()
     paths = document["paths"]
     assert {"/v1/fold", "/v1/inspect", "/v1/jobs/{job_id}", "/v1/blobs/{sha256}"} <= paths.keys()
-    told = {name for path in paths.values() for operation in path.values() for name in operation["responses"]}
-    assert told >= {"200", "202", "204", "206", "304", "404", "422", "507"}
+    statuses = {name for path in paths.values() for operation in path.values() for name in operation["responses"]}
+    assert statuses >= {"200", "202", "204", "206", "304", "404", "422", "507"}
     examples = json.dumps(document)
     of_tus = {"offset-mismatch", "precondition-failed"}  # uploads in pieces have a document of their own: tus.io
     assert all(TYPES + name in examples for name in KINDS.keys() - {"method-not-allowed", "internal"} - of_tus)
@@ -181,7 +181,7 @@ def test_without_keys_no_page_of_another_site_may_ask(server):
         ("https://fold.example", {"Sec-Fetch-Site": "same-origin"}, 403),  # behind a proxy that names us otherwise
     ],
 )
-def test_a_browser_that_tells_the_origin_alone_is_understood(server, origin, more, status):
+def test_a_browser_that_sends_the_origin_alone_is_understood(server, origin, more, status):
     headers = {"Host": "localhost:8000", "Origin": origin, "Content-Type": "text/plain", **more}
     assert server.client.post("/v1/fold", content=b"x", headers=headers).status_code == status
 
@@ -275,7 +275,7 @@ def test_keys_are_kept_hashed_and_compared_whole(guarded):
         assert find_key(ledger, wrong) is None
 
 
-def test_the_log_tells_the_request_and_no_secret(guarded, caplog):
+def test_the_log_has_the_request_and_no_secret(guarded, caplog):
     headers = make_key(guarded)
     caplog.set_level(logging.INFO, "bnfold")
     guarded.client.post("/v1/fold", content=b"bad", headers=headers, params={"name": "secret.onnx"})
@@ -288,9 +288,9 @@ def test_the_log_tells_the_request_and_no_secret(guarded, caplog):
     until(logged)  # the line comes after the answer
     (record,) = records
     line = JsonFormatter().format(record)
-    told: dict[str, Any] = json.loads(line)
-    assert (told["method"], told["path"], told["status"]) == ("POST", "/v1/fold", 422)
-    assert told["key"] == headers["Authorization"].split("_")[1]
+    fields: dict[str, Any] = json.loads(line)
+    assert (fields["method"], fields["path"], fields["status"]) == ("POST", "/v1/fold", 422)
+    assert fields["key"] == headers["Authorization"].split("_")[1]
     assert headers["Authorization"].split("_")[2] not in line
     assert "secret" not in line
 
@@ -311,8 +311,8 @@ def test_a_zip_comes_back_as_a_zip(server, tmp_path):
     (tmp_path / "folded.zip").write_bytes(answer.content)
     with zipfile.ZipFile(tmp_path / "folded.zip") as archive:
         assert sorted(archive.namelist()) == ["m.onnx", "m.onnx.data"]
-    told = ended(server.client, submit(server.client, (tmp_path / "m.zip").read_bytes()))
-    assert told["status"] == "done"
+    document = ended(server.client, submit(server.client, (tmp_path / "m.zip").read_bytes()))
+    assert document["status"] == "done"
 
 
 @pytest.mark.parametrize(
@@ -330,6 +330,6 @@ def test_preferences():
     assert (both.respond_async, both.wait) == (True, 5.0)
 
 
-def test_an_option_that_is_none_is_told(server):
+def test_an_option_that_is_none_is_reported(server):
     answer = server.client.post("/v1/fold", content=b"x", params={"foo": "1"})
     assert answer.json()["detail"] == "there is no option 'foo'; /docs tells those that there are"

@@ -92,7 +92,7 @@ def test_what_another_job_or_another_key_needs_stays(server):
     fold(server, 1, other)
     before = len(files(server))
     server.client.delete(f"/v1/jobs/{job}?erase=true", headers=mine)
-    assert len(files(server)) >= before - 2  # the reports tell when they were made, and may differ
+    assert len(files(server)) >= before - 2  # the reports say when they were made, and may differ
     assert server.client.get("/v1/usage", headers=other).json()["blobs"] == 4
     first = fold(server, 1, mine)
     second = server.client.post("/v1/fold?leftover=affine", content=model_bytes(1), headers=mine).headers["Bnfold-Job"]
@@ -131,7 +131,7 @@ def test_until_done_waits_for_the_end_and_not_for_the_next_change(server, tmp_pa
     ("prefer", "applied"),
     [("wait=0", "wait=0"), ("respond-async", "respond-async"), ("wait=100000", None), ("", None), ("odd", None)],
 )
-def test_the_preference_that_was_followed_is_told(server, prefer, applied):
+def test_the_preference_that_was_followed_is_reported(server, prefer, applied):
     headers = make_key(server) | {"Prefer": prefer}
     answer = server.client.post("/v1/fold", content=model_bytes(3), headers=headers)
     assert answer.headers.get("Preference-Applied") == applied

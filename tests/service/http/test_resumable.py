@@ -52,9 +52,9 @@ def test_it_arrives_in_pieces_and_is_folded(server, tmp_path):
     assert made.headers["Upload-Expires"].endswith("GMT")
     place = made.headers["Location"]
     assert sent(server.client, place, 0, data[:100]).headers["Upload-Offset"] == "100"
-    told = arrived(server.client, place)
-    assert (told.headers["Upload-Offset"], told.headers["Upload-Length"]) == ("100", str(len(data)))
-    assert told.headers["Cache-Control"] == "no-store"
+    answer = arrived(server.client, place)
+    assert (answer.headers["Upload-Offset"], answer.headers["Upload-Length"]) == ("100", str(len(data)))
+    assert answer.headers["Cache-Control"] == "no-store"
     for wrong in (0, 99, 101):
         refused = sent(server.client, place, wrong, data[100:])
         assert (refused.status_code, refused.headers["Upload-Offset"]) == (409, "100")

@@ -374,7 +374,7 @@ def test_failures_are_forgotten_in_time(ledger):
     assert ledger.job("k", made.id) is None
 
 
-def test_a_lost_blob_is_told_to_who_waits_for_it(ledger):
+def test_a_lost_blob_is_reported_to_who_waits_for_it(ledger):
     made = submit(ledger)
     assert ledger.lost([MODEL.sha256]) == Damage(again=0, removed=0, failed=1)
     assert ledger.job("k", made.id).failure.slug == "internal"

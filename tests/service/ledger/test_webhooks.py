@@ -102,27 +102,27 @@ def test_whatever_ends_a_job_makes_its_webhooks_due(ledger, ends: Callable[[Ledg
     assert ledger.job("other", other.id) is not None
 
 
-def test_an_end_is_told_once_to_a_url_that_waits(ledger):
+def test_an_end_is_reported_once_to_a_url_that_waits(ledger):
     for url in (URL, URL, f"{URL}/other"):
         made = ask(ledger, url=url)
     finish(ledger, made)
     assert sorted(webhook.url for webhook in due(ledger)) == [URL, f"{URL}/other"]
 
 
-def test_a_job_that_ends_again_is_told_again(ledger):
+def test_a_job_that_ends_again_is_reported_again(ledger):
     request = Idempotency("mine", "1" * 64)
     made = ask(ledger, request=request)
     ledger.cancel("k", made.id)
     ask(ledger, request=request)  # runs again
     finish(ledger, made)
     assert sorted(json.loads(webhook.body)["type"] for webhook in due(ledger)) == ["job.cancelled", "job.done"]
-    ask(ledger, request=request)  # tells nothing new
+    ask(ledger, request=request)  # reports nothing new
     assert len(due(ledger)) == 2
     ask(ledger)  # somebody wants to know again
     assert len(due(ledger)) == 3
 
 
-def test_what_is_told_outlives_its_job(ledger):
+def test_what_is_reported_outlives_its_job(ledger):
     finish(ledger, ask(ledger))
     assert ledger.sweep(unused=-1, cap=0)
     (webhook,) = due(ledger)
@@ -162,7 +162,7 @@ def test_the_number_that_is_pending_is_bounded(ledger, monkeypatch):
     ask(ledger, "other", OPEN)
 
 
-def test_an_error_of_the_database_does_not_tell_the_url(ledger):
+def test_an_error_of_the_database_does_not_show_the_url(ledger):
     with ledger._database.write() as connection:
         connection.exec_driver_sql("ALTER TABLE webhooks DROP COLUMN receiver")
     with pytest.raises(SQLAlchemyError) as caught:

@@ -43,7 +43,7 @@ def test_a_page_asks_for_nothing_elsewhere_and_runs_nothing(server, path):
         assert f'id="{anchor}"' in html
 
 
-def test_every_operation_and_parameter_is_told(server):
+def test_every_operation_and_parameter_is_listed(server):
     html = unescape(re.sub(r"</?code>", "", text(server, "/docs")))
     document = server.client.get("/openapi.json").json()
     for path, methods in document["paths"].items():
@@ -67,9 +67,9 @@ def test_text_of_the_document_is_no_markup():
 
 
 def test_the_type_of_a_problem_leads_to_what_it_means(server):
-    told = server.client.get("/v1/jobs/x").json()
-    assert told["type"] == "/problems/unauthorized"
-    html = unescape(text(server, told["type"]))
+    problem = server.client.get("/v1/jobs/x").json()
+    assert problem["type"] == "/problems/unauthorized"
+    html = unescape(text(server, problem["type"]))
     assert KINDS["unauthorized"].title in html
     assert KINDS["unauthorized"].advice in html
 

@@ -77,15 +77,15 @@ async def nowhere(host: str, port: int) -> list[str]:
 
 @schemathesis.hook
 def filter_query(context: HookContext, query: dict[str, Any]) -> bool:
-    return is_told(query or {})
+    return is_expressible(query or {})
 
 
 @schemathesis.hook
 def filter_body(context: HookContext, body: Any) -> bool:
-    return not isinstance(body, dict) or is_told(body)
+    return not isinstance(body, dict) or is_expressible(body)
 
 
-def is_told(given: dict[str, Any]) -> bool:
+def is_expressible(given: dict[str, Any]) -> bool:
     """Whether a schema can say that it is right.
 
     It cannot say which characters of Unicode are printable, nor how many bytes they take.
@@ -130,13 +130,13 @@ def begun() -> str:
 # Threads of the server draw random numbers, too, and Hypothesis takes them for those of a strategy.
 @pytest.mark.filterwarnings("ignore:Do not use the .random. module inside strategies")
 def test_every_operation_keeps_its_word(app):
-    told_of_failed_jobs = {"positive_data_acceptance": {"expected-statuses": ["2xx", "3xx", 404, 409, 416, 422]}}
+    of_failed_jobs = {"positive_data_acceptance": {"expected-statuses": ["2xx", "3xx", 404, 409, 416, 422]}}
     of_cancelled_ones = {"use_after_free": {"enabled": False}}  # DELETE cancels; only `erase` removes what has ended
     config = {
         "seed": SEED,
         "generation": {"max-examples": EXAMPLES, "database": "none"},
         "operations": [
-            {"include-operation-id": list(OF_JOBS), "checks": told_of_failed_jobs | of_cancelled_ones},
+            {"include-operation-id": list(OF_JOBS), "checks": of_failed_jobs | of_cancelled_ones},
             {"include-operation-id": ["job"], "checks": of_cancelled_ones},
             {
                 "include-operation-id": list(OF_UPLOADS),
@@ -208,18 +208,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def document(server: Running) -> dict[str, Any]:
-    told: dict[str, Any] = server.client.get("/openapi.json").json()
-    return told
+    parsed: dict[str, Any] = server.client.get("/openapi.json").json()
+    return parsed
 
 
 def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
-    return [(method, path, told) for path, of in document["paths"].items() for method, told in of.items()]
+    return [(method, path, operation) for path, of in document["paths"].items() for method, operation in of.items()]
 
 
-def examples(told: dict[str, Any]) -> list[Any]:
+def examples(part: dict[str, Any]) -> list[Any]:
     """Those of a parameter, a header or a content."""
-    named = [example["value"] for example in told.get("examples", {}).values()]
-    return [*named, *([told["example"]] if "example" in told else []), *told["schema"].get("examples", [])]
+    named = [example["value"] for example in part.get("examples", {}).values()]
+    return [*named, *([part["example"]] if "example" in part else []), *part["schema"].get("examples", [])]
 
 
 def valid(document: dict[str, Any], schema: dict[str, Any], value: Any) -> bool:
@@ -230,10 +230,10 @@ def valid(document: dict[str, Any], schema: dict[str, Any], value: Any) -> bool:
 def test_the_examples_are_what_their_schemas_say(document):
     number = 0
     for _, _, operation in operations(document):
-        told = list(operation.get("parameters", []))
+        parts = list(operation.get("parameters", []))
         for answer in operation["responses"].values():
-            told += [*answer.get("headers", {}).values(), *answer.get("content", {}).values()]
-        for one in told:
+            parts += [*answer.get("headers", {}).values(), *answer.get("content", {}).values()]
+        for one in parts:
             for example in examples(one):
                 number += 1
                 assert valid(document, one["schema"], example), (example, one)
@@ -269,7 +269,7 @@ def test_the_examples_of_parameters_work(server, document):
 
 
 def sent(operation: dict[str, Any], data: bytes) -> tuple[dict[str, Any], dict[str, str]]:
-    """The body of a request with a model, and the header that tells what it is."""
+    """The body of a request with a model, and the header that says what it is."""
     offered = operation.get("requestBody", {}).get("content", {})
     for media in (MODEL_TYPE, PIECE_TYPE):
         if media in offered:
@@ -288,7 +288,7 @@ def upload(server: Running, length: int) -> str:
 def test_the_examples_for_a_shell_work(server, document, tmp_path: Path):
     for seed, name in enumerate(("model.onnx", "other.onnx")):
         (tmp_path / name).write_bytes(model_bytes(seed))
-    samples = {one["source"] for _, _, told in operations(document) for one in told.get("x-codeSamples", ())}
+    samples = {one["source"] for _, _, operation in operations(document) for one in operation.get("x-codeSamples", ())}
     assert samples
     for sample in samples:
         command = shlex.split(sample.replace("http://127.0.0.1:8000", server.url))
@@ -296,21 +296,21 @@ def test_the_examples_for_a_shell_work(server, document, tmp_path: Path):
 
 
 def test_what_is_of_this_server_is_in_its_document(tmp_path):
-    told = create_app(Settings(data=tmp_path, verify_seconds=10, require_keys=True)).openapi()
-    fold = told["paths"]["/v1/fold"]["post"]
+    own = create_app(Settings(data=tmp_path, verify_seconds=10, require_keys=True)).openapi()
+    fold = own["paths"]["/v1/fold"]["post"]
     (timeout,) = (one["schema"] for one in fold["parameters"] if one["name"] == "verify_timeout")
     assert (timeout["maximum"], timeout["default"]) == (10, 10)
     assert fold["security"] == [{"bearer": []}]
-    assert told["paths"]["/livez"]["get"]["security"] == [{}]
-    assert told["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
-    assert ADDRESS in str(told)
+    assert own["paths"]["/livez"]["get"]["security"] == [{}]
+    assert own["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    assert ADDRESS in str(own)
 
 
 def test_links_lead_from_a_response_to_its_job(server, document):
     """OpenAPI links, followed as a client would."""
     made = server.client.post("/v1/fold", content=model_bytes())
     operation = document["paths"]["/v1/fold"]["post"]
-    named = {told["operationId"]: path for _, path, told in operations(document)}
+    named = {one["operationId"]: path for _, path, one in operations(document)}
     for status in ("200", "202"):
         links = operation["responses"][status]["links"]
         assert set(links) == {"job", "result", "report"}

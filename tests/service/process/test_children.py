@@ -60,17 +60,17 @@ def asked(**changes: object) -> Request:
 def run(
     sandbox: Sandbox | None, folder: Path, data: bytes, request: Request, program: Program = FAULTY
 ) -> tuple[Answer, list[object]]:
-    told: list[object] = []
+    lines: list[object] = []
 
     async def story() -> Answer:
         forks = ForkServer(program)
         child = await Child.start(folder, BOUNDS, sandbox, forks)
         (folder / IN / request.name).write_bytes(data)
-        answer = await child.run(request, lambda *line: told.append(line))
+        answer = await child.run(request, lambda *line: lines.append(line))
         await forks.close()
         return answer
 
-    return asyncio.run(story()), told
+    return asyncio.run(story()), lines
 
 
 def test_it_folds_as_the_library_does(sandbox, tmp_path):
@@ -78,7 +78,7 @@ def test_it_folds_as_the_library_does(sandbox, tmp_path):
     (tmp_path / "mine.onnx").write_bytes(data)
     expected = folding.fold(tmp_path / "mine.onnx", tmp_path / "folded.onnx", options)
     request = asked(options=json.loads(canonical(options)))
-    answer, told = run(sandbox, tmp_path / "job", data, request, Program())
+    answer, lines = run(sandbox, tmp_path / "job", data, request, Program())
     assert answer == Answer("result", MODEL_TYPE, report=True)
     results = tmp_path / "job" / OUT
     assert (results / "result").read_bytes() == (tmp_path / "folded.onnx").read_bytes()
@@ -86,8 +86,8 @@ def test_it_folds_as_the_library_does(sandbox, tmp_path):
     assert report["verification"]["status"] == expected.verification.status == "verified"
     assert (report["source"], report["target"]) == ("model.onnx", "model.onnx")
     assert str(tmp_path) not in (results / PAGE).read_text()
-    assert [stage for stage, _ in told][-1] == "verifying"
-    assert [share for _, share in told] == sorted(share for _, share in told)
+    assert [stage for stage, _ in lines][-1] == "verifying"
+    assert [share for _, share in lines] == sorted(share for _, share in lines)
 
 
 def test_an_inspection_writes_no_model(sandbox, tmp_path):
@@ -175,16 +175,16 @@ def confined() -> str:
             "from service.process.confine import confine; from service.work import Bounds",
             "confine(Bounds(45, 5, 1 << 33, 1 << 20, 99, 99))",
             "names = ['CORE', 'AS', 'FSIZE', 'NOFILE', 'CPU']",
-            "told = {n: resource.getrlimit(getattr(resource, 'RLIMIT_' + n)) for n in names}",
-            "told['privileges'] = [l.split()[1] for l in open('/proc/self/status') if l.startswith('NoNewPrivs')]",
-            "print(json.dumps(told))",
+            "limits = {n: resource.getrlimit(getattr(resource, 'RLIMIT_' + n)) for n in names}",
+            "limits['privileges'] = [l.split()[1] for l in open('/proc/self/status') if l.startswith('NoNewPrivs')]",
+            "print(json.dumps(limits))",
         ]
     )
 
 
 def test_what_a_process_gives_up_it_cannot_take_back():
-    told = json.loads(subprocess.check_output([sys.executable, "-c", confined()], env=ENVIRONMENT))
-    assert told == {
+    limits = json.loads(subprocess.check_output([sys.executable, "-c", confined()], env=ENVIRONMENT))
+    assert limits == {
         "CORE": [0, 0],
         "AS": [1 << 33, 1 << 33],
         "FSIZE": [1 << 20, 1 << 20],

@@ -59,8 +59,8 @@ class Attacked:
         begin = "".join(f"{name} = {str(value)!r}\n" for name, value in names.items())
         answer = self.running.client.post("/v1/fold", content=f"EXEC{BEGIN}{begin}{code}".encode())
         assert answer.status_code == 200, answer.text
-        told: dict[str, Any] = json.loads(answer.content)
-        return told
+        facts: dict[str, Any] = json.loads(answer.content)
+        return facts
 
 
 @pytest.fixture(scope="module", params=["bubblewrap", "landlock"])
@@ -266,10 +266,10 @@ def workers() -> list[int]:
 def test_it_is_the_first_to_go_when_memory_runs_out(attacked):
     job = submit(attacked.running.client, b"EXEC" + f"import time; time.sleep({FOREVER} + 1)".encode())
 
-    def told() -> set[str]:
+    def scores() -> set[str]:
         return {text(PROC / f"{pid}/oom_score_adj").strip() for pid in workers()}
 
-    until(lambda: told() == {"1000"})
+    until(lambda: scores() == {"1000"})
     attacked.running.client.delete(f"/v1/jobs/{job}")
 
 
@@ -282,9 +282,9 @@ def test_an_honest_fold_comes_out_as_it_does_without_walls(attacked, tmp_path):
     assert report["verification"]["status"] == "verified"
 
 
-def test_which_sandbox_holds_is_told(attacked):
+def test_which_sandbox_holds_is_reported(attacked):
     client = attacked.running.client
     assert client.get("/readyz").json()["sandbox"] == attacked.kind
-    told = client.get("/metrics").text
-    assert [f'bnfold_sandbox{{kind="{kind}"}} {float(kind == attacked.kind)}' in told
+    metrics = client.get("/metrics").text
+    assert [f'bnfold_sandbox{{kind="{kind}"}} {float(kind == attacked.kind)}' in metrics
             for kind in ("bubblewrap", "landlock", "none")] == [True] * 3  # fmt: skip

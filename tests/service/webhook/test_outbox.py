@@ -54,7 +54,7 @@ def rows(data: Path, what: str = "state, attempts, url, body") -> list[Any]:
     return found
 
 
-def test_the_end_of_a_job_is_told_and_signed(tmp_path, receiver, capsys):
+def test_the_end_of_a_job_is_reported_and_signed(tmp_path, receiver, capsys):
     with Running(tmp_path / "data", receivers=anywhere()) as running:
         job = submit(running.client, model_bytes(), webhook=f"{receiver.url}/hook?token=1")
         (received,) = receiver.wait()
@@ -70,7 +70,7 @@ def test_the_end_of_a_job_is_told_and_signed(tmp_path, receiver, capsys):
             received.event("whsec_" + "A" * 43 + "=")
 
 
-def test_every_kind_of_end_is_told(tmp_path, receiver):
+def test_every_kind_of_end_is_reported(tmp_path, receiver):
     with Running(tmp_path / "data", receivers=anywhere()) as running:
         submit(running.client, b"x", webhook=receiver.url)
         receiver.wait()
@@ -81,7 +81,7 @@ def test_every_kind_of_end_is_told(tmp_path, receiver):
     assert (cancelled["type"], cancelled["data"]["status"]) == ("job.cancelled", "cancelled")
 
 
-def test_a_job_that_has_ended_is_told_at_once(tmp_path, receiver):
+def test_a_job_that_has_ended_is_reported_at_once(tmp_path, receiver):
     with Running(tmp_path / "data", receivers=anywhere()) as running:
         for count in (1, 2):  # the second finds it done
             answer = running.client.put("/v1/fold", content=model_bytes(), params={"webhook": receiver.url})
@@ -92,7 +92,7 @@ def test_a_job_that_has_ended_is_told_at_once(tmp_path, receiver):
         assert len({one.id for one in received}) == 2
 
 
-def test_a_request_that_is_repeated_tells_nothing_twice(tmp_path, receiver):
+def test_a_request_that_is_repeated_reports_nothing_twice(tmp_path, receiver):
     with Running(tmp_path / "data", receivers=anywhere()) as running:
         asked = {"params": {"webhook": receiver.url}, "headers": {"Idempotency-Key": "one"}}
         for _ in range(2):
@@ -222,7 +222,7 @@ def test_a_server_without_anything_injected_refuses_loopback(tmp_path, receiver)
     assert rows(tmp_path / "data") == []
 
 
-def test_the_log_tells_the_receiver_and_no_more(tmp_path, receiver, caplog):
+def test_the_log_names_the_receiver_and_no_more(tmp_path, receiver, caplog):
     caplog.set_level(logging.INFO, "bnfold")
     receiver.answers[:] = [500]
     with Running(tmp_path / "data", receivers=anywhere()) as running:
@@ -257,7 +257,7 @@ def test_the_secret_is_made_once_and_can_be_rotated(tmp_path, capsys):
     assert "no active key 'nobody'" in capsys.readouterr().err
 
 
-def test_the_openapi_document_tells_of_it(tmp_path):
+def test_the_openapi_document_describes_it(tmp_path):
     with Running(tmp_path / "data") as running:
         document = running.client.get("/openapi.json").json()
     (parameter,) = [one for one in document["paths"]["/v1/fold"]["post"]["parameters"] if one["name"] == "webhook"]

@@ -31,20 +31,20 @@ def of_kind(found: list[Manifest], kind: str) -> dict[str, Manifest]:
 
 def complaints(found: list[Manifest]) -> list[str]:
     """What is wrong with manifests."""
-    told = [complaint for one in found for complaint in (*_schema(json.dumps(one)), *_posture(one))]
-    return told + list(_references(found))
+    wrong = [complaint for one in found for complaint in (*_schema(json.dumps(one)), *_posture(one))]
+    return wrong + list(_references(found))
 
 
 @cache
 def _schema(text: str) -> list[str]:
     """What is wrong by the schemas; each manifest is looked at once, though tests ask for all of them again."""
-    one, told = json.loads(text), []
+    one, wrong = json.loads(text), []
     for version in VERSIONS if one["kind"] not in BUILT else ():
         try:
             kubernetes_validate.validate(one, version, strict=True)
         except (kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError) as error:
-            told.append(f"Kubernetes {version}: {error.message}")
-    return told
+            wrong.append(f"Kubernetes {version}: {error.message}")
+    return wrong
 
 
 def _posture(one: Manifest) -> Iterator[str]:

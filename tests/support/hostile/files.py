@@ -34,7 +34,7 @@ def small() -> ModelProto:
 
 
 def weight(name: str, dims: list[int], nbytes: int | None = None, data_type: int = FLOAT) -> TensorProto:
-    """A tensor of raw zeros; as many as its dims say unless told otherwise."""
+    """A tensor of raw zeros; as many as its dims say unless `nbytes` says otherwise."""
     count = 1
     for dim in dims:
         count *= dim

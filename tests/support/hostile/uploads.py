@@ -274,11 +274,11 @@ UPLOADS: dict[str, Upload] = {
 def send(client: httpx.Client, name: str, upload: Upload) -> tuple[int, str, str]:
     """Status, how it ended, and the sentence about it."""
     if upload.raw:
-        return _told(*_sent_raw(client, upload.make()))
+        return _outcome(*_sent_raw(client, upload.make()))
     params = {"name": f"{name}.onnx", "verify_timeout": "20", **upload.params}  # or endless ones take 45 s each
     headers = {"Content-Type": upload.media, "Accept": "application/json", **upload.headers}
     answer = client.post("/v1/fold", content=upload.make(), params=params, headers=headers)
-    return _told(answer.status_code, answer.content)
+    return _outcome(answer.status_code, answer.content)
 
 
 def _sent_raw(client: httpx.Client, data: bytes) -> tuple[int, bytes]:
@@ -295,15 +295,15 @@ def _sent_raw(client: httpx.Client, data: bytes) -> tuple[int, bytes]:
     return int(head.split()[1]) if head else 0, body
 
 
-def _told(status: int, body: bytes) -> tuple[int, str, str]:
+def _outcome(status: int, body: bytes) -> tuple[int, str, str]:
     try:
-        told = json.loads(body)
+        document = json.loads(body)
     except ValueError:
         return status, str(status), " ".join(body.decode(errors="replace").split())
-    if "type" in told:
-        return status, told["type"].rpartition("/")[2], told["detail"]
-    if "verification" not in told:
-        return status, told.get("status", ""), ""
-    verification = told["verification"]
+    if "type" in document:
+        return status, document["type"].rpartition("/")[2], document["detail"]
+    if "verification" not in document:
+        return status, document.get("status", ""), ""
+    verification = document["verification"]
     ends = verification["status"]
     return status, f"{ends}: {verification['reason']}" if ends == "not verified" else ends, verification["reason"]

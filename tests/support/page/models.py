@@ -1,4 +1,4 @@
-"""Models for the tests of the page: one that shows every kind of fold, one whose names attack, one told to go wrong."""
+"""Models for the tests of the page: one that shows every kind of fold, one whose names attack, one made to go wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A service for the tests of the page: it speaks the same HTTP and folds in its own process, slowly where told to.
+"""A service for the tests of the page: it speaks the same HTTP and folds in its own process, slowly where asked to.
 
 The name of an upload says what is to happen to it: "slow" takes its time, "wrong" fails its verification,
 "busy" is refused. Everything else is folded as the library folds it.
@@ -56,7 +56,7 @@ SLUGS = {
 
 @dataclass
 class Job:
-    """One fold and its state, told as the service tells it."""
+    """One fold and its state, in the form that the service gives it."""
 
     id: str
     name: str
@@ -68,7 +68,7 @@ class Job:
     problem: dict[str, Any] | None = None
     report: Report | None = None
     version: int = 0
-    told_version: int = 0  # the last that somebody was told
+    sent_version: int = 0  # the last that was sent to somebody
     stopped: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -92,8 +92,8 @@ class Job:
     def has_ended(self) -> bool:
         return self.status in {"done", "failed", "cancelled"}
 
-    def told(self) -> dict[str, Any]:
-        self.told_version = self.version
+    def document(self) -> dict[str, Any]:
+        self.sent_version = self.version
         place = f"/v1/jobs/{self.id}"
         written = self.status == "done"
         return {
@@ -142,7 +142,7 @@ class Fake:
         self.app = self._app()
 
     def work(self, job: Job) -> None:
-        """Fold, in a thread of its own; the job tells how far it is."""
+        """Fold, in a thread of its own; the job says how far it is."""
         try:
             if "slow" in job.name:
                 self._take_time(job)
@@ -165,7 +165,7 @@ class Fake:
         """Fold it, or take what came of the same model with the same options before, as the service does."""
         known = (digest(job.source), job.options)
         if known not in self._done:
-            progress = None if "slow" in job.name else self._progress(job)  # it has told it all
+            progress = None if "slow" in job.name else self._progress(job)  # it has reported it all
             report = folding.fold(job.source, job.target, job.options, progress=progress)
             self._done[known] = (report, job.target.read_bytes())
         report, data = self._done[known]
@@ -178,17 +178,17 @@ class Fake:
         for stage, (begins, part) in SHARES.items():
             for step in range(1, STEPS):
                 job.change(status="running", stage=stage, progress=begins + part * step / STEPS)
-                until(lambda: job.told_version == job.version or job.stopped.is_set(), FOREVER)
+                until(lambda: job.sent_version == job.version or job.stopped.is_set(), FOREVER)
                 if job.stopped.wait(SLOW_STEP * (LONG if "very" in job.name else 1)):
                     return
 
     @staticmethod
     def _progress(job: Job) -> Any:
-        def tell(stage: str, done: int, total: int) -> None:
+        def progress(stage: str, done: int, total: int) -> None:
             begins, part = SHARES[stage]
             job.change(stage=stage, progress=begins + part * (done / total if total else 0))
 
-        return tell
+        return progress
 
     @staticmethod
     def _damaged(job: Job, report: Report) -> Report:
@@ -234,7 +234,7 @@ class Fake:
         job = Job(hashlib.sha256(str(folder).encode()).hexdigest(), name, folder, options)
         self.jobs[job.id] = job
         threading.Thread(target=self.work, args=(job,), daemon=True).start()
-        return JSONResponse(job.told(), 202, {"Location": f"/v1/jobs/{job.id}"})
+        return JSONResponse(job.document(), 202, {"Location": f"/v1/jobs/{job.id}"})
 
     async def inspect(self, request: Request, query: Annotated[FoldQuery, Query()]) -> Response:
         _, options = asked(query)
@@ -259,7 +259,7 @@ class Fake:
         tag = found.tag  # before the state: a newer tag on an older state would be answered with 304 for ever
         if tag == request.headers.get("If-None-Match"):
             return Response(status_code=304)
-        return JSONResponse(found.told(), headers={"ETag": tag})
+        return JSONResponse(found.document(), headers={"ETag": tag})
 
     async def cancel(self, job: str) -> Response:
         self.jobs[job].stopped.set()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SCREEN = {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"}
 MILLISECONDS = PATIENCE * 1000  # until a page that does not get there fails its test
-REFUSED = "Failed to load resource"  # how the console tells an answer that is no 2xx
+REFUSED = "Failed to load resource"  # how the console reports an answer that is no 2xx
 
 # What the progress panel said, in order: a test could miss what is on the page for a moment only.
 RECORD = """

@@ -32,8 +32,8 @@ def _dequantize(_: int, a: dict[str, Any], x: Array, scale: Array, zero_point: A
 
 
 def _quantize(_: int, a: dict[str, Any], x: Array, scale: Array, zero_point: Array | None = None) -> Array:
-    told = helper.tensor_dtype_to_np_dtype(a.get("output_dtype") or 2)
-    dtype = told if zero_point is None else zero_point.dtype
+    given = helper.tensor_dtype_to_np_dtype(a.get("output_dtype") or 2)
+    dtype = given if zero_point is None else zero_point.dtype
     zero = 0.0 if zero_point is None else _each(a, x.shape, zero_point).astype(np.float64)
     ends = np.iinfo(dtype)
     return np.clip(np.rint(x / _each(a, x.shape, scale)) + zero, ends.min, ends.max).astype(dtype)

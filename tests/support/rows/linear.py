@@ -132,7 +132,7 @@ def einsum(m: Model, equation: str, *operands: str) -> str:
 
 
 def after_einsum(equation: str, shape: tuple[int, ...], w: tuple[int, ...], op: str, *constant: int, first: bool = False) -> Callable[[Model], Any]:  # fmt: skip
-    """An affine of this shape after a product of data and a constant, the constant first if so told."""
+    """An affine of this shape after a product of data and a constant, the constant first where `first` asks for it."""
 
     def build(m: Model) -> None:
         x, weight = start(m, *shape), m.constant(w)

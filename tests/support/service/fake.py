@@ -1,4 +1,4 @@
-"""A service that does as it is told: the agreed HTTP API in one process, with failures on order.
+"""A service that does as a test asks: the agreed HTTP API in one process, with failures on order.
 
 It folds what it gets, at once; what the test puts into `failures` is answered instead, and `held` keeps jobs running.
 """
@@ -91,7 +91,7 @@ async def fold(request: Request) -> Response:
         return problem("idempotency-conflict", 422)
     if fake.jobs.get(job, {"status": "cancelled"})["status"] == "cancelled":
         fake.jobs[job] = await run_in_threadpool(work, fake, job, data, request)
-    return JSONResponse(told(fake, job), 202, {"Location": f"/v1/jobs/{job}"})
+    return JSONResponse(document(fake, job), 202, {"Location": f"/v1/jobs/{job}"})
 
 
 async def inspect(request: Request) -> Response:
@@ -107,10 +107,10 @@ def status(request: Request, job: str, wait: float = 0) -> Response:
         return problem("not-found", 404)
     while fake.held and time.monotonic() < end:
         time.sleep(HELD_STEP / 5)
-    tag = f'"{hashlib.sha256(repr(told(fake, job)).encode()).hexdigest()}"'
+    tag = f'"{hashlib.sha256(repr(document(fake, job)).encode()).hexdigest()}"'
     if tag == request.headers.get("If-None-Match"):
         return Response(status_code=304)
-    return JSONResponse(told(fake, job), headers={"ETag": tag})
+    return JSONResponse(document(fake, job), headers={"ETag": tag})
 
 
 def cancel(request: Request, job: str) -> Response:
@@ -185,7 +185,7 @@ def options(request: Request) -> Options:
 
 
 def work(fake: Fake, job: str, data: bytes, request: Request) -> dict[str, Any]:
-    """Fold now; what a job tells of it."""
+    """Fold now; what a job says of it."""
     folder = Path(tempfile.mkdtemp(dir=fake.folder))
     source = received(folder, data, request)
     target = folder / "out" / source.name
@@ -206,7 +206,7 @@ def work(fake: Fake, job: str, data: bytes, request: Request) -> dict[str, Any]:
     return made | fake.after
 
 
-def told(fake: Fake, job: str) -> dict[str, Any]:
+def document(fake: Fake, job: str) -> dict[str, Any]:
     made = fake.jobs[job]
     plain: dict[str, Any] = {"id": job, "status": made["status"], "stage": None, "progress": 1.0}
     plain |= {"input": made["input"], "problem": made.get("problem"), "result": None}

@@ -62,7 +62,7 @@ def flood() -> None:
 
 
 def orphan() -> None:
-    """Leave a process behind that has a session of its own, and tell which."""
+    """Leave a process behind that has a session of its own, and write down which."""
     left = subprocess.Popen(["sleep", str(FOREVER)])
     Path("../out/left").write_text(str(left.pid))
     hang()
@@ -102,7 +102,7 @@ def nest() -> None:
 
 
 def escape() -> None:
-    """End, and leave a process behind that has a session of its own and holds the pipes; tell which."""
+    """End, and leave a process behind that has a session of its own and holds the pipes; write down which."""
     left = subprocess.Popen(["sleep", str(FOREVER)], start_new_session=True)
     Path("../out/left").write_text(str(left.pid))
     os._exit(7)
@@ -134,11 +134,11 @@ def fold(source: str, *args: Any, **kwargs: Any) -> Any:
     for name, fault in FAULTS.items():
         if data.startswith(name):
             fault()
-    wait_as_told(source, data)
+    wait_as_asked(source, data)
     return honest(source, *args, **kwargs)
 
 
-def wait_as_told(source: str, data: bytes) -> None:
+def wait_as_asked(source: str, data: bytes) -> None:
     """What a model says in a line before it, which is not there afterwards."""
     if not data.startswith((SLOW, HELD)):
         return

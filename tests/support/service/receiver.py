@@ -1,4 +1,4 @@
-"""A receiver of webhooks on loopback, which answers as it is told."""
+"""A receiver of webhooks on loopback, which answers as a test asks."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Received:
         return self.headers["webhook-id"]
 
     def event(self, secret: str) -> dict[str, Any]:
-        """What it tells, if its signature is right."""
-        told: dict[str, Any] = Webhook(secret).verify(self.body, self.headers)
-        return told
+        """What it says, if its signature is right."""
+        verified: dict[str, Any] = Webhook(secret).verify(self.body, self.headers)
+        return verified
 
 
 @dataclass

@@ -149,14 +149,14 @@ def serving(data: Path, **environment: str) -> Iterator[tuple[Process, httpx.Cli
 
 def ended(client: httpx.Client, job: str) -> dict[str, Any]:
     """The job when it has ended."""
-    told: dict[str, Any] = {}
+    document: dict[str, Any] = {}
 
     def has_ended() -> bool:
-        told.update(client.get(f"/v1/jobs/{job}", params={"wait": 5}).raise_for_status().json())
-        return told["status"] not in {"queued", "running"}
+        document.update(client.get(f"/v1/jobs/{job}", params={"wait": 5}).raise_for_status().json())
+        return document["status"] not in {"queued", "running"}
 
     until(has_ended)
-    return told
+    return document
 
 
 def submit(client: httpx.Client, data: bytes, **params: Any) -> str:

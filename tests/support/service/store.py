@@ -1,4 +1,4 @@
-"""A real S3-compatible server on loopback, behind a proxy that fails, loses and delays what a test tells it to.
+"""A real S3-compatible server on loopback, behind a proxy that fails, loses and delays what a test asks it to.
 
 `rclone serve s3`, which answers a range with the status 200 and not 206: the proxy corrects that.
 """

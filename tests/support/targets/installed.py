@@ -65,7 +65,7 @@ def _runs(schema: defs.OpSchema, opset: int, types: dict[str, str]) -> bool:
         onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001  those without a kernel say so; shapes and attributes are only a probe's
         known = ("NOT_IMPLEMENTED", "not currently registered", *(["INVALID_GRAPH"] if types else []))
-        return not any(told in str(error) for told in known)
+        return not any(phrase in str(error) for phrase in known)
     return True
 
 

@@ -82,8 +82,8 @@ def _operators(target: Target) -> Iterator[str]:
 def _rows(name: str, operator: Operator) -> Iterator[str]:
     for span in operator.spans:
         first, last = span.opsets
-        told = operator.note.replace("|", "\\|") or ", ".join(f"`{one}`" for one in operator.restrictions)
-        yield f"| {name} | {first} to {last} | {_types(span)} | {told} |"
+        note = operator.note.replace("|", "\\|") or ", ".join(f"`{one}`" for one in operator.restrictions)
+        yield f"| {name} | {first} to {last} | {_types(span)} | {note} |"
 
 
 def _types(span: Span) -> str:

@@ -198,7 +198,7 @@ def exported(case: Case, *, dynamo: bool, opset: int) -> tuple[onnx.ModelProto, 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a file: how many operators the exporter wrote, fusing made, and idioms are left, and the error."""
+    """The outcome of a file: how many operators the exporter wrote, fusing made, and idioms are left, and the error."""
 
     opset: int
     own: int

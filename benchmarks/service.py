@@ -90,7 +90,7 @@ def throughput(client: httpx.Client, pid: int, models: list[bytes], options: dic
     took, after = time.perf_counter() - began, processor_seconds(pid)
     own, children = ((b - a) / len(models) for a, b in zip(before, after, strict=True))
     rate = f"{len(models) / took:.2f} folds/s with {CLIENTS} clients, answers {codes}"
-    theirs = f"{children:.2f} in its processes" if children else "what its processes take bubblewrap does not tell"
+    theirs = f"{children:.2f} in its processes" if children else "bubblewrap does not report what its processes take"
     return f"  {rate}; CPU seconds of one: {own:.2f} in the server, {theirs}"
 
 

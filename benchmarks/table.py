@@ -28,9 +28,10 @@ COLUMNS = ("tool", "wall s", "x cp", "CPU s", "x cp", "peak MB", "BNs left", "in
 METHOD = """\
 Each run is a fresh process, imports included. Figures are medians over the rounds, wall time with its range; "x cp" \
 is the ratio to `cp` on the same model. CPU is user and system time of all processes of a tool; peak is the largest \
-resident memory of one process, pages of mapped files included; nothing below about 10 MB can be told apart. "in the \
-runtime" are the operators of ONNX Runtime's own optimized graph of the output (extended level, without Transposes). \
-Tools take turns within a round, and every round starts with another one. A tool that is slow or fails is run once.
+resident memory of one process, pages of mapped files included; nothing below about 10 MB can be distinguished. "in \
+the runtime" are the operators of ONNX Runtime's own optimized graph of the output (extended level, without \
+Transposes). Tools take turns within a round, and every round starts with another one. A tool that is slow or fails is \
+run once.
 
 Before each run the last output is deleted, `sync` waits until nothing is left to write, and the source is read once, \
 all outside the timing. So every tool reads from the page cache and writes into a clean one, as right after a model \

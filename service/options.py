@@ -72,7 +72,7 @@ class FoldQuery(BaseModel):
     triton: Annotated[RepositoryName | None, NONE] = _option("triton")
     name: str = Field(
         "model.onnx",
-        description=f"the file name of the model, as reports and downloads tell it; at most {NAME_BYTES} bytes",
+        description=f"the file name of the model, as reports and downloads show it; at most {NAME_BYTES} bytes",
         json_schema_extra={"pattern": FILE_NAME, "minLength": 1, "maxLength": NAME_BYTES},
         examples=["resnet.onnx"],
     )

@@ -133,7 +133,8 @@ class Partials:
 
         Raises:
             Problem: offset-mismatch: it does not end there, or a newer request takes over; too-large: it would be
-                longer than was told; digest-mismatch: it is complete, and not what was told: it is removed.
+                longer than was announced; digest-mismatch: it is complete, and not what was announced: it is
+                removed.
         """
         partial.ousted.set()
         async with partial.lock:

@@ -42,7 +42,7 @@ KINDS = {
         "send the model as application/octet-stream, or a zip of it and its data as application/zip",
     ),
     "invalid-option": Kind(
-        422, "An option is not valid", "change the option that the detail names; /docs tells all of them"
+        422, "An option is not valid", "change the option that the detail names; /docs lists all of them"
     ),
     "verification-failed": Kind(
         422,
@@ -52,12 +52,12 @@ KINDS = {
     "nothing-to-fold": Kind(
         422,
         "Nothing could be folded",
-        "read the report, which tells why each node stays, or leave out require_change to get the model back",
+        "read the report, which says why each node stays, or leave out require_change to get the model back",
     ),
     "target-refused": Kind(
         422,
         "The target does not run the folded model as a whole",
-        "read the report, which tells what the target refuses, or send allow_fallback to get the file all the same",
+        "read the report, which says what the target refuses, or send allow_fallback to get the file all the same",
     ),
     "timed-out": Kind(422, "It took too long", "fold it on your own machine, or ask the operator for more time"),
     "out-of-memory": Kind(
@@ -103,7 +103,9 @@ KINDS = {
     "quota-exceeded": Kind(
         429, "The quota of this key is used up", "wait as Retry-After says, or delete what is no longer needed"
     ),
-    "internal": Kind(500, "The server made a mistake", "try again; if it stays so, tell the operator the X-Request-ID"),
+    "internal": Kind(
+        500, "The server made a mistake", "try again; if it stays so, report the X-Request-ID to the operator"
+    ),
     "busy": Kind(
         503, "The server has no room for another job now", "wait as Retry-After says, and send the request again"
     ),
@@ -151,13 +153,13 @@ def as_dict(slug: str, detail: str, instance: str | None = None) -> dict[str, An
     return fields if instance is None else fields | {"instance": instance}
 
 
-def told(problem: Problem, root: str = "") -> dict[str, Any]:
+def problem_json(problem: Problem, root: str = "") -> dict[str, Any]:
     """The JSON form of a problem; `root` is the path under which a proxy shows the server."""
     body = problem.as_dict()
     return body | {name: root + body[name] for name in ("type", "instance") if name in body}
 
 
 def respond(problem: Problem, root: str = "") -> JSONResponse:
-    """The response that reports a problem; `root` as in `told`."""
-    body = told(problem, root)
+    """The response that reports a problem; `root` as in `problem_json`."""
+    body = problem_json(problem, root)
     return JSONResponse(body, body["status"], problem.headers, MEDIA_TYPE)

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.architectures``: export what Python packages hold, fold it, tell what stays and why."""
+"""``python -m benchmarks.architectures``: export what Python packages hold, fold it, report what stays and why."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ fold`, and again with `--clamp always`, which turns Relu and Clip into Max and M
 fold is verified: both models run in ONNX Runtime on generated inputs, and the error must stay below a tolerance \
 derived from the original's own rounding noise. Input shapes are fixed.
 
-"left" counts BatchNormalizations; "gone" says what became of the others: folded into weights, split (a fold that \
+"left" counts BatchNormalizations; "gone" says what happened to the others: folded into weights, split (a fold that \
 leaves an Add or a Mul), merged into another one, or removed. "ONNX Runtime's operators" are those of its own \
 optimized graph (extended level, Transposes not counted), before and after a fold by default: it is worse if they \
 are more, or fused ones (Gelu, LayerNormalization, ...) fewer. A reason is the code of `docs/codes.md` and the \

@@ -143,11 +143,11 @@ def _compared(cluster: Cluster, source: Path, target: Path) -> dict[str, Any]:
     """The outputs beside what the ledger says of them."""
     with cluster.connection() as connection:
         rows = connection.execute("SELECT name, status, attempts, result_sha256 FROM jobs").fetchall()
-    told = {row[0]: row[3] for row in rows if row[1] == "done"}
+    recorded = {row[0]: row[3] for row in rows if row[1] == "done"}
     digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in target.glob("*.onnx")}
     return {
         "outputs": len(digests),
-        "equal": sum(digests.get(path.name) == told.get(path.name, "") for path in source.iterdir()),
+        "equal": sum(digests.get(path.name) == recorded.get(path.name, "") for path in source.iterdir()),
         "left over": [path.name for path in target.iterdir() if path.name.startswith(".") and path.name != ".bnfold"],
         "jobs": len(rows),
         "statuses": dict(Counter(row[1] for row in rows)),

@@ -20,7 +20,7 @@ LONGEST_PAUSE = 5.0  # seconds, however long the server asks for: the figures ar
 
 @dataclass
 class Outcome:
-    """What became of requests: seconds from the first attempt to the result, and how often each response came."""
+    """The outcomes of requests: seconds from the first attempt to the result, and how often each response came."""
 
     seconds: list[float] = field(default_factory=list)
     responses: Counter[str] = field(default_factory=Counter)

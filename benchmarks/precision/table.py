@@ -55,8 +55,9 @@ def write(folder: Path, versions: dict[str, str], rows: Sequence[Row]) -> None:
 def markdown(versions: dict[str, str], rows: Sequence[Row]) -> str:
     """The content of precision.md."""
     stamp = dt.datetime.now(tz=dt.UTC).date().isoformat()
-    told = ", ".join(f"{name} {version}" for name, version in versions.items())
-    parts = ["# Precision: converters to 16 bits side by side", METHOD, f"{stamp}; {told}.", "## Totals", totals(rows)]
+    packages = ", ".join(f"{name} {version}" for name, version in versions.items())
+    title = "# Precision: converters to 16 bits side by side"
+    parts = [title, METHOD, f"{stamp}; {packages}.", "## Totals", totals(rows)]
     for network in dict.fromkeys(row.network for row in rows):
         parts += [f"## {network}", _table(COLUMNS, [_cells(row) for row in rows if row.network == network])]
     return "\n\n".join(parts) + "\n"

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", metavar="PATTERN", help="patterns with this in their names")
     given = parser.parse_args(argv)
     torch.set_num_threads(1)
-    logging.disable(logging.WARNING)  # exporters tell what packages they miss
+    logging.disable(logging.WARNING)  # exporters report what packages they miss
     rows = {name: _row(name, case) for name, case in CASES.items() if given.only in name}
     given.output.write_text("\n".join(table(rows)) + "\n")
     return int(any(rows[name][OURS] != _expected(CASES[name]) for name in rows))

@@ -152,7 +152,7 @@ def table(rows: list[Row]) -> Iterator[str]:
         "two images or sequences each, and two generated samples of the same shape. The error is the largest one "
         "against PyTorch in float64, relative to the output, in brackets as a share of what PyTorch's own rounding in "
         "float32 lets one expect. *named*: of how many of the module's normalizations the report says by name what "
-        "became of them."
+        "happened to them."
     )
     yield ""
     yield "| family | network | way | BatchNormalizations | left | named | modules that stay | error |"
@@ -160,9 +160,9 @@ def table(rows: list[Row]) -> Iterator[str]:
     for row in rows:
         more = f" and {len(row.stays) - NAMES_SHOWN} more" if len(row.stays) > NAMES_SHOWN else ""
         stays = ", ".join(f"`{name}`" for name in row.stays[:NAMES_SHOWN]) + more
-        told = f"{row.error:.0e} ({row.share:.0%})" if row.status == "verified" else row.status
+        error = f"{row.error:.0e} ({row.share:.0%})" if row.status == "verified" else row.status
         counts = f"{row.before} | {row.left} | {row.named} of {row.modules}"
-        yield f"| {row.family} | {row.network} | {row.way} | {counts} | {stays} | {told} |"
+        yield f"| {row.family} | {row.network} | {row.way} | {counts} | {stays} | {error} |"
     yield ""
     for way in WAYS:
         of = [row for row in rows if row.way == way]

@@ -1,4 +1,4 @@
-"""PyTorch's own fusers, each as a function from a module to what runs the result; `verdict` says what became of it."""
+"""PyTorch's own fusers, each as a function from a module to what runs the result; `verdict` judges that."""
 
 from __future__ import annotations
 

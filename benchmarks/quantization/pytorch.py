@@ -34,7 +34,7 @@ HEAD = """\
 Written by `python -m benchmarks.quantization.pytorch`. {measured} PyTorch's own quantization (`prepare_fx`,
 `convert_fx`, static, default settings) of a module as it is, after `fold_module`, and after `fold_module` with
 `equalize=True`. Networks, images and figures are those of [quantization.md](quantization.md): no network is trained,
-so the figures tell the states apart and say nothing of accuracies. `prepare_fx` folds a normalization that directly
+so the figures distinguish the states and say nothing of accuracies. `prepare_fx` folds a normalization that directly
 follows a convolution itself. "Fused" counts convolutions that compute their activation, too, and sums that do.
 
 | network | before quantization | weights | SQNR | same largest output | fused |

@@ -27,10 +27,10 @@ images that no calibration saw; "same largest output" is the share of them whose
 
 The first networks are trained (but not on such images). No weights can be downloaded, so the others have random \
 ones: gammas whose logarithms are normal (standard deviation 0.5), and the statistics of their own activations. \
-Networks that have learned nothing amplify what rounding adds, the more the deeper they are: their figures tell the \
-states apart, and say nothing of the accuracy of a trained network. MobileNets have ReLU in place of ReLU6, as Nagel \
-et al. (2019) have them in section 5.1: no scale passes a Clip unless its bounds become one per channel. The images \
-are noise of several scales."""
+Networks that have learned nothing amplify what rounding adds, the more the deeper they are: their figures \
+distinguish the states, and say nothing of the accuracy of a trained network. MobileNets have ReLU in place of \
+ReLU6, as Nagel et al. (2019) have them in section 5.1: no scale passes a Clip unless its bounds become one per \
+channel. The images are noise of several scales."""
 
 
 def write(folder: Path, rows: Sequence[Row]) -> None:
@@ -42,10 +42,10 @@ def write(folder: Path, rows: Sequence[Row]) -> None:
 def markdown(rows: Sequence[Row]) -> str:
     """The content of quantization.md."""
     stamp = dt.datetime.now(tz=dt.UTC).date().isoformat()
-    told = ", ".join(f"{name} {found}" for name in PACKAGES if (found := _version(name)))
+    packages = ", ".join(f"{name} {found}" for name in PACKAGES if (found := _version(name)))
     lines = [COLUMNS, ("---",) * 3 + ("---:",) * 3 + ("---",), *map(_cells, rows)]
     body = "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
-    return f"# 8 bits, before and after a fold\n\n{METHOD}\n\n{stamp}; {told}.\n\n{body}\n"
+    return f"# 8 bits, before and after a fold\n\n{METHOD}\n\n{stamp}; {packages}.\n\n{body}\n"
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -19,13 +19,13 @@ import numpy as np
 if TYPE_CHECKING:
     from folding.algebra.affine import Float64
 
-STEP = 2.0**-7  # of the range of a tensor: what 8 bits with a sign tell apart
+STEP = 2.0**-7  # of the range of a tensor: the step of 8 bits with a sign
 
 
 def exponents(before: Float64, behind: Float64) -> Float64:
     """The exponent of each channel's scale ``2^k``, from its precisions in the weights before and behind the value.
 
-    Both are of the shape (weights, channels). As precisions do not tell a scale that all channels share, a typical
+    Both are of the shape (weights, channels). As precisions do not determine a scale that all channels share, a typical
     channel keeps the one that it has. The exponent is 0 where a channel has no weight on one side, or so little
     on all of them that rounding would take all of it everywhere instead of in one place: a mean precision below `STEP`.
     """

@@ -57,7 +57,7 @@ class Stored:
         return self.payload[start:stop].tobytes()
 
     def key(self) -> Hashable:
-        """What is equal for equal constants, and tells most others apart: a digest of at most three samples."""
+        """What is equal for equal constants, and differs for most others: a digest of at most three samples."""
         state = hashlib.blake2b(digest_size=16)
         for start in sorted({0, max(0, self.nbytes // 2 - SAMPLE // 2), max(0, self.nbytes - SAMPLE)}):
             state.update(self.read(start, min(start + SAMPLE, self.nbytes)))

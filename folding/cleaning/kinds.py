@@ -47,7 +47,7 @@ PASSES: tuple[tuple[Kind, Pass], ...] = (
     (Kind("clean:equal-constants", "initializer removed, because an equal one is there"), equal.initializers),
     (Kind("clean:equal", "removed, because an equal operator is there"), equal.operators),
     (Kind("clean:transposes", "Transpose moved behind elementwise operators, where it meets another"), transposes.move),
-    (Kind("clean:zero", "addition of 0 removed, where nothing tells -0 from 0"), zeros.drop),
+    (Kind("clean:zero", "addition of 0 removed, where nothing distinguishes -0 from 0"), zeros.drop),
     (Kind("clean:dead", "removed, because nothing reads the result"), dead.operators),
     (Kind("clean:function", "function removed, because nothing calls it"), dead.uncalled),
     (Kind("clean:initializer-unread", "initializer removed, because nothing reads it"), dead.initializers),

@@ -1,10 +1,10 @@
-"""x + 0 in floating point, where nothing tells -0 from 0.
+"""x + 0 in floating point, where nothing distinguishes -0 from 0.
 
-``x + 0 = x`` but for x = -0, of which it makes 0. The two are equal numbers; an operator tells them apart only by
-dividing by them, or by what comes to the same (`TELLERS`). So the addition may go if no way from its result leads
-into one. A way ends where the sign of a zero is lost: where a constant without zeros is added (the epsilon of a
-normalization), in a comparison, in an exponential. What other domains and nested graphs do is unknown. A graph output
-that was 0 may be -0 afterwards, which is the same number.
+``x + 0 = x`` but for x = -0, of which it makes 0. The two are equal numbers; an operator distinguishes them
+only by dividing by them, or by what comes to the same (`SIGN_READERS`). So the addition may go if no way from its
+result leads into one. A way ends where the sign of a zero is lost: where a constant without zeros is added (the
+epsilon of a normalization), in a comparison, in an exponential. What other domains and nested graphs do is unknown. A
+graph output that was 0 may be -0 afterwards, which is the same number.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from folding.graph.index import Scope
     from folding.graph.node import Node
 
-# By operator, the inputs through which it tells -0 from 0; None: through any.
-TELLERS: dict[str, frozenset[int] | None] = {
+# By operator, the inputs through which it distinguishes -0 from 0; None: through any.
+SIGN_READERS: dict[str, frozenset[int] | None] = {
     "Div": frozenset({1}),
     "Pow": frozenset({0}),  # with a negative exponent
     **dict.fromkeys(("BitCast", "LpNormalization", "MeanVarianceNormalization", "Reciprocal", "TopK", "Unique"), None),
@@ -45,9 +45,13 @@ def drop(work: Work) -> list[str]:
     found: list[str] = []
     for scope in [one for one in work.graph.scopes if one.parent is None and not one.is_function]:
         zeros = [(node, data) for node in scope.nodes if (data := _data(node)) is not None and not work.stays(node)]
-        told = _told(scope) if zeros else set()
+        sensitive = _sign_sensitive(scope) if zeros else set()
         for node, data in zeros:
-            if _is_free(work.idioms.get(node)) and node.output not in told and work.bypass(node, node.inputs[data]):
+            if (
+                _is_free(work.idioms.get(node))
+                and node.output not in sensitive
+                and work.bypass(node, node.inputs[data])
+            ):
                 found.append(node.label)
     return found
 
@@ -67,29 +71,29 @@ def _data(node: Node) -> int | None:
     return None
 
 
-def _told(scope: Scope) -> set[str]:
-    """The values of which something tells -0 from 0, found from the results backward."""
-    told: set[str] = set(scope.captured | scope.pinned)
-    waiting: list[str] = list(told)
+def _sign_sensitive(scope: Scope) -> set[str]:
+    """The values whose sign of zero matters to a reader, found from the results backward."""
+    sensitive: set[str] = set(scope.captured | scope.pinned)
+    waiting: list[str] = list(sensitive)
     for node in scope.nodes:
         if not node.removed:
-            waiting += _told_by(node)
-    told.update(waiting)
+            waiting += _sign_read_by(node)
+    sensitive.update(waiting)
     while waiting:
         maker = scope.producers.get(waiting.pop())
         if maker is not None and not _loses_sign(maker):
-            before = [name for name in maker.inputs if name and name not in told]
-            told.update(before)
+            before = [name for name in maker.inputs if name and name not in sensitive]
+            sensitive.update(before)
             waiting += before
-    return told
+    return sensitive
 
 
-def _told_by(node: Node) -> list[str]:
+def _sign_read_by(node: Node) -> list[str]:
     if not is_standard(node) or bodies(node.proto):
         return [name for name in node.inputs if name]
-    if node.op not in TELLERS or (node.op == "Pow" and _is_positive(node, 1)):
+    if node.op not in SIGN_READERS or (node.op == "Pow" and _is_positive(node, 1)):
         return []
-    places = TELLERS[node.op]
+    places = SIGN_READERS[node.op]
     return [name for index, name in enumerate(node.inputs) if name and (places is None or index in places)]
 
 

@@ -230,5 +230,5 @@ def _begins_at(response: httpx.Response) -> int:
         return 0
     found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if found is None:
-        raise unexpected("is a part of the result, and does not tell which")
+        raise unexpected("is a part of the result, and does not say which")
     return int(found[1])

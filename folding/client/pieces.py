@@ -66,7 +66,7 @@ def _offset(requests: Requests, place: str) -> int:
     with requests.once("HEAD", place, headers=SPOKEN) as answer:
         text = answer.headers.get("Upload-Offset", "")
     if not (text.isascii() and text.isdecimal()):
-        raise unexpected("tells not how much of the upload has arrived")
+        raise unexpected("does not say how much of the upload has arrived")
     return int(text)
 
 

@@ -62,7 +62,7 @@ class Pool:
                 thread.join()
 
     def answers(self) -> Iterator[tuple[int, Json]]:
-        """What became of each task, with its number, as they end."""
+        """The answer to each task, with its number, as they end."""
         for _ in range(self._left):
             yield self._answers.get()
 

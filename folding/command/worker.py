@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def answered(task: Json) -> Json:
-    """Do a task of `fleet.task_of`: what became of the model, as plain data."""
+    """Do a task of `fleet.task_of`; return its outcome as plain data."""
     source, target = task["source"], task["written"]
     try:
         return _done(task)

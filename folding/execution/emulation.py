@@ -61,7 +61,7 @@ def emulate(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> E
     """Write the emulation of the model file `source` to `target`; its weights are not loaded.
 
     Raises:
-        EmulationError: the type of a value cannot be told, or an operator is not the same in float32.
+        EmulationError: the type of a value cannot be determined, or an operator is not the same in float32.
         ModelError, FoldingError: as `read` and `write`.
     """
     with read(source) as file:

@@ -32,7 +32,7 @@ OPSET = 13  # for a body that imports no standard operators: it has Cast for bot
 
 
 class UnknownTypeError(Exception):
-    """The type of a value cannot be told; the text says of which."""
+    """The type of a value cannot be determined; the text says of which."""
 
 
 def tensor(code: int) -> str:

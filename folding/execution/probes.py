@@ -75,7 +75,7 @@ def _trains_with_shared_constants(node: NodeProto) -> bool:
 
 
 class Trap(NamedTuple):
-    """A known fault of ONNX Runtime on the CPU: what it computes wrongly, in which versions, and where that is told."""
+    """A known fault of ONNX Runtime on the CPU: what it computes wrongly, in which versions, and a reference."""
 
     what: str
     versions: str  # in which it was seen; no release mends it yet

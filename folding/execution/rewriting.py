@@ -222,8 +222,8 @@ class Rewriting(ABC):
         original = self._functions[key]
         given = {one.name: one for one in original.attribute_proto}
         given |= {one.name: found for one in call.node.attribute if (found := body.resolved(one)) is not None}
-        telling = set(_referred(original.node))
-        types = tuple((name, one.i, one.t.data_type) for name, one in sorted(given.items()) if name in telling)
+        referred = set(_referred(original.node))
+        types = tuple((name, one.i, one.t.data_type) for name, one in sorted(given.items()) if name in referred)
         signature = key, tuple(call.inputs), types
         if signature not in self._made:
             self._made[signature] = self._copied(original, call.inputs, given, body)

@@ -1,4 +1,4 @@
-"""The report over a fleet: what became of each of many models, and what stays in all of them. Plain data."""
+"""The report over a fleet: the outcome of each of many models, and what stays in all of them. Plain data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """What became of one model.
+    """The outcome of one model.
 
     Attributes:
         source: the path of the model.
@@ -106,7 +106,7 @@ class FleetReport:
     Attributes:
         version: the version of bnfold.
         code: the exit code of the run: the worst of all models.
-        entries: what became of each model.
+        entries: the outcome of each model.
         seconds: how long it took, in seconds.
     """
 

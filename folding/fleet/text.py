@@ -45,7 +45,7 @@ def cells(entry: Entry) -> tuple[str, str, str, str, str]:
 
 
 def outcome(entry: Entry) -> str:
-    """What became of a model, in a few words, and why where that is not good."""
+    """The outcome of a model in a few words, and its reason where that is not good."""
     if entry.error:
         return entry.error.removeprefix(entry.source).lstrip(": ")
     words = [entry.status if entry.target is not None or entry.gates else ""]

@@ -126,7 +126,7 @@ def _clip(node: Node, inputs: list[Bound]) -> Bound:
         low, high = (inputs[i][i - 1] if node.has(i) and node.is_constant(i) else None for i in (1, 2))
     low, high = -math.inf if low is None else float(low), math.inf if high is None else float(high)
     found = Bound(min(max(data.low, low), high), max(min(data.high, high), low))
-    return found if found.size <= TELLING or math.isfinite(data.size) else ANY
+    return found if found.size <= FLOAT16_MAX or math.isfinite(data.size) else ANY
 
 
 def _sum(node: Node, inputs: list[Bound]) -> Bound:
@@ -148,7 +148,7 @@ def _product(_: Node, inputs: list[Bound]) -> Bound:
 
 
 ON_THEIR_OWN = frozenset({"Clip", "ReduceSum"})  # bounded although an input is not: its limits, or axes
-TELLING = 65504.0  # a Clip farther out does not say that values come there
+FLOAT16_MAX = 65504.0  # a Clip farther out does not say that values come there
 CLIP_BY_INPUTS = 11  # operator Clip, opset 11
 OPERATORS: dict[str, Callable[[Node, list[Bound]], Bound]] = {
     "Abs": lambda _, x: Bound(0.0, x[0].size),

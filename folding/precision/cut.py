@@ -79,11 +79,11 @@ class _Settled:
         """Settle all that can be; the costs of the others then hold what is settled next to them."""
         waiting = [v for v, side in enumerate(self.sides) if side != FREE]
         for v in waiting:
-            self._tell(v)
+            self._propagate(v)
         waiting = [v for v, side in enumerate(self.sides) if side == FREE and self._settle(v)]
         while waiting:
             v = waiting.pop()
-            self._tell(v)
+            self._propagate(v)
             near = dict.fromkeys([u for u, _ in self._before[v]] + [w for w, _ in self._behind[v]])
             waiting += [u for u in near if self.sides[u] == FREE and self._settle(u)]
 
@@ -94,7 +94,7 @@ class _Settled:
             self.sides[v] = 0
         return self.sides[v] != FREE
 
-    def _tell(self, v: int) -> None:
+    def _propagate(self, v: int) -> None:
         """Replace the edges of a settled vertex by costs of its neighbours."""
         side = self.sides[v]
         for u, cost in self._before[v]:

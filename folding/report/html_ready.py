@@ -41,7 +41,7 @@ def changes(report: Report) -> Iterator[Element]:
 
 
 def equalized(report: Report) -> Iterator[Element]:
-    """What became of the channels between weights; a card for each reason why some stay."""
+    """The values between weights whose channels were scaled; a card for each reason why others stay."""
     if report.equalized:
         said = [tag("p", unevenness(report))] * bool(unevenness(report))
         cards = [

@@ -199,7 +199,7 @@ class Report:
         runtime: the title of the runtime that was named as the target: "TensorRT 11"; "" if there is none.
         changes: what else was done: cleaned, fused, converted.
         findings: what the runtime refuses, leaves to the CPU or runs in parts.
-        equalized: with `equalize`, what became of the channels of each value between weights.
+        equalized: with `equalize`, for each value between weights, whether its channels were scaled, and if not, why.
         types: with a precision, the type in which each operator computes, and why it stays in float32.
         rounded: with a precision, the constants of which rounding lost more than digits.
         recipe: how to hand the file to the runtime: a command line first, then Python, a line each.

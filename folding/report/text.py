@@ -280,7 +280,7 @@ def _changes(report: Report, page: Page) -> Iterator[list[str]]:
 
 
 def _equalized(report: Report, page: Page) -> list[str]:
-    """What became of the channels between weights, and why those stay that do."""
+    """The values between weights whose channels were scaled, and why the others stay as they are."""
     lines = [page.paint(equalization(report), "bold")] if report.equalized else []
     lines += page.wrap(INDENT, unevenness(report)) if unevenness(report) else []
     for reason, those in staying_uneven(report):

@@ -9,7 +9,7 @@ import torch
 
 from folding.errors import ExportError
 from folding.torch.export import quietly
-from folding.torch.failures import told
+from folding.torch.failures import as_export_error
 
 if TYPE_CHECKING:
     from folding.torch.examples import Example
@@ -52,7 +52,7 @@ def capture(module: torch.nn.Module, example: Example, shapes: Any) -> Captured:
         except ExportError:
             raise
         except Exception as error:
-            raise told(error, None) from error
+            raise as_export_error(error, None) from error
 
 
 def _opened(shapes: Any) -> Any:

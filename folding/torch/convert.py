@@ -132,13 +132,13 @@ def _judged(
         reference = Reference64(module, calls, options.max_error)
     except Exception as error:
         raise ExportError(f"the module does not run on the example inputs: {error}") from error
-    told = described(calls, options, exact=reference.is_exact)
-    found = _verdict(reference, exported, staged, told)
+    inputs = described(calls, options, exact=reference.is_exact)
+    found = _verdict(reference, exported, staged, inputs)
     runtime = report.verification
     found = replace(_sensitive(found, runtime), notes=(*found.notes, f"against the exported file: {verdict(runtime)}"))
     report = replace(report, verification=found)
     if found.status == "failed":
-        before = reference.verdict(exported, told)
+        before = reference.verdict(exported, inputs)
         whose = (
             "the folded file" if before.status == "verified" else "the exported file differs before it is folded; it"
         )
@@ -146,18 +146,18 @@ def _judged(
     return report
 
 
-def _verdict(reference: Reference64, exported: Path, staged: Path, told: str) -> Verification:
+def _verdict(reference: Reference64, exported: Path, staged: Path, inputs: str) -> Verification:
     """How the folded file compares; one that was lowered to 16 bits runs as an emulation that rounds as a GPU does."""
     known = read_facts(exported), read_facts(staged)
     if known[0].half or not known[1].half:  # the module's own types
-        return reference.verdict(staged, told)
+        return reference.verdict(staged, inputs)
     with emulated(exported, staged, known, exported.parent) as files:
         if files.refused:
-            return Verification("not verified", f"against PyTorch: {files.refused}", inputs=told)
-        before = reference.verdict(exported, told)
+            return Verification("not verified", f"against PyTorch: {files.refused}", inputs=inputs)
+        before = reference.verdict(exported, inputs)
         if before.status == "failed":  # no rounding of it would say what a correct file may be off by
             return before
-        return reference.lowered(known[1].epsilon, exported, files.rough).verdict(files.after, told)
+        return reference.lowered(known[1].epsilon, exported, files.rough).verdict(files.after, inputs)
 
 
 def _sensitive(found: Verification, runtime: Verification) -> Verification:

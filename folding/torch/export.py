@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from folding.errors import ExportError, FoldingError, OptionError
-from folding.torch.failures import told
+from folding.torch.failures import as_export_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +55,7 @@ def export(
         except FoldingError:
             raise
         except Exception as error:  # the exporters raise what they like
-            raise told(error, exporter) from error
+            raise as_export_error(error, exporter) from error
     return _notes(warned)
 
 
@@ -211,10 +211,10 @@ def quietly() -> Iterator[list[warnings.WarningMessage]]:
 def _notes(warned: list[warnings.WarningMessage]) -> list[str]:
     """What a tracer warns of: where the file holds only the way that the example inputs took."""
     kinds = getattr(torch.jit, "TracerWarning", ())
-    told_once = dict.fromkeys(
+    sentences = dict.fromkeys(
         f"the exporter warns: {' '.join(str(one.message).split())} ({one.filename.rpartition('/')[2]}:{one.lineno})"
         for one in warned
         if isinstance(one.message, kinds)
     )
-    more = len(told_once) - WARNINGS_SHOWN
-    return [*list(told_once)[:WARNINGS_SHOWN], *([f"and {more} more such warnings"] if more > 0 else [])]
+    more = len(sentences) - WARNINGS_SHOWN
+    return [*list(sentences)[:WARNINGS_SHOWN], *([f"and {more} more such warnings"] if more > 0 else [])]

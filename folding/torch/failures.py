@@ -55,7 +55,7 @@ FAILURES = (
         r"Could not guard on data-dependent|GuardOnDataDependentSymNode|data.dependent (?:expression|branching|control)"
         r"|Dynamic control flow is not supported",
         "what the module does depends on the values of its inputs (an `if` or a slice by a tensor's value)",
-        "write it with torch.where or torch.cond, tell limits with torch._check",
+        "write it with torch.where or torch.cond, state limits with torch._check",
         ", which records the way of the example inputs only",
     ),
     _failure(
@@ -73,8 +73,8 @@ FAILURES = (
 )
 
 
-def told(error: Exception, exporter: Exporter | None) -> ExportError:
-    """The sentence for what an exporter raised, or torch.export alone (None), beside which there is no other one."""
+def as_export_error(error: Exception, exporter: Exporter | None) -> ExportError:
+    """The ExportError for what an exporter raised, or torch.export alone (None), beside which there is no other one."""
     if isinstance(error, ModuleNotFoundError) and error.name:
         return ExportError(
             f"the exporter {exporter!r} needs the package {error.name.partition('.')[0]}, which is not installed; "

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 DEFAULTS = Options()
 REPORT = "bnfold"  # the key of the report in a folded module's `meta`
-# What folding does only where it is told to, or by default: without it, all that it leaves has a form in PyTorch.
+# What folding does only if an option asks for it, or by default: without it, all that it leaves has a form in PyTorch.
 PLAIN = {"clamp": "never", "merge_branches": False, "leftover": "keep"}
 # What is said of a file, and has no meaning for a module.
 OF_FILES = (

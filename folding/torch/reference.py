@@ -155,7 +155,7 @@ def fed(call: Example, names: Sequence[str]) -> dict[str, Array]:
     """The arrays for the inputs of a file, which an exporter may have renamed, or dropped where nothing reads them.
 
     Raises:
-        UnverifiableError: it cannot be told which is which.
+        UnverifiableError: it cannot be determined which is which.
     """
     feeds = call.feeds()
     if set(names) <= set(feeds):

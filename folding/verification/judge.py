@@ -42,7 +42,7 @@ EPSILONS_MEASURED, NOISES_MEASURED = 2, 4
 # by the noise of the whole output.
 QUIET_ELEMENTS = 16
 # When rounding alone moves an output by more than this share of its magnitude, no comparison is meaningful.
-TELLING = 0.25
+NOISE_SHARE = 0.25
 # An error is gross if this share of the elements is off by so many tolerances.
 GROSS, GROSS_SHARE = 30, 0.1
 # ONNX Runtime's sigmoid is a rational approximation plus one half, so its values are multiples of a quarter epsilon.
@@ -189,7 +189,7 @@ def _floats(reference: Reference, folded: Array, rounding: Rounding) -> Finding:
     elif gone.any():
         judgement = "unsettled"
         reason = f'output "{reference.name}" of the original itself is not finite in its types; {advice.SAMPLES}'
-    elif rounding.max_error is None and (bad or np.median(noise) > TELLING * scale):
+    elif rounding.max_error is None and (bad or np.median(noise) > NOISE_SHARE * scale):
         judgement, reason = "unsettled", _chaos(reference, rounding)
     measured = np.maximum(reference.jitter, reference.swing * (rounding.epsilon / rounding.swing))
     # Where elements jump (ties), one of them is as far off as any error: their number decides, above.
@@ -261,7 +261,7 @@ def _scale(value: Array, magnitude: float, epsilon: float) -> float:
 
 def _jumps(reference: Reference, scale: float) -> int:
     """The number of elements that rounding alone moves to another value in the original, for example ties of TopK."""
-    return int(np.count_nonzero(np.maximum(reference.jitter, reference.swing) > TELLING * scale))
+    return int(np.count_nonzero(np.maximum(reference.jitter, reference.swing) > NOISE_SHARE * scale))
 
 
 def _others(reference: Reference, folded: Array, rounding: Rounding) -> Finding:

@@ -120,7 +120,7 @@ class Originals:
         for number in range(1, min(samples.SAMPLES, affordable) if self._specs else 1):
             yield from self._generated(guess, number, 1.0)
         for number, amplitude in enumerate(samples.AMPLITUDES, start=samples.SAMPLES):
-            if number < affordable and len(found) > 1 and not seen(found, self._promised, telling=True):
+            if number < affordable and len(found) > 1 and not seen(found, self._promised, unsaturated=True):
                 yield from self._generated(guess, number, amplitude)
 
     def _generated(
@@ -164,15 +164,15 @@ class Originals:
         raise UnverifiableError(refusal + hint)
 
 
-def seen(found: Sequence[Sample], names: Collection[str], *, telling: bool = False) -> set[str]:
+def seen(found: Sequence[Sample], names: Collection[str], *, unsaturated: bool = False) -> set[str]:
     """The outputs of which the samples show something: they, or what goes into their last operator, change with it.
 
-    `telling` wants more: a floating-point output that is only 0 and 1 (a saturated sigmoid) hides most errors.
+    With `unsaturated`, not those that are only 0 and 1 in floating point: a saturated sigmoid hides most errors.
     """
     shown = set()
     for name in {name for sample in found for name in sample.outputs}:
         values = [sample.outputs[name].value for sample in found if name in sample.outputs]
-        if _varies(values) and not (telling and all(map(_is_saturated, values))):
+        if _varies(values) and not (unsaturated and all(map(_is_saturated, values))):
             shown.add(output_of(name, names))
     return shown
 

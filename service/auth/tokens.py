@@ -114,10 +114,10 @@ class Tokens:
 
     async def _looked_up(self) -> list[dict[str, Any]]:
         """The issuer's keys that can check a signature."""
-        told = await self._fetch(self._issuer.rstrip("/") + DISCOVERY)
-        if told["issuer"] != self._issuer:
-            raise ValueError(f"{self._issuer} calls itself {told['issuer']!r:.100}")
-        found = await self._fetch(told["jwks_uri"])
+        document = await self._fetch(self._issuer.rstrip("/") + DISCOVERY)
+        if document["issuer"] != self._issuer:
+            raise ValueError(f"{self._issuer} calls itself {document['issuer']!r:.100}")
+        found = await self._fetch(document["jwks_uri"])
         return [one for one in found["keys"] if one["kty"] in KINDS and one.get("use", "sig") == "sig"]
 
 

@@ -89,7 +89,7 @@ class ObjectBlobs:
     async def commit(self, draft: Draft) -> None:
         """See `BlobStore`."""
         name, size = _name(draft.blob.sha256), draft.blob.bytes
-        with opened(draft.path) as file, _told():
+        with opened(draft.path) as file, _translated_errors():
             if size <= PART:
                 data = await in_thread(_content, file, draft.blob)
                 await obstore.put_async(self._store, name, data, use_multipart=False)
@@ -108,7 +108,7 @@ class ObjectBlobs:
     async def read(self, sha256: str, start: int, end: int) -> AsyncIterator[bytes]:
         """See `BlobStore`."""
         name = _name(sha256)
-        with _told():
+        with _translated_errors():
             async with asyncio.timeout(STALL_SECONDS):
                 if start == 0:
                     found = await obstore.get_async(self._reading, name)
@@ -118,7 +118,7 @@ class ObjectBlobs:
         blocks = aiter(found.stream(min_chunk_size=BLOCK))
         held = b""
         while start < end:
-            with _told():
+            with _translated_errors():
                 async with asyncio.timeout(STALL_SECONDS):
                     block = bytes(await anext(blocks, b""))[: end - start]
             start += len(block)
@@ -134,7 +134,7 @@ class ObjectBlobs:
 
     def stored(self) -> Iterator[Blob]:
         """See `BlobStore`."""
-        with _told():
+        with _translated_errors():
             for batch in obstore.list(self._store, PREFIX, chunk_size=LISTED):
                 for found in batch:
                     sha256 = found["path"].removeprefix(f"{PREFIX}/").replace("/", "")
@@ -157,7 +157,7 @@ class ObjectBlobs:
     async def size(self, sha256: str) -> int | None:
         """See `BlobStore`."""
         try:
-            with _told():
+            with _translated_errors():
                 return (await obstore.head_async(self._store, _name(sha256)))["size"]
         except FileNotFoundError:
             return None
@@ -165,7 +165,7 @@ class ObjectBlobs:
     def delete(self, sha256: str) -> None:
         """See `BlobStore`."""
         try:
-            with _told():
+            with _translated_errors():
                 obstore.delete(self._store, _name(sha256))
         except FileNotFoundError:
             return
@@ -202,7 +202,7 @@ def _content(file: FileIO, blob: Blob) -> bytes:
 
 
 @contextmanager
-def _told() -> Generator[None]:
+def _translated_errors() -> Generator[None]:
     """Turn what a store reports into the errors of `BlobStore`: an object that is not there is a FileNotFoundError."""
     try:
         yield

@@ -65,8 +65,8 @@ def _queue(ledger: SharedLedger, _: argparse.Namespace) -> Iterable[str]:
         state = "parked" if job.parked else job.status
         worker = f"worker {job.worker}" if job.worker is not None else ""
         deaths = f"{job.crashes} crashes, {job.kills} kills, {job.interruptions} interruptions" if job.attempts else ""
-        told = f"{now - job.updated:7.0f} s  {job.input.bytes:>12,} bytes  {worker}  {deaths}"
-        yield f"{job.key}/{job.id}  {state:<7}  {told}".rstrip()
+        figures = f"{now - job.updated:7.0f} s  {job.input.bytes:>12,} bytes  {worker}  {deaths}"
+        yield f"{job.key}/{job.id}  {state:<7}  {figures}".rstrip()
     for one in ledger.waiting():
         if not one.is_known:
             yield f"messages of version {one.version} wait for workers of another bnfold: upgrade the workers"

@@ -25,7 +25,7 @@ from service.auth.keys import SCOPES, moment, new_key, new_secret
 from service.command.admin import add_admin
 from service.command.checks import invalid_settings, prepare, require_startable, unreadable_settings
 from service.command.parsing import add_settings
-from service.command.starting import tell
+from service.command.starting import log_start
 from service.command.variables import from_files
 from service.command.worker import add_worker
 from service.http.app import create_app
@@ -138,7 +138,7 @@ class Server(uvicorn.Server):
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
             print(f"bnfold serves at {address} ({address}/ is its page); Ctrl-C ends it", flush=True)
-            tell(self.config.app.state.service)  # type: ignore[union-attr]
+            log_start(self.config.app.state.service)  # type: ignore[union-attr]
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to end."""
@@ -255,14 +255,14 @@ def _webhook(settings: Settings, arguments: argparse.Namespace) -> int:
 def _scrub(settings: Settings, _: argparse.Namespace) -> int:
     _require_files(settings, "scrub")
     _require_data(settings)
-    return _told("read", upkeep.scrub(settings.data))
+    return _report("read", upkeep.scrub(settings.data))
 
 
 def _backup(settings: Settings, arguments: argparse.Namespace) -> int:
     _require_files(settings, "backup")
     if (arguments.folder / LOCK).exists():
         raise RuntimeError(f"backup: {arguments.folder} is the data folder of a server; name another folder")
-    return _told("copied", upkeep.copy(settings.data, arguments.folder.absolute()))
+    return _report("copied", upkeep.copy(settings.data, arguments.folder.absolute()))
 
 
 def _restore(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -271,7 +271,7 @@ def _restore(settings: Settings, arguments: argparse.Namespace) -> int:
     try:
         if (settings.data / FILE).exists():
             raise RuntimeError(f"restore: there is a ledger in {settings.data}; name a new folder with --data")
-        return _told("restored", upkeep.copy(arguments.folder.absolute(), settings.data))
+        return _report("restored", upkeep.copy(arguments.folder.absolute(), settings.data))
     finally:
         os.close(right)
 
@@ -287,8 +287,8 @@ def _downgrade(settings: Settings, _: argparse.Namespace) -> int:
     return DONE
 
 
-def _told(done: str, checked: Checked) -> int:
-    """Tell what was read; the exit code says whether something was damaged."""
+def _report(done: str, checked: Checked) -> int:
+    """Print what was read; the exit code says whether something was damaged."""
     for blob in checked.damaged:
         print(f"damaged or missing: {blob.sha256} ({blob.bytes:,} bytes)")
     damage = checked.damage

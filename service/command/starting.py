@@ -24,7 +24,7 @@ BARE = (
 )
 
 
-def tell(service: Service) -> None:
+def log_start(service: Service) -> None:
     """Write a line to the log for each door that is open, and one with the limits that hold."""
     for sentence in _warnings(service):
         LOG.warning(sentence)

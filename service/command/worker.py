@@ -1,4 +1,4 @@
-"""The command `bnfold worker`: folds the jobs of a cluster, on any machine, until it is told to end."""
+"""The command `bnfold worker`: folds the jobs of a cluster, on any machine, until it is asked to end."""
 
 from __future__ import annotations
 

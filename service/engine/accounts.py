@@ -86,8 +86,8 @@ class Accounts:
         """Count a job that has ended."""
         outcome = answer.slug or "done"
         self._metrics.outcomes.labels(outcome).inc()
-        told = {"job": job.id, "outcome": outcome, "seconds": round(seconds, 3), "trace": trace_id(job.traceparent)}
-        LOG.info("job ended", extra={name: value for name, value in told.items() if value is not None})
+        fields = {"job": job.id, "outcome": outcome, "seconds": round(seconds, 3), "trace": trace_id(job.traceparent)}
+        LOG.info("job ended", extra={name: value for name, value in fields.items() if value is not None})
 
     def cancelled(self) -> None:
         """Count a job that was cancelled."""

@@ -35,7 +35,7 @@ async def recover(ledger: SharedLedger, settings: Settings, accounts: Accounts) 
         try:
             if reached is not None and time.monotonic() - reached >= settings.stall_seconds:
                 if found := await in_thread(ledger.recover, settings.stall_seconds):
-                    _tell(found, accounts)
+                    _report(found, accounts)
             else:
                 await in_thread(ledger.check)
                 reached = time.monotonic() if reached is None else reached
@@ -44,7 +44,7 @@ async def recover(ledger: SharedLedger, settings: Settings, accounts: Accounts) 
         await asyncio.sleep(settings.heartbeat_seconds * random.uniform(0.8, 1.2))  # noqa: S311  no secret
 
 
-def _tell(found: list[Job], accounts: Accounts) -> None:
+def _report(found: list[Job], accounts: Accounts) -> None:
     for job in found:
         if not job.is_open:
             accounts.ended(job, Answer(slug="crashed"), 0.0)

@@ -25,7 +25,7 @@ IMPLIED = {"read": "fold"}  # a key that may fold may also read: it can read onl
 DOTS_OF_A_TOKEN = 2  # between head, claims and signature, RFC 7515; an API key has none
 PROXIED = {"forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip"}
 PROXIED_PREFIX = "x-forwarded-"
-OLD_HTTP = "1.0"  # which nginx speaks to a server unless it is told otherwise, and no client of today
+OLD_HTTP = "1.0"  # which nginx speaks to a server unless it is configured otherwise, and no client of today
 THROUGH_A_PROXY = (
     "this request came through a proxy, and without API keys only this machine may ask; the operator names the server "
     "in BNFOLD_ALLOWED_HOSTS='[\"fold.example.org\"]', and makes a key with `bnfold keys add`; where the proxy itself "

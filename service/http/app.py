@@ -33,7 +33,7 @@ from service.http import mine as routes_mine
 from service.http import reference as routes_reference
 from service.http import resumable as routes_resumable
 from service.http import status as routes_status
-from service.http.middleware import DOORS, LOOPBACK_NAMES, Around, told
+from service.http.middleware import DOORS, LOOPBACK_NAMES, Around, log_fields
 from service.openapi.document import finished
 from service.openapi.events import events
 from service.problems import Problem, respond
@@ -145,7 +145,7 @@ def create_app(settings: Settings, program: Program | None = None, receivers: Re
 
 
 def _answer_head(router: APIRouter) -> None:
-    """Let every operation that answers GET answer HEAD, too, RFC 9110; the document tells of those that differ."""
+    """Let every operation that answers GET answer HEAD, too, RFC 9110; the document describes those that differ."""
     routes = [route for route in router.routes if isinstance(route, APIRoute)]
     answered = {route.path for route in routes if "HEAD" in (route.methods or ())}
     for route in routes:
@@ -170,7 +170,7 @@ async def _problem(request: Request, error: Exception) -> Response:
     service = request.app.state.service
     service.metrics.refusals.labels(problem.slug).inc()
     if problem.slug in DOORS:
-        audit(service.settings.data, "refused", problem=problem.slug, **told(request.scope))
+        audit(service.settings.data, "refused", problem=problem.slug, **log_fields(request.scope))
     return respond(problem, service.settings.root_path)
 
 
@@ -194,7 +194,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 def _described(name: str, error: dict[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
-        return f"there is no option {name!r:.100}; /docs tells those that there are"
+        return f"there is no option {name!r:.100}; /docs lists those that there are"
     return f"{name}: {error['msg'].lower()}"
 
 
@@ -205,7 +205,7 @@ async def _of_the_framework(request: Request, error: Exception) -> Response:
         headers["allow"] = ", ".join(allowed)
     slug = OF_THE_FRAMEWORK.get(status, "bad-request" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "internal")
     details = {
-        "not-found": f"there is nothing at {request.url.path}; {_document(request)} tells what there is",
+        "not-found": f"there is nothing at {request.url.path}; {_document(request)} lists what there is",
         "method-not-allowed": f"{request.method} is not allowed here; {headers.get('allow', 'another method')} is",
     }
     return await _problem(request, Problem(slug, details.get(slug, HTTPStatus(status).phrase), headers=headers))

@@ -17,7 +17,7 @@ from service.ledger.views import JobView, ProblemView
 from service.openapi.answers import OF_BATCHES, problems
 from service.openapi.uploads import BATCH
 from service.options import WebhookQuery
-from service.problems import Problem, told
+from service.problems import Problem, problem_json
 from service.state import Here, Service
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ WithWebhook = Annotated[WebhookQuery, Query()]
 
 
 class FileView(BaseModel):
-    """What became of one file: its job, or the problem for which it was refused."""
+    """The outcome of one file: its job, or the problem for which it was refused."""
 
     name: str
     job: JobView | None
@@ -39,7 +39,7 @@ class FileView(BaseModel):
 
 
 class BatchView(BaseModel):
-    """What became of each file, in their order."""
+    """The outcome of each file, in their order."""
 
     files: list[FileView]
 
@@ -75,7 +75,7 @@ async def _file(
     query: WebhookQuery,
     found: Draft | Problem,
 ) -> dict[str, Any]:
-    """What became of one file."""
+    """The outcome of one file."""
     name = plain_name(form.names[number])
     try:
         if isinstance(found, Problem):
@@ -88,5 +88,5 @@ async def _file(
             job = await healed(here, job)
     except Problem as problem:
         here.metrics.refusals.labels(problem.slug).inc()
-        return {"name": name, "job": None, "problem": told(problem, here.settings.root_path)}
+        return {"name": name, "job": None, "problem": problem_json(problem, here.settings.root_path)}
     return {"name": name, "job": view(here, job), "problem": None}

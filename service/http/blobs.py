@@ -10,7 +10,7 @@ from service.auth.audit import audit
 from service.blobs import Blob, is_digest
 from service.http.access import Caller, may
 from service.http.delivery import deliver
-from service.http.middleware import told
+from service.http.middleware import log_fields
 from service.openapi.answers import OF_KEYS, file, problems, without_content
 from service.openapi.headers import ADDRESS, DIGEST_FORM, IF_RANGE, NONE_MATCH, RANGE
 from service.problems import Problem
@@ -63,7 +63,7 @@ async def delete_blob(request: Request, sha256: Sha256, caller: MayDelete, here:
     """Delete a blob, and the jobs that produced it. While a job that has not ended needs it: 409."""
     await _held(here, caller, sha256)
     await here.storage.release(caller.key, sha256)
-    audit(here.settings.data, "blob deleted", blob=sha256, **told(request.scope))
+    audit(here.settings.data, "blob deleted", blob=sha256, **log_fields(request.scope))
 
 
 async def _held(here: Service, caller: Caller, sha256: str) -> Blob:

@@ -104,7 +104,7 @@ class Connection(H11Protocol):
 
 
 class _Ending:
-    """The transport of a connection; where it is told to close while a body arrives, it ends its own side only."""
+    """The transport of a connection; closed while a body arrives, it ends its own side only."""
 
     def __init__(self, transport: asyncio.Transport, connection: Connection) -> None:
         self._transport, self._connection, self._is_ending = transport, connection, False

@@ -42,7 +42,7 @@ INSPECTED = {
     **problems(*OF_UPLOADS),
 }
 
-MAGIC_BYTES = 4  # which tell a zip from a model
+MAGIC_BYTES = 4  # which distinguish a zip from a model
 NOT_HELD = "this key has no such content; send the model"
 Query_ = Annotated[FoldQuery, Query()]
 WithWebhook = Annotated[WebhookQuery, Query()]

@@ -59,7 +59,7 @@ class Form:
         boundary = parse_options_header(content_type)[1].get(b"boundary")
         if not boundary:
             raise Problem(
-                "bad-request", "the form's Content-Type tells no boundary; let the browser or curl -F make it"
+                "bad-request", "the form's Content-Type names no boundary; let the browser or curl -F make it"
             )
         try:
             self._parser = MultipartParser(

@@ -50,7 +50,7 @@ class Preferences:
     wait: float | None  # seconds
 
     def applied(self, bound: float) -> dict[str, str]:
-        """The header that tells which were followed: a wait for more than `bound` seconds is not."""
+        """The header that says which were followed: a wait for more than `bound` seconds is not."""
         followed = ["respond-async"] if self.respond_async else []
         if self.wait is not None and self.wait <= bound and not self.respond_async:
             followed.append(f"wait={self.wait:.0f}")

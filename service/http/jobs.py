@@ -17,7 +17,7 @@ from service.changes import Address
 from service.http.access import Caller, may
 from service.http.delivery import GONE, deliver
 from service.http.headers import matches, preferred
-from service.http.middleware import told
+from service.http.middleware import log_fields
 from service.http.views import disposition, job_tag, result_name
 from service.ledger.views import JobView, job_json, job_path, rooted
 from service.openapi.answers import (
@@ -128,10 +128,10 @@ async def cancel(
     address = Address(caller.key, job_id)
     await _found(here, address)
     await here.engine.cancel(address)
-    audit(here.settings.data, "job cancelled", job=job_id, **told(request.scope))
+    audit(here.settings.data, "job cancelled", job=job_id, **log_fields(request.scope))
     if erase:
         await here.storage.erase_job(*address)
-        audit(here.settings.data, "job erased", job=job_id, **told(request.scope))
+        audit(here.settings.data, "job erased", job=job_id, **log_fields(request.scope))
 
 
 @router.head(

@@ -28,7 +28,7 @@ LOG = logging.getLogger("bnfold")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 LENGTHS = {"content-length", "transfer-encoding"}
-TWO_LENGTHS = "the request tells its length twice, so what follows it may be another's; send one (RFC 9112)"
+TWO_LENGTHS = "the request states its length twice, so what follows it may be another's; send one (RFC 9112)"
 CLOSE = {"Connection": "close"}
 METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
 PROBES = {"/livez", "/readyz"}  # whoever asks for them knows the server by an address, or by no name at all
@@ -91,7 +91,7 @@ class Around:
             LOG.exception("a request failed", extra={"request": request_id})
             if begun:
                 raise
-            detail = f"the server made a mistake; its log tells more under the request id {request_id}"
+            detail = f"the server made a mistake; its log says more under the request id {request_id}"
             await respond(Problem("internal", detail))(scope, receive, sending)
         finally:
             seconds = time.monotonic() - began
@@ -99,7 +99,7 @@ class Around:
             scope["app"].state.service.metrics.requests.labels(method, status).observe(seconds)
             _end(span, scope, method, status)
             fields = {"status": status, "seconds": round(seconds, 4), "key": ""}
-            LOG.info("request", extra=fields | told(scope))
+            LOG.info("request", extra=fields | log_fields(scope))
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         """The response to a request that no route may see; None for others, whose paths lose the root."""
@@ -112,7 +112,7 @@ class Around:
             scope["raw_path"] = scope["raw_path"].removeprefix(self._root.encode())
         if scope["path"] in PROBES or self._knows(headers.get("host", "")):
             return None
-        audit(scope["app"].state.service.settings.data, "refused", problem="forbidden", **told(scope))
+        audit(scope["app"].state.service.settings.data, "refused", problem="forbidden", **log_fields(scope))
         detail = "this server does not go by that name; the operator can add it to allowed_hosts"
         return respond(Problem("forbidden", detail))
 
@@ -131,7 +131,7 @@ class Around:
         return not self._names or name.lower() in self._names
 
 
-def told(scope: Scope) -> dict[str, str]:
+def log_fields(scope: Scope) -> dict[str, str]:
     """What logs say of a request. The address is the client's, unless a proxy that is not trusted hides it."""
     state = scope["state"]
     method = scope["method"] if scope["method"] in METHODS else "other"

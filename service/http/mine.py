@@ -73,14 +73,14 @@ async def list_jobs(caller: MayRead, here: Here, limit: Limit = MOST, before: Be
 async def usage(caller: MayRead, here: Here) -> JSONResponse:
     """How much this key has, and how much it may have."""
     found, quota = await in_thread(here.ledger.overview, caller.key), caller.quota
-    told = UsageView(
+    usage_view = UsageView(
         blobs=found.blobs,
         bytes=found.bytes,
         jobs=found.jobs,
         webhooks=found.webhooks,
         quota=QuotaView(rate=quota.rate, open_jobs=quota.open_jobs, bytes=quota.bytes),
     )
-    return JSONResponse(told.model_dump(), headers={"Cache-Control": "no-store"})
+    return JSONResponse(usage_view.model_dump(), headers={"Cache-Control": "no-store"})
 
 
 def _place(text: str) -> Place | None:

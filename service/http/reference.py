@@ -28,5 +28,5 @@ async def problems(here: Here) -> HTMLResponse:
 async def problem(slug: str, here: Here) -> HTMLResponse:
     """One type of problem: where the `type` of a problem leads."""
     if slug not in KINDS:
-        raise Problem("not-found", f"there is no such type of problem; {TYPE} tells all")
+        raise Problem("not-found", f"there is no such type of problem; {TYPE} lists all")
     return HTMLResponse(page.problem(slug, here.settings.root_path))

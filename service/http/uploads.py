@@ -156,7 +156,7 @@ async def _hashed(file: AsyncIterator[bytes], hashes: Sequence[Any]) -> AsyncIte
 async def _counted(
     file: AsyncIterator[bytes], here: Service, reservation: Reservation, step: int = STEP
 ) -> AsyncIterator[bytes]:
-    """The chunks of an upload, which reserves `step` bytes more when more arrives than it told."""
+    """The chunks of an upload, which reserves `step` bytes more when more arrives than it announced."""
     most = reservation.quota.bytes
     async for chunk in file:
         reservation.arrived += len(chunk)

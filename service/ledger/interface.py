@@ -264,7 +264,7 @@ class Workers(Protocol):
         ...
 
     def beat(self, worker: int) -> Beat:
-        """Record that a worker is alive, and tell it what is its own."""
+        """Record that a worker is alive, and return what is its own."""
         ...
 
     def takeable(self, engine: str) -> list[Waiting]:

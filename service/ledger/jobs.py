@@ -22,7 +22,7 @@ from service.ledger.rows import (
     row_of,
     running,
     store,
-    tell,
+    update_queue,
 )
 from service.ledger.schema import holdings, idempotency, jobs
 from service.ledger.webhooks import ask
@@ -148,7 +148,7 @@ def _accept(connection: Connection, job: Job, quota: Quota, room: Room) -> tuple
         connection.execute(insert(jobs).values(row))
     else:
         connection.execute(update(jobs).where(is_job(job.key, job.id)).values(row))
-    tell(connection, job)
+    update_queue(connection, job)
     return job, True
 
 

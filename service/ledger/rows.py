@@ -61,11 +61,11 @@ def store(connection: Connection, job: Job) -> Job:
     """Write a changed job; return it with the time of the change."""
     changed = replace(job, updated=time.time())
     connection.execute(update(jobs).where(is_job(job.key, job.id)).values(row_of(changed, clock.now(connection))))
-    tell(connection, changed)
+    update_queue(connection, changed)
     return changed
 
 
-def tell(connection: Connection, job: Job) -> None:
+def update_queue(connection: Connection, job: Job) -> None:
     """Let the queue of the workers, if there is one, agree with a job that has changed, in the same transaction."""
     queue: Queue | None = connection.get_execution_options().get(QUEUE)
     if queue is not None:

@@ -79,13 +79,13 @@ def open_ledger(data: Path, url: str = "") -> Ledger:
     """
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     where: Path | str = url or data / FILE
-    with _told(where):
+    with _translated_errors(where):
         return SqlLedger(Database(where))
 
 
 def open_shared(url: str) -> SharedLedger:
     """Open the ledger of a cluster. Raises the errors of `open_ledger`."""
-    with _told(url):
+    with _translated_errors(url):
         return SqlSharedLedger(Database(url, Queue()))
 
 
@@ -97,7 +97,7 @@ def require_whole(data: Path, url: str = "") -> None:
     """
     ledger = open_ledger(data, url)
     try:
-        with _told(url or data / FILE):
+        with _translated_errors(url or data / FILE):
             if (found := ledger.damage()) is not None:
                 raise RuntimeError(f"{data / FILE} is damaged ({found}); {RESTORE}")
             ledger.check()
@@ -114,7 +114,7 @@ def step_back(data: Path, url: str = "") -> str:
     where: Path | str = url or data / FILE
     engine = connected(where)
     try:
-        with _told(where), engine.begin() as connection:
+        with _translated_errors(where), engine.begin() as connection:
             return downgrade(connection)
     except LookupError as error:
         raise RuntimeError(f"{data / FILE}: {error}") from None
@@ -123,8 +123,8 @@ def step_back(data: Path, url: str = "") -> str:
 
 
 @contextmanager
-def _told(where: Path | str) -> Generator[None]:
-    """Tell what is wrong with a ledger, and what to do, in one sentence."""
+def _translated_errors(where: Path | str) -> Generator[None]:
+    """Turn errors of the database into one sentence: what is wrong with the ledger, and what to do."""
     path = "the database of BNFOLD_DATABASE_URL" if isinstance(where, str) else where  # its URL has a password
     try:
         yield

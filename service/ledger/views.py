@@ -99,16 +99,16 @@ def job_json(job: Job) -> dict[str, Any]:
     }
 
 
-def rooted(told: dict[str, Any], root: str) -> dict[str, Any]:
+def rooted(body: dict[str, Any], root: str) -> dict[str, Any]:
     """The JSON form of a job with its links under `root`, the path under which a proxy shows the server."""
     if not root:
-        return told
-    files = {name: told[name] and told[name] | {"href": root + told[name]["href"]} for name in ("result", "report")}
-    problem = told["problem"] and told["problem"] | {
-        name: root + told["problem"][name] for name in ("type", "instance")
+        return body
+    files = {name: body[name] and body[name] | {"href": root + body[name]["href"]} for name in ("result", "report")}
+    problem = body["problem"] and body["problem"] | {
+        name: root + body["problem"][name] for name in ("type", "instance")
     }
-    links = {name: path and root + path for name, path in told["links"].items()}
-    return told | files | {"problem": problem, "links": links}
+    links = {name: path and root + path for name, path in body["links"].items()}
+    return body | files | {"problem": problem, "links": links}
 
 
 def _time(seconds: float) -> str:

@@ -14,7 +14,7 @@ from sqlalchemy import and_, delete, exists, insert, select, text, update
 from service.ledger import clock, database
 from service.ledger.queue import FETCH, HURRY, REMOVE, WAITING, Waiting, address, tag
 from service.ledger.records import OPEN, Beat, Worker
-from service.ledger.rows import begun, interrupted, is_job, job_of, locked, queued_again, store, tell
+from service.ledger.rows import begun, interrupted, is_job, job_of, locked, queued_again, store, update_queue
 from service.ledger.schema import holdings, jobs, workers
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class SqlWorkers:
                 if job is not None and job.status == "running":
                     found.append(interrupted(connection, job))
                 elif job is not None:  # what changed it did not know the queue
-                    tell(connection, job)
+                    update_queue(connection, job)
             connection.execute(PRUNE, {"seconds": seconds})
             alive = [row.id for row in connection.execute(ALIVE)]
             connection.execute(delete(workers).where(workers.c.id.not_in(alive)))
@@ -130,7 +130,7 @@ class SqlWorkers:
                 if job.status == "running":
                     interrupted(connection, job)
                 else:
-                    tell(connection, job)
+                    update_queue(connection, job)
                 count += 1
         return count
 

@@ -92,12 +92,12 @@ class ForkServer:
         Raises:
             OSError: the template cannot be started or cannot fork.
         """
-        told = {"place": str(place), "walls": walls, "environment": VARIABLES | variables}
+        request = {"place": str(place), "walls": walls, "environment": VARIABLES | variables}
         with ExitStack() as stack:
             ends = {name: _pipe(stack) for name in ("stdin", "stdout", "stderr", "status")}
             theirs = [ends["stdin"][0], *(ends[name][1] for name in ("stdout", "stderr", "status"))]
             pid = await self._called(
-                json.dumps(told).encode(), [*theirs, *([] if namespaces is None else [namespaces])]
+                json.dumps(request).encode(), [*theirs, *([] if namespaces is None else [namespaces])]
             )
             reading, pipes = {}, []
             for name in ("stdout", "stderr", "status"):

@@ -81,7 +81,7 @@ def _leave_with(work: Callable[[], object]) -> NoReturn:
         os._exit(status)
 
 
-def _keep(module: ModuleType, template: int, told: dict[str, Any], files: list[int]) -> None:
+def _keep(module: ModuleType, template: int, request: dict[str, Any], files: list[int]) -> None:
     """Be the keeper of one fold."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -98,7 +98,7 @@ def _keep(module: ModuleType, template: int, told: dict[str, Any], files: list[i
     keeper, worker = os.getpid(), os.fork()
     if worker == 0:
         os.close(status)
-        _leave_with(partial(_fold, module, 0 if namespaces else keeper, told))
+        _leave_with(partial(_fold, module, 0 if namespaces else keeper, request))
     with open(os.devnull, "r+b", buffering=0) as nothing:  # noqa: PTH123  the pipes end with the fold
         for number in range(3):
             os.dup2(nothing.fileno(), number)
@@ -115,18 +115,18 @@ def enter(process: int) -> None:
     drop_capabilities()
 
 
-def _fold(module: ModuleType, keeper: int, told: dict[str, Any]) -> None:
+def _fold(module: ModuleType, keeper: int, request: dict[str, Any]) -> None:
     """Be the process of one fold."""
     die_with(keeper)
     before = os.environ["PYTHONPATH"].split(os.pathsep)
     os.environ.clear()
-    os.environ.update(told["environment"])
+    os.environ.update(request["environment"])
     if now := os.environ.get("PYTHONPATH"):
         sys.path[:] = [now, *(path for path in sys.path if path not in before)]
     tempfile.tempdir = None
-    place = Path(told["place"])
+    place = Path(request["place"])
     os.chdir(place)
-    module.main(place, told["walls"])
+    module.main(place, request["walls"])
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 DAMAGED = "the server's disk damaged the upload; send it again"
 SENTENCE = 2000  # characters of an error message, at most
-TELL_EVERY = 0.05  # seconds between two lines of progress
+REPORT_EVERY = 0.05  # seconds between two lines of progress
 INFERENCE_SHARE = 0.25  # of the time for a fold; if shape inference takes longer, the fold goes on without shapes
 SHARES = {"folding": (0.0, 0.3), "writing": (0.3, 0.3), "verifying": (0.6, 0.4)}  # start and share of each stage
 
@@ -217,7 +217,7 @@ class Progress:
         now = time.monotonic()
         if stage == self._stage and now < self._next:
             return
-        self._stage, self._next = stage, now + TELL_EVERY
+        self._stage, self._next = stage, now + REPORT_EVERY
         begins, part = SHARES[stage]
         line: dict[str, Any] = {"stage": stage, "progress": begins + part * (done / total if total else 0)}
         self._lines.write(json.dumps(line) + "\n")

@@ -1,4 +1,4 @@
-// Several models at once: uploads one after the other, follows all their jobs, and lists what became of each.
+// Several models at once: uploads one after the other, follows all their jobs, and lists the outcome of each.
 
 import { Problem, STOPPED, askJson, follow, upload } from "./api.js";
 import { headline } from "./digest.js";

@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { printable } from "./words.js";
 
-const AGAIN = "Try again in a moment. If it stays so, tell whoever runs this server.";
+const AGAIN = "Try again in a moment. If it stays so, report it to whoever runs this server.";
 const OPERATOR = "Whoever runs this server can raise the limit that the sentence above names.";
 
 /** The heading and the advice for each slug of a problem's type. */

@@ -49,7 +49,7 @@ function change({ count, kind, examples, nbytes }) {
   return h("li", {}, `${grouped(count)} × ${printable(kind)}${grown} `, shown.length ? h("span", { class: "soft" }, shown) : null);
 }
 
-/** What became of the channels between weights, and a card for each reason why some stay. */
+/** The values between weights whose channels were scaled, and a card for each reason why others stay. */
 function equalized(report, section) {
   if (!report.equalized?.length) return null;
   const [scaled, staying] = [report.equalized.filter(({ code }) => !code), report.equalized.filter(({ code }) => code)];

@@ -67,7 +67,7 @@ export class Work {
     });
   }
 
-  /** Follow several jobs, or show what became of them. */
+  /** Follow several jobs, or show how they ended. */
   openMany(ids) {
     return this.#listed(remembered(ids), () => this.openMany(ids), null, (list, signal) => list.follow(ids, signal));
   }
@@ -163,7 +163,7 @@ export class Work {
     announceEnd(headline(report), name);
   }
 
-  /** A button for each option with which more would fold; without the model, the headline alone tells them. */
+  /** A button for each option with which more would fold; without the model, the headline alone names them. */
   #offers(report, sent, isPlan) {
     return sent && (report.offers ?? []).map(({ option, more }) => {
       const [name, value] = spelled(option);

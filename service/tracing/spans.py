@@ -1,6 +1,6 @@
 """Spans that are not recorded, and the trace context that passes through in any case.
 
-Where a span belongs is told by a `traceparent` (W3C Trace Context), a string. A request may have one; the ledger keeps
+A `traceparent` (W3C Trace Context), a string, says where a span belongs. A request may have one; the ledger keeps
 it with the job and the webhook, so whoever continues them, in any process, continues the trace as well.
 `service.tracing.telemetry` has the spans that are recorded.
 """

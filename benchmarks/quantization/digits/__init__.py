@@ -1,1 +1,1 @@
-"""8 bits, and labels: small networks trained on handwritten digits, and how many they tell right in 8 bits."""
+"""8 bits, and labels: small networks trained on handwritten digits, and how many they classify right in 8 bits."""

@@ -1,4 +1,4 @@
-"""A trained network as it is, folded, and folded and equalized, in float32 and in 8 bits: what it tells right."""
+"""A trained network as it is, folded, and folded and equalized, in float32 and in 8 bits: what it classifies right."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WEIGHTS = {"Conv", "Gemm"}  # the operators whose second input is one, with the 
 
 
 class Quality(NamedTuple):
-    """How good a model is: the share that it tells right, its noise against float32 in decibels, its size."""
+    """How good a model is: the share that it classifies right, its noise against float32 in decibels, its size."""
 
     accuracy: float
     sqnr: float

@@ -48,8 +48,8 @@ without its preprocessing) and by PyTorch (`prepare_fx` and `convert_fx`, which 
 convolutions themselves; x86 per channel, QNNPACK per tensor), with default settings and the ranges of {CALIBRATION}
 images of those to train with.
 
-Accuracy is the share of the images to test with that are told right. Its change is in points, against float32; one
-image is {100 / TESTS:.2f} points. SQNR is the signal to quantization noise ratio of the outputs, before a softmax.
+Accuracy is the share of the images to test with that are classified right. Its change is in points, against float32;
+one image is {100 / TESTS:.2f} points. SQNR is the signal to quantization noise ratio of the outputs, before a softmax.
 "Wrong" has no figures, and is left out of the mean: PyTorch's QNNPACK clamps images that have the channels last into
 another order, which has nothing to do with 8 bits.
 

@@ -142,7 +142,7 @@ def test_a_result_of_another_length_is_fetched_again(url, fake, here, odd):
     ("odd", "said"),
     [
         (Response(b"x", headers={"Repr-Digest": "sha-256=:A:"}), "Repr-Digest that cannot be read"),
-        (Response(b"x", 206), "does not tell which"),
+        (Response(b"x", 206), "does not say which"),
     ],
 )
 def test_a_result_that_cannot_be_understood_is_given_up(url, fake, here, odd, said):

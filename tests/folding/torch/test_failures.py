@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 import folding  # noqa: E402
 from folding import ExportError  # noqa: E402
-from folding.torch.failures import FAILURES, QUOTED, told  # noqa: E402
+from folding.torch.failures import FAILURES, QUOTED, as_export_error  # noqa: E402
 from tests.support.torch.modules import small  # noqa: E402
 
 needs_onnxscript = pytest.mark.skipif(not find_spec("onnxscript"), reason="the dynamo exporter needs onnxscript")
@@ -99,7 +99,7 @@ def test_every_sentence_says_what_to_do(number: int):
 def test_the_first_cause_counts_and_what_nobody_knows_is_quoted():
     inner, outer = ValueError("what happened\n  over\x1b[31m lines " + "long " * 200), RuntimeError("a wrapper")
     outer.__cause__ = inner
-    sentence = str(told(outer, "dynamo"))
+    sentence = str(as_export_error(outer, "dynamo"))
     assert sentence.startswith("the module cannot be exported: ValueError: what happened over lines long")
     assert sentence.endswith("...; try exporter='torchscript'")
     assert len(sentence) < QUOTED + 100
@@ -107,4 +107,4 @@ def test_the_first_cause_counts_and_what_nobody_knows_is_quoted():
 
 def test_a_missing_package_of_another_name():
     error = ModuleNotFoundError("No module named 'onnxscript'", name="onnxscript.ir")
-    assert "needs the package onnxscript, which" in str(told(error, "dynamo"))
+    assert "needs the package onnxscript, which" in str(as_export_error(error, "dynamo"))

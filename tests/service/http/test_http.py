@@ -332,4 +332,4 @@ def test_preferences():
 
 def test_an_option_that_is_none_is_reported(server):
     answer = server.client.post("/v1/fold", content=b"x", params={"foo": "1"})
-    assert answer.json()["detail"] == "there is no option 'foo'; /docs tells those that there are"
+    assert answer.json()["detail"] == "there is no option 'foo'; /docs lists those that there are"

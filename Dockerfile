@@ -1,4 +1,4 @@
-# bnfold in a container. docs/operating.md tells how to serve with it; as a command it writes as the user who calls it:
+# bnfold in a container. docs/operating.md says how to serve with it; as a command it writes as the user who calls it:
 # `docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/models" bnfold fold model.onnx -o folded.onnx`
 # `python -m tests.image` runs every step of this file where there is no container engine.
 ARG BASE=python:3.11-slim

@@ -33,9 +33,9 @@ def fold(
     source, result = Path(model.path), Path(folded.path)
     result.mkdir(parents=True, exist_ok=True)
     chosen = folding.Options(**{"digest": True, "card": True, **options})
-    told = folding.fold(source / "model.onnx" if source.is_dir() else source, result / "model.onnx", chosen)
-    Path(report.path).write_text(told.to_html(), encoding="utf-8")
+    outcome = folding.fold(source / "model.onnx" if source.is_dir() else source, result / "model.onnx", chosen)
+    Path(report.path).write_text(outcome.to_html(), encoding="utf-8")
     for name in ("bn_before", "bn_after", "nodes_before", "nodes_after", "bytes_before", "bytes_after"):
-        figures.log_metric(name, getattr(told, name))
-    folded.metadata["verification"] = told.verification.status
-    folded.metadata["sha256"] = {one.name: one.sha256 for one in told.digests}
+        figures.log_metric(name, getattr(outcome, name))
+    folded.metadata["verification"] = outcome.verification.status
+    folded.metadata["sha256"] = {one.name: one.sha256 for one in outcome.digests}

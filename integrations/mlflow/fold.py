@@ -34,12 +34,14 @@ def fold(model: str, *options: str) -> str:
             mlflow.log_artifact(str(path), "bnfold")
         if not folded.exists():
             raise SystemExit(code)
-        told = json.loads(report.read_text())
-        mlflow.log_metrics({name: told[name] for name in FIGURES})
-        mlflow.set_tags({"bnfold.version": told["version"], "bnfold.verification": told["verification"]["status"]})
+        document = json.loads(report.read_text())
+        mlflow.log_metrics({name: document[name] for name in FIGURES})
+        mlflow.set_tags(
+            {"bnfold.version": document["version"], "bnfold.verification": document["verification"]["status"]}
+        )
         mlflow.log_artifact(f"{folded}.sha256", "bnfold")
         # One file is logged byte for byte; a model with external data is written anew by MLflow
-        is_one_file = len(told["digests"]) == 1
+        is_one_file = len(document["digests"]) == 1
         logged = mlflow.onnx.log_model(onnx.load(folded), name="model", save_as_external_data=not is_one_file)
         if code:
             raise SystemExit(code)  # a gate that was not passed; the model is logged all the same

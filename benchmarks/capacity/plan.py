@@ -10,15 +10,25 @@ from benchmarks.capacity.queueing import Load
 RATES = (10, 1_000, 100_000)  # folds a minute
 WAIT = 1.0  # seconds that a job may wait in the mean
 BUSY = 0.8  # of the slots at most: the rest is for a machine that is lost, and for what the model does not know
-VARIATION = 0.5  # of the service times of one size; measured: 0.04 to 0.9
+VARIATION = 0.5  # of the service times of one size; measured: 0 to 0.9
 SLOTS_OF_WORKER = 8
-TRANSACTIONS = 14.0  # of one fold
-AT_REST = 2.0  # transactions a second of a worker
+TRANSACTIONS = 12.0  # of one fold, from `benchmarks.capacity.database`
+AT_REST = 2.2  # transactions a second of a worker
 CONNECTIONS = 5  # of a worker
-LOG_BYTES = 11.5 * 1024  # of the write-ahead log, of one fold
+LOG_BYTES = 10.2 * 1024  # of the write-ahead log, of one fold
 TRANSFERS = 4  # of a model, to and from the store: upload, input of the fold, result, delivery
 KEPT = 2  # of a model, in the store: input and result
-HEAD = ("folds a minute", "model", "slots", "workers", "processors of the API", "PostgreSQL", "store", "kept in a day")
+HEAD = (
+    "folds a minute",
+    "model",
+    "slots",
+    "workers",
+    "their processors",
+    "processors of the API",
+    "PostgreSQL",
+    "store",
+    "kept in a day",
+)
 
 
 class Size(NamedTuple):
@@ -26,14 +36,15 @@ class Size(NamedTuple):
 
     name: str
     bytes: int
-    fold: float  # processor seconds
-    server: float
+    seconds: float  # that a slot is taken
+    fold: float  # processor seconds of the fold
+    server: float  # and of the API
 
 
 SIZES = (
-    Size("1 MB", 1_000_550, 0.98, 0.13),
-    Size("10 MB", 10_860_710, 1.42, 0.26),
-    Size("100 MB", 103_901_289, 4.43, 0.93),
+    Size("1 MB", 1_000_550, 0.18, 0.17, 0.05),
+    Size("10 MB", 10_860_710, 0.42, 0.38, 0.10),
+    Size("100 MB", 103_901_289, 2.44, 2.05, 0.44),
 )
 
 
@@ -46,18 +57,18 @@ def main() -> None:
 
 
 def slots(rate: float, seconds: float) -> int:
-    """The folds at a time, each on a processor of its own, for so many a second."""
+    """The folds at a time for so many a second, each of which takes a slot for so long."""
     return max(Load(rate, seconds, VARIATION).servers(WAIT), math.ceil(rate * seconds / BUSY))
 
 
 def row(rate: float, size: Size) -> str:
-    at_a_time = slots(rate, size.fold)
+    at_a_time = slots(rate, size.seconds)
     workers = math.ceil(at_a_time / SLOTS_OF_WORKER)
     transactions = rate * TRANSACTIONS + workers * AT_REST
     postgres = f"{transactions:,.0f}/s, {rate * LOG_BYTES / 1e6:.2g} MB/s, {workers * CONNECTIONS:,} connections"
     moved, kept = rate * size.bytes * TRANSFERS, rate * size.bytes * KEPT * 24 * 60 * 60
-    parts = (f"{rate * 60:,.0f}", size.name, f"{at_a_time:,}", f"{workers:,}", _short(rate * size.server),
-             postgres, f"{moved / 1e6:,.0f} MB/s", f"{_short(kept / 1e12)} TB")  # fmt: skip
+    parts = (f"{rate * 60:,.0f}", size.name, f"{at_a_time:,}", f"{workers:,}", _short(rate * size.fold / BUSY),
+             _short(rate * size.server), postgres, f"{moved / 1e6:,.0f} MB/s", f"{_short(kept / 1e12)} TB")  # fmt: skip
     return f"| {' | '.join(parts)} |"
 
 

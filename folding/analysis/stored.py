@@ -13,6 +13,7 @@ from onnx import helper
 from folding.analysis import constants
 from folding.graph.dtypes import dtype_of
 from folding.onnxfile import Span
+from folding.refusal import require
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
@@ -96,5 +97,6 @@ def _of_weight(weight: Weight) -> Stored:
 
 
 def _of_array(values: NDArray[Any]) -> Stored:
+    require(not values.dtype.hasobject, "not-float", "strings have no bytes of one size")
     code = helper.np_dtype_to_tensor_dtype(values.dtype)
     return Stored((code, values.shape, 0), np.ascontiguousarray(values).reshape(-1).view(np.uint8))

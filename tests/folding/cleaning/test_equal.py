@@ -113,6 +113,13 @@ def test_an_initializer_that_a_caller_may_override_is_no_copy():
     assert {node.input[1] for node in frozen.graph.node} == {"a", "b"}  # graph inputs stay
 
 
+def test_equal_strings_stay_two():
+    text = """(int64[N] x) => (string[N] y, string[N] z) <string[2] a = {"no", "yes"}, string[2] b = {"no", "yes"}>
+    { y = Gather(a, x) z = Gather(b, x) }"""
+    after, _ = clean_model(model(text))
+    assert [node.input[0] for node in after.graph.node] == ["a", "b"]
+
+
 # --- idioms --------------------------------------------------------------------------------------------------------
 
 

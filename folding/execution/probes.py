@@ -23,8 +23,9 @@ STANDARD = frozenset({"", "ai.onnx"})  # two spellings of one domain, see the ON
 SATURATING = frozenset(
     "ArgMax ArgMin Erf HardSigmoid Hardmax LogSoftmax Sigmoid Sign Softmax Softsign Tanh TopK".split()  # noqa: SIM905
 )
-# Operators that move values, which may follow one of these.
-MOVING = frozenset("Cast Flatten Gather Identity Reshape Slice Squeeze Transpose Unsqueeze".split())  # noqa: SIM905
+# Operators that move values, which may follow one of these; the others that may leave every value at its place.
+MOVING = frozenset("Flatten Gather Reshape Slice Squeeze Transpose Unsqueeze".split())  # noqa: SIM905
+STAYING = frozenset({"Cast", "Identity"})
 PACKED_VARINTS = 5  # the field int32_data of TensorProto, whose entries have no fixed length
 ABSORBED = "bnfold.absorbed"  # the key in an operator's metadata_props that a fold leaves, see planning.commit
 SPOILED = 2  # weights and as many biases whose change is measured: the first and the last
@@ -37,10 +38,14 @@ STORED: dict[int, np.dtype[Any]] = {
 
 
 class Tap(NamedTuple):
-    """The value that a saturating operator reads which makes a graph output."""
+    """The value that a saturating operator reads which makes a graph output, and how the results move to get there.
+
+    Of two models, values with unlike moves are not in the same order: a Transpose may have passed the operator.
+    """
 
     value: str
     operator: str
+    moves: tuple[tuple[str | bytes, ...], ...]
 
 
 def taps(model: ModelProto) -> dict[str, Tap]:
@@ -49,14 +54,22 @@ def taps(model: ModelProto) -> dict[str, Tap]:
     outputs = {value.name for value in model.graph.output}
     found = {}
     for output in outputs:
-        node = producers.get(output)
-        while node is not None and node.op_type in MOVING and node.domain in STANDARD:
+        node, moves = producers.get(output), []
+        while node is not None and node.op_type in MOVING | STAYING and node.domain in STANDARD:
+            if node.op_type in MOVING:
+                moves.append(_move(node))
             node = producers.get(node.input[0])
         if node is None or node.op_type not in SATURATING or node.domain not in STANDARD:
             continue
         if node.input[0] in producers and node.input[0] not in outputs:
-            found[output] = Tap(node.input[0], node.op_type)
+            found[output] = Tap(node.input[0], node.op_type, tuple(moves))
     return found
+
+
+def _move(node: NodeProto) -> tuple[str | bytes, ...]:
+    """What tells two moves apart, in every operator set: Transpose alone may order values in many ways."""
+    order = [a.SerializeToString() for a in node.attribute] if node.op_type == "Transpose" else []
+    return node.op_type, *order
 
 
 def outputs_fragment(names: list[str]) -> bytes:

@@ -229,8 +229,8 @@ class Comparison:
             outputs = folded.run(sample.feeds)
         except RuntimeRefusalError as error:
             raise FailedError(f"ONNX Runtime runs the original but not the folded model: {error}") from None
+        sample.forget_reshaped(labels := set(self._taps[1].labels.values()), outputs)
         missing, surplus = sample.outputs.keys() - outputs.keys(), outputs.keys() - sample.outputs.keys()
-        labels = set(self._taps[1].labels.values())
         if missing - labels or surplus - labels:
             counts = f"{len(outputs)} values where the original has {len(sample.outputs)}"
             raise FailedError(f"the sequences or maps among the folded model's outputs have {counts}")

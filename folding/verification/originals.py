@@ -52,6 +52,12 @@ class Sample:
                 self.others.setdefault(name, []).append(outputs[name])
         return True
 
+    def forget_reshaped(self, labels: set[str], outputs: Feeds) -> None:
+        """Leave out what was tapped where the folded model has another shape: Softmax once took several axes as one."""
+        for name in self.outputs.keys() & labels & outputs.keys():
+            if outputs[name].shape != self.outputs[name].value.shape:
+                del self.outputs[name]
+
 
 def perturb(sample: Sample, original: Model, rounding: Rounding) -> None:
     """Run the original with inputs that are rounded once more, and with inputs that are off by several roundings."""

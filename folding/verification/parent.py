@@ -189,10 +189,13 @@ def _lengths(before: Facts, after: Facts) -> tuple[tuple[str, int, int], ...]:
 
 
 def _taps(before: Facts, after: Facts, folder: Path) -> tuple[tuple[str, str, str, str], ...]:
-    """What goes into the last operators of the outputs, where they are the same in both models and not too large."""
+    """What goes into the last operators of the outputs, where these and what follows are the same in both models.
+
+    Nothing if the models are too large.
+    """
     if max(before.nbytes, after.nbytes) > TAPPED_BYTES:
         return ()
-    both = [name for name, tap in before.taps.items() if name in after.taps and after.taps[name][1] == tap.operator]
+    both = [name for name, tap in before.taps.items() if name in after.taps and after.taps[name][1:] == tap[1:]]
     for path, facts in ((BEFORE_TAPS, before), (AFTER_TAPS, after)):
         values = list(dict.fromkeys(facts.taps[name].value for name in both))
         (folder / path).write_bytes(outputs_fragment(values))

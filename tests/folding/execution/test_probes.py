@@ -29,16 +29,25 @@ def model(text: str) -> onnx.ModelProto:
 @pytest.mark.parametrize(
     ("body", "tap"),
     [
-        ("h = Neg(x)  y = Softmax(h)", ("h", "Softmax")),
-        ("h = Neg(x)  s = Sigmoid(h)  t = Transpose(s)  y = Identity(t)", ("h", "Sigmoid")),
+        ("h = Neg(x)  y = Softmax(h)", ("h", "Softmax", ())),
+        ("h = Neg(x)  s = Sigmoid(h)  t = Transpose(s)  y = Identity(t)", ("h", "Sigmoid", (("Transpose",),))),
+        ("h = Neg(x)  s = Sigmoid(h)  i = Identity(s)  y = Cast <to = 1> (i)", ("h", "Sigmoid", ())),
         ("y = Sigmoid(x)", None),  # nothing is computed before it
         ("h = Sigmoid(x)  y = Neg(h)", None),
         ("y = Identity(x)", None),
     ],
 )
-def test_values_before_a_last_saturating_operator(body: str, tap: tuple[str, str] | None) -> None:
+def test_values_before_a_last_saturating_operator(body: str, tap: tuple[object, ...] | None) -> None:
     found = probes.taps(model(f"(float[2,3] x) => (float[A,B] y) {{ {body} }}"))
     assert found == ({} if tap is None else {"y": tap})
+
+
+def test_transposes_of_other_orders_are_other_moves() -> None:
+    one, other = (
+        probes.taps(model(f"(float[2,2] x) => (float[2,2] y) {{ h = Neg(x)  s = Tanh(h)  y = Transpose{perm}(s) }}"))
+        for perm in ("<perm = [0, 1]>", "<perm = [1, 0]>")
+    )
+    assert one["y"].moves != other["y"].moves
 
 
 def test_a_value_that_is_an_output_is_not_tapped() -> None:

@@ -96,6 +96,29 @@ def test_an_error_behind_a_saturated_output_is_found(tail: str, tmp_path: Path) 
     assert (wrong.status, wrong.outputs[0].name) == ("failed", "y")
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(
+            "t = Transpose<perm=[1,0]>(x)  a = Exp(t)  s = Sigmoid(a)  y = Transpose<perm=[1,0]>(s)",
+            "a = Exp(x)  y = Sigmoid(a)",
+            id="Transposes that met behind it",
+        ),
+        pytest.param(
+            "a = Exp(x)  s = Sigmoid(a)  y = Reshape(s, k)",
+            "a = Exp(x)  t = Reshape(a, l)  s = Sigmoid(t)  y = Reshape(s, k)",
+            id="another shape",
+        ),
+    ],
+)
+def test_values_that_stand_elsewhere_before_a_last_activation_prove_nothing(
+    before: str, after: str, tmp_path: Path
+) -> None:
+    text = "(float[8,8] x) => (float[8,8] y) <int64[2] k = {8,8}, int64[1] l = {64}> { %s }"
+    verdict = both(text % before, text % after, tmp_path)
+    assert verdict.status == "verified", verdict.reason
+
+
 def test_samples_of_other_amplitudes_are_drawn_where_the_first_ones_show_nothing(tmp_path: Path) -> None:
     text = HEAD % WEIGHTS + "{ k = Constant<value=float {%s}>()  m = MatMul(x, w)  s = Mul(m, k)  y = Clip(s, z, o) }"
     text = text.replace("> {", ", float z = {0}, float o = {1}> {", 1)

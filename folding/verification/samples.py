@@ -43,6 +43,8 @@ BATCHES = (2, 1)  # 2 shows an error that a batch of 1 hides: a map that varies 
 IMAGE_RANK = 4
 # Exclusive upper bounds for integer inputs, which may be indices into a small table, class numbers or flags.
 BOUNDS = (10, 2, 1)
+# What says that integers are flags: a language model with an attention mask of 9 adds 8e9 to its scores.
+MASK = "mask"
 BYTE_TYPES = ("uint8", "int8")  # images and quantized values: the first try uses their whole range
 
 
@@ -189,11 +191,19 @@ def _values(spec: Spec, shape: tuple[int, ...], guess: Guess, number: int, rng: 
     if spec.dtype == np.bool_:  # a single one selects a branch: every second sample selects the other
         return np.full(shape, number % 2 == 0) if math.prod(shape) == 1 else rng.integers(0, 2, shape).astype(np.bool_)
     if np.issubdtype(spec.dtype, np.integer):
+        if MASK in spec.name.lower() and spec.dtype.name not in BYTE_TYPES and shape and guess.bound > 1:
+            return _padding(shape, rng).astype(spec.dtype)
         limits = np.iinfo(spec.dtype)
         whole = spec.dtype.name in BYTE_TYPES and guess.bound == BOUNDS[0]
         return rng.integers(*((limits.min, limits.max + 1) if whole else (0, guess.bound)), shape).astype(spec.dtype)
     values = rng.random(shape) if number == UNIFORM_SAMPLE else rng.standard_normal(shape)
     return np.asarray(values, spec.dtype)
+
+
+def _padding(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """A mask of sequences that end somewhere: at least one 1 along the last axis, then 0."""
+    lengths = rng.integers(1, max(shape[-1], 1), (*shape[:-1], 1), endpoint=True)
+    return np.arange(shape[-1]) < lengths
 
 
 def overrides(defaults: Mapping[str, Array]) -> Iterator[Feeds]:

@@ -77,6 +77,24 @@ def test_one_sample_is_uniform_and_strings_are_letters() -> None:
     assert generate([spec("string", 2)], guess, 0)["x"].tolist() == ["a", "a"]
 
 
+@pytest.mark.parametrize("shape", [(4, 16), (3, 1, 2, 5), (7,), (2, 0)])
+def test_a_mask_is_of_ones_and_then_zeros(shape: tuple[int, ...]) -> None:
+    wanted = spec("int64", *shape, name="attention_mask")
+    for number in range(5):
+        mask = generate([wanted], Guess({}, 10), number)["attention_mask"]
+        assert (mask.shape, mask.dtype) == (shape, np.dtype(np.int64))
+        assert set(mask.ravel().tolist()) <= {0, 1}
+        assert (np.diff(mask) <= 0).all()
+        assert mask[..., :1].all()
+    assert not generate([wanted], Guess({}, 1), 0)["attention_mask"].any()
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("uint8", (1, 64, 64, 3)), ("int64", (64, 64)), ("float", (64, 64))])
+def test_images_of_masks_and_other_names_are_no_flags(kind: str, shape: tuple[int, ...]) -> None:
+    name = "x" if kind == "int64" else "mask"
+    assert generate([spec(kind, *shape, name=name)], Guess({}, 10), 0)[name].max() > 1
+
+
 def test_a_huge_sample_is_refused_before_it_is_allocated() -> None:
     with pytest.raises(UnverifiableError, match="takes 4,398,046,511,104 bytes"):
         generate([spec("float", 2**40)], Guess({}, 1), 0)

@@ -16,6 +16,7 @@ from folding.analysis.inference import InferenceError, inferred
 from folding.analysis.selecting import SELECTING
 from folding.graph.dtypes import FLOAT_TYPES, dtype_of
 from folding.graph.grids import grid_of
+from folding.graph.narrowed import Narrowed
 from folding.graph.node import CAST_LIKE, LIKE
 from folding.graph.sites import NORMALIZATION, in_training_mode
 from folding.graph.weights import VALUES_LIMIT, Weight
@@ -36,6 +37,8 @@ def array_of(found: Weight | Array) -> Array:
     """A constant's values in its stored type."""
     if not isinstance(found, Weight):
         return found
+    if isinstance(found, Narrowed):
+        return found.array()
     if isinstance(found.base, np.ndarray) and not found.factors:
         return found.base.astype(found.dtype, copy=False)
     return found.values().astype(found.dtype)

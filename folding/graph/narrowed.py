@@ -129,6 +129,14 @@ class Narrowed(Weight):
                 raise UnrepresentableError(self, "overflow")
         return found.view(np.uint8).data
 
+    def array(self) -> NDArray[Any]:
+        """The values as they are in the file, where what is beyond the range is clamped to the bound.
+
+        Raises:
+            UnrepresentableError: as `evaluate`.
+        """
+        return np.frombuffer(self.evaluate(0, self.nbytes), self.dtype).reshape(self.shape)
+
     def straws(self) -> Iterator[tuple[str, UnrepresentableError]]:
         """None: whether the values fit was settled before the type was."""
         return iter(())

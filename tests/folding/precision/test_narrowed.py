@@ -10,6 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from folding.analysis.evaluation import array_of
 from folding.graph import halves
 from folding.graph.halves import FEW, FLOAT16
 from folding.graph.narrowed import Loss, Narrowed
@@ -171,6 +172,13 @@ def weight(*values, dtype=FLOAT16, bound=np.inf):
 def test_infinity_stays_and_what_is_beyond_is_clamped_to_the_bound():
     found = np.frombuffer(written(weight(-np.inf, -1e9, 7e4, 3.0, np.inf, bound=100.0)), np.float16)
     assert found.tolist() == [-np.inf, -100.0, 100.0, 3.0, np.inf]
+
+
+def test_what_reads_the_constant_sees_it_clamped_too():
+    clamped = narrow(np.array([[-3.4e38, 1.0, -np.inf]], np.float32), bound=65504.0)
+    assert array_of(clamped).tolist() == [[-65504.0, 1.0, -np.inf]]
+    halved = narrow(np.array([-3.4e38, 1.0], np.float32), factor=[0.5, 0.5], bound=65504.0)
+    assert array_of(halved).tolist() == [-65504.0, 0.5]
 
 
 def test_a_bound_within_the_range_of_the_type_holds_where_nothing_overflows():

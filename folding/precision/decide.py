@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from folding.graph import idioms
 from folding.graph.node import Edge
+from folding.precision.angles import fix_angles
 from folding.precision.classes import Classes, cast_cost
 from folding.precision.constants import Constants
 from folding.precision.cut import NEVER, Network
@@ -68,6 +69,7 @@ def decide(
     constants = Constants(groups, guesses=guesses)
     constants.assess()
     apply(groups, ranges, constants.masked, everything=everything)
+    fix_angles(groups, ranges)
     Classes(groups, everything=everything, takes=takes, keep=keep, caution=caution).assign()
     return Decision(groups, _sides(groups, constants.masked), constants.fits)
 

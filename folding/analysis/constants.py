@@ -87,10 +87,12 @@ def weight(scope: Scope, name: str) -> Weight:
 
 
 def recipe(scope: Scope, name: str) -> Weight:
-    """A constant of any type as a recipe; raises as `weight` does."""
+    """A constant of any type but strings as a recipe; raises as `weight` does."""
     if name not in scope.settled and (refusal := _why_not(scope, name, DEPTH)) is not None:
         raise refusal
-    return as_weight(_evaluate(scope, name))
+    found = _evaluate(scope, name)
+    require(not found.dtype.hasobject, "not-float", f"{name!r} holds strings")
+    return as_weight(found)
 
 
 def as_weight(found: Weight | Array) -> Weight:

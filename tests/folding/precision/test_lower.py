@@ -158,3 +158,10 @@ def test_recurrent_operators():
                 "y, h = GRU<hidden_size=3>(a, w, r) }",
                 m=M4, w=rng.standard_normal((1, 9, 4)) / 4, r=rng.standard_normal((1, 9, 3)) / 4)  # fmt: skip
     assert casts(m) == 3
+
+
+def test_strings_have_no_bounds():
+    text = """g (float[2,4] x) => (float[2,4] y, string[2] z) { y = MatMul(x, w) i = ArgMax<axis=1, keepdims=0>(y)
+        z = Gather(labels, i) }"""
+    m, _ = lowered(parsed(text, w=M4, labels=np.array(["a", "b", "c", "d"], object)))
+    assert types(m)["w"] == HALF

@@ -151,6 +151,7 @@ class _Run:
         self.copied: list[str] = []
         self.lowered: dict[str, list[str]] = defaultdict(list)  # labels by operator
         self.constants: list[Stored] = []
+        self.types: dict[int, dict[str, np.dtype[np.generic]]] = defaultdict(dict)  # by scope
         self.nbytes = 0
         self.shifted = shifted(decision, means)
         self._sides = decision.sides
@@ -248,6 +249,7 @@ class _Run:
         if len(low) == len(value.readers) and not self._is_seen(scope, name):
             self._replace(scope, name, narrow)
             scope.types[name] = retyping.code_of(self.kind.dtype)
+            self.types[scope.index][name] = self.kind.dtype
             self.nbytes -= narrow.nbytes
             return
         copy = self.graph.fresh_name(f"{name}_{self.kind.name}")
@@ -283,18 +285,17 @@ class _Run:
     # --- what is left to say -------------------------------------------------------------------------------
 
     def _declare(self) -> None:
-        """State the new types of values in the message: of results, of nested graphs, of inputs and outputs."""
-        types: dict[int, dict[str, np.dtype[np.generic]]] = defaultdict(dict)
+        """State the new types of values in the message: of results and constants, in nested graphs, too."""
         for value in self.groups.values.values():
             if value.maker != CONSTANT and self.is_low(value.maker):
-                types[value.scope.index][value.name] = self.kind.dtype
+                self.types[value.scope.index][value.name] = self.kind.dtype
             for number, reader in value.readers:
                 if isinstance(reader, Result):
                     dtype = self.kind.dtype if self.is_low(number) else FLOAT32
-                    types[reader.scope.index][reader.scope.proto.output[reader.number].name] = dtype
+                    self.types[reader.scope.index][reader.scope.proto.output[reader.number].name] = dtype
         for scope in self.graph.scopes:
             if not scope.prefix:
-                retyping.declare(scope, types[scope.index])
+                retyping.declare(scope, self.types[scope.index])
 
     def _drop_idle(self, node: Node) -> None:
         """Remove a Cast of the model from 16 bits to the same 16 bits."""

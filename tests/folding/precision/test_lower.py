@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
-from onnx import helper
+from onnx import helper, shape_inference
 
 from tests.support.lowering import (
     BRAIN,
@@ -165,3 +166,20 @@ def test_strings_have_no_bounds():
         z = Gather(labels, i) }"""
     m, _ = lowered(parsed(text, w=M4, labels=np.array(["a", "b", "c", "d"], object)))
     assert types(m)["w"] == HALF
+
+
+@pytest.mark.parametrize("form", ["an initializer", "a Constant"])
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_a_recorded_type_of_a_constant_follows_it(form, precision):
+    text = "g (float[2,4] x) => (float[2,4] y) {{ {} a = MatMul(x, w) b = Div(k, a) y = MatMul(b, w) }}"
+    if form == "a Constant":
+        model = parsed(text.format("k = Constant<value = float {2}>()"), w=M4)
+    else:
+        model = parsed(text.format(""), w=M4, k=np.array(2.0))
+    model = shape_inference.infer_shapes(model)
+    if form == "an initializer":
+        model.graph.value_info.append(helper.make_tensor_value_info("k", FLOAT, ()))
+    assert "k" in {value.name for value in model.graph.value_info}
+    m, _ = lowered(model, precision)
+    onnx.checker.check_model(m, full_check=True)
+    assert FLOAT not in {value.type.tensor_type.elem_type for value in m.graph.value_info if value.name == "k"}

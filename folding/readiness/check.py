@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from folding.algebra.quantization import DEQUANTIZE, QUANTIZE
 from folding.graph.idioms import IDIOMS
 from folding.graph.node import STANDARD_DOMAINS
 from folding.readiness.idioms import of_idioms
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 CONSTANT = "Constant"  # ONNX Runtime makes initializers of these before it asks any provider
 UNKNOWN, OTHER_OPSET, OTHER_TYPE, RESTRICTED = "operator", "operator-opset", "type", "restriction"
+INT8 = "int8"
+BIASES = "leave biases in floating point where the model is quantized (QuantizeBias=False of ONNX Runtime's quantizer)"
 ADVICE = {
     "constant": "fix the shapes (--shape) and clean (--clean), so that it becomes a constant",
     "static": "fix the shapes of the inputs (--shape)",
@@ -171,13 +174,7 @@ def _other_type(node: Node, version: int, target: Target) -> tuple[str, str, str
         found = type_of(node.scope, name)
         if found and not target.has_type(allowed, found):
             sentence = f"{name!r} is {found}; {target.title} takes {node.op} for {_listed(allowed)}"
-            is_constant = node.op == CONSTANT
-            advice = (
-                "give clean=True: it becomes an initializer"
-                if is_constant
-                else f"cast it to {_nearest(found, allowed)}"
-            )
-            return OTHER_TYPE, sentence, advice
+            return OTHER_TYPE, sentence, _in_place_of(node, found, allowed)
     return None
 
 
@@ -195,7 +192,12 @@ def _listed(types: frozenset[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def _nearest(found: str, allowed: frozenset[str]) -> str:
-    """A type that the target takes in the place of another one."""
-    wishes = ("int32", "int64") if "int" in found or found == "bool" else ("float", "float16")
-    return next((wish for wish in wishes if wish in allowed), min(allowed))
+def _in_place_of(node: Node, found: str, allowed: frozenset[str]) -> str:
+    """What to do about a type: another one for numbers; what is quantized is no number that could be cast."""
+    if node.op == CONSTANT:
+        return "give clean=True: it becomes an initializer"
+    is_whole = "int" in found or found == "bool"
+    if node.op in {DEQUANTIZE, QUANTIZE} and is_whole:
+        return BIASES if found == "int32" else f"quantize it to {INT8 if INT8 in allowed else min(allowed)}"
+    wishes = ("int32", "int64", "float", "float16") if is_whole else ("float", "float16")
+    return f"cast it to {next((wish for wish in wishes if wish in allowed), min(allowed))}"

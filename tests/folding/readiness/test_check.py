@@ -223,3 +223,18 @@ def test_the_report_has_the_form_of_polygraphys_lint():
     assert [entry["level"] for entry in report["lint_entries"]] == ["exception"] * 2
     assert [entry.get("nodes") for entry in report["lint_entries"]] == [None, ["d"]]
     assert report["lint_entries"][1]["source"] == TRT.source
+
+
+@pytest.mark.parametrize(
+    ("body", "inputs", "advice"),
+    [
+        ("y = Clip(x)", "int64[4] x", "cast it to float"),
+        ("y = Abs(x)", "double[4] x", ""),  # the parser makes float of it
+        ("y = DequantizeLinear(x, s)", "uint8[4] x, float s", "quantize it to int8"),
+        ("y = DequantizeLinear(x, s)", "int32[4] x, float s", "leave biases in floating point"),
+    ],
+)
+def test_the_type_to_take_instead_holds_the_numbers(body, inputs, advice):
+    found = findings(g(body, inputs))
+    assert [one.code for one in found] == (["type"] if advice else [])
+    assert all(one.advice.startswith(advice) for one in found)

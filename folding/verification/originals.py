@@ -100,6 +100,9 @@ class Originals:
         if not found:
             hint = '; give samples it can compute with (inputs="FILE.npz")'
             raise UnverifiableError(f'output "{undefined}" of the original is NaN on the samples{hint}')
+        sizes = [reference.value.size for sample in found for reference in sample.outputs.values()]
+        if sizes and not any(sizes):
+            raise UnverifiableError(f"the outputs of the original are empty on the samples; {advice.SAMPLES}")
         return found
 
     def _is_output(self, name: str) -> bool:

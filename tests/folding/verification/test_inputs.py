@@ -56,6 +56,17 @@ def test_files_that_are_no_npz_are_an_option_error(tmp_path: Path) -> None:
         verify(*models, inputs={"x": np.array([object()] * 4)})
 
 
+def test_an_empty_batch_proves_nothing(tmp_path: Path) -> None:
+    models = saved(tmp_path, "(float[N,3] x) => (float[N,3] y, float[N,3] z) { y = Relu(x) z = Neg(x) }")
+    verdict = verify(*models, inputs={"x": np.zeros((0, 3), np.float32)})
+    assert (verdict.status, "are empty on the samples" in verdict.reason) == ("not verified", True)
+
+
+def test_an_output_that_is_empty_beside_another_one_is_equal(tmp_path: Path) -> None:
+    models = saved(tmp_path, "(float[N,3] x) => (float[N,3] y, int64[2,K] z) { y = Relu(x) z = NonZero(x) }")
+    assert verify(*models, inputs={"x": np.zeros((1, 3), np.float32)}).status == "verified"
+
+
 @pytest.mark.parametrize("name", ["x", "file", "scope/x:0"])
 def test_samples_of_the_user_are_used(name: str, tmp_path: Path) -> None:
     before = parsed("(float[N] x) => (float[N] y) <float k = {1.0}> { y = Min(x, k) }")

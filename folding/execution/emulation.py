@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from onnx import NodeProto, TensorProto, helper
 
+from folding.execution.angles import angles
 from folding.execution.halves import HALVES, STANDARD, TYPED, UnknownTypeError, declared, element, may_be_half, widen
 from folding.execution.rewriting import Rewriting
 from folding.execution.widened import widen_tensor
@@ -151,6 +152,8 @@ class _Emulator(Rewriting):
 class _Rougher(Rewriting):
     """Values of float32 are rounded to fewer digits, where a 16-bit value could stand in their place.
 
+    None could where an angle is made, see `angles`.
+
     With c = 2**n + 1 and t = c*x, all rounded, t - (t - x) is x rounded to 24 - n bits (Veltkamp 1968; Dekker, "A
     floating-point technique for extending the available precision", 1971).
     """
@@ -161,6 +164,7 @@ class _Rougher(Rewriting):
         super().__init__(model)
         _require_opset(model, max(CLIP_OF_INPUTS, BROADCASTING))
         self._values = {self.fresh(): value for value in (SPLIT[code], -BOUND, BOUND)}
+        self._exact = angles(model.graph)
 
     def rounds(self, code: int) -> bool:
         return code == FLOAT
@@ -182,7 +186,10 @@ class _Rougher(Rewriting):
         return held.data_type == FLOAT
 
     def reads_rounded(self, call: Call, place: int) -> bool:
-        return may_be_half(call, place)
+        return may_be_half(call, place) and self._exact.isdisjoint(call.node.output)
+
+    def _rounded(self, node: NodeProto, place: int, code: int) -> list[NodeProto]:
+        return [] if node.output[place] in self._exact else super()._rounded(node, place, code)
 
 
 def _require_opset(model: ModelProto, least: int) -> None:

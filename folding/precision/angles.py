@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from folding.execution.angles import PASSING, PERIODIC, STEPS
 from folding.precision.groups import CONSTANT
 
 if TYPE_CHECKING:
@@ -21,13 +22,6 @@ if TYPE_CHECKING:
     from folding.precision.groups import Groups, Value
     from folding.verification.ranges import Range
 
-PERIODIC = frozenset({"Cos", "Sin", "Tan"})
-# Operators that make positions into angles.
-PASSING = frozenset(
-    "Add Cast CastLike Concat ConstantOfShape Div Einsum Expand Flatten Gather Gemm Identity MatMul Mul Neg Range"  # noqa: SIM905
-    " Reshape Slice Split Squeeze Sub Tile Transpose Unsqueeze Where".split()
-)
-STEPS = 64  # operators that make an angle
 BLURRED = 2.0**-4  # radians by which the rounding of an angle may move it
 
 

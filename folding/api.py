@@ -266,15 +266,16 @@ def _verify_files(before: Path, after: Path, folded: Folded, options: Options, p
     compare = partial(
         verify, inputs=options.inputs, timeout=options.verify_timeout, max_error=options.max_error, progress=progress
     )
+    target = None if options.allow_fallback else options.target
     if not folded.frozen:
-        return compare(before, after)
+        return compare(before, after, target=target)
     # In training mode the original computes something else; what the fold must equal is the original in inference.
     frozen = after.with_name("inference.onnx" if after.name != "inference.onnx" else "original.onnx")
     with onnxfile.read(before) as file:
         freeze_only(file, options)
         onnxfile.write(file, frozen)
     change = compare(before, frozen)
-    return replace(compare(frozen, after), frozen=change.outputs)
+    return replace(compare(frozen, after, target=target), frozen=change.outputs)
 
 
 def _verify_in_memory(before: bytes, after: bytes, folded: Folded, options: Options, progress: Stage) -> Verification:

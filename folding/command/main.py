@@ -166,7 +166,7 @@ def _add_verify(commands: argparse._SubParsersAction[Parser]) -> None:
     verify.add_argument("before", metavar="A", help="the original model")
     verify.add_argument("after", metavar="B", help="the model to judge")
     verify.add_argument("--json", action="store_true", help="print the verdict as JSON")
-    add_options(verify, (name for name in VERIFICATION_OPTIONS if name != "verify"))
+    add_options(verify, ("inputs", "verify_timeout", "max_error"))
     verify.set_defaults(run=_verify)
 
 
@@ -293,6 +293,7 @@ def _verify(arguments: argparse.Namespace) -> int:
             arguments.after,
             inputs=options.inputs,
             timeout=options.verify_timeout,
+            max_error=options.max_error,
             progress=partial(bars, "verifying"),
         ).with_flags()
     if arguments.json:

@@ -70,6 +70,7 @@ class Target:
         opset: the lowest and the highest standard operator set that it parses.
         ir: the lowest and the highest IR version.
         newer_ir: whether it loads files of a newer IR version too, with a warning at most.
+        installed: whether it is the runtime that verification has: then the file itself is run with it, too.
         operators: by name, "Conv"; "com.microsoft::FusedMatMul" outside the standard domain.
         idioms: by the name of an idiom: "operator" (write the standard operator), "form" (leave it written out, the
             runtime fuses that) or "none" (it runs unfused either way).
@@ -100,6 +101,7 @@ class Target:
     types: frozenset[str] = frozenset()
     fallback: str = ""
     newer_ir: bool = False
+    installed: bool = False
     recognized: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def takes(self, op: str, opset: int, dtype: str | None = None) -> bool:
@@ -160,6 +162,7 @@ def parse(name: str, data: Mapping[str, Any]) -> Target:
         types=frozenset(data.get("types", "").split()),
         fallback=data.get("fallback", ""),
         newer_ir=data.get("newer_ir", False),
+        installed=data.get("installed", False),
         recognized={idiom: tuple(forms) for idiom, forms in data.get("recognized", {}).items()},
     )
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from folding.errors import ModelError
 from folding.report.model import Verification
 from folding.verification import advice, figures, judge, samples
+from folding.verification.actual import NO_KERNEL, TYPE_ERROR, FailedError, require_run, require_types
 from folding.verification.exact import Arbiter, Doubt
-from folding.verification.job import ACTIVITY, AFTER_TAPS, BEFORE_TAPS, PROGRESS, STEPS
+from folding.verification.job import ACTIVITY, AFTER_TAPS, AS_IT_IS, BEFORE_TAPS, PROGRESS, STEPS
 from folding.verification.judge import Rounding
 from folding.verification.originals import Originals, output_of, perturb, seen
 from folding.verification.runtime import BETWEEN, OPTIMISED, UNOPTIMISED, Interpreted, Runner, RuntimeRefusalError, Taps
@@ -27,16 +28,9 @@ if TYPE_CHECKING:
     from folding.verification.judge import Array, Finding
     from folding.verification.originals import Model, Sample
 
-# What ONNX Runtime says of a model that breaks the standard (not of one that it is too old for).
-TYPE_ERROR = "Type Error: "
-NO_KERNEL = "could not find an implementation"  # how ONNX Runtime says that it has none for a type
 UNSEEN = f"the outputs do not depend on the samples, so an error could not be seen; {advice.SAMPLES}"
 DRAWS = 6  # of the noise, where an error is larger than it seemed
 SHARE_IN_DOUBT = 0.25  # of the time limit, for each computation of a model in float64
-
-
-class FailedError(Exception):
-    """The folded model is wrong before any output can be compared; the text is the reason, a sentence."""
 
 
 class Comparison:
@@ -69,7 +63,7 @@ class Comparison:
 
     def _compared(self) -> Verification:
         self._now("loading the original", 0)
-        self._require_types()
+        require_types(self._job.actual)
         original = self._original()
         promised = original.inputs, original.outputs
         self._outputs = [name for name, _ in original.outputs]
@@ -93,6 +87,11 @@ class Comparison:
         verdict = self._summary(found)
         if any(finding.judgement != "ok" for _, findings in found for _, finding in findings):
             verdict = self._reconsidered(found, verdict)
+        if verdict.status != "failed" and self._job.runs is not None:
+            self._keep(verdict)
+            del folded, found
+            self._now(AS_IT_IS, 0.72)
+            require_run(Path(self._job.runs), references[0].feeds)
         if verdict.status != "verified" or self._job.folded is None or self._is_interpreted:
             return verdict
         self._keep(verdict)
@@ -181,26 +180,6 @@ class Comparison:
             for sample in references:
                 for number in range(1, DRAWS + 1):
                     sample.widen(rough, samples.rounded(sample.feeds, self._rounding.epsilon, 0.0, number))
-
-    def _require_types(self) -> None:
-        """Load the files of which emulations run: in these all types are one, so a wrong one would not be seen.
-
-        Raises:
-            ModelError: the original breaks the standard.
-            FailedError: the folded model does.
-        """
-        refusals = [self._refusal(Path(path)) for path in self._job.actual or ()]
-        if refusals and TYPE_ERROR in refusals[0]:
-            raise ModelError(f"ONNX Runtime refuses the types of the original model: {refusals[0]}")
-        if refusals and refusals[1] and not refusals[0] and NO_KERNEL not in refusals[1].lower():
-            raise FailedError(f"ONNX Runtime loads the original but not the folded model: {refusals[1]}")
-
-    def _refusal(self, path: Path) -> str:
-        try:
-            Runner(path)
-        except RuntimeRefusalError as error:
-            return str(error)
-        return ""
 
     def _folded(self, inputs: list[Any], outputs: list[Any]) -> Model:
         try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 ACTIVITY, PROGRESS, JOB, RESULT = "activity.txt", "progress.txt", "job.json", "result.json"
 BEFORE_TAPS, AFTER_TAPS = "before.taps", "after.taps"  # bytes that make values outputs, see `probes`
 STEPS = 100
+AS_IT_IS = "running the folded model as it is"  # an activity; a process that crashes then shows that its target does
 
 
 @dataclass(frozen=True)
@@ -32,5 +33,6 @@ class Job:
     halves: dict[str, str] | None = None  # inputs of the original that have 16 bits, by the name of their type
     rough: str | None = None  # the original with every number rounded to the digits of the folded model's type
     max_error: float | None = None  # what is accepted in place of what rounding explains, see `parent.verify`
+    runs: str | None = None  # the file that must run as it is, with the runtime's own optimisations
     notes: tuple[str, ...] = ()  # for the verdict
     parent: int = 0  # the process that waits for the verdict; 0: none

@@ -19,9 +19,10 @@ from folding.errors import ModelError, OptionError
 from folding.execution.facts import read_facts
 from folding.execution.probes import outputs_fragment
 from folding.report.model import OutputError, Verification
+from folding.targets.model import load
 from folding.verification import advice
 from folding.verification.emulated import emulated
-from folding.verification.job import ACTIVITY, AFTER_TAPS, BEFORE_TAPS, JOB, PROGRESS, RESULT, STEPS, Job
+from folding.verification.job import ACTIVITY, AFTER_TAPS, AS_IT_IS, BEFORE_TAPS, JOB, PROGRESS, RESULT, STEPS, Job
 from folding.verification.standby import standby
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ MEMINFO, MEMINFO_UNIT = Path("/proc/meminfo"), 1024
 CGROUP_LIMIT, CGROUP_USED = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
 CHANNEL_AXIS = 1  # of data, in convolutions and normalizations
 TAPPED_BYTES = 1 << 28  # of a model that is loaded from memory, so that values in it become outputs
+CRASHES = frozenset(getattr(signal, name, 0) for name in ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE")) - {0}
 GIVEN = "given"  # what the report calls arrays that were passed in memory
 
 
@@ -52,6 +54,7 @@ def verify(
     timeout: float = 300.0,
     memory: int | None = None,
     max_error: float | None = None,
+    target: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Verification:
     """Whether the folded model computes what the original computes.
@@ -73,17 +76,21 @@ def verify(
     `max_error` replaces what rounding explains: the largest error of a floating-point output that is accepted, relative
     to the largest magnitude of that output in the original.
 
+    If `target` is the runtime that runs the models here (onnxruntime-cpu), the folded model must also load and run as
+    it is, no emulation, with the runtime's own optimisations.
+
     Raises:
         ModelError: one of the models is missing, corrupt or unsafe, or ONNX Runtime refuses the types of the original.
             Nothing that they do when they run raises.
         OptionError: `inputs` is no .npz file or does not hold what the model wants; a model is given as something else
-            than a path; `max_error` is not positive.
+            than a path; `max_error` is not positive; there is no such target.
     """
     for name, model in (("before", before), ("after", after)):
         if not isinstance(model, (str, os.PathLike)):
             raise OptionError(f"{name} is of type {type(model).__name__}; give the path of an ONNX file")
     if max_error is not None and not max_error > 0:
         raise OptionError(f"max_error is {max_error!r}; give a number above 0")
+    runs = str(_absolute(after)) if target is not None and load(target).installed else None
     began = time.monotonic()
     if progress is not None:
         progress(0, STEPS)
@@ -94,7 +101,9 @@ def verify(
         limit = available_memory() if memory is None else memory
         with emulated(*paths, known, process.folder) as files:
             needed = COPIES * max(files.nbytes, *(model.nbytes for model in known))
-            job = partial(_job, inputs=given, label=label, seconds=timeout, memory=limit, max_error=max_error)
+            job = partial(
+                _job, inputs=given, label=label, seconds=timeout, memory=limit, max_error=max_error, runs=runs
+            )
             verdict = (
                 _unlike(files, known)
                 or _too_large(needed, limit)
@@ -225,11 +234,12 @@ def _save(path: Path, arrays: Mapping[str, Any]) -> None:
 
 
 def _verdict(folder: Path, status: int | None, seconds: float) -> Verification:
-    result = folder / RESULT
+    result, activity = folder / RESULT, folder / ACTIVITY
+    doing = activity.read_text() if activity.is_file() else "starting ONNX Runtime"
+    if doing == AS_IT_IS and status is not None and -status in CRASHES:
+        return Verification("failed", f"ONNX Runtime crashes {doing} ({_cause(status)}); {advice.AS_IT_IS}")
     if result.is_file():
         return _parsed(json.loads(result.read_text()))
-    activity = folder / ACTIVITY
-    doing = activity.read_text() if activity.is_file() else "starting ONNX Runtime"
     if status is None or -status == getattr(signal, "SIGXCPU", 0):
         return Verification(
             "not verified", f"it was still {doing} after {seconds:g} seconds; allow more (`verify_timeout`)"

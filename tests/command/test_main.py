@@ -22,6 +22,7 @@ from folding.refusal import CODES
 from folding.report.errors import NothingToFoldError, VerificationError
 from tests.support import ROOT
 from tests.support.reports import EMPTY, FAILED, NOT_VERIFIED, VARIED, VERIFIED, bn, report
+from tests.support.verification import saved
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -252,6 +253,15 @@ def test_verify_prints_its_verdict(library: Library, capsys: pytest.CaptureFixtu
     assert "Verification failed" in capsys.readouterr().out
     assert exit_code(["verify", "a", "b", "--json"]) == 3
     assert json.loads(capsys.readouterr().out)["outputs"][1]["max_absolute"] is None
+
+
+def test_verify_accepts_the_error_that_is_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, after = saved(
+        tmp_path, *(f"(float[4] x) => (float[4] y) <float k = {{{k}}}> {{ y = Mul(x, k) }}" for k in (1, 1.01))
+    )
+    assert exit_code(["verify", str(before), str(after)]) == 3
+    assert exit_code(["verify", str(before), str(after), "--max-error", "0.05"]) == 0
+    capsys.readouterr()
 
 
 @pytest.mark.parametrize(("answer", "code"), [(VARIED, 0), (WRONG, 3), (NOTHING, 4)])

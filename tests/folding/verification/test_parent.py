@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
 import pytest
 
+from folding.report.model import Verification
 from folding.verification import advice
-from folding.verification.job import ACTIVITY
+from folding.verification.job import ACTIVITY, AS_IT_IS, RESULT
 from folding.verification.parent import verify
+from folding.verification.standby import Standby
 from tests.support import ROOT
 from tests.support.verification import Chain, parsed, saved
 from tests.support.waiting import until
@@ -44,6 +48,9 @@ LOOP = """(float[2] x) => (float[2] y) <int64 n = {1000000000000}, bool c = {1}>
 HOG = """(float x) => (float y) <int64[1] s = {1099511627776}> {
     c = ConstantOfShape(s) r = ReduceMax<keepdims=0>(c) y = Add(x, r) }"""
 BFLOAT16 = "(bfloat16[2,4] x) => (bfloat16[2,4] y) { z = Cast<to=1>(x) r = %s(z) y = Cast<to=16>(r) }"
+SCATTER = """(float[4] x) => (float[4] y) <int64[2] i = {0, 1}, float[2] u = {1, 2}> {
+    h = Cast<to=10>(x) v = Cast<to=10>(u) %s }"""
+INSTALLED = "onnxruntime-cpu"
 ROUND = "(float[20000] x) => (int64[20000] y) <float k = {%s}> { z = Mul(x, k) r = Round(z) y = Cast<to=7>(r) }"
 
 
@@ -271,6 +278,50 @@ def test_a_child_that_dies_leaves_word_of_what_it_did(
     monkeypatch.setattr(subprocess.Popen, "wait", dying)
     verdict = verify(*saved(tmp_path, LOOP))
     assert (verdict.status, verdict.reason) == ("not verified", reason)
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"), [(-signal.SIGSEGV, "failed"), (-signal.SIGKILL, "verified"), (None, "verified")]
+)
+def test_a_crash_of_the_target_fails_and_a_lack_of_memory_or_time_does_not(
+    status: int | None, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(process: Standby, *_: object) -> int | None:
+        (process.folder / RESULT).write_text(json.dumps(asdict(Verification("verified"))))
+        (process.folder / ACTIVITY).write_text(AS_IT_IS)
+        return status
+
+    monkeypatch.setattr(Standby, "run", ended)
+    verdict = verify(*saved(tmp_path, RELU), target=INSTALLED)
+    assert verdict.status == expected
+    assert verdict.reason == (
+        f"ONNX Runtime crashes {AS_IT_IS} (signal SIGSEGV); {advice.AS_IT_IS}" if status == -signal.SIGSEGV else ""
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"), [(None, "verified"), ("tensorrt-11", "verified"), (INSTALLED, "failed")]
+)
+def test_the_target_that_is_here_runs_the_file_as_it_is(target: str | None, expected: str, tmp_path: Path) -> None:
+    """An emulation runs in float32: only the file itself shows that there is no kernel for these 16 bits."""
+    verdict = verify(
+        *saved(
+            tmp_path,
+            SCATTER % 'y = ScatterElements<reduction="add">(x, i, u)',
+            SCATTER % 's = ScatterElements<reduction="add">(h, i, v) y = Cast<to=1>(s)',
+        ),
+        target=target,
+    )
+    assert verdict.status == expected
+    assert ("reduction is 'add'" in verdict.reason) == (expected == "failed")
+
+
+def test_a_file_whose_inputs_were_lowered_runs_as_it_is(tmp_path: Path) -> None:
+    after = "(float16[4] x) => (float16[4] y) { y = Relu(x) }"
+    assert (
+        verify(*saved(tmp_path, "(float[4] x) => (float[4] y) { y = Relu(x) }", after), target=INSTALLED).status
+        == "verified"
+    )
 
 
 def test_an_interrupt_takes_the_child_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

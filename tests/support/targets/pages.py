@@ -54,6 +54,8 @@ def _policy(target: Target) -> Iterator[str]:
         yield f"| {kind} | is computed as {other} |"
     if target.types:
         yield f"| types | {', '.join(sorted(target.types))} |"
+    if target.installed:
+        yield "| verification | runs the file itself, too, as it is |"
     if target.fallback:
         below = load(target.fallback)
         yield f"| what it does not run | [{below.title}]({below.name}.md) does, in the same session |"

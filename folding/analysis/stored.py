@@ -12,6 +12,7 @@ from onnx import helper
 
 from folding.analysis import constants
 from folding.graph.dtypes import dtype_of
+from folding.graph.narrowed import Narrowed
 from folding.onnxfile import Span
 from folding.refusal import require
 
@@ -89,6 +90,8 @@ def stored(scope: Scope, name: str) -> Stored:
 
 
 def _of_weight(weight: Weight) -> Stored:
+    if isinstance(weight, Narrowed) and weight.nbytes <= SAMPLE:  # unlike numbers may be one in 16 bits: two masks
+        return _of_array(weight.array())
     if weight.factors or (isinstance(weight.base, np.ndarray) and weight.base.dtype != weight.dtype):
         return Stored(weight.digest(), np.empty(0, np.uint8))  # a recipe, which equals the same recipe alone
     if isinstance(weight.base, np.ndarray):

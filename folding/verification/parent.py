@@ -109,7 +109,8 @@ def verify(
                 or _too_large(needed, limit)
                 or _run(process, job(paths, files, known, process.folder), progress)
             )
-    return replace(verdict, seconds=time.monotonic() - began)
+    reason = verdict.reason if inputs is None else verdict.reason.replace(advice.SAMPLES, advice.MORE_SAMPLES)
+    return replace(verdict, reason=reason, seconds=time.monotonic() - began)
 
 
 def _job(paths: tuple[Path, Path], files: Emulated, known: tuple[Facts, Facts], folder: Path, **limits: Any) -> Job:

@@ -114,6 +114,15 @@ def test_06_two_neighbours_beyond_the_range_have_no_cast_between_them():
     assert "d_float16" not in by_output
 
 
+def test_masks_that_become_one_number_are_one_constant():
+    model = parsed("g (float[4,4] x, bool[4,4] m) => (float[4,4] y) { a = MatMul(x, w) b = Where(m, a, low) "
+                   "s = Softmax(b) c = MatMul(s, w) d = Where(m, c, lowest) t = Softmax(d) y = MatMul(t, w) }",
+                   w=M4, low=np.array(-1e9), lowest=np.array(-3.4e38))  # fmt: skip
+    feeds = {"x": np.ones((4, 4), np.float32), "m": np.eye(4, dtype=bool)}
+    m, _ = ready(model, feeds=feeds, clean=True)
+    assert sorted(one.name for one in m.graph.initializer) == ["low", "w"]
+
+
 def test_07_all_that_is_blocked_changes_nothing():
     model = parsed("g (float[2,4] x) => (float[2,4] y) { a = MatMul(x, w) y = Relu(a) }", w=M4)
     _, outcome = lowered(model, keep_fp32=lambda _: True)

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 import pytest
 
@@ -232,6 +233,13 @@ def test_what_cannot_be_judged_says_why(
     assert verdict.status == "not verified"
     assert reason in verdict.reason
     assert capfd.readouterr() == ("", "")
+
+
+def test_whoever_gave_samples_is_asked_for_other_ones(tmp_path: Path) -> None:
+    verdict = verify(
+        *saved(tmp_path, "(float[N] x) => (float[N] y) { y = Relu(x) }"), inputs={"x": np.zeros(0, np.float32)}
+    )
+    assert verdict.reason == f"the outputs of the original are empty on the samples; {advice.MORE_SAMPLES}"
 
 
 def test_nan_from_one_sample_leaves_the_others(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from folding.editing.composing import become
 from folding.editing.surgery import note
 from folding.fusing import activations, attention, normalizations, products
-from folding.fusing.operator import ONNX_NAMES, dtype_of, require_exact
+from folding.fusing.operator import ONNX_NAMES, dtype_of, require_exact, require_same_rank
 from folding.graph import idioms
 from folding.graph.idioms import BIAS, WRITTEN_OUT
 from folding.graph.node import Node
@@ -132,4 +132,5 @@ def operator_of(occurrence: Occurrence, target: Target | None = None) -> Operato
         wanted = target.idioms.get(name, "operator") == "operator" and target.takes(op, graph.opset, known)
         require(wanted, "idiom", f"the target does not want {op}")
     require_exact(occurrence)
+    require_same_rank(occurrence)
     return write(occurrence)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from folding.graph.idioms import Occurrence
+    from folding.graph.index import Scope
     from folding.graph.node import Node
     from folding.graph.weights import Weight
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 # Units in the last place. A constant written with six digits is at most 5 from the true one in float32 (0.797885).
 ULPS = 8
+DATA = frozenset({"k", "q", "x"})  # letters of forms that stand for what they compute something of
 ONNX_NAMES = {"float32": "float", "float64": "double"}  # other types have one name in both
 
 
@@ -124,3 +126,18 @@ def require_exact(occurrence: Occurrence) -> None:
             unit = float(ml_dtypes.finfo(dtype).eps) if dtype in FLOAT_TYPES else 0.0  # type: ignore[no-untyped-call]
             exact = value is not None and abs(value - term) <= ULPS * unit * abs(term)
             require(exact, "parameters", f"its constant is {value}, not {term}", occurrence.last.label)
+
+
+def require_same_rank(occurrence: Occurrence) -> None:
+    """Require that no scalar constant has more axes than the data: ``[[2]] * x`` has two, also where x has one."""
+    scope = occurrence.last.scope
+    ranks = [_rank(scope, name) for known, name in occurrence.match.values if known in DATA]
+    for _, name in occurrence.match.scalars:
+        axes = _rank(scope, name)
+        alike = axes == 0 or (axes is not None and all(rank is not None and axes <= rank for rank in ranks))
+        require(alike, "unknown-shape", f"its constant {name!r} may add axes to the result", occurrence.last.label)
+
+
+def _rank(scope: Scope, name: str) -> int | None:
+    shape = scope.values.shape(scope, name)
+    return None if shape is None else len(shape)

@@ -311,7 +311,8 @@ def _parameter(
 ) -> Node | None:
     """The only reader of a value, if it is this operator with a constant that varies along the free axes only.
 
-    If the rank of the value is unknown, axes count from the end, and the constant has one axis.
+    If the rank of the value is unknown, axes count from the end, and the constant has one axis. A constant that
+    repeats the value along an axis of length 1 is no parameter: the result is larger.
     """
     scope, name = node.scope, node.output
     readers = scope.uses.get(name, ())
@@ -326,4 +327,6 @@ def _parameter(
         return None
     first = (0 if rank is None else rank) - len(shape)
     varying = {first + axis for axis, length in enumerate(shape) if length != 1}
-    return reader if varying <= free else None
+    own = scope.values.shape(scope, name)
+    repeats = own is not None and any(own[axis] == 1 for axis in varying)
+    return reader if varying <= free and not repeats else None

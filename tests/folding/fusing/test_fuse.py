@@ -377,6 +377,47 @@ def test_gamma_distinguishes_rows_from_images(shape, gamma, op):
     assert_equal(model, after, m.feeds)
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "gamma"),
+    [
+        ("layer_norm_core", (2, 3, 1), (8,)),
+        ("layer_norm_core", (2, 1, 6), (3, 6)),
+        ("rms_core", (2, 3, 1), (8,)),
+        ("instance_norm_core", (2, 1, 5, 6), (4, 1, 1)),
+    ],
+)
+def test_a_constant_that_repeats_the_value_is_no_gamma(name, shape, gamma):
+    m = Model(opset=NEWEST, dtype=np.float32, ir=10)
+    core = rms_core(m, start(m, *shape)) if name == "rms_core" else getattr(idioms, name)(m, start(m, *shape))
+    m.op("Identity", m.op("Mul", core, m.constant(gamma)))
+    model = m.build()
+    after, _ = fused(model)
+    assert "Mul" in operators(after)
+    assert_equal(model, after, m.feeds)
+
+
+def test_a_constant_that_repeats_a_product_is_no_bias():
+    m = Model(opset=13, dtype=np.float32)
+    m.op("Add", m.op("MatMul", m.x(2, 3), m.constant((3, 1))), m.constant((4,)))
+    model = m.build()
+    assert fused(model) == (model, [])
+
+
+@pytest.mark.parametrize("name", ["gelu", "gelu_tanh", "gelu_sigmoid", "rms_norm"])
+def test_a_constant_of_more_axes_than_the_data_leaves_it_alone(name):
+    m = Model(opset=NEWEST, dtype=np.float32, ir=10)
+    m.op("Identity", ALL[name][1](m, start(m, 6)))
+    model = m.build()
+    for tensor in model.graph.initializer:
+        if not tensor.dims:
+            tensor.dims.extend([1, 1])
+    del model.graph.value_info[:]
+    model.graph.output[0].type.CopyFrom(helper.make_tensor_type_proto(TensorProto.FLOAT, [1, 6]))
+    after, changes = fused(model)
+    assert changes == []
+    assert_equal(model, after, m.feeds)
+
+
 def test_a_scale_of_ones_is_one_for_all():
     m = Model(opset=17, dtype=np.float32)
     x = m.op("Relu", idioms.layer_norm_core(m, start(m)))

@@ -73,11 +73,12 @@ def _clip_up(node: onnx.NodeProto, here: Here) -> None:
 
 
 def _clip_down(node: onnx.NodeProto, here: Here) -> list[onnx.NodeProto] | None:
-    """Constant bounds become attributes, others Max and Min."""
+    """Constant bounds become attributes, others Max and Min; crossed ones too, which ONNX Runtime refuses there."""
     names = [given(node, 1), given(node, 2)]
     bounds = [here.array(name) if name else None for name in names]
     exact = [b is not None and b.size == 1 and np.asarray(b, np.float32) == np.asarray(b, np.float64) for b in bounds]
-    if all(known or not name for known, name in zip(exact, names, strict=True)):
+    crossed = all(exact) and np.asarray(bounds[0]).item() > np.asarray(bounds[1]).item()
+    if not crossed and all(known or not name for known, name in zip(exact, names, strict=True)):
         leave(node, 1)
         for name, bound in zip(("min", "max"), bounds, strict=True):
             if bound is not None:

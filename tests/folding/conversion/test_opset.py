@@ -52,6 +52,7 @@ ROWS = [
     (9, 13, X, "y = Clip<min=-0.5, max=0.5>(x)", ""),
     (9, 12, X, "y = Clip<max=0.5>(x)", ""),
     (13, 10, X, "y = Clip(x, b, b)", "float b = {0.25}"),
+    (13, 10, X, "y = Clip(x, m, b)", "float m = {6}, float b = {-1}"),  # crossed: max wins
     (13, 10, X + ", float b", "y = Clip(x, b)", ""),
     (13, 10, X + ", float b", "y = Clip(x, m, b)", "float m = {0.1}"),
     (10, 13, X, "y = Dropout<ratio=0.25>(x)", ""),

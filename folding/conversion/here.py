@@ -20,7 +20,7 @@ from folding.graph.node import bodies
 from folding.refusal import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from folding.algebra.shape import Shape
     from folding.graph.index import Graph, Scope
@@ -99,13 +99,21 @@ def _names(body: Body) -> Iterator[str]:
 class Here:
     """One graph or function body while its operators are converted.
 
-    `scope` answers for values that the model has had; what adapters make is noted here.
+    `scope` answers for values that the model has had; what adapters make is noted here. `omitted` are the inputs of
+    this function that a call leaves out.
     """
 
     def __init__(
-        self, proto: Body, scope: Callable[[], Scope | None], known: Known, ir: int, *, is_function: bool
+        self,
+        proto: Body,
+        scope: Callable[[], Scope | None],
+        known: Known,
+        ir: int,
+        *,
+        is_function: bool,
+        omitted: Collection[str] = (),
     ) -> None:
-        self.proto, self._scope, self._known = proto, scope, known
+        self.proto, self._scope, self._known, self.omitted = proto, scope, known, omitted
         self.constants: list[onnx.NodeProto] = []  # Constant nodes to put before all others
         self._as_nodes = is_function or ir < FIRST_IR_WITH_DEFAULTS
         self._facts: dict[str, tuple[int | None, Shape | None]] = {}

@@ -19,6 +19,7 @@ from folding.conversion.adapters import DOWN, UP, NoFormError, expanded
 from folding.conversion.adapters.node import label
 from folding.conversion.dimensions import all_graphs
 from folding.conversion.here import INT64, Here, Known
+from folding.conversion.omitted import omitted
 from folding.conversion.schemas import boundaries, first_version, is_deprecated, only_widens, require_fit, settle
 from folding.conversion.unread import remove_unread
 from folding.editing.surgery import replace
@@ -69,6 +70,12 @@ def _version(body: onnx.ModelProto | onnx.FunctionProto) -> int | None:
     return next((int(entry.version) for entry in body.opset_import if entry.domain in STANDARD_DOMAINS), None)
 
 
+def _require_given(inputs: list[str], here: Here) -> None:
+    absent = next((name for name in inputs if name in here.omitted), None)
+    if absent is not None:
+        raise NoFormError(f"its input {absent!r} is one of a function, and a call leaves it out")
+
+
 def _require_known(version: int) -> None:
     newest = defs.onnx_opset_version()
     if not 1 <= version <= newest:
@@ -81,6 +88,7 @@ class _Run:
     def __init__(self, file: OnnxFile, changed: onnx.ModelProto, opset: int) -> None:
         self._known, self._opset, self._ir = Known(file), opset, changed.ir_version
         self._overridden = {f.name for f in changed.functions if f.domain in STANDARD_DOMAINS}
+        self._omitted = omitted(changed)
         self._labels: dict[str, list[str]] = {}
         self.released: list[str] = []
 
@@ -100,9 +108,9 @@ class _Run:
         # Inner ones first: an operator that is put into a list anew is copied with its bodies.
         for number, proto in reversed([*enumerate([body, *inner])]):
             scope = partial(self._scope, function, number)
-            self._convert_nodes(
-                proto, Here(proto, scope, self._known, self._ir, is_function=function is not None), version
-            )
+            absent = set() if function is None else self._omitted[function]
+            here = Here(proto, scope, self._known, self._ir, is_function=function is not None, omitted=absent)
+            self._convert_nodes(proto, here, version)
 
     def _scope(self, function: int | None, number: int) -> Scope | None:
         scopes = self._known.scopes(function)
@@ -137,6 +145,7 @@ class _Run:
             if len(made) == 1 and made[0].SerializeToString() == before:
                 require_fit(node, here, self._opset, version, is_new=False)
                 return made
+            _require_given(inputs, here)
             for one in made:
                 require_fit(one, here, self._opset, version, is_new=True)
         except NoFormError as error:

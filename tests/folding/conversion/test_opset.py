@@ -339,6 +339,32 @@ def test_bodies_and_functions_are_converted():
     assert [node.op_type for node in back.functions[0].node] == ["ReduceMin", "Sub"]
 
 
+CLIPPED = """<ir_version: 9, opset_import: ["": 13, "m": 1]>
+g (float[3] x) => (float[3] y, float[3] z) <float low = {-0.5}, float high = {0.5}> { y = m.outer(x, low) CALL }
+<domain: "m", opset_import: ["": 13, "m": 1]> outer (x, low, high) => (y) { y = m.inner(x, low, high) }
+<domain: "m", opset_import: ["": 13]> inner (x, low, high) => (y) { y = Clip(x, low, high) }"""
+
+
+def test_an_input_of_a_function_that_a_call_leaves_out_is_not_read_where_it_must_be_there():
+    before = parser.parse_model(CLIPPED.replace("CALL", "z = m.outer(x, low, high)"))
+    with onnxfile.from_bytes(before.SerializeToString()) as file:
+        with pytest.raises(OptionError, match=r"Clip 'y' has no equal form in opset 10 .*its input 'high' is one of a"):
+            convert(file, 10)
+        assert file.model == before
+    assert converted(before, 20).functions[1].node[0].input == ["x", "low", "high"]
+
+
+def test_an_input_of_a_function_that_every_call_gives_is_read():
+    before = parser.parse_model(
+        CLIPPED.replace("CALL", "z = m.outer(y, low, high)").replace("(x, low) z", "(x, low, high) z")
+    )
+    after = converted(before, 10)
+    assert [node.op_type for node in after.functions[1].node] == ["Max", "Min"]
+    given = {"x": np.float32([-1, 0.2, 2])}
+    for one, other in zip(results(before, given), results(after, given), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_the_same_opset_changes_nothing():
     before = rich()
     with onnxfile.from_bytes(before.SerializeToString()) as file:

@@ -13,6 +13,7 @@ from onnx import helper
 from folding.analysis import constants
 from folding.graph.dtypes import dtype_of
 from folding.graph.narrowed import Narrowed
+from folding.graph.weights import UnrepresentableError
 from folding.onnxfile import Span
 from folding.refusal import require
 
@@ -93,10 +94,22 @@ def _of_weight(weight: Weight) -> Stored:
     if isinstance(weight, Narrowed) and weight.nbytes <= SAMPLE:  # unlike numbers may be one in 16 bits: two masks
         return _of_array(weight.array())
     if weight.factors or (isinstance(weight.base, np.ndarray) and weight.base.dtype != weight.dtype):
+        if 0 < weight.nbytes <= SAMPLE and (small := _evaluated(weight)) is not None:
+            return small
         return Stored(weight.digest(), np.empty(0, np.uint8))  # a recipe, which equals the same recipe alone
     if isinstance(weight.base, np.ndarray):
         return _of_array(weight.base.reshape(weight.shape))
     return Stored((helper.np_dtype_to_tensor_dtype(weight.dtype), weight.shape, 0), weight.base)
+
+
+def _evaluated(weight: Weight) -> Stored | None:
+    """A small recipe as the bytes that will be written; None if its type does not hold them."""
+    try:
+        values = b"".join(bytes(weight.evaluate(*block)) for block in weight.blocks())
+    except UnrepresentableError:
+        return None
+    code = helper.np_dtype_to_tensor_dtype(weight.dtype)
+    return Stored((code, weight.shape, 0), np.frombuffer(values, np.uint8))
 
 
 def _of_array(values: NDArray[Any]) -> Stored:

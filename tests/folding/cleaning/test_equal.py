@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from folding import onnxfile
+from folding import Options, fold_model, onnxfile
 from folding.analysis import shapes
 from folding.analysis.stored import SAMPLE
 from folding.analysis.values import indexed
@@ -103,6 +103,18 @@ def test_initializers_of_other_types_and_shapes_differ():
     x = m.op("Max", x, m.constant(np.array([[-0.0], [-0.0]])))
     after = check(m.build(x))
     assert len({name for node in after.graph.node if node.op_type == "Max" for name in node.input[1:]}) >= 2
+
+
+def test_what_a_fold_computed_is_compared_as_it_will_be_written():
+    m = Model(dtype=np.float32)
+    x, w, b = m.x(2, 3), m.constant(np.float32([[1, 2], [3, 4], [5, 6]])), m.constant(np.float32([0.1, 0.2]))
+    y = m.op("Gemm", x, w, b, alpha=2.0)
+    z = m.op("Add", m.op("Gemm", x, w), b)
+    before = m.build(y, z)
+    folded, _ = fold_model(before, Options(clean=True))
+    assert [list(node.input) for node in folded.graph.node] == [["x0", w, b]] * 2
+    again, _ = fold_model(folded, Options(clean=True))
+    assert again == folded
 
 
 def test_an_initializer_that_a_caller_may_override_is_no_copy():

@@ -47,6 +47,7 @@ def attention(found: Occurrence) -> Operator:
     alike = all(len(shape) == RANK and shape[:2] == scores[:2] for shape in shapes) and None not in scores[:2]
     require(alike, "broadcast", "batch and heads of queries, keys and values may differ", product.label)
     scale = attribute(math.prod(numbers(found, "c")), dtype_of(found))
+    require(scale > 0, "parameters", f"its scale is {scale}, of which the operator takes the root", softmax.label)
     made = Made("Attention", (query, keys.value, values, *masks), {"scale": scale})
     return Operator(made, (*found.match.nodes[::-1], *between, product), product)
 

@@ -209,9 +209,9 @@ def clip_per_channel(m, x):
     return m.op("Clip", line, number(m, 0), number(m, 1))
 
 
-def attention_of(*, perm=(0, 1, 3, 2), axis=-1, mask=None, second=0):
+def attention_of(*, perm=(0, 1, 3, 2), axis=-1, mask=None, second=0, scale=0.5):
     def writer(m, x):
-        scores = m.op("Mul", m.op("MatMul", x, m.op("Transpose", x, perm=list(perm))), number(m, 0.5))
+        scores = m.op("Mul", m.op("MatMul", x, m.op("Transpose", x, perm=list(perm))), number(m, scale))
         if mask is not None:
             scores = m.op("Add", scores, m.constant(mask))
         weights = m.op("Softmax", scores, axis=axis)
@@ -255,6 +255,8 @@ MISSES = {
     "attention mask for all queries": attention_of(mask=(2, 1, 1, 5)),
     "attention the other way round": attention_of(second=1),
     "attention that hides a row": hidden_rows,
+    "attention with a negative scale": attention_of(scale=-0.5),
+    "attention with a scale of 0": attention_of(scale=0.0),
 }
 
 

@@ -171,13 +171,13 @@ PROVIDERS = {
     "onnxruntime-cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"],
     "directml": ["DmlExecutionProvider", "CPUExecutionProvider"],
 }
-NUMPY = {"float": "float32", "double": "float64", "string": "object"}  # where NumPy has another name than ONNX
+NUMPY = {"float": "np.float32", "double": "np.float64", "string": "object"}  # where NumPy has another name than ONNX
 
 
 def _feeds(inputs: Sequence[Input]) -> str:
     ranges = _ranges(inputs)
     arrays = [
-        f"{item[0]!r}: np.zeros({tuple(_lengths(item, ranges, 'shortest'))}, np.{NUMPY.get(item[1], item[1])})"
+        f"{item[0]!r}: np.zeros({tuple(_lengths(item, ranges, 'shortest'))}, {NUMPY.get(item[1], f'np.{item[1]}')})"
         for item in inputs
     ]
     return f"{{{', '.join(arrays)}}}"

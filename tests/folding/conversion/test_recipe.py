@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+import numpy as np
 import pytest
 
 from folding.conversion.recipe import recipe
@@ -68,6 +69,11 @@ def test_the_code_for_onnx_runtime_runs(tmp_path, monkeypatch):
     names: dict = {}
     exec("\n".join(recipe("onnxruntime-cpu", "ready.onnx", [("x", "float", ("N", 3)), ("i", "int64", (2,))])), names)  # noqa: S102
     assert names["results"][0].shape == (1, 2)
+
+
+def test_an_input_of_strings_is_an_array_of_objects():
+    feeds = recipe("onnxruntime-cpu", "ready.onnx", [("s", "string", ("N",))])[-1].split("None, ")[1].removesuffix(")")
+    assert eval(feeds, {"np": np})["s"].dtype == object  # noqa: S307
 
 
 def test_a_browser_gets_its_own_language():

@@ -354,6 +354,19 @@ def test_an_input_of_a_function_that_a_call_leaves_out_is_not_read_where_it_must
     assert converted(before, 20).functions[1].node[0].input == ["x", "low", "high"]
 
 
+def test_an_input_of_a_function_that_a_call_leaves_out_is_none_that_the_operator_needs():
+    """Before opset 11 a Gemm had to have its third input."""
+    before = parser.parse_model(
+        """<ir_version: 9, opset_import: ["": 13, "m": 1]>
+        g (float[2,3] x) => (float[2,3] y) <float[3,3] w = {1, 2, 3, 4, 5, 6, 7, 8, 9}> { y = m.linear(x, w) }
+        <domain: "m", opset_import: ["": 13]> linear (x, w, b) => (y) { y = Gemm(x, w, b) }"""
+    )
+    with onnxfile.from_bytes(before.SerializeToString()) as file:
+        with pytest.raises(OptionError, match="its input 'b' is one of a function, and a call leaves it out"):
+            convert(file, 10)
+        assert file.model == before
+
+
 def test_an_input_of_a_function_that_every_call_gives_is_read():
     before = parser.parse_model(
         CLIPPED.replace("CALL", "z = m.outer(y, low, high)").replace("(x, low) z", "(x, low, high) z")

@@ -16,6 +16,7 @@ from folding.cleaning.noops import is_all_of, keeps_shape
 from folding.cleaning.work import is_standard, settled, shape_of
 from folding.graph.dtypes import FLOAT_TYPES
 from folding.graph.node import SHAPE_READERS, bodies
+from folding.refusal import Refused
 
 if TYPE_CHECKING:
     from folding.analysis.evaluation import Array
@@ -66,9 +67,16 @@ def _data(node: Node) -> int | None:
     if node.removed or node.op != "Add" or node.scope.graph.opset < BROADCASTS or len(node.inputs) != 2:
         return None
     for constant in (1, 0):
-        if node.dtype(constant) in FLOAT_TYPES and is_all_of(node, constant, 0.0) and keeps_shape(node, 1 - constant):
+        if node.dtype(constant) in FLOAT_TYPES and _is_zero(node, constant) and keeps_shape(node, 1 - constant):
             return 1 - constant
     return None
+
+
+def _is_zero(node: Node, index: int) -> bool:
+    try:
+        return is_all_of(node, index, 0.0)
+    except Refused:  # a constant that cannot be computed
+        return False
 
 
 def _sign_sensitive(scope: Scope) -> set[str]:
@@ -116,4 +124,7 @@ def _constant(node: Node, index: int) -> Array | None:
     shape = settled(shape_of(node.scope, node.inputs[index])) if node.is_constant(index) else None
     if shape is None or node.dtype(index) not in FLOAT_TYPES or not 0 < math.prod(shape) <= COMPARED:
         return None
-    return node.array(index)
+    try:
+        return node.array(index)
+    except Refused:  # a constant that cannot be computed
+        return None

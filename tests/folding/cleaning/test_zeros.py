@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.ready.cleaning import check, model, operators
+from tests.support.ready.cleaning import check, clean_model, model, operators
 
 N = "(float[N,3] x) => (float[N,3] y) <float[3] z = {0,0,0}, float c = {0.5}, float p = {2}, float m = {-1}>"
 # An attention may have no mask.
@@ -30,6 +30,25 @@ ROWS = [
     ),
     ("(float[3] x) => (float[2,3] y) <float[2,3] z = {0,0,0,0,0,0}> { a = Add(x, z) y = Relu(a) }", "Add Relu"),
 ]
+
+
+# As T5 counts distances: the logarithm of 0 as a whole number, which no standard defines.
+BUCKET = "n = Log(z) i = Cast <to = 7> (n) f = Cast <to = 1> (i)"
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        (N + f"{{ {BUCKET} y = Add(x, f) }}", "Cast Cast Add"),
+        (
+            N + f"{{ {BUCKET} a = Add(x, z) b = Add(a, f) d = Pow(b, f) y = Reciprocal(d) }}",
+            "Cast Cast Add Add Pow Reciprocal",
+        ),
+    ],
+)
+def test_a_constant_that_cannot_be_computed_is_no_zero(text, left):
+    after, _ = clean_model(model(text))
+    assert " ".join(operators(after.graph)) == left
 
 
 @pytest.mark.parametrize(("text", "left"), ROWS)

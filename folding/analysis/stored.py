@@ -12,7 +12,6 @@ from onnx import helper
 
 from folding.analysis import constants
 from folding.graph.dtypes import dtype_of
-from folding.graph.narrowed import Narrowed
 from folding.graph.weights import UnrepresentableError
 from folding.onnxfile import Span
 from folding.refusal import require
@@ -91,8 +90,6 @@ def stored(scope: Scope, name: str) -> Stored:
 
 
 def _of_weight(weight: Weight) -> Stored:
-    if isinstance(weight, Narrowed) and weight.nbytes <= SAMPLE:  # unlike numbers may be one in 16 bits: two masks
-        return _of_array(weight.array())
     if weight.factors or (isinstance(weight.base, np.ndarray) and weight.base.dtype != weight.dtype):
         if 0 < weight.nbytes <= SAMPLE and (small := _evaluated(weight)) is not None:
             return small

@@ -13,6 +13,7 @@ import pytest
 from service.auth.keys import new_key
 from service.command.main import main
 from service.ledger.sql import open_shared
+from service.state import REMOTE
 from tests.service.http.test_resumable import arrived, begun, sent
 from tests.support import ROOT
 from tests.support.service import proxies
@@ -98,7 +99,7 @@ def test_a_copy_that_the_disk_of_a_worker_damaged_is_fetched_again(cluster):
     cluster.worker()
     model = model_bytes()
     assert client.post("/v1/fold", content=model).status_code == 200
-    (copy,) = (cluster.folder / "worker0").rglob(hashlib.sha256(model).hexdigest())
+    (copy,) = (cluster.folder / "worker0" / "data" / REMOTE).rglob(hashlib.sha256(model).hexdigest())
     copy.chmod(0o600)
     copy.write_bytes(model[:-1] + bytes([model[-1] ^ 1]))
     again = client.post("/v1/fold", params={"clamp": "always"}, content=model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from folding.graph.narrowed import Narrowed
@@ -92,6 +93,8 @@ class Attempts:
             folded = fold_graph(file, self.options, self.blocked, self.stage("folding"), guesses=guesses)
         except UnrepresentableError as error:  # a constant was evaluated for another reason than to be written
             self.require_right_guess(error)
+            if refusals := {site: found.refusal() for site, found in islice(error.weight.straws(), 1)}:
+                raise UnrepresentableSitesError(refusals) from None
             raise
         if not self._trials:
             self._folds, self._clamped = folded.folds, folded.clamped

@@ -39,7 +39,8 @@ def offers(outcomes: Outcomes, options: Options, plan: Callable[[Options], Outco
             _names(outcome, code) for outcome in outcomes
         ):
             continue
-        with_it = replace(options, **{name: value})  # type: ignore[arg-type]
+        # Of no type: that changes no fold, and to measure ranges for it takes time
+        with_it = replace(options, precision="keep", **{name: value})  # type: ignore[arg-type]
         planned = plan(with_it)
         more = tally(planned, bn=is_bn).whole - tally(outcomes, bn=is_bn).whole
         if more > 0:

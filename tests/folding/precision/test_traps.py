@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from folding.precision import ranges
 from tests.folding.precision import test_traps_structure as structure
 from tests.support.lowering import (
     FLOAT,
@@ -121,6 +122,27 @@ def test_masks_that_become_one_number_are_one_constant():
     feeds = {"x": np.ones((4, 4), np.float32), "m": np.eye(4, dtype=bool)}
     m, _ = ready(model, feeds=feeds, clean=True)
     assert sorted(one.name for one in m.graph.initializer) == ["low", "w"]
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "mixed"])
+def test_a_fold_beyond_float32_is_left_before_ranges_are_measured(precision):
+    model = parsed("g (float[2,4] x) => (float[2,4] y) { a = MatMul(x, w) y = Mul(a, k) }", w=M4 * np.float32(1e25),
+                   k=np.float32(1e25))  # fmt: skip
+    _, report = folded(model, precision, {"x": np.full((2, 4), 1e-30, np.float32)})
+    assert [outcome.backward.code for outcome in report.outcomes] == ["overflow"]
+
+
+def test_an_offer_costs_no_ranges(monkeypatch):
+    """What more would fold with an option depends on no type: the model is not run again for it."""
+    text = """g (float[1,4,8,8] x) => (float[1,4,8,8] y)
+        { b = BatchNormalization<training_mode=1>(x, s, c, c, s) y = Conv(b, w) }"""
+    model = parsed(text, 22, w=W4[:, :, :1, :1], s=np.full(4, 0.7), c=np.ones(4))
+    calls = []
+    measure = ranges.measure
+    monkeypatch.setattr(ranges, "measure", lambda *given, **named: calls.append(given) or measure(*given, **named))
+    _, report = folded(model, "fp16", random_feeds(model))
+    assert [offer.option for offer in report.offers] == ["freeze_training=True"]
+    assert len(calls) == 1
 
 
 def test_07_all_that_is_blocked_changes_nothing():

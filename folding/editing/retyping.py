@@ -58,9 +58,16 @@ def rename_output(node: Node, index: int, name: str) -> None:
 
 
 def set_body_output(scope: Scope, index: int, name: str) -> None:
-    """Let a nested graph return another of its values; its results have no names outside."""
+    """Let a nested graph return another of its values; its results have no names outside.
+
+    What was declared of the one before is recorded: shape inference may not find its shape again.
+    """
+    before = onnx.ValueInfoProto()
+    before.CopyFrom(scope.proto.output[index])
     scope.proto.output[index].name = name
     scope.outputs = {value.name for value in scope.proto.output}
+    if before.name not in scope.outputs | {value.name for value in scope.proto.value_info}:
+        scope.proto.value_info.append(before)
 
 
 def set_type_attribute(node: Node, attribute: str, dtype: np.dtype[Any]) -> None:

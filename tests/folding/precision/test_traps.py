@@ -145,6 +145,19 @@ def test_an_offer_costs_no_ranges(monkeypatch):
     assert len(calls) == 1
 
 
+def test_what_a_branch_returned_before_its_cast_keeps_its_shape():
+    """Shape inference may not find it again, and a second run would weigh the Casts by other sizes."""
+    text = """g (float[4,4] x, bool c) => (float[4,4] y) {
+        y = If (c) <then_branch = t () => (float[4,4] r) { r = MatMul(x, w) },
+                    else_branch = e () => (float[4,4] q) { q = Relu(x) }> }"""
+    m, _ = ready(parsed(text, w=M4), keep_fp32=("y",), feeds={"x": M4.astype(np.float32), "c": np.array(True)})
+    then = next(a.g for node in m.graph.node for a in node.attribute if a.name == "then_branch")
+    assert [node.op_type for node in then.node][-2:] == ["MatMul", "Cast"]
+    (recorded,) = (value.type.tensor_type for value in then.value_info if value.name == "r")
+    assert recorded.elem_type == HALF
+    assert [length.dim_value for length in recorded.shape.dim] == [4, 4]
+
+
 def test_07_all_that_is_blocked_changes_nothing():
     model = parsed("g (float[2,4] x) => (float[2,4] y) { a = MatMul(x, w) y = Relu(a) }", w=M4)
     _, outcome = lowered(model, keep_fp32=lambda _: True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from folding.conversion.adapters.node import NoFormError
 from folding.graph.node import bodies
 from folding.onnxfile import function_key
 
@@ -14,6 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     import onnx
+
+    from folding.conversion.here import Here
+
+
+def require_given(names: Iterable[str], here: Here) -> None:
+    """Raise NoFormError if one of these is an input of this function that a call leaves out."""
+    absent = next((name for name in names if name in here.omitted), None)
+    if absent is not None:
+        raise NoFormError(f"its input {absent!r} is one of a function, and a call leaves it out")
 
 
 def omitted(model: onnx.ModelProto) -> list[set[str]]:

@@ -19,7 +19,7 @@ from folding.conversion.adapters import DOWN, UP, NoFormError, expanded
 from folding.conversion.adapters.node import label
 from folding.conversion.dimensions import all_graphs
 from folding.conversion.here import INT64, Here, Known
-from folding.conversion.omitted import omitted
+from folding.conversion.omitted import omitted, require_given
 from folding.conversion.schemas import boundaries, first_version, is_deprecated, only_widens, require_fit, settle
 from folding.conversion.unread import remove_unread
 from folding.editing.surgery import replace
@@ -68,12 +68,6 @@ def convert(file: OnnxFile, opset: int) -> list[Change]:
 def _version(body: onnx.ModelProto | onnx.FunctionProto) -> int | None:
     """The version of the standard operator set that a model or function imports, None if it imports none."""
     return next((int(entry.version) for entry in body.opset_import if entry.domain in STANDARD_DOMAINS), None)
-
-
-def _require_given(inputs: list[str], here: Here) -> None:
-    absent = next((name for name in inputs if name in here.omitted), None)
-    if absent is not None:
-        raise NoFormError(f"its input {absent!r} is one of a function, and a call leaves it out")
 
 
 def _require_known(version: int) -> None:
@@ -145,7 +139,7 @@ class _Run:
             if len(made) == 1 and made[0].SerializeToString() == before:
                 require_fit(node, here, self._opset, version, is_new=False)
                 return made
-            _require_given(inputs, here)
+            require_given(inputs, here)
             for one in made:
                 require_fit(one, here, self._opset, version, is_new=True)
         except NoFormError as error:

@@ -9,6 +9,7 @@ import onnx
 from onnx import TensorProto, checker, defs, helper
 
 from folding.conversion.adapters.node import NoFormError, drop
+from folding.conversion.omitted import require_given
 from folding.graph.node import STANDARD_DOMAINS, bodies
 
 if TYPE_CHECKING:
@@ -125,9 +126,8 @@ def require_fit(node: onnx.NodeProto, here: Here, opset: int, before: int, *, is
     if schema is None or schema.deprecated:
         raise NoFormError(f"opset {opset} has no {node.op_type}")
     _require_types(node, here, schema)
-    for name, formal in zip(node.input, schema.inputs, strict=False):
-        if name in here.omitted and formal.option == defs.OpSchema.FormalParameterOption.Single:
-            raise NoFormError(f"its input {name!r} is one of a function, and a call leaves it out")
+    formal = zip(node.input, schema.inputs, strict=False)
+    require_given((name for name, one in formal if one.option == defs.OpSchema.FormalParameterOption.Single), here)
     refers = any(attribute.ref_attr_name for attribute in node.attribute)
     if refers or any(True for _ in bodies(node)):
         return  # the checker takes neither alone
